@@ -1,0 +1,1 @@
+"""What every component shares; nothing here imports torch."""

@@ -1,0 +1,93 @@
+"""What a checkpoint says of itself: `aurora.json` beside its weights, and the digest that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from aurora_common.errors import CheckpointError
+
+MANIFEST = "aurora.json"
+# Larger than any config, small enough that a wrong path cannot fill the memory.
+_MANIFEST_LIMIT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointManifest:
+    """The content of `aurora.json`.
+
+    `digest` covers every other file of the checkpoint, names included. The stream range is that of
+    the trajectories it was trained on; `metrics` are plain numbers.
+    """
+
+    name: str
+    digest: str
+    target_digest: str
+    tokenizer_digest: str
+    parent_digest: str = ""
+    objective: str = ""
+    trained_from: str = ""
+    trained_through: str = ""
+    created_at_ms: int = 0
+    metrics: dict[str, float] | None = None
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), indent=2, sort_keys=True).encode() + b"\n"
+
+
+def folder_digest(folder: Path) -> str:
+    """`sha256:<hex>` over the names and contents of a folder's files, `aurora.json` left out.
+
+    It is the SHA-256 of the lines `<sha256 of the file>  <name>`, sorted by name, as `sha256sum`
+    prints them, so anybody can check it without Aurora.
+    """
+    lines = []
+    for path in sorted(folder.iterdir()):
+        if path.name != MANIFEST and path.is_file():
+            lines.append(f"{file_digest(path)}  {path.name}\n")
+    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> CheckpointManifest:
+    """Reads `aurora.json`; raises CheckpointError where it is absent or malformed."""
+    path = folder / MANIFEST
+    try:
+        if path.stat().st_size > _MANIFEST_LIMIT_BYTES:
+            raise CheckpointError(f"{path} is larger than {_MANIFEST_LIMIT_BYTES} bytes")
+        content: Any = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    known = {field.name for field in fields(CheckpointManifest)}
+    if not isinstance(content, dict) or not known.issuperset(content):
+        raise CheckpointError(f"{path} must be an object with the keys {', '.join(sorted(known))}")
+    try:
+        return CheckpointManifest(**content)
+    except TypeError as error:
+        raise CheckpointError(f"{path} lacks a key: {error}") from error
+
+
+def verified_manifest(folder: Path, *, digest: str = "") -> CheckpointManifest:
+    """Reads `aurora.json` and proves that the files are the ones it speaks of.
+
+    `digest`: what the caller expects; empty: whatever the manifest says. Raises CheckpointError
+    naming the checkpoint and both digests where they differ.
+    """
+    manifest = read_manifest(folder)
+    actual = folder_digest(folder)
+    for expected, source in ((manifest.digest, MANIFEST), (digest or actual, "the caller")):
+        if expected != actual:
+            raise CheckpointError(
+                f"checkpoint {folder.name} has digest {actual}, but {source} says {expected}"
+            )
+    return manifest

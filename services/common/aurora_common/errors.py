@@ -1,0 +1,72 @@
+"""The one exception tree: each error says what went wrong, which value, and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+
+
+class AuroraError(Exception):
+    """Base of every error that Aurora raises on purpose; its text is meant for a person."""
+
+    grpc_code = grpc.StatusCode.INTERNAL
+    http_status = 500
+
+
+class InvalidInputError(AuroraError):
+    """The caller's value is not allowed."""
+
+    grpc_code = grpc.StatusCode.INVALID_ARGUMENT
+    http_status = 400
+
+
+class NotFoundError(AuroraError):
+    """What the caller names does not exist."""
+
+    grpc_code = grpc.StatusCode.NOT_FOUND
+    http_status = 404
+
+
+class ConflictError(AuroraError):
+    """The call does not fit the present state; trying again unchanged does not help."""
+
+    grpc_code = grpc.StatusCode.FAILED_PRECONDITION
+    http_status = 409
+
+
+class OverloadedError(AuroraError):
+    """A bounded queue is full; trying again later helps."""
+
+    grpc_code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    http_status = 429
+
+
+class UnavailableError(AuroraError):
+    """A part that is needed cannot be reached now; trying again helps."""
+
+    grpc_code = grpc.StatusCode.UNAVAILABLE
+    http_status = 503
+
+
+class CheckpointError(AuroraError):
+    """A checkpoint is not what it claims to be, or does not fit the target; never served."""
+
+    grpc_code = grpc.StatusCode.FAILED_PRECONDITION
+    http_status = 409
+
+
+class ManifestError(InvalidInputError):
+    """A manifest is wrong; `problems` lists every place, with its path and what is allowed."""
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        super().__init__(f"{source} is not a valid AuroraDeployment:\n{lines}")
+
+
+class StorageError(AuroraError):
+    """A file cannot be written or read: no space, no permission, not there."""
+
+    grpc_code = grpc.StatusCode.UNAVAILABLE
+    http_status = 503

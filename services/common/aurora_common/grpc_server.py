@@ -1,0 +1,148 @@
+"""The gRPC server that every component runs: health, reflection, status codes, graceful drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from aurora_common.errors import AuroraError, UnavailableError
+
+logger = logging.getLogger(__name__)
+
+# Prompts and distributions outgrow gRPC's 4 MiB.
+MAX_MESSAGE_BYTES = 64 << 20
+MESSAGE_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+)
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Turns an AuroraError into its status code, and anything else into INTERNAL without details."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        kinds: tuple[tuple[str, Callable[..., Any], Callable[..., Any]], ...] = (
+            ("unary_unary", _guarded, grpc.unary_unary_rpc_method_handler),
+            ("stream_unary", _guarded, grpc.stream_unary_rpc_method_handler),
+            ("unary_stream", _guarded_stream, grpc.unary_stream_rpc_method_handler),
+            ("stream_stream", _guarded_stream, grpc.stream_stream_rpc_method_handler),
+        )
+        for kind, guard, rebuild in kinds:
+            behaviour = getattr(handler, kind)
+            # The library's own servicers are not coroutines and report their own errors.
+            if behaviour is not None and not method.startswith("/grpc."):
+                return rebuild(
+                    guard(behaviour, method),
+                    request_deserializer=handler.request_deserializer,
+                    response_serializer=handler.response_serializer,
+                )
+        return handler
+
+
+def _guarded(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Any]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await behaviour(request, context)
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the request boundary
+            await _abort(context, error, method)
+
+    return call
+
+
+def _guarded_stream(
+    behaviour: Callable[..., AsyncIterator[Any]], method: str
+) -> Callable[..., Any]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        try:
+            async for response in behaviour(request, context):
+                yield response
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the request boundary
+            await _abort(context, error, method)
+
+    return call
+
+
+async def _abort(
+    context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str
+) -> None:
+    if isinstance(error, AuroraError):
+        await context.abort(error.grpc_code, str(error))
+    logger.exception("call failed", extra={"fields": {"method": method}}, exc_info=error)
+    await context.abort(grpc.StatusCode.INTERNAL, f"internal error ({type(error).__name__})")
+
+
+class GrpcServer:
+    """A gRPC server on one address that reports its health and drains before it stops."""
+
+    def __init__(self, address: str, *, drain_seconds: float = 10.0) -> None:
+        self._address = address
+        self._drain_seconds = drain_seconds
+        self._server = grpc.aio.server(
+            interceptors=[ErrorInterceptor()],
+            options=[*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)],
+        )
+        self._health = HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    def add(self, register: Callable[[Any, grpc.aio.Server], None], servicer: object) -> None:
+        """Registers a servicer by its generated `add_…Servicer_to_server`."""
+        register(servicer, self._server)
+
+    async def start(self, services: Sequence[str]) -> int:
+        """Binds, serves and reports `services` (full names) as SERVING; returns the port.
+
+        Raises UnavailableError naming the address where it is taken.
+        """
+        reflection.enable_server_reflection(
+            [
+                *services,
+                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+                reflection.SERVICE_NAME,
+            ],
+            self._server,
+        )
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise UnavailableError(
+                f"cannot listen on {self._address}: the port is taken or not allowed"
+            ) from error
+        await self._server.start()
+        for service in ("", *services):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        logger.info("listening", extra={"fields": {"address": self._address, "port": port}})
+        return port
+
+    async def stop(self) -> None:
+        """Reports NOT_SERVING, takes no new call, waits for those in flight, then stops."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self._drain_seconds)
+
+
+def stop_signal() -> asyncio.Event:
+    """An event set by SIGTERM and SIGINT; call from the running loop."""
+    event = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, event.set)
+    return event
