@@ -1,0 +1,81 @@
+"""Writes a benchmark's figures to out/bench/<name>.json, with what they were measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+REPORT_FOLDER = Path("out/bench")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured quantity: its median over the rounds, and the smallest and largest of them."""
+
+    value: float
+    unit: str
+    spread: tuple[float, float]
+
+
+def median_figure(rounds: Sequence[float], unit: str) -> Figure:
+    """The figure of several rounds of one measurement; `rounds` must not be empty."""
+    return Figure(statistics.median(rounds), unit, (min(rounds), max(rounds)))
+
+
+def write_report(name: str, figures: Mapping[str, Figure]) -> Path:
+    """Writes `out/bench/<name>.json` below the working folder, prints the figures, returns the path.
+
+    {"command": …, "machine": {…}, "figures": {key: {"value": …, "unit": …, "spread": [low, high]}}}
+    """
+    report = {
+        "command": _command(),
+        "machine": _machine(),
+        "figures": {
+            key: {"value": figure.value, "unit": figure.unit, "spread": list(figure.spread)}
+            for key, figure in figures.items()
+        },
+    }
+    path = REPORT_FOLDER / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    for key, figure in figures.items():
+        low, high = figure.spread
+        print(f"{key}: {figure.value:.4g} {figure.unit} ({low:.4g} to {high:.4g})")
+    return path
+
+
+def _command() -> str:
+    module = sys.modules["__main__"].__spec__
+    script = [sys.argv[0]] if module is None else ["-m", module.name]
+    return shlex.join(["python", *script, *sys.argv[1:]])
+
+
+def _machine() -> dict[str, str | int]:
+    machine: dict[str, str | int] = {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count() or 1,
+        "python": platform.python_version(),
+    }
+    try:
+        # Read from the installed package: importing torch would disturb what is measured.
+        machine["torch"] = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        pass
+    return machine
+
+
+def _cpu_model() -> str:
+    cpu_info = Path("/proc/cpuinfo")
+    if cpu_info.exists():
+        for line in cpu_info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
