@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -31,7 +32,7 @@ def median_figure(rounds: Sequence[float], unit: str) -> Figure:
 
 
 def write_report(name: str, figures: Mapping[str, Figure]) -> Path:
-    """Writes `out/bench/<name>.json` below the working folder, prints the figures, returns the path.
+    """Writes `out/bench/<name>.json` below the working folder and prints the figures.
 
     {"command": …, "machine": {…}, "figures": {key: {"value": …, "unit": …, "spread": [low, high]}}}
     """
@@ -64,11 +65,9 @@ def _machine() -> dict[str, str | int]:
         "cores": os.cpu_count() or 1,
         "python": platform.python_version(),
     }
-    try:
+    with contextlib.suppress(metadata.PackageNotFoundError):
         # Read from the installed package: importing torch would disturb what is measured.
         machine["torch"] = metadata.version("torch")
-    except metadata.PackageNotFoundError:
-        pass
     return machine
 
 
