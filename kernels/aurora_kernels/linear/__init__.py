@@ -1,0 +1,6 @@
+"""Linear layers whose implementation is picked by measurement on the machine that runs them."""
+
+from aurora_kernels.linear.calibration import Calibration, decode_threads, pack_linears
+from aurora_kernels.linear.form import FORMS, Form
+
+__all__ = ["FORMS", "Calibration", "Form", "decode_threads", "pack_linears"]

@@ -1,0 +1,119 @@
+"""Picks the fastest form of each linear layer by timing it at the row counts that are used."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from aurora_kernels.linear.form import FORMS, Apply, Form
+
+_ROUNDS = 5
+_CALLS_PER_ROUND = 8
+
+
+class Calibration:
+    """Remembers which form was fastest for each shape, so that a later draft is only packed.
+
+    `rows`: the activation row counts to be fast at, each with equal weight. `lossy`: whether forms
+    that round the weights further may be used (a draft may, a target only as its user chose).
+    """
+
+    def __init__(self, rows: Sequence[int], *, lossy: bool) -> None:
+        self._rows = tuple(rows)
+        self._lossy = lossy
+        self._fastest: dict[tuple[int, int, torch.dtype], tuple[Form, float]] = {}
+
+    def form_for(self, weight: Tensor) -> Form:
+        """The fastest form for a weight [out, in] of this shape and dtype."""
+        return self._lookup(weight)[0]
+
+    def seconds(self, weight: Tensor) -> float:
+        """What the fastest form takes for all the row counts together."""
+        return self._lookup(weight)[1]
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """What was chosen: `<out>x<in>` to the form's name."""
+        return {f"{key[0]}x{key[1]}": form.name for key, (form, _) in self._fastest.items()}
+
+    def _lookup(self, weight: Tensor) -> tuple[Form, float]:
+        key = (weight.shape[0], weight.shape[1], weight.dtype)
+        if key not in self._fastest:
+            self._fastest[key] = self._measured(weight)
+        return self._fastest[key]
+
+    def _measured(self, weight: Tensor) -> tuple[Form, float]:
+        inputs = [torch.randn(rows, weight.shape[1]).to(weight.dtype) for rows in self._rows]
+        candidates: list[tuple[Form, Apply]] = []
+        for form in FORMS:
+            if weight.dtype in form.dtypes and (self._lossy or not form.lossy):
+                try:
+                    apply = form.pack(weight, None)
+                    apply(inputs[0])
+                except RuntimeError:  # this processor cannot
+                    continue
+                candidates.append((form, apply))
+        best = dict.fromkeys((form.name for form, _ in candidates), float("inf"))
+        # Interleaved, and the best of several: a neighbour's burst must not decide.
+        for _ in range(_ROUNDS):
+            for form, apply in candidates:
+                best[form.name] = min(best[form.name], _seconds(apply, inputs))
+        fastest = min((form for form, _ in candidates), key=lambda form: best[form.name])
+        return fastest, best[fastest.name]
+
+
+def _seconds(apply: Apply, inputs: Sequence[Tensor]) -> float:
+    start = time.perf_counter()
+    for x in inputs:
+        for _ in range(_CALLS_PER_ROUND):
+            apply(x)
+    return time.perf_counter() - start
+
+
+class PackedLinear(nn.Module):
+    """A linear layer in one form; it holds no parameter and cannot be trained."""
+
+    def __init__(self, apply: Apply) -> None:
+        super().__init__()
+        self._apply_packed = apply
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._apply_packed(x)
+
+
+def decode_threads(module: nn.Module, rows: Sequence[int]) -> int:
+    """The number of threads with which the module's linear layers are fastest at `rows`.
+
+    For small layers waking a second thread costs more than it saves.
+    """
+    most = torch.get_num_threads()
+    counts = sorted({1, most} | {2**power for power in range(1, most.bit_length())})
+    weights = [layer.weight.detach() for layer in module.modules() if isinstance(layer, nn.Linear)]
+    if any(weight.device.type != "cpu" for weight in weights):
+        return most
+    seconds: dict[int, float] = {}
+    for count in counts:
+        torch.set_num_threads(count)
+        calibration = Calibration(rows, lossy=False)
+        seconds[count] = sum(calibration.seconds(weight) for weight in weights)
+    torch.set_num_threads(most)
+    return min(seconds, key=lambda count: seconds[count])
+
+
+@torch.no_grad()
+def pack_linears(module: nn.Module, calibration: Calibration) -> None:
+    """Replaces every `nn.Linear` under `module` by its fastest form; only for CPU weights.
+
+    On another device the layers stay as they are.
+    """
+    for parent in list(module.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, nn.Linear) and layer.weight.device.type == "cpu":
+                weight = layer.weight.detach()
+                bias = None if layer.bias is None else layer.bias.detach()
+                form = calibration.form_for(weight)
+                apply = form.pack(weight, bias)
+                setattr(parent, name, PackedLinear(apply))

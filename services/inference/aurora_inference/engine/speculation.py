@@ -1,0 +1,144 @@
+"""How many tokens to draft: whatever gives the most tokens a second, none at all included.
+
+The expected goodput of drafting k tokens is (1 + Σ_{i≤k} Π_{j≤i} a_j) / c(k): a_j the measured
+acceptance rate at position j, c(k) the measured time of a step at the present batch size (after
+"SmartSpec", Liu et al. 2024, arXiv 2406.14066, section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# With nothing accepted yet, a fresh draft gets the benefit of the doubt.
+_PRIOR_ACCEPTANCE = 0.7
+_PRIOR_WEIGHT = 4.0
+_ACCEPTANCE_MEMORY = 0.98
+_COST_MEMORY = 0.9
+# A step this many times as long as expected says something of the machine, not of the length.
+_OUTLIER = 4.0
+# While speculation is off, one step in so many drafts a little, to see whether it pays again.
+_PROBE_PERIOD = 48
+_PROBE_LENGTH = 2
+# Of the time of a plain step, until it is measured.
+_PRIOR_COST_OF_A_TOKEN = 0.15
+
+
+class AcceptanceEstimate:
+    """The rate at which each position of a draft is accepted, given that those before it were."""
+
+    def __init__(self, max_length: int) -> None:
+        self._tried = [0.0] * max_length
+        self._accepted = [0.0] * max_length
+
+    def observe(self, drafted: int, accepted: int) -> None:
+        for position in range(min(accepted + 1, drafted)):
+            self._tried[position] = self._tried[position] * _ACCEPTANCE_MEMORY + 1
+            hit = 1.0 if position < accepted else 0.0
+            self._accepted[position] = self._accepted[position] * _ACCEPTANCE_MEMORY + hit
+
+    def expected_tokens(self) -> list[float]:
+        """Expected tokens of a step that drafts 0, 1, … max_length tokens."""
+        expected, survival, rate = [1.0], 1.0, _PRIOR_ACCEPTANCE
+        for tried, accepted in zip(self._tried, self._accepted, strict=True):
+            # A position never reached is taken to do as the one before it.
+            rate = (accepted + _PRIOR_WEIGHT * rate) / (tried + _PRIOR_WEIGHT)
+            survival *= rate
+            expected.append(expected[-1] + survival)
+        return expected
+
+
+class StepCost:
+    """The seconds of a decode step, for each batch size and number of drafted tokens."""
+
+    def __init__(self) -> None:
+        self._plain: dict[int, float] = {}
+        self._ratio: dict[tuple[int, int], float] = {}
+
+    def observe(self, batch_size: int, length: int, seconds: float) -> None:
+        if length == 0:
+            self._plain[batch_size] = _moved(self._plain.get(batch_size), seconds)
+        plain = self._plain_seconds(batch_size)
+        if plain is not None:
+            key = (batch_size, length)
+            self._ratio[key] = _moved(self._ratio.get(key), seconds / plain)
+
+    def relative(self, batch_size: int, length: int) -> float:
+        """The time of a step in units of a plain step at the same batch size."""
+        if length == 0:
+            return 1.0
+        known = self._ratio.get((batch_size, length))
+        if known is not None:
+            return known
+        nearest = min(
+            (key for key in self._ratio if key[1] > 0),
+            key=lambda key: (abs(key[0] - batch_size), abs(key[1] - length)),
+            default=None,
+        )
+        if nearest is None:
+            return 1.0 + _PRIOR_COST_OF_A_TOKEN * length
+        return max(1.0, 1.0 + (self._ratio[nearest] - 1.0) * length / nearest[1])
+
+    def _plain_seconds(self, batch_size: int) -> float | None:
+        nearest = min(self._plain, key=lambda size: abs(size - batch_size), default=None)
+        return None if nearest is None else self._plain[nearest]
+
+
+def _moved(average: float | None, value: float) -> float:
+    if average is None:
+        return value
+    if value > _OUTLIER * average:
+        return average
+    return _COST_MEMORY * average + (1 - _COST_MEMORY) * value
+
+
+class LengthController:
+    """Chooses the speculation length of each step."""
+
+    def __init__(self, max_length: int, *, adaptive: bool) -> None:
+        self.max_length = max_length
+        self.cost = StepCost()
+        self._adaptive = adaptive
+        self._acceptance: dict[str, AcceptanceEstimate] = {}
+        self._steps_without = 0
+
+    def observe_acceptance(self, digest: str, drafted: int, accepted: int) -> None:
+        if drafted:
+            self._estimate(digest).observe(drafted, accepted)
+
+    def forget(self, digest: str) -> None:
+        """Drops what is known of a draft that serves no longer."""
+        self._acceptance.pop(digest, None)
+
+    def choose(self, digests: Sequence[str | None], *, minimum: int) -> int:
+        """The length for a batch, one entry for each row: its draft's digest, or None without one.
+
+        minimum: drafted at least, for evidence that must not depend on what this controller thinks
+        of either draft.
+        """
+        drafting = [digest for digest in digests if digest is not None]
+        if not drafting or self.max_length == 0:
+            return 0
+        if not self._adaptive:
+            return self.max_length
+        tokens = [float(len(digests) - len(drafting))] * (self.max_length + 1)
+        for digest in set(drafting):
+            share = drafting.count(digest)
+            for length, expected in enumerate(self._estimate(digest).expected_tokens()):
+                tokens[length] += share * expected
+        best = max(
+            range(self.max_length + 1),
+            key=lambda length: tokens[length] / self.cost.relative(len(digests), length),
+        )
+        return max(self._probed(best), min(minimum, self.max_length))
+
+    def _probed(self, best: int) -> int:
+        if best > 0:
+            self._steps_without = 0
+            return best
+        self._steps_without += 1
+        if self._steps_without % _PROBE_PERIOD == 0:
+            return min(_PROBE_LENGTH, self.max_length)
+        return 0
+
+    def _estimate(self, digest: str) -> AcceptanceEstimate:
+        return self._acceptance.setdefault(digest, AcceptanceEstimate(self.max_length))

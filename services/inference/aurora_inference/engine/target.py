@@ -1,0 +1,65 @@
+"""The target model, ready to serve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from aurora_model.decoder import Decoder
+from aurora_model.target import TargetIdentity, target_identity
+from aurora_model.weights import load_decoder
+from torch import Tensor
+
+from aurora_inference.engine.cache import CachedAttention
+from aurora_kernels.linear import Calibration, decode_threads, pack_linears
+
+# Row counts that decoding uses: one row alone, a row with its drafts, a batch with theirs.
+DECODE_ROWS = (1, 6, 7, 24)
+
+
+class Target:
+    """A decoder in the precision its user chose, and the thread counts that suit it."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        identity: TargetIdentity,
+        *,
+        stop_tokens: frozenset[int],
+        device: str = "cpu",
+    ) -> None:
+        self.identity = identity
+        self.stop_tokens = stop_tokens
+        self.device = device
+        self.decoder = decoder.eval()
+        self.dtype = next(decoder.parameters()).dtype
+        self._all_threads = torch.get_num_threads()
+        self.decode_threads = decode_threads(decoder, DECODE_ROWS)
+        self.calibration = Calibration(DECODE_ROWS, lossy=False)
+        torch.set_num_threads(self.decode_threads)
+        pack_linears(decoder, self.calibration)
+
+    @classmethod
+    def load(cls, folder: Path, *, dtype: torch.dtype, device: str = "cpu") -> Self:
+        """Loads a Hugging Face folder; raises AuroraError naming what is wrong with it."""
+        decoder = load_decoder(folder, dtype=dtype, device=device)
+        return cls(
+            decoder,
+            target_identity(folder),
+            stop_tokens=frozenset(decoder.config.eos_token_ids),
+            device=device,
+        )
+
+    def logits(self, tokens: Tensor, attend: CachedAttention) -> Tensor:
+        """[n, T] int64 -> [n, T, V] float32."""
+        return self.decoder.logits(self.decoder(tokens, attend.positions, attend)).float()
+
+    def prefill(self, tokens: Sequence[int], attend: CachedAttention) -> Tensor:
+        """Feeds a piece of a prompt; the logits [1, V] float32 after its last token."""
+        torch.set_num_threads(self._all_threads)
+        fed = torch.tensor([tokens], device=self.device)
+        hidden = self.decoder(fed, attend.positions, attend)
+        torch.set_num_threads(self.decode_threads)
+        return self.decoder.logits(hidden[:, -1]).float()
