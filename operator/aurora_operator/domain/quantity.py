@@ -1,0 +1,50 @@
+"""Kubernetes' strings for durations, quantities and decimals, read into plain numbers."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from decimal import Decimal
+
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)")
+_BYTES = {
+    "": 1,
+    **{unit: 1000**power for power, unit in enumerate(("k", "M", "G", "T", "P"), start=1)},
+    **{unit: 1024**power for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), start=1)},
+}
+
+_DECIMAL = re.compile(r"\d+(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
+
+
+def parse_duration(text: str) -> timedelta:
+    """`1h30m`, `90s`, `250ms` as Go and Kubernetes write them; ValueError for anything else."""
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is not a duration; write it like 24h, 10m, 90s or 1h30m")
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        raise ValueError(f"{text!r} is too long a duration") from None
+
+
+def parse_bytes(text: str) -> int:
+    """`16Gi`, `500M`, `1.5Ki` or plain bytes as a Kubernetes quantity; ValueError otherwise.
+
+    A fraction of a byte is rounded up, as Kubernetes does.
+    """
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a quantity; write it like 16Gi, 500M or 1048576")
+    number, unit = match.groups()
+    return -int(-(Decimal(number) * _BYTES[unit]) // 1)
+
+
+def parse_decimal(text: str) -> float:
+    """`0.01` or `1e-4` as a float; ValueError for anything that is not a plain decimal."""
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError(f'{text!r} is not a decimal number; write it like "0.01" or "1e-4"')
+    return float(text)
