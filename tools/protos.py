@@ -1,4 +1,4 @@
-"""Generates protos/gen from protos/aurora; with --check proves that the committed one is current."""
+"""Generates protos/gen from protos/aurora; with --check proves that it is current."""
 
 from __future__ import annotations
 

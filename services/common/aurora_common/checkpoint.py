@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: `aurora.json` beside its weights, and the digest that names it."""
+"""What a checkpoint says of itself: `aurora.json` beside its weights, and its digest."""
 
 from __future__ import annotations
 
@@ -44,10 +44,8 @@ def folder_digest(folder: Path) -> str:
     It is the SHA-256 of the lines `<sha256 of the file>  <name>`, sorted by name, as `sha256sum`
     prints them, so anybody can check it without Aurora.
     """
-    lines = []
-    for path in sorted(folder.iterdir()):
-        if path.name != MANIFEST and path.is_file():
-            lines.append(f"{file_digest(path)}  {path.name}\n")
+    files = [path for path in sorted(folder.iterdir()) if path.name != MANIFEST and path.is_file()]
+    lines = [f"{file_digest(path)}  {path.name}\n" for path in files]
     return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

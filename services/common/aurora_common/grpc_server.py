@@ -26,7 +26,7 @@ MESSAGE_OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Turns an AuroraError into its status code, and anything else into INTERNAL without details."""
+    """Turns an AuroraError into its status code, anything else into INTERNAL without details."""
 
     async def intercept_service(
         self,
