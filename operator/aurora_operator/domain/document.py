@@ -22,8 +22,8 @@ def load_document(text: str) -> Document:
     """Reads the one YAML (or JSON) document in `text`; never raises for bad text."""
     if len(text) > _LIMIT_CHARACTERS:
         return Document(None, (f"is longer than {_LIMIT_CHARACTERS} characters",))
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         nodes: list[yaml.Node] = []
         while loader.check_node():
             node = loader.get_node()
@@ -41,8 +41,6 @@ def load_document(text: str) -> Document:
     # A date like 2026-13-45 is a ValueError of datetime's; characters YAML forbids a reader error.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         return Document(None, (f"not YAML: {error}",))
-    finally:
-        loader.dispose()
 
 
 def _duplicates(node: yaml.Node, path: str, seen: set[int]) -> list[str]:
