@@ -1,0 +1,67 @@
+"""Every form of a linear layer computes the same layer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from aurora_kernels.linear import FORMS, Calibration, decode_threads, pack_linears
+from aurora_kernels.linear.form import Form, reference
+from torch import nn
+
+_TOLERANCE = {"plain": 0.0, "onednn": 2e-2, "fbgemm-fp16": 2e-2, "fbgemm-int8": 0.2}
+
+
+def _packed(form: Form, weight: torch.Tensor, bias: torch.Tensor | None):
+    try:
+        return form.pack(weight, bias)
+    except RuntimeError:
+        assert form.name != "plain", "every processor can compute the plain form"
+        return None
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(1, 3, 5), (7, 64, 33), (2, 256, 130)])
+def test_form_equals_reference(form: Form, bias: bool, shape: tuple[int, int, int]) -> None:
+    rows, width, outputs = shape
+    torch.manual_seed(0)
+    for dtype in sorted(form.dtypes, key=str):
+        weight = (torch.randn(outputs, width) / width**0.5).to(dtype)
+        offset = torch.randn(outputs).to(dtype) if bias else None
+        apply = _packed(form, weight, offset)
+        if apply is None:
+            continue
+        for x in (torch.randn(rows, width), torch.randn(2, rows, width)):
+            expected = reference(weight, offset)(x.to(dtype)).float()
+            actual = apply(x.to(dtype)).float()
+            assert actual.shape == expected.shape
+            assert (actual - expected).abs().max() <= _TOLERANCE[form.name] * 2
+
+
+def test_a_lossless_calibration_never_rounds_the_weights() -> None:
+    calibration = Calibration((1, 5), lossy=False)
+    form = calibration.form_for(torch.randn(64, 32))
+    assert not form.lossy
+
+
+def test_a_shape_is_measured_once() -> None:
+    calibration = Calibration((1,), lossy=True)
+    weight = torch.randn(48, 16)
+    assert calibration.form_for(weight) is calibration.form_for(torch.randn(48, 16))
+    assert list(calibration.choices) == ["48x16"]
+
+
+def test_packing_replaces_every_linear_layer_and_keeps_the_function() -> None:
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Sequential(nn.Linear(64, 16)))
+    x = torch.randn(5, 32)
+    expected = module(x)
+    pack_linears(module, Calibration((1, 5), lossy=False))
+    assert not any(isinstance(layer, nn.Linear) for layer in module.modules())
+    assert torch.allclose(module(x), expected, atol=1e-5)
+
+
+def test_thread_count_is_one_of_those_there_are_and_the_setting_is_left_alone() -> None:
+    before = torch.get_num_threads()
+    assert 1 <= decode_threads(nn.Linear(32, 32), (1, 2)) <= before
+    assert torch.get_num_threads() == before
