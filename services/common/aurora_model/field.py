@@ -1,0 +1,82 @@
+"""Typed values out of a JSON object, with all that is wrong remembered, not the first only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+
+class Fields:
+    """Reads one JSON object; `problems` grows by a line for each value that is not allowed.
+
+    A reader returns an allowed stand-in after a problem, so that reading goes on and all problems
+    are found; the caller raises once at the end. `prefix` is the path to the object.
+    """
+
+    def __init__(self, content: Mapping[str, Any], problems: list[str], prefix: str = "") -> None:
+        self._content = content
+        self._prefix = prefix
+        self.problems = problems
+
+    def integer(self, key: str, default: int | None = None, *, minimum: int = 1) -> int:
+        """The integer at `key`; without a default it must be there."""
+        value = self._content.get(key)
+        if value is None and default is not None:
+            return default
+        if isinstance(value, int) and not isinstance(value, bool) and value >= minimum:
+            return value
+        self.reject(key, f"an integer of at least {minimum}")
+        return minimum
+
+    def number(self, key: str, default: float | None = None, *, minimum: float = 0.0) -> float:
+        """The finite number above `minimum` at `key`; without a default it must be there."""
+        value = self.optional_number(key, minimum=minimum)
+        if value is not None:
+            return value
+        if default is None:
+            self.reject(key, f"a number above {minimum:g}")
+            return minimum + 1.0
+        return default
+
+    def optional_number(self, key: str, *, minimum: float = 0.0) -> float | None:
+        """The finite number above `minimum` at `key`, or None where it is absent or null."""
+        value = self._content.get(key)
+        if value is None:
+            return None
+        if (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and value > minimum
+        ):
+            return float(value)
+        self.reject(key, f"a number above {minimum:g}")
+        return minimum + 1.0
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        value = self._content.get(key)
+        if value is None:
+            return default
+        if isinstance(value, bool):
+            return value
+        self.reject(key, "true or false")
+        return default
+
+    def choice(self, key: str, allowed: Collection[str], default: str | None = None) -> str | None:
+        """The string at `key`, one of `allowed`; None after a problem."""
+        value = self._content.get(key, default)
+        if isinstance(value, str) and value in allowed:
+            return value
+        self.reject(key, f"one of {', '.join(sorted(allowed))}")
+        return None
+
+    def only(self, allowed: Collection[str]) -> None:
+        """Rejects every key that is not in `allowed`."""
+        for key in sorted(set(self._content) - set(allowed)):
+            self.reject(key, f"only the keys {', '.join(sorted(allowed))}")
+
+    def reject(self, key: str, allowed: str) -> None:
+        """Remembers that the value at `key` is not allowed, and what is."""
+        found = f"is {self._content[key]!r}" if key in self._content else "is missing"
+        self.problems.append(f"{self._prefix}{key} {found}: allowed is {allowed}")

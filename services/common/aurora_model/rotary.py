@@ -1,0 +1,114 @@
+"""Rotary position embeddings: the frequencies of each variant, and a table of their angles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from aurora_model.config import DecoderConfig
+from aurora_model.rope import DefaultRope, LinearRope, Llama3Rope, RopeConfig, YarnRope
+
+
+class Rotation(NamedTuple):
+    """What turns the queries and keys of one forward; both [B, T, 1, head_dim]."""
+
+    cosine: Tensor
+    # The first half is negated, so that a rotation is one roll and one multiply-add.
+    signed_sine: Tensor
+
+    def apply(self, states: Tensor) -> Tensor:
+        """states [B, T, heads, head_dim], turned pairwise: component i with i + head_dim / 2."""
+        swapped = states.roll(states.shape[-1] // 2, -1)
+        return torch.addcmul(states * self.cosine, swapped, self.signed_sine)
+
+
+class Rotary(nn.Module):
+    """The angles of every position, [max_position_embeddings, 2 * head_dim] float32."""
+
+    table: Tensor
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        frequencies, scale = rope_frequencies(config.rope, config.head_dim)
+        positions = torch.arange(config.max_position_embeddings, device="cpu").float()
+        angles = torch.outer(positions, frequencies)
+        cosine, sine = angles.cos() * scale, angles.sin() * scale
+        self.register_buffer(
+            "table", torch.cat((cosine, cosine, -sine, sine), dim=1), persistent=False
+        )
+
+    def forward(self, positions: Tensor, dtype: torch.dtype) -> Rotation:
+        """positions [B, T] int64, below max_position_embeddings."""
+        angles = self.table[positions].to(dtype).unsqueeze(2)
+        cosine, signed_sine = angles.chunk(2, dim=-1)
+        return Rotation(cosine, signed_sine)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # The table follows the model's device but never its dtype: a position above 256 has no
+        # exact angle in bfloat16.
+        table = self.table
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.table = table.to(self.table.device)
+        return self
+
+
+def rope_frequencies(rope: RopeConfig, head_dim: int) -> tuple[Tensor, float]:
+    """Angle per position of each pair, [head_dim / 2] float32, and the factor on cosine and sine.
+
+    Equals transformers' `modeling_rope_utils`, operation for operation.
+    """
+    exponents = torch.arange(0, head_dim, 2, device="cpu").float() / head_dim
+    plain = 1.0 / (rope.rope_theta**exponents)
+    match rope:
+        case DefaultRope():
+            return plain, 1.0
+        case LinearRope():
+            return plain / rope.factor, 1.0
+        case Llama3Rope():
+            return _llama3_frequencies(rope, plain), 1.0
+        case YarnRope():
+            return _yarn_frequencies(rope, plain, head_dim), _yarn_attention_factor(rope)
+
+
+def _llama3_frequencies(rope: Llama3Rope, plain: Tensor) -> Tensor:
+    context = rope.original_max_position_embeddings
+    wavelength = 2 * math.pi / plain
+    smooth = (context / wavelength - rope.low_freq_factor) / (
+        rope.high_freq_factor - rope.low_freq_factor
+    )
+    scaled = plain / rope.factor
+    ramp = (1 - smooth) * scaled + smooth * plain
+    ramp = torch.where(wavelength > context / rope.low_freq_factor, scaled, ramp)
+    return torch.where(wavelength < context / rope.high_freq_factor, plain, ramp)
+
+
+def _yarn_frequencies(rope: YarnRope, plain: Tensor, head_dim: int) -> Tensor:
+    def dimension(rotations: float) -> float:
+        ratio = rope.original_max_position_embeddings / (rotations * 2 * math.pi)
+        return head_dim * math.log(ratio) / (2 * math.log(rope.rope_theta))
+
+    low, high = dimension(rope.beta_fast), dimension(rope.beta_slow)
+    if rope.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, head_dim - 1)
+    if low == high:
+        high += 0.001
+    interpolated = ((torch.arange(head_dim // 2, device="cpu").float() - low) / (high - low)).clamp(
+        0, 1
+    )
+    return plain / rope.factor * interpolated + plain * (1 - interpolated)
+
+
+def _yarn_attention_factor(rope: YarnRope) -> float:
+    def scale(weight: float) -> float:
+        return 1.0 if rope.factor <= 1 else 0.1 * weight * math.log(rope.factor) + 1.0
+
+    if rope.attention_factor is not None:
+        return rope.attention_factor
+    if rope.mscale is not None and rope.mscale_all_dim is not None:
+        return scale(rope.mscale) / scale(rope.mscale_all_dim)
+    return scale(1.0)

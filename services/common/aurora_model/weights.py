@@ -1,0 +1,214 @@
+"""A decoder's weights as safetensors under Hugging Face's names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from aurora_common.errors import CheckpointError, StorageError
+from aurora_model.config import CONFIG, DecoderConfig, read_config, to_hugging_face
+from aurora_model.decoder import Decoder
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+# Old Llama files carry the rotary frequencies, which follow from the config.
+_DERIVED_SUFFIX = ".rotary_emb.inv_freq"
+_NAMED_AT_MOST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One tensor of the file: its Hugging Face name and its shape."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+def weight_layout(config: DecoderConfig) -> dict[str, tuple[Part, ...]]:
+    """Each parameter of a Decoder with the tensors that it is made of, joined along dimension 0.
+
+    A tied `lm_head` is not in it.
+    """
+    hidden = (config.hidden_size,)
+    table = (config.vocab_size, config.hidden_size)
+    layout: dict[str, tuple[Part, ...]] = {}
+    layout["embed_tokens.weight"] = (Part("model.embed_tokens.weight", table),)
+    for index in range(config.num_layers):
+        for name, parts in _layer_layout(config, f"model.layers.{index}").items():
+            layout[f"layers.{index}.{name}"] = parts
+    layout["norm.weight"] = (Part("model.norm.weight", hidden),)
+    if not config.tie_word_embeddings:
+        layout["lm_head.weight"] = (Part("lm_head.weight", table),)
+    return layout
+
+
+def load_decoder(folder: Path, *, dtype: torch.dtype, device: str = "cpu") -> Decoder:
+    """Reads config.json and the safetensors beside it, in one file or in indexed shards.
+
+    Raises InvalidInputError for a config that is not supported, and CheckpointError naming the
+    tensors that are missing, unexpected or of another shape, and any file that cannot be read.
+    """
+    config = read_config(folder)
+    layout = weight_layout(config)
+    with _open_tensors(folder) as tensors:
+        _check_tensors(folder, config, layout, tensors)
+        state = {name: _joined(parts, tensors, dtype).to(device) for name, parts in layout.items()}
+    if config.tie_word_embeddings:
+        state["lm_head.weight"] = state["embed_tokens.weight"]
+    with torch.device("meta"):
+        decoder = Decoder(config)
+    decoder.load_state_dict(state, assign=True)
+    decoder.tie_embeddings()
+    return decoder.to(device)
+
+
+def save_decoder(decoder: Decoder, folder: Path) -> None:
+    """Writes config.json and model.safetensors, as transformers' `from_pretrained` reads them.
+
+    Raises StorageError where the disk does not take them.
+    """
+    state = decoder.state_dict()
+    tensors: dict[str, Tensor] = {}
+    for name, parts in weight_layout(decoder.config).items():
+        pieces = state[name].detach().cpu().split([part.shape[0] for part in parts])
+        for part, piece in zip(parts, pieces, strict=True):
+            # A copy: safetensors refuses pieces that share one storage.
+            tensors[part.name] = piece.clone(memory_format=torch.contiguous_format)
+    dtype = str(decoder.norm.weight.dtype).removeprefix("torch.")
+    config = json.dumps({**to_hugging_face(decoder.config), "dtype": dtype}, indent=2)
+    try:
+        (folder / CONFIG).write_text(config + "\n")
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"cannot write the weights in {folder}: {error}") from error
+
+
+def _layer_layout(config: DecoderConfig, prefix: str) -> dict[str, tuple[Part, ...]]:
+    hidden, inner = config.hidden_size, config.intermediate_size
+    query, key = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    linears = [
+        ("attention.qkv_proj", "self_attn.q_proj", query, hidden, config.qkv_bias),
+        ("attention.qkv_proj", "self_attn.k_proj", key, hidden, config.qkv_bias),
+        ("attention.qkv_proj", "self_attn.v_proj", key, hidden, config.qkv_bias),
+        ("attention.o_proj", "self_attn.o_proj", hidden, query, config.output_bias),
+        ("mlp.gate_up_proj", "mlp.gate_proj", inner, hidden, config.mlp_bias),
+        ("mlp.gate_up_proj", "mlp.up_proj", inner, hidden, config.mlp_bias),
+        ("mlp.down_proj", "mlp.down_proj", hidden, inner, config.mlp_bias),
+    ]
+    norms = [
+        ("attention_norm", "input_layernorm", hidden),
+        ("mlp_norm", "post_attention_layernorm", hidden),
+    ]
+    layout: dict[str, tuple[Part, ...]] = {
+        f"{ours}.weight": (Part(f"{prefix}.{theirs}.weight", (size,)),)
+        for ours, theirs, size in norms
+    }
+    if config.qk_norm:
+        for ours, theirs in (("query_weight", "q_norm"), ("key_weight", "k_norm")):
+            part = Part(f"{prefix}.self_attn.{theirs}.weight", (config.head_dim,))
+            layout[f"attention.qk_norm.{ours}"] = (part,)
+    for ours, theirs, rows, columns, bias in linears:
+        weight = Part(f"{prefix}.{theirs}.weight", (rows, columns))
+        layout[f"{ours}.weight"] = (*layout.get(f"{ours}.weight", ()), weight)
+        if bias:
+            part = Part(f"{prefix}.{theirs}.bias", (rows,))
+            layout[f"{ours}.bias"] = (*layout.get(f"{ours}.bias", ()), part)
+    return layout
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredTensor:
+    shape: tuple[int, ...]
+    read: Callable[[], Tensor]
+
+
+@contextmanager
+def _open_tensors(folder: Path) -> Iterator[dict[str, _StoredTensor]]:
+    """Every tensor of the folder by name, read only on demand."""
+    with ExitStack() as stack:
+        tensors: dict[str, _StoredTensor] = {}
+        try:
+            for path in _weight_files(folder):
+                file = stack.enter_context(safe_open(path, framework="pt"))
+                for name in file.keys():  # noqa: SIM118  (not a mapping)
+                    tensors[name] = _stored_tensor(file, name)
+            yield tensors
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"cannot read the weights in {folder}: {error}") from error
+
+
+def _stored_tensor(file: Any, name: str) -> _StoredTensor:
+    return _StoredTensor(tuple(file.get_slice(name).get_shape()), lambda: file.get_tensor(name))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    path = folder / INDEX
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {INDEX}")
+    try:
+        names = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not an index of safetensors: {error!r}") from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise CheckpointError(f"{path} names {name!r}, which is not a file beside it")
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{path} names {name}, which is missing")
+    return [folder / name for name in names]
+
+
+def _check_tensors(
+    folder: Path,
+    config: DecoderConfig,
+    layout: dict[str, tuple[Part, ...]],
+    tensors: dict[str, _StoredTensor],
+) -> None:
+    expected = {part.name: part.shape for parts in layout.values() for part in parts}
+    # Some tied checkpoints store the head too; transformers ignores it as well.
+    ignored = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    missing = sorted(expected.keys() - tensors.keys())
+    unexpected = sorted(
+        name
+        for name in tensors.keys() - expected.keys() - ignored
+        if not name.endswith(_DERIVED_SUFFIX)
+    )
+    reshaped = [
+        f"{name} {list(tensors[name].shape)}, not {list(shape)}"
+        for name, shape in expected.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    problems = [
+        f"{what}: {_listed(names)}"
+        for what, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", reshaped),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"the weights in {folder} do not fit its {CONFIG}; tensors " + "; ".join(problems)
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def _joined(parts: Sequence[Part], tensors: dict[str, _StoredTensor], dtype: torch.dtype) -> Tensor:
+    # Always a copy: what safetensors returns is the mapped file.
+    pieces = [tensors[part.name].read().to(dtype) for part in parts]
+    return torch.cat(pieces)
