@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from aurora_common.errors import ManifestError
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from aurora_common.errors import ManifestError
 from aurora_operator.domain.document import load_document
 from aurora_operator.domain.spec import PARENT_PROBLEM, STEPS_PROBLEM, AuroraDeployment
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
@@ -40,7 +40,7 @@ def parse_bytes(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a quantity; write it like 16Gi, 500M or 1048576")
     number, unit = match.groups()
-    return -int(-(Decimal(number) * _BYTES[unit]) // 1)
+    return int((Decimal(number) * _BYTES[unit]).to_integral_value(ROUND_CEILING))
 
 
 def parse_decimal(text: str) -> float:

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import yaml
+
 from aurora_common.errors import ManifestError
 from aurora_operator.domain.manifest import parse_manifest
 

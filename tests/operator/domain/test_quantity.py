@@ -1,6 +1,7 @@
 from datetime import timedelta
 
 import pytest
+
 from aurora_operator.domain.quantity import parse_bytes, parse_decimal, parse_duration
 
 
