@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,10 +30,11 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, *, final_name: Callable[[Path], str] | None = None) -> Iterator[Path]:
     """Gives a folder beside `path` to fill; it becomes `path`, fsynced, once the block ends well.
 
-    Where the block raises, nothing is left. Where `path` exists already, it is left as it is.
+    `final_name`: names the filled folder in place of `path`'s name, where only its content tells.
+    Where the block raises, nothing is left. Where the name is taken already, it is left as it is.
     Raises StorageError for any OSError, a full disk included.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -44,6 +45,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         for file in beside.iterdir():
             _sync(file)
         sync_folder(beside)
+        if final_name is not None:
+            path = path.with_name(final_name(beside))
         if not path.exists():
             beside.rename(path)
             sync_folder(path.parent)

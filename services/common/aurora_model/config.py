@@ -21,8 +21,9 @@ _ARCHITECTURES: dict[Family, str] = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
-# What transformers' Qwen3 takes where a file does not say.
+# What transformers takes where a file does not say.
 _QWEN3_HEAD_DIM = 128
+_MISTRAL_WINDOW = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +194,11 @@ def _check_architecture(fields: Fields, content: Mapping[str, Any], config: Deco
         fields.reject("quantization_config", "null: the weights must not be quantized")
     if content.get("original_max_position_embeddings") is not None:
         fields.reject("original_max_position_embeddings", "only within rope_parameters")
-    if (
-        content.get("sliding_window") is not None
-        and _is_windowed(content, config)
-        and fields.integer("sliding_window") < config.max_position_embeddings
-    ):
+    default = _MISTRAL_WINDOW if config.family == "mistral" else None
+    window = content.get("sliding_window", default)
+    if window is None or not _is_windowed(content, config):
+        return
+    if fields.integer("sliding_window", default) < config.max_position_embeddings:
         fields.reject(
             "sliding_window",
             f"null or at least max_position_embeddings, {config.max_position_embeddings}",

@@ -88,6 +88,8 @@ def save_decoder(decoder: Decoder, folder: Path) -> None:
     try:
         (folder / CONFIG).write_text(config + "\n")
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        # safetensors makes it private; whoever serves it may be another user.
+        (folder / WEIGHTS).chmod(0o644)
     except (OSError, SafetensorError) as error:
         raise StorageError(f"cannot write the weights in {folder}: {error}") from error
 
