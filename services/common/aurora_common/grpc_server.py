@@ -24,6 +24,12 @@ MESSAGE_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
 
+# A client that vanished without a word is noticed, so that its streams end.
+KEEPALIVE_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Turns an AuroraError into its status code, anything else into INTERNAL without details."""
@@ -99,17 +105,18 @@ class GrpcServer:
         self._drain_seconds = drain_seconds
         self._server = grpc.aio.server(
             interceptors=[ErrorInterceptor()],
-            options=[*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)],
+            options=[*MESSAGE_OPTIONS, *KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)],
         )
         self._health = HealthServicer()
+        self._services: tuple[str, ...] = ()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     def add(self, register: Callable[[Any, grpc.aio.Server], None], servicer: object) -> None:
         """Registers a servicer by its generated `add_…Servicer_to_server`."""
         register(servicer, self._server)
 
-    async def start(self, services: Sequence[str]) -> int:
-        """Binds, serves and reports `services` (full names) as SERVING; returns the port.
+    async def start(self, services: Sequence[str], *, serving: bool = True) -> int:
+        """Binds, serves and reports `services` (full names) by `serving`; returns the port.
 
         Raises UnavailableError naming the address where it is taken.
         """
@@ -128,10 +135,17 @@ class GrpcServer:
                 f"cannot listen on {self._address}: the port is taken or not allowed"
             ) from error
         await self._server.start()
-        for service in ("", *services):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._services = ("", *services)
+        await self.set_serving(serving)
         logger.info("listening", extra={"fields": {"address": self._address, "port": port}})
         return port
+
+    async def set_serving(self, serving: bool) -> None:
+        """Reports the services as SERVING or NOT_SERVING; calls are taken either way."""
+        response = health_pb2.HealthCheckResponse
+        status = response.SERVING if serving else response.NOT_SERVING
+        for service in self._services:
+            await self._health.set(service, status)
 
     async def stop(self) -> None:
         """Reports NOT_SERVING, takes no new call, waits for those in flight, then stops."""

@@ -1,0 +1,187 @@
+"""Appends per second through the buffer's gRPC, beside raw XADD of the same bytes.
+
+Both talk to one redis-server, in rounds that take turns: `raw` is what any redis-py client would
+write, a pipeline of XADDs of DEPTH entries; `append` sends the same trajectories in messages of
+DEPTH through the buffer, whose answer also means an index, an account of bytes and a validation.
+
+    python -m benchmarks.buffer [--rounds N] [--trajectories N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import grpc
+import redis
+from benchmarks.report import median_figure, write_report
+
+from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
+from aurora_common.grpc_server import MESSAGE_OPTIONS
+
+DEPTH = 32
+PROMPT_TOKENS = 256
+OUTPUT_TOKENS = 96
+TOP_K = 64
+START_SECONDS = 30.0
+CALL_SECONDS = 120.0
+
+RAW_STREAM = "bench:raw"
+BUFFER_STREAM = "bench:buffer"
+
+
+def trajectory(number: int) -> buffer_pb2.Trajectory:
+    """A trajectory of realistic size, about 39 KB; its arrays are random, seeded by `number`."""
+    source = random.Random(number)
+    return buffer_pb2.Trajectory(
+        request_id=f"request-{number}",
+        tenant="acme",
+        domain="sql",
+        target_digest="sha256:" + source.randbytes(32).hex(),
+        tokenizer_digest="sha256:" + source.randbytes(32).hex(),
+        draft_digest="sha256:" + source.randbytes(32).hex(),
+        arm="stable",
+        sampling=buffer_pb2.Sampling(temperature=1.0, top_p=1.0),
+        prompt_tokens=[source.randrange(32_000) for _ in range(PROMPT_TOKENS)],
+        output_tokens=[source.randrange(32_000) for _ in range(OUTPUT_TOKENS)],
+        target=buffer_pb2.TargetDistributions(
+            k=TOP_K,
+            token_ids=source.randbytes(4 * TOP_K * OUTPUT_TOKENS),
+            log_probs=source.randbytes(2 * TOP_K * OUTPUT_TOKENS),
+            tail_mass=source.randbytes(2 * OUTPUT_TOKENS),
+        ),
+        steps=[
+            buffer_pb2.VerifyStep(drafted=4, accepted=3, batch_size=1, microseconds=9_000)
+            for _ in range(OUTPUT_TOKENS // 4)
+        ],
+        finished_at_ms=1_700_000_000_000 + number,
+    )
+
+
+def append_raw(client: redis.Redis, entries: Sequence[bytes]) -> None:
+    """XADDs `entries` in pipelines of DEPTH."""
+    for start in range(0, len(entries), DEPTH):
+        pipeline = client.pipeline(transaction=False)
+        for entry in entries[start : start + DEPTH]:
+            pipeline.xadd(RAW_STREAM, {"tenant": b"acme", "trajectory": entry})
+        pipeline.execute()
+
+
+def append_buffer(
+    stub: buffer_pb2_grpc.BufferStub, trajectories: Sequence[buffer_pb2.Trajectory]
+) -> None:
+    """Appends `trajectories` by one call, in messages of DEPTH."""
+    requests = (
+        buffer_pb2.AppendRequest(trajectories=trajectories[start : start + DEPTH])
+        for start in range(0, len(trajectories), DEPTH)
+    )
+    response = stub.Append(requests, timeout=CALL_SECONDS)
+    if response.appended != len(trajectories):
+        raise RuntimeError(f"{response.appended} of {len(trajectories)} were appended")
+
+
+def per_second(append: Callable[[], None], count: int) -> float:
+    """Appends `count` entries and returns the entries per second."""
+    start = time.perf_counter()
+    append()
+    return count / (time.perf_counter() - start)
+
+
+@contextmanager
+def component(*arguments: str) -> Iterator[None]:
+    """Runs `python -m aurora_buffer …` for the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "aurora_buffer", *arguments], stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def served() -> Iterator[tuple[redis.Redis, buffer_pb2_grpc.BufferStub]]:
+    """A fresh redis-server and the buffer in front of it."""
+    redis_port, port = free_port(), free_port()
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aurora-bench-"))
+        stack.enter_context(component("redis", "--dir", folder, "--port", str(redis_port)))
+        stack.enter_context(
+            component(
+                *("serve", "--listen", f"127.0.0.1:{port}"),
+                *("--redis-url", f"redis://127.0.0.1:{redis_port}"),
+                *("--max-age-seconds", "86400", "--max-bytes", str(8 << 30)),
+                *("--stream", BUFFER_STREAM),
+            )
+        )
+        channel = stack.enter_context(
+            grpc.insecure_channel(f"127.0.0.1:{port}", options=MESSAGE_OPTIONS)
+        )
+        stub = buffer_pb2_grpc.BufferStub(channel)
+        # The first call waits for the server, and the server for Redis.
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                stub.GetStats(buffer_pb2.GetStatsRequest(), timeout=10, wait_for_ready=True)
+                break
+            except grpc.RpcError:
+                if time.monotonic() > deadline:
+                    raise
+        yield redis.Redis(port=redis_port), stub
+
+
+def main() -> None:
+    """Measures, prints, and writes out/bench/buffer.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--trajectories", type=int, default=1024, help="in each round")
+    options = parser.parse_args()
+
+    trajectories = [trajectory(number) for number in range(options.trajectories)]
+    entries = [one.SerializeToString() for one in trajectories]
+    raw: list[float] = []
+    buffered: list[float] = []
+    with served() as (client, stub):
+        sides = [
+            (raw, RAW_STREAM, lambda: append_raw(client, entries)),
+            (buffered, BUFFER_STREAM, lambda: append_buffer(stub, trajectories)),
+        ]
+        # The first round warms both up and is not counted.
+        for number in range(options.rounds + 1):
+            # Each side goes first in every other round.
+            for rates, stream, append in sides if number % 2 else reversed(sides):
+                rates.append(per_second(append, len(entries)))
+                client.delete(stream, f"{{{stream}}}:index", f"{{{stream}}}:totals")
+        client.close()
+    del raw[0], buffered[0]
+    mean_bytes = sum(map(len, entries)) / len(entries)
+    print(f"{mean_bytes:.0f} bytes an entry, {DEPTH} to a pipeline, {os.cpu_count()} cores")
+    ratios = [ours / theirs for ours, theirs in zip(buffered, raw, strict=True)]
+    write_report(
+        "buffer",
+        {
+            "append_over_raw_xadd": median_figure(ratios, "ratio"),
+            "appends_per_second": median_figure(buffered, "1/s"),
+            "raw_xadds_per_second": median_figure(raw, "1/s"),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""`python -m aurora_buffer serve …` and `python -m aurora_buffer redis …`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import start_http_server
+
+from aurora.buffer.v1 import buffer_pb2_grpc
+from aurora_buffer.connection import connect
+from aurora_buffer.metrics import Metrics
+from aurora_buffer.redis_server import FSYNC_POLICIES, RedisOptions, exec_redis
+from aurora_buffer.servicer import BufferServicer
+from aurora_buffer.stream import Bounds, TrajectoryStream
+from aurora_buffer.subscription import Subscriptions
+from aurora_buffer.upkeep import Upkeep
+from aurora_common import leash, log
+from aurora_common.errors import AuroraError, InvalidInputError, UnavailableError
+from aurora_common.grpc_server import GrpcServer, stop_signal
+
+SERVICE = "aurora.buffer.v1.Buffer"
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What `serve` is told; without `metrics_listen` no metrics are served."""
+
+    listen: str
+    redis_url: str
+    bounds: Bounds
+    stream: str
+    dead_after_seconds: int
+    metrics_listen: str | None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns 1 after an error, which is one line on stderr."""
+    parsed = _parser().parse_args(arguments)
+    log.configure()
+    try:
+        if parsed.command == "redis":
+            exec_redis(RedisOptions(parsed.dir, parsed.port, parsed.appendfsync))
+        leash.follow()
+        bounds = Bounds(max_bytes=parsed.max_bytes, max_age_seconds=parsed.max_age_seconds)
+        options = ServeOptions(
+            listen=parsed.listen,
+            redis_url=parsed.redis_url,
+            bounds=bounds,
+            stream=parsed.stream,
+            dead_after_seconds=parsed.dead_after_seconds,
+            metrics_listen=parsed.metrics_listen,
+        )
+        asyncio.run(serve(options))
+    except AuroraError as error:
+        sys.stderr.write(f"aurora_buffer: {error}\n")
+        return 1
+    return 0
+
+
+async def serve(options: ServeOptions) -> None:
+    """Serves until SIGTERM or SIGINT; reports NOT_SERVING while Redis is away."""
+    stop = stop_signal()
+    metrics = Metrics()
+    redis = connect(options.redis_url)
+    stream = TrajectoryStream(redis, options.stream, options.bounds, metrics)
+    subscriptions = Subscriptions(stream)
+    server = GrpcServer(options.listen)
+    server.add(
+        buffer_pb2_grpc.add_BufferServicer_to_server,
+        BufferServicer(stream, subscriptions, metrics),
+    )
+    upkeep = Upkeep(
+        stream,
+        subscriptions,
+        dead_after_seconds=options.dead_after_seconds,
+        on_reachable=server.set_serving,
+    )
+    if options.metrics_listen is not None:
+        _serve_metrics(options.metrics_listen, metrics)
+    await server.start([SERVICE], serving=False)
+    work = asyncio.create_task(upkeep.run())
+    await stop.wait()
+    work.cancel()
+    with suppress(asyncio.CancelledError):
+        await work
+    subscriptions.close_all()
+    await server.stop()
+    await redis.aclose()
+
+
+def _serve_metrics(address: str, metrics: Metrics) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise InvalidInputError(f"--metrics-listen is {address!r}: expected HOST:PORT")
+    try:
+        start_http_server(int(port), host, registry=metrics.registry)
+    except (OSError, OverflowError) as error:
+        raise UnavailableError(f"cannot serve metrics on {address}: {error}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="aurora_buffer", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    serve_parser = commands.add_parser("serve", help="serve the buffer in front of a Redis")
+    serve_parser.add_argument("--listen", required=True, metavar="HOST:PORT")
+    serve_parser.add_argument("--redis-url", required=True, metavar="URL")
+    serve_parser.add_argument("--max-age-seconds", required=True, type=_positive)
+    serve_parser.add_argument("--max-bytes", required=True, type=_positive)
+    serve_parser.add_argument("--stream", default="aurora:trajectories", metavar="KEY")
+    serve_parser.add_argument(
+        "--dead-after-seconds",
+        default=60,
+        type=_positive,
+        help="a consumer without a subscription for so long loses its entries to a live one",
+    )
+    serve_parser.add_argument("--metrics-listen", metavar="HOST:PORT")
+
+    redis_parser = commands.add_parser("redis", help="become a redis-server on loopback")
+    redis_parser.add_argument("--dir", required=True, type=Path)
+    redis_parser.add_argument("--port", required=True, type=_positive)
+    redis_parser.add_argument("--appendfsync", default="everysec", choices=FSYNC_POLICIES)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())
