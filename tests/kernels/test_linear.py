@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from aurora_kernels.linear import FORMS, Calibration, decode_threads, pack_linears
 from aurora_kernels.linear.form import Form, reference
-from torch import nn
 
 _TOLERANCE = {"plain": 0.0, "onednn": 2e-2, "fbgemm-fp16": 2e-2, "fbgemm-int8": 0.2}
 

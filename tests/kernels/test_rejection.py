@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from aurora_kernels.rejection import Verdict, draw, residual_probs, verify, verify_greedy
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
+from aurora_kernels.rejection import Verdict, draw, residual_probs, verify, verify_greedy
 
 SAMPLES = 40_000
 VOCABULARY = 7
@@ -21,7 +22,7 @@ def _distributions(*shape: int, seed: int) -> torch.Tensor:
 def _first_two_tokens(
     target: torch.Tensor, draft: torch.Tensor, *, rule=verify, seed: int
 ) -> torch.Tensor:
-    """[n, 2]: the first two tokens that speculation over K = 2 emits; the target ignores context."""
+    """[n, 2]: the first two tokens emitted at K = 2 by a target that ignores its context."""
     generator = torch.Generator().manual_seed(seed)
     uniforms = torch.rand(SAMPLES, 5, generator=generator)
     draft_probs = draft.expand(SAMPLES, -1, -1)

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,6 +51,14 @@ class EngineSettings:
     max_speculation_length: int = 6
     adaptive_speculation: bool = True
     prefill_tokens: int = 256
+
+
+class Advance(NamedTuple):
+    """What a step gave one sequence; a finish reason means that it is over."""
+
+    sequence: Sequence
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None
 
 
 class Engine:
@@ -179,7 +188,7 @@ class Engine:
         self._running.append(sequence)
         if sequence.draft is not None:
             sequence.draft.add(sequence)
-        return [self._advance(sequence, [token], drafted=0, accepted=0)]
+        return [self._progress(self._advance(sequence, [token], drafted=0, accepted=0))]
 
     def _first_token(self, sequence: Sequence, logits: Tensor) -> int:
         """Draws from the prompt's last position, logits [1, V] float32."""
@@ -214,11 +223,12 @@ class Engine:
         seconds = time.perf_counter() - started
         self.speculation.cost.observe(len(rows), width, seconds)
         batch = len(rows)
-        progress = []
-        for row, length, count, tokens in zip(list(rows), lengths, accepted, emitted, strict=True):
+        advances = []
+        for row, length, count, tokens in zip(rows, lengths, accepted, emitted, strict=True):
             row.steps.append(VerifyStep(length, count, batch, int(seconds * 1e6)))
-            progress.append(self._advance(row, tokens, drafted=length, accepted=count))
-        return progress
+            advances.append(self._advance(row, tokens, drafted=length, accepted=count))
+        # Only now: ending one row moves another, which must know its own length by then.
+        return [self._progress(advance) for advance in advances]
 
     def _lengths(self, rows: list[Sequence]) -> list[int]:
         """How many tokens each row drafts: never more than it can still use besides the bonus."""
@@ -289,8 +299,8 @@ class Engine:
 
     def _advance(
         self, sequence: Sequence, emitted: list[int], *, drafted: int, accepted: int
-    ) -> Progress:
-        """Appends a step's tokens, up to a stop token, and ends the sequence where it is due.
+    ) -> Advance:
+        """Appends a step's tokens, up to a stop token.
 
         What the caches hold beyond the accepted tokens is taken back by not counting it.
         """
@@ -307,10 +317,13 @@ class Engine:
         if sequence.draft is not None:
             self.speculation.observe_acceptance(sequence.draft.digest, drafted, accepted)
         if stop is not None:
-            return self._finish(sequence, tuple(kept), "stop")
-        if sequence.remaining_tokens == 0:
-            return self._finish(sequence, tuple(kept), "length")
-        return Progress(sequence.request.id, tuple(kept), None, None)
+            return Advance(sequence, tuple(kept), "stop")
+        return Advance(sequence, tuple(kept), None if sequence.remaining_tokens else "length")
+
+    def _progress(self, advance: Advance) -> Progress:
+        if advance.finish_reason is not None:
+            return self._finish(*advance)
+        return Progress(advance.sequence.request.id, advance.token_ids, None, None)
 
     def _finish(
         self, sequence: Sequence, token_ids: tuple[int, ...], reason: FinishReason
