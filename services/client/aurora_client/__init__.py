@@ -1,0 +1,89 @@
+"""Client of Aurora: generate, watch the drafts learn, steer a rollout.
+
+    with AuroraClient("127.0.0.1:9000") as client:
+        for chunk in client.generate("SELECT", max_tokens=32, stream=True):
+            print(chunk.text, end="")
+
+AuroraClient speaks to an inference server, OperatorClient to the operator of a deployment; each
+has an asyncio twin. `aurora_client.testing` has a server for tests.
+"""
+
+from aurora_client._async_client import AsyncAuroraClient
+from aurora_client._async_operator_client import AsyncOperatorClient
+from aurora_client._client import AuroraClient
+from aurora_client._completion import Chunk, Completion, FinishReason, Speculation, Usage
+from aurora_client._deployment import (
+    Component,
+    Condition,
+    Deployment,
+    Evidence,
+    PastRollout,
+    PublishedDraft,
+    Rollout,
+    RolloutState,
+    ServedDraft,
+)
+from aurora_client._errors import (
+    AuroraClientError,
+    BadRequestError,
+    BadResponseError,
+    CallCancelledError,
+    ClientClosedError,
+    ConflictError,
+    DeadlineExceededError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ServerError,
+    UnavailableError,
+    UnsupportedError,
+)
+from aurora_client._inference import ArmCounters, Counters, Draft, InferenceStatus
+from aurora_client._operator_client import OperatorClient
+from aurora_client._policy import Retry, Timeout
+from aurora_client._request import GenerateOptions, GenerateRequest
+from aurora_client._stream import AsyncStream, Stream
+
+__all__ = [
+    "ArmCounters",
+    "AsyncAuroraClient",
+    "AsyncOperatorClient",
+    "AsyncStream",
+    "AuroraClient",
+    "AuroraClientError",
+    "BadRequestError",
+    "BadResponseError",
+    "CallCancelledError",
+    "Chunk",
+    "ClientClosedError",
+    "Completion",
+    "Component",
+    "Condition",
+    "ConflictError",
+    "Counters",
+    "DeadlineExceededError",
+    "Deployment",
+    "Draft",
+    "Evidence",
+    "FinishReason",
+    "GenerateOptions",
+    "GenerateRequest",
+    "InferenceStatus",
+    "NotFoundError",
+    "OperatorClient",
+    "OverloadedError",
+    "PastRollout",
+    "PermissionDeniedError",
+    "PublishedDraft",
+    "Retry",
+    "Rollout",
+    "RolloutState",
+    "ServedDraft",
+    "ServerError",
+    "Speculation",
+    "Stream",
+    "Timeout",
+    "UnavailableError",
+    "UnsupportedError",
+    "Usage",
+]

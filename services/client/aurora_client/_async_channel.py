@@ -1,0 +1,121 @@
+"""Performs calls on an asyncio gRPC channel."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+
+import grpc
+
+from aurora_client._call import Call, RequestT, ResponseT, ResultT
+from aurora_client._channel_options import channel_options, checked_address
+from aurora_client._errors import (
+    AuroraClientError,
+    CallCancelledError,
+    ClientClosedError,
+    error_of,
+)
+from aurora_client._policy import Attempts, Retry
+
+
+class AsyncChannel:
+    """One server's connection, used by one event loop; opened by the first call.
+
+    `jitter` returns a number in [0, 1) and spreads the pauses between attempts.
+    """
+
+    def __init__(self, address: str, *, retry: Retry, jitter: Callable[[], float]) -> None:
+        self.address = checked_address(address)
+        self._retry = retry
+        self._jitter = jitter
+        self._channel: grpc.aio.Channel | None = None
+        self._is_closed = False
+
+    async def close(self) -> None:
+        """Cancels the calls in flight and closes the connection."""
+        self._is_closed = True
+        if self._channel is not None:
+            await self._channel.close(None)
+
+    async def one(self, call: Call[RequestT, ResponseT, ResultT], seconds: float) -> ResultT:
+        """The answer of a call with one response."""
+        attempts = self._attempts(seconds)
+        while True:
+            method = self._open().unary_unary(
+                call.path,
+                request_serializer=call.request.__class__.SerializeToString,
+                response_deserializer=call.response.FromString,
+            )
+            try:
+                response = await method(
+                    call.request, timeout=attempts.remaining_seconds(time.monotonic())
+                )
+            except asyncio.CancelledError:
+                self._raise_where_closed()
+                raise
+            except grpc.aio.AioRpcError as failure:
+                await self._pause(attempts, self._error(failure), may_repeat=call.repeatable)
+            else:
+                return call.read(response)
+
+    async def many(
+        self, call: Call[RequestT, ResponseT, ResultT], seconds: float
+    ) -> AsyncGenerator[ResultT, None]:
+        """The answers of a call with many; tried again only before the first of them."""
+        attempts = self._attempts(seconds)
+        while True:
+            method = self._open().unary_stream(
+                call.path,
+                request_serializer=call.request.__class__.SerializeToString,
+                response_deserializer=call.response.FromString,
+            )
+            running = method(call.request, timeout=attempts.remaining_seconds(time.monotonic()))
+            has_answered = False
+            try:
+                async for response in running:
+                    has_answered = True
+                    yield call.read(response)
+                return
+            except asyncio.CancelledError:
+                self._raise_where_closed()
+                raise
+            except grpc.aio.AioRpcError as failure:
+                error = self._error(failure)
+            finally:
+                running.cancel()
+            await self._pause(attempts, error, may_repeat=call.repeatable and not has_answered)
+
+    def _attempts(self, seconds: float) -> Attempts:
+        return Attempts(self._retry, started_at=time.monotonic(), seconds=seconds)
+
+    def _open(self) -> grpc.aio.Channel:
+        if self._is_closed:
+            raise ClientClosedError("the client is closed", address=self.address)
+        # It belongs to the loop that is running, which a client may be built before.
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(
+                self.address, options=channel_options(self.address)
+            )
+        return self._channel
+
+    def _raise_where_closed(self) -> None:
+        """Raises CallCancelledError where closing this channel cancelled the call.
+
+        gRPC raises asyncio's CancelledError then, as if somebody had cancelled the caller's task.
+        """
+        task = asyncio.current_task()
+        if self._is_closed and task is not None and not task.cancelling():
+            raise CallCancelledError("the client was closed", address=self.address)
+
+    def _error(self, failure: grpc.aio.AioRpcError) -> AuroraClientError:
+        return error_of(failure.code(), failure.details() or "", address=self.address)
+
+    async def _pause(
+        self, attempts: Attempts, error: AuroraClientError, *, may_repeat: bool
+    ) -> None:
+        """Waits before the next attempt, or raises `error` where there is none."""
+        pause = attempts.pause_seconds(error, time.monotonic(), self._jitter())
+        if pause is None or not may_repeat:
+            raise error
+        await asyncio.sleep(pause)

@@ -1,0 +1,83 @@
+"""What `generate` answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from aurora_client._errors import BadResponseError
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens counted by the server."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """How the draft did on one request.
+
+    `draft` is the checkpoint's name, empty where none served; `arm` is `stable` or `candidate`.
+    """
+
+    draft: str
+    draft_digest: str
+    arm: str
+    steps: int
+    drafted_tokens: int
+    accepted_tokens: int
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Accepted draft tokens / drafted tokens; None where nothing was drafted."""
+        return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else None
+
+    @property
+    def mean_acceptance_length(self) -> float | None:
+        """1 + accepted tokens / verify steps, the bonus token counted; None without a step."""
+        return 1 + self.accepted_tokens / self.steps if self.steps else None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a completion; the last one carries the three that may be None before."""
+
+    request_id: str
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    speculation: Speculation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole completion."""
+
+    request_id: str
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    speculation: Speculation
+
+
+def joined(chunks: Sequence[Chunk], *, address: str) -> Completion:
+    """The completion that the chunks make up; raises BadResponseError where the end is missing."""
+    last = chunks[-1] if chunks else None
+    if last is None or last.finish_reason is None or last.usage is None or last.speculation is None:
+        raise BadResponseError("the completion ended without its last response", address=address)
+    return Completion(
+        request_id=last.request_id,
+        text="".join(chunk.text for chunk in chunks),
+        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
+        finish_reason=last.finish_reason,
+        usage=last.usage,
+        speculation=last.speculation,
+    )

@@ -1,0 +1,70 @@
+"""What the inference service tells of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A draft checkpoint: `digest` is `sha256:<64 hex>`, `uri` where the server finds it."""
+
+    name: str
+    digest: str
+    uri: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceStatus:
+    """What one inference process serves.
+
+    `instance` is new at each start of the process. `candidate_bps` of 10,000 new requests go to
+    the candidate. `speculation_length` is what the controller chose for the current batch, 0 where
+    speculation does not pay.
+    """
+
+    instance: str
+    model: str
+    target_digest: str
+    tokenizer_digest: str
+    stable: Draft | None
+    candidate: Draft | None
+    rollout_id: str
+    candidate_bps: int
+    speculation_length: int
+    max_context_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArmCounters:
+    """Totals of one arm, `stable` or `candidate`, since the process started."""
+
+    arm: str
+    requests: int
+    failed_requests: int
+    verify_steps: int
+    drafted_tokens: int
+    accepted_tokens: int
+    output_tokens: int
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Accepted draft tokens / drafted tokens; None where nothing was drafted."""
+        return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else None
+
+    @property
+    def mean_acceptance_length(self) -> float | None:
+        """1 + accepted tokens / verify steps, the bonus token counted; None without a step."""
+        return 1 + self.accepted_tokens / self.verify_steps if self.verify_steps else None
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Totals of one inference process since it started, and what it does now."""
+
+    instance: str
+    arms: tuple[ArmCounters, ...]
+    trajectories_sent: int
+    trajectories_dropped: int
+    running_requests: int
+    waiting_requests: int
