@@ -1,10 +1,10 @@
-"""Requests that can never run are refused by name, and the queue is bounded."""
+"""Requests that can never run are refused by name; the others run in order."""
 
 from __future__ import annotations
 
 import pytest
 
-from aurora_common.errors import InvalidInputError, OverloadedError
+from aurora_common.errors import InvalidInputError
 from aurora_inference.engine.request import Request, Sampling
 from aurora_inference.engine.scheduler import Scheduler
 
@@ -13,8 +13,8 @@ def _request(name: str = "a", *, prompt: int = 3, max_tokens: int = 4, **samplin
     return Request(name, tuple(range(prompt)), max_tokens, Sampling(**sampling))
 
 
-def _scheduler(max_waiting: int = 2) -> Scheduler:
-    return Scheduler(max_batch=2, max_waiting=max_waiting, max_context_tokens=16)
+def _scheduler() -> Scheduler:
+    return Scheduler(max_batch=2, max_context_tokens=16)
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,6 @@ def _scheduler(max_waiting: int = 2) -> Scheduler:
 def test_a_request_that_can_never_run_is_refused(request_: Request, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         _scheduler().submit(request_)
-
-
-def test_the_queue_is_bounded() -> None:
-    scheduler = _scheduler(max_waiting=2)
-    scheduler.submit(_request("a"))
-    scheduler.submit(_request("b"))
-    with pytest.raises(OverloadedError, match="2 requests are waiting"):
-        scheduler.submit(_request("c"))
 
 
 def test_requests_run_first_come_first_served_up_to_the_batch() -> None:

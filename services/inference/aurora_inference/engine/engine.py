@@ -46,7 +46,6 @@ class EngineSettings:
     """How much the engine may hold and how far it may speculate."""
 
     max_batch: int = 8
-    max_waiting: int = 64
     max_context_tokens: int = 1024
     max_speculation_length: int = 6
     adaptive_speculation: bool = True
@@ -84,7 +83,6 @@ class Engine:
         self._on_completion = on_completion
         self._scheduler = Scheduler(
             max_batch=settings.max_batch,
-            max_waiting=settings.max_waiting,
             max_context_tokens=settings.max_context_tokens,
         )
         self._cache = KeyValueCache(
@@ -113,7 +111,7 @@ class Engine:
         return not (self._running or self._prefilling or self._scheduler.waiting)
 
     def submit(self, request: Request) -> None:
-        """Queues a request; raises InvalidInputError or OverloadedError."""
+        """Queues a request; raises InvalidInputError where it can never run."""
         self._scheduler.submit(request)
 
     def cancel(self, request_id: str) -> list[Progress]:

@@ -1,20 +1,19 @@
-"""Which requests run: a bounded queue in front of a bounded batch. It knows no tensors."""
+"""Which requests run: a queue in front of a bounded batch. It knows no tensors."""
 
 from __future__ import annotations
 
 from collections import deque
 
-from aurora_common.errors import InvalidInputError, OverloadedError
+from aurora_common.errors import InvalidInputError
 from aurora_inference.engine.request import Request
 
 
 class Scheduler:
-    """Admits requests first come, first served."""
+    """Admits requests first come, first served. `EngineWorker` bounds how many may wait."""
 
-    def __init__(self, *, max_batch: int, max_waiting: int, max_context_tokens: int) -> None:
+    def __init__(self, *, max_batch: int, max_context_tokens: int) -> None:
         self.max_batch = max_batch
         self.max_context_tokens = max_context_tokens
-        self._max_waiting = max_waiting
         self._waiting: deque[Request] = deque()
 
     @property
@@ -22,15 +21,8 @@ class Scheduler:
         return len(self._waiting)
 
     def submit(self, request: Request) -> None:
-        """Queues a request.
-
-        Raises InvalidInputError where it can never run, OverloadedError where the queue is full.
-        """
+        """Queues a request; raises InvalidInputError where it can never run."""
         check(request, self.max_context_tokens)
-        if len(self._waiting) >= self._max_waiting:
-            raise OverloadedError(
-                f"{len(self._waiting)} requests are waiting already, the most allowed; try later"
-            )
         self._waiting.append(request)
 
     def next(self, running: int) -> Request | None:
