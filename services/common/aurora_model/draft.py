@@ -72,7 +72,7 @@ def publish_draft(
     """Writes a checkpoint as `<root>/<name>-<first 12 hex of its digest>`, whole or not at all.
 
     Its manifest's name is the folder's. Publishing the same weights again under the same name
-    leaves what is there. Raises CheckpointError for weights that are not finite or do not fit the
+    leaves and returns what is there. Raises CheckpointError for weights that are not finite or do not fit the
     target's vocabulary, and StorageError where the disk does not take it; nothing is left of it.
     """
     try:
@@ -100,7 +100,8 @@ def publish_draft(
             metrics=dict(metrics or {}),
         )
         (folder / MANIFEST).write_bytes(manifest.to_json())
-    return root / manifest.name, manifest
+    path = root / manifest.name
+    return path, read_manifest(path)
 
 
 def small_draft_config(target: DecoderConfig) -> DecoderConfig:
