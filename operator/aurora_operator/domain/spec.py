@@ -238,6 +238,10 @@ class Analysis(Model):
     min_requests: int = Field(default=300, ge=1)
     max_duration: PositiveDuration = "6h"
 
+    @property
+    def max_duration_seconds(self) -> float:
+        return parse_duration(self.max_duration).total_seconds()
+
 
 _MAX_STEPS = 20
 
