@@ -1,0 +1,202 @@
+"""What to do next for a deployment's draft: `plan` compares what is with what was decided.
+
+Either the status moves or actions are due, never both: the shell persists the status first and acts
+on what was persisted, so `Promoting` is on disk before the first promotion. Each action only brings
+an inference closer to the status and may be repeated; a crash anywhere costs one more look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from aurora_operator.domain.action import Action, due_actions, share_bps
+from aurora_operator.domain.condition import conditions
+from aurora_operator.domain.deployment import Cursor, Draft, Rollout, Status, Verdict
+from aurora_operator.domain.evidence import observe
+from aurora_operator.domain.observation import Command, Observation, OutcomeBatch
+from aurora_operator.domain.queue import dequeue, enqueue
+from aurora_operator.domain.rollout import (
+    Ended,
+    Observed,
+    Pending,
+    Promoted,
+    Promoting,
+    advance,
+    rollout_plan,
+)
+from aurora_operator.domain.spec import AuroraDeployment
+
+HISTORY_LIMIT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`status` is to be persisted first where it differs, then `actions` are done in order."""
+
+    status: Status
+    actions: tuple[Action, ...]
+
+
+def plan(
+    deployment: AuroraDeployment, status: Status, observed: Observation, now: datetime
+) -> Decision:
+    """The next status, or the actions that the present one still wants."""
+    paused = _paused(status, observed.command)
+    after = replace(status, observed_generation=observed.generation, paused=paused)
+    after = _with_stable(after, observed)
+    after = _with_queue(after, observed)
+    is_paused = paused or deployment.spec.rollout.paused
+    if after.live_rollout is not None:
+        after = _judged(after, after.live_rollout, observed, is_paused=is_paused, now=now)
+    elif not is_paused:
+        after = _begun(deployment, after)
+    after = replace(
+        after,
+        conditions=conditions(after, observed.components, observed.refusals, now=now),
+    )
+    moved = _decided(after) != _decided(status)
+    actions = () if moved else tuple(due_actions(after, observed))
+    return Decision(after, actions)
+
+
+def _decided(status: Status) -> object:
+    """The part of the status on which actions rest."""
+    rollout = status.rollout
+    return status.stable, rollout and (rollout.id, rollout.state)
+
+
+def _paused(status: Status, command: Command | None) -> bool:
+    if command is not None and command.kind in ("pause", "resume"):
+        return command.kind == "pause"
+    return status.paused
+
+
+def _with_stable(status: Status, observed: Observation) -> Status:
+    """Takes the draft that inference began with as the stable one, where there was none yet."""
+    promoting = status.rollout is not None and isinstance(status.rollout.state, Promoting)
+    if status.stable is not None or promoting:
+        return status
+    found = next((view.stable for view in observed.inferences if view.stable is not None), None)
+    return replace(status, stable=found)
+
+
+def _with_queue(status: Status, observed: Observation) -> Status:
+    rollout = status.live_rollout
+    known = [status.stable, None if rollout is None else rollout.candidate.draft]
+    digests = frozenset(draft.digest for draft in known if draft is not None)
+    return replace(status, queue=enqueue(status.queue, observed.published, known=digests))
+
+
+def _begun(deployment: AuroraDeployment, status: Status) -> Status:
+    """The status with a rollout of the waiting candidate begun, where one waits."""
+    candidate, queue = dequeue(status.queue)
+    if candidate is None:
+        return status
+    if status.stable is not None and candidate.draft.digest == status.stable.digest:
+        return replace(status, queue=queue)
+    rollout = Rollout(
+        id=f"{deployment.metadata.name}-{candidate.sequence}",
+        candidate=candidate,
+        plan=rollout_plan(deployment.spec.rollout),
+        state=Pending(),
+        without_stable=status.stable is None,
+    )
+    return replace(status, rollout=rollout, queue=queue)
+
+
+def _judged(
+    status: Status, rollout: Rollout, observed: Observation, *, is_paused: bool, now: datetime
+) -> Status:
+    """The status with the new outcomes counted and the rollout advanced."""
+    rollout = _counted(rollout, observed.batches)
+    state = advance(
+        rollout.state,
+        plan=rollout.plan,
+        evidence=rollout.evidence,
+        observed=_of_rollout(rollout, observed, is_paused=is_paused),
+        now=now,
+    )
+    rollout = replace(rollout, state=state)
+    acceptance = status.stable_acceptance_bps
+    if rollout.evidence.stable.requests > 0:
+        acceptance = round(rollout.evidence.stable.acceptance * 10_000)
+    status = replace(status, rollout=rollout, stable_acceptance_bps=acceptance)
+    if not isinstance(state, Ended):
+        return status
+    if isinstance(state, Promoted):
+        measured = rollout.evidence.candidate
+        status = replace(
+            status,
+            stable=rollout.candidate.draft,
+            stable_acceptance_bps=(
+                round(measured.acceptance * 10_000) if measured.requests > 0 else None
+            ),
+        )
+    verdict = _verdict(rollout, state, now)
+    return replace(status, history=(verdict, *status.history)[:HISTORY_LIMIT])
+
+
+def _counted(rollout: Rollout, batches: tuple[OutcomeBatch, ...]) -> Rollout:
+    evidence, cursors = rollout.evidence, dict(rollout.cursors)
+    for batch in batches:
+        if batch.rollout_id != rollout.id:
+            continue
+        cursor = cursors.get(batch.inference)
+        after = cursor.after if cursor is not None and cursor.instance == batch.instance else 0
+        for sequence, outcome in batch.outcomes:
+            if sequence <= after:
+                continue
+            after = sequence
+            evidence = observe(
+                evidence,
+                outcome,
+                min_effect=rollout.plan.min_effect_bps / 10_000,
+                without_stable=rollout.without_stable,
+            )
+        cursors[batch.inference] = Cursor(batch.instance, after)
+    return replace(rollout, evidence=evidence, cursors=cursors)
+
+
+def _of_rollout(rollout: Rollout, observed: Observation, *, is_paused: bool) -> Observed:
+    """What `observed` says about this rollout."""
+    digest = rollout.candidate.draft.digest
+    share = share_bps(rollout)
+    views = observed.inferences
+    command = observed.command
+    ordered: Literal["abort", "promote"] | None = None
+    if command is not None and command.rollout_id == rollout.id:
+        if command.kind == "abort":
+            ordered = "abort"
+        elif command.kind == "promote":
+            ordered = "promote"
+    return Observed(
+        staged=bool(views)
+        and all(
+            _is(view.candidate, digest)
+            and (view.rollout_id, view.candidate_bps) == (rollout.id, share)
+            for view in views
+        ),
+        promoted=bool(views) and all(_is(view.stable, digest) for view in views),
+        refusal=observed.refusals.get(digest),
+        paused=is_paused,
+        command=ordered,
+    )
+
+
+def _verdict(rollout: Rollout, state: Ended, now: datetime) -> Verdict:
+    return Verdict(
+        id=rollout.id,
+        checkpoint=rollout.candidate.draft.checkpoint,
+        digest=rollout.candidate.draft.digest,
+        outcome=type(state).__name__,
+        reason=state.reason,
+        effect_bps=round(rollout.evidence.effect * 10_000),
+        requests=rollout.evidence.requests,
+        at=now,
+    )
+
+
+def _is(draft: Draft | None, digest: str) -> bool:
+    return draft is not None and draft.digest == digest
