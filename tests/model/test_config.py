@@ -144,6 +144,7 @@ def test_biases_and_norms_follow_the_family():
         ({**BASE, "eos_token_id": 100}, "token id 100 is outside the vocabulary of 100"),
         ({**BASE, "bos_token_id": -1}, "bos_token_id is -1"),
         ({**BASE, "quantization_config": {"bits": 4}}, "must not be quantized"),
+        ({**BASE, "rope_theta": 1}, "rope_theta is 1: allowed is a number above 1"),
         ({**BASE, "rope_scaling": 2}, "rope_scaling is 2: allowed is an object or null"),
         (
             {**BASE, "rope_scaling": {"type": "dynamic", "factor": 2.0}},

@@ -229,14 +229,14 @@ def test_linear_layers_can_be_replaced(models, config: DecoderConfig):
     assert torch.equal(models.logits(decoder, models.tokens()), expected)
 
 
-def test_rotary_angles_stay_float32_when_the_model_is_cast(config: DecoderConfig):
+def test_rotary_frequencies_stay_float32_when_the_model_is_cast(config: DecoderConfig):
     decoder = Decoder(config)
-    angles = decoder.rotary.table.clone()
+    frequencies = decoder.rotary.frequencies.clone()
 
     decoder.to(torch.bfloat16)
 
     assert decoder.lm_head.weight.dtype == torch.bfloat16
-    assert torch.equal(decoder.rotary.table, angles)
+    assert torch.equal(decoder.rotary.frequencies, frequencies)
 
 
 def test_every_parameter_is_trained(models, tmp_path: Path):

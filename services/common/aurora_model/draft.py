@@ -72,8 +72,9 @@ def publish_draft(
     """Writes a checkpoint as `<root>/<name>-<first 12 hex of its digest>`, whole or not at all.
 
     Its manifest's name is the folder's. Publishing the same weights again under the same name
-    leaves and returns what is there. Raises CheckpointError for weights that are not finite or do not fit the
-    target's vocabulary, and StorageError where the disk does not take it; nothing is left of it.
+    leaves and returns what is there. Raises CheckpointError for weights that are not finite or do
+    not fit the target's vocabulary, and StorageError where the disk does not take it; nothing is
+    left of it.
     """
     try:
         _check_finite(decoder)

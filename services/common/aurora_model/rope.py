@@ -78,9 +78,8 @@ def parse_rope(
     kind = fields.choice(
         "rope_type" if "rope_type" in found or "type" not in found else "type", _KINDS, "default"
     )
-    theta = fields.number(
-        "rope_theta", Fields(content, problems).number("rope_theta", _DEFAULT_THETA)
-    )
+    theta = Fields(content, problems).number("rope_theta", _DEFAULT_THETA, minimum=1)
+    theta = fields.number("rope_theta", theta, minimum=1)
     for name, source in (
         (f"{key}.partial_rotary_factor", found),
         ("partial_rotary_factor", content),
@@ -103,7 +102,7 @@ def rope_parameters(rope: RopeConfig) -> dict[str, Any]:
 
 def _rope_object(content: Mapping[str, Any]) -> tuple[str, Any]:
     # transformers 5 prefers `rope_scaling` where a file has both.
-    if content.get("rope_scaling") is not None:
+    if content.get("rope_scaling"):
         return "rope_scaling", content["rope_scaling"]
     found = content.get("rope_parameters")
     return "rope_parameters", {} if found is None else found
