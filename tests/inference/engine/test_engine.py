@@ -78,38 +78,42 @@ def test_a_copy_of_the_target_is_accepted_almost_always(make_engine) -> None:
     assert counters.accepted_tokens > 0.8 * counters.drafted_tokens
 
 
-def _exact_pair_probs(target, prompt: tuple[int, ...], sampling_probs) -> torch.Tensor:
+def _exact_pair_probs(target, prompt: tuple[int, ...], sampling: Sampling) -> torch.Tensor:
     """[V * V]: the exact distribution of the first two tokens after the prompt."""
     with torch.inference_mode():
         positions = torch.arange(len(prompt)).unsqueeze(0)
         hidden = target.decoder(torch.tensor([prompt]), positions, causal_attend)
-        first = sampling_probs(target.decoder.logits(hidden[:, -1:]))[0, 0]
+        one, every = SamplingRows([sampling], "cpu"), SamplingRows([sampling] * VOCABULARY, "cpu")
+        first = one.probs(target.decoder.logits(hidden[:, -1:]))[0, 0]
         pairs = torch.tensor([[*prompt, token] for token in range(VOCABULARY)])
         positions = torch.arange(len(prompt) + 1).expand(VOCABULARY, -1)
         hidden = target.decoder(pairs, positions, causal_attend)
-        second = sampling_probs(target.decoder.logits(hidden[:, -1:]))[:, 0]
+        second = every.probs(target.decoder.logits(hidden[:, -1:]))[:, 0]
     return (first.unsqueeze(1) * second).flatten().double()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("draft", ["bad", "random"])
 @pytest.mark.parametrize(
-    "sampling",
-    [Sampling(temperature=3.0), Sampling(temperature=4.0, top_k=12), Sampling(5.0, top_p=0.6)],
+    ("draft", "sampling"),
+    [
+        ("bad", Sampling(temperature=3.0)),
+        ("random", Sampling(temperature=4.0, top_k=12)),
+        ("bad", Sampling(temperature=5.0, top_p=0.6)),
+    ],
     ids=["temperature", "top-k", "top-p"],
 )
 def test_sampled_output_follows_the_exact_distribution(
     make_engine, target, draft, sampling
 ) -> None:
     prompt, count = (5, 17, 33, 8), 20_000
-    harness = make_engine(draft=draft, length=2)
+    harness = make_engine(draft=draft, length=2, max_batch=64)
     # Three tokens: the first comes from the prompt, so that speculation decides the second.
     requests = [
         Request(f"s{n}", prompt, 3, sampling, ignore_eos=True, record=False) for n in range(count)
     ]
     outputs = harness.run(*requests)
     pairs = np.array([tokens[0] * VOCABULARY + tokens[1] for tokens in outputs.values()])
-    probs = _exact_pair_probs(target, prompt, SamplingRows([sampling], "cpu").probs)
+    probs = _exact_pair_probs(target, prompt, sampling)
     assert _p_value(pairs, probs.numpy()) > 1e-4
 
 

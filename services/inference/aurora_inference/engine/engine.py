@@ -320,7 +320,7 @@ class Engine:
 
     def _progress(self, advance: Advance) -> Progress:
         if advance.finish_reason is not None:
-            return self._finish(*advance)
+            return self._finish(advance.sequence, advance.token_ids, advance.finish_reason)
         return Progress(advance.sequence.request.id, advance.token_ids, None, None)
 
     def _finish(
