@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from aurora_common.checkpoint import folder_digest, verified_manifest
 from aurora_common.errors import CheckpointError
@@ -19,6 +20,7 @@ from aurora_model.config import DecoderConfig
 from aurora_model.decoder import Decoder
 from aurora_model.draft import load_draft, publish_draft, random_draft, small_draft_config
 from aurora_model.target import TargetIdentity
+from aurora_model.weights import save_decoder
 
 WEIGHTS = "model.safetensors"
 
@@ -247,12 +249,17 @@ def test_a_random_draft_starts_near_the_uniform_distribution(models, config: Dec
     assert loss.item() == pytest.approx(torch.tensor(97.0).log().item(), abs=0.1)
 
 
-@pytest.mark.parametrize(("heads", "kv_heads"), [(8, 2), (6, 6), (6, 2), (1, 1), (12, 4)])
-def test_a_small_draft_fits_its_target(config: DecoderConfig, models, heads, kv_heads):
-    target = replace(config, num_heads=heads, num_kv_heads=kv_heads)
+@pytest.mark.parametrize(("heads", "kv_heads"), [(8, 2), (6, 6), (6, 2), (1, 1), (12, 4), (7, 7)])
+def test_a_small_draft_fits_its_target(
+    config: DecoderConfig, models, tmp_path: Path, heads, kv_heads
+):
+    target = replace(config, hidden_size=8 * heads, num_heads=heads, num_kv_heads=kv_heads)
 
     small = small_draft_config(target)
     draft = random_draft(small, seed=0)
 
     assert (small.vocab_size, small.num_layers) == (target.vocab_size, 1)
-    assert models.logits(draft, models.tokens()).shape == (2, 50, 97)
+    save_decoder(draft, tmp_path)
+    reference = AutoModelForCausalLM.from_pretrained(tmp_path)
+    expected = models.reference_logits(reference, models.tokens())
+    assert (models.logits(draft, models.tokens()) - expected).abs().max() <= 1e-4

@@ -117,8 +117,9 @@ def small_draft_config(target: DecoderConfig) -> DecoderConfig:
     return replace(
         target,
         num_layers=1,
-        hidden_size=max(target.hidden_size // 2, target.head_dim),
-        intermediate_size=max(target.intermediate_size // 2, target.head_dim),
+        # A multiple of the heads, which transformers' Llama insists on.
+        hidden_size=heads * (target.hidden_size // target.num_heads),
+        intermediate_size=max(target.intermediate_size // 2, 1),
         num_heads=heads,
         num_kv_heads=kv_heads,
         tie_word_embeddings=True,
