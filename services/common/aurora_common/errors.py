@@ -4,55 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import grpc
-
 
 class AuroraError(Exception):
-    """Base of every error that Aurora raises on purpose; its text is meant for a person."""
+    """Base of every error that Aurora raises on purpose; its text is meant for a person.
 
-    grpc_code = grpc.StatusCode.INTERNAL
+    `grpc_code` names the gRPC status: a name, so that what is pure need not import gRPC.
+    """
+
+    grpc_code = "INTERNAL"
     http_status = 500
 
 
 class InvalidInputError(AuroraError):
     """The caller's value is not allowed."""
 
-    grpc_code = grpc.StatusCode.INVALID_ARGUMENT
+    grpc_code = "INVALID_ARGUMENT"
     http_status = 400
 
 
 class NotFoundError(AuroraError):
     """What the caller names does not exist."""
 
-    grpc_code = grpc.StatusCode.NOT_FOUND
+    grpc_code = "NOT_FOUND"
     http_status = 404
 
 
 class ConflictError(AuroraError):
     """The call does not fit the present state; trying again unchanged does not help."""
 
-    grpc_code = grpc.StatusCode.FAILED_PRECONDITION
+    grpc_code = "FAILED_PRECONDITION"
     http_status = 409
 
 
 class OverloadedError(AuroraError):
     """A bounded queue is full; trying again later helps."""
 
-    grpc_code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    grpc_code = "RESOURCE_EXHAUSTED"
     http_status = 429
 
 
 class UnavailableError(AuroraError):
     """A part that is needed cannot be reached now; trying again helps."""
 
-    grpc_code = grpc.StatusCode.UNAVAILABLE
+    grpc_code = "UNAVAILABLE"
     http_status = 503
 
 
 class CheckpointError(AuroraError):
     """A checkpoint is not what it claims to be, or does not fit the target; never served."""
 
-    grpc_code = grpc.StatusCode.FAILED_PRECONDITION
+    grpc_code = "FAILED_PRECONDITION"
     http_status = 409
 
 
@@ -68,5 +69,5 @@ class ManifestError(InvalidInputError):
 class StorageError(AuroraError):
     """A file cannot be written or read: no space, no permission, not there."""
 
-    grpc_code = grpc.StatusCode.UNAVAILABLE
+    grpc_code = "UNAVAILABLE"
     http_status = 503

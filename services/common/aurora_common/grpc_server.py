@@ -92,7 +92,7 @@ async def _abort(
     context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str
 ) -> None:
     if isinstance(error, AuroraError):
-        await context.abort(error.grpc_code, str(error))
+        await context.abort(grpc.StatusCode[error.grpc_code], str(error))
     logger.exception("call failed", extra={"fields": {"method": method}}, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, f"internal error ({type(error).__name__})")
 
