@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import torch
+from torch import Tensor
+
+from aurora_common.errors import InvalidInputError
+from aurora_inference.engine.cache import CachedAttention
+from aurora_kernels.linear import Calibration, decode_threads, pack_linears
 from aurora_model.decoder import Decoder
 from aurora_model.target import TargetIdentity, target_identity
 from aurora_model.weights import load_decoder
-from torch import Tensor
-
-from aurora_inference.engine.cache import CachedAttention
-from aurora_kernels.linear import Calibration, decode_threads, pack_linears
 
 # Row counts that decoding uses: one row alone, a row with its drafts, a batch with theirs.
 DECODE_ROWS = (1, 6, 7, 24)
@@ -48,7 +50,7 @@ class Target:
         return cls(
             decoder,
             target_identity(folder),
-            stop_tokens=frozenset(decoder.config.eos_token_ids),
+            stop_tokens=frozenset(decoder.config.eos_token_ids) | _generation_stops(folder),
             device=device,
         )
 
@@ -63,3 +65,15 @@ class Target:
         hidden = self.decoder(fed, attend.positions, attend)
         torch.set_num_threads(self.decode_threads)
         return self.decoder.logits(hidden[:, -1]).float()
+
+
+def _generation_stops(folder: Path) -> frozenset[int]:
+    """The stop ids of generation_config.json: chat models list more there than in config.json."""
+    path = folder / "generation_config.json"
+    if not path.exists():
+        return frozenset()
+    try:
+        listed = json.loads(path.read_bytes()).get("eos_token_id")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InvalidInputError(f"{path} is not a JSON object: {error}") from error
+    return frozenset(listed if isinstance(listed, list) else [] if listed is None else [listed])
