@@ -212,7 +212,7 @@ class Trainer(Model):
     trigger: Trigger = Trigger()
     objective: Literal["ForwardKL", "LK"] = "LK"
     hyperparameters: Hyperparameters = Hyperparameters()
-    holdout_percent: int = Field(default=5, ge=1, le=50)
+    holdout_percent: int = Field(default=5, ge=0, le=50)
 
 
 class PersistentVolumeClaim(Model):

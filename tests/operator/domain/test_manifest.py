@@ -147,7 +147,7 @@ BAD = [
      "spec.trainer.hyperparameters.learningRate", "between 0 and 1"),
     ("spec.trainer.hyperparameters.batchSize", 0, "spec.trainer.hyperparameters.batchSize",
      "at least 1"),
-    ("spec.trainer.holdoutPercent", 0, "spec.trainer.holdoutPercent", "at least 1"),
+    ("spec.trainer.holdoutPercent", 51, "spec.trainer.holdoutPercent", "at most 50"),
     ("spec.modelStore", {}, "spec.modelStore.pvc", "is required"),
     ("spec.modelStore.keep", 0, "spec.modelStore.keep", "at least 1"),
     ("spec.modelStore.s3", {}, "spec.modelStore.s3", "known fields: keep, pvc"),

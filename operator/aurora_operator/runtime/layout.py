@@ -1,0 +1,76 @@
+"""Where a local deployment keeps its files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from aurora_common.errors import StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths under one data directory."""
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def processes(self) -> Path:
+        """The ports that were chosen and the processes that run."""
+        return self.root / "processes.json"
+
+    @property
+    def status(self) -> Path:
+        return self.root / "status.json"
+
+    @property
+    def deployment(self) -> Path:
+        """The manifest last accepted, with its generation."""
+        return self.root / "deployment.json"
+
+    @property
+    def operator(self) -> Path:
+        """Where to reach what runs here."""
+        return self.root / "operator.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def redis(self) -> Path:
+        return self.root / "redis"
+
+    @property
+    def trainer(self) -> Path:
+        return self.root / "trainer"
+
+    @property
+    def claims(self) -> Path:
+        """Each PersistentVolumeClaim of the manifest is the folder of its name in here."""
+        return self.root / "pvc"
+
+    def log(self, component: str) -> Path:
+        return self.logs / f"{component}.log"
+
+    def models(self, claim: str, deployment: str) -> Path:
+        """Where a deployment's drafts are published."""
+        return self.claims / claim / deployment
+
+
+def prepared_layout(root: Path) -> Layout:
+    """Makes the folders under `root`; StorageError names the one that cannot be written."""
+    layout = Layout(root.absolute())
+    for folder in (layout.root, layout.logs, layout.redis, layout.trainer, layout.claims):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot make the folder {folder}: {error.strerror}") from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise StorageError(f"cannot write in {folder}: permission denied")
+    return layout

@@ -1,0 +1,58 @@
+"""Is a component ready? gRPC's health protocol, and PING for Redis."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+# A peer that comes up is found at once, instead of after gRPC's two minutes.
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+class GrpcProbe:
+    """Asks one address for its health, over one connection."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+
+    async def is_ready(self, timeout_seconds: float) -> bool:
+        try:
+            response = await self._health.Check(
+                health_pb2.HealthCheckRequest(), timeout=timeout_seconds
+            )
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def close(self) -> None:
+        await self._channel.close(grace=None)
+
+
+class RedisProbe:
+    """Says PING and wants PONG; a Redis that still loads its file is not ready."""
+
+    def __init__(self, address: str) -> None:
+        self._host, _, port = address.rpartition(":")
+        self._port = int(port)
+
+    async def is_ready(self, timeout_seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                reader, writer = await asyncio.open_connection(self._host, self._port)
+                try:
+                    writer.write(b"PING\r\n")
+                    return await reader.readline() == b"+PONG\r\n"
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return False
+
+    async def close(self) -> None:
+        """It holds no connection between two questions."""

@@ -1,0 +1,36 @@
+"""A small real component: gRPC health on an address, until SIGTERM. Started by the tests.
+
+component.py ADDRESS [--fail] [--stubborn]
+"""
+
+import asyncio
+import signal
+import sys
+
+from aurora_common import leash
+from aurora_common.grpc_server import GrpcServer, stop_signal
+
+
+async def serve(address):
+    stop = stop_signal()
+    if "--stubborn" in sys.argv:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    server = GrpcServer(address, drain_seconds=0.1)
+    await server.start([])
+    sys.stderr.write("serving\n")
+    await stop.wait()
+    await server.stop()
+    sys.stderr.write("drained\n")
+
+
+def main():
+    leash.follow()
+    if "--fail" in sys.argv:
+        sys.stderr.write('{"message": "warming up"}\nno space left on the device\n')
+        sys.exit(1)
+    asyncio.run(serve(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
