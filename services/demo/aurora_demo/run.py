@@ -1,0 +1,167 @@
+"""Runs the demo's story against both deployments and measures it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import grpc
+
+from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from aurora_client import AuroraClientError, PastRollout
+from aurora_common.errors import UnavailableError
+from aurora_demo.deployment import Deployment
+from aurora_demo.load import Endpoint
+from aurora_demo.measurement import Canary, Measurement, ServedBlock, ServedRequest
+from aurora_demo.scenario import PlannedBlock, Scenario, Side, planned_blocks
+
+_POLL_SECONDS = 0.5
+_RPC_SECONDS = 5.0
+
+
+class Screen(Protocol):
+    """Whoever shows the run to a person."""
+
+    def begin_block(self, block: PlannedBlock, side: Side) -> None: ...
+
+    def served(self, request: ServedRequest) -> None: ...
+
+    def end_block(self, block: ServedBlock) -> None: ...
+
+    def rollout(self, line: str) -> None: ...
+
+
+class Story:
+    """One run: the traffic of every block, and what the operator and the trainer did meanwhile."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        deployments: dict[Side, Deployment],
+        prompts: Sequence[Sequence[str]],
+        screen: Screen,
+    ) -> None:
+        self._scenario = scenario
+        self._deployments = deployments
+        self._prompts = prompts
+        self._screen = screen
+        self._requests: list[ServedRequest] = []
+        self._blocks: list[ServedBlock] = []
+        self._canaries: dict[str, Canary] = {}
+        self._begun: dict[str, int] = {}
+        self._trainer: Trainer | None = None
+
+    async def run(self) -> Measurement:
+        """Sends every block to both sides; the prompts of block i are `prompts[i]`."""
+        endpoints = {
+            side: Endpoint(side, deployment.base_url, self._scenario)
+            for side, deployment in self._deployments.items()
+        }
+        self._trainer = Trainer(self._deployments["adapted"])
+        watching = asyncio.create_task(self._watch_rollouts())
+        try:
+            for block in planned_blocks(self._scenario.phases):
+                for side in block.order:
+                    await self._serve(block, endpoints[side])
+            await asyncio.to_thread(self._note_rollouts)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            for endpoint in endpoints.values():
+                await endpoint.close()
+            self._trainer.close()
+        return Measurement(
+            requests=tuple(self._requests),
+            blocks=tuple(self._blocks),
+            canaries=tuple(self._canaries.values()),
+            shift_phase=1,
+            requests_per_block=self._scenario.requests_per_block,
+        )
+
+    async def _serve(self, block: PlannedBlock, endpoint: Endpoint) -> None:
+        assert self._trainer is not None
+        self._screen.begin_block(block, endpoint.side)
+        busy = await self._trainer.busy_seconds()
+        started = time.perf_counter()
+        served = await endpoint.send(self._prompts[block.number], self._note_request)
+        seconds = time.perf_counter() - started
+        measured = ServedBlock(
+            side=endpoint.side,
+            number=block.number,
+            phase=block.phase,
+            tokens=sum(request.tokens for request in served),
+            seconds=seconds,
+            training_seconds=max(0.0, await self._trainer.busy_seconds() - busy),
+        )
+        self._blocks.append(measured)
+        self._screen.end_block(measured)
+
+    def _note_request(self, request: ServedRequest) -> None:
+        self._requests.append(request)
+        self._screen.served(request)
+
+    async def _watch_rollouts(self) -> None:
+        while True:
+            await asyncio.to_thread(self._note_rollouts)
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _note_rollouts(self) -> None:
+        """Looks at the operator once: the rollout in progress, and those that have ended."""
+        try:
+            status = self._deployments["adapted"].operator.status()
+        except (AuroraClientError, UnavailableError):  # it restarts; the next look will do
+            return
+        now = sum(request.side == "adapted" for request in self._requests)
+        rollout = status.rollout
+        if rollout is not None:
+            self._begun.setdefault(rollout.id, now)
+            evidence = rollout.evidence
+            line = f"{rollout.id} {rollout.state}"
+            if evidence is not None and evidence.log_e is not None and evidence.threshold:
+                line += f", log E {evidence.log_e:+.2f} of {evidence.threshold:.2f}"
+                line += f" after {evidence.requests} requests"
+            self._screen.rollout(line)
+        for past in reversed(status.history):
+            if past.id not in self._canaries:
+                self._canaries[past.id] = _canary(past, self._begun.get(past.id, now), now)
+
+
+def _canary(past: PastRollout, first_request: int, last_request: int) -> Canary:
+    return Canary(
+        id=past.id,
+        checkpoint=past.checkpoint,
+        outcome=past.outcome,
+        reason=past.reason,
+        requests=past.requests,
+        effect_bps=past.effect_bps,
+        first_request=first_request,
+        last_request=last_request,
+    )
+
+
+class Trainer:
+    """How long the trainer of a deployment has been busy."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        address = deployment.component_address("trainer")
+        if address is None:
+            raise UnavailableError(f"the {deployment.side} deployment has no trainer")
+        self._channel = grpc.insecure_channel(address)
+        self._stub = trainer_pb2_grpc.TrainerStub(self._channel)
+        self._last = 0.0
+
+    async def busy_seconds(self) -> float:
+        """Seconds spent training so far; the last known while it cannot be reached."""
+        try:
+            status = await asyncio.to_thread(
+                self._stub.GetStatus, trainer_pb2.GetStatusRequest(), timeout=_RPC_SECONDS
+            )
+        except grpc.RpcError:
+            return self._last
+        self._last = status.training_seconds
+        return self._last
+
+    def close(self) -> None:
+        self._channel.close()
