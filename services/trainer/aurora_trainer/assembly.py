@@ -1,0 +1,120 @@
+"""A Trainer from what is on disk: the saved state, else the draft to begin with."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import cast
+
+from aurora_common.errors import StorageError
+from aurora_model.config import read_config
+from aurora_model.decoder import Decoder
+from aurora_model.target import TargetIdentity, target_identity
+from aurora_trainer.initial import initial_draft
+from aurora_trainer.learner import Learner, LearnerSettings
+from aurora_trainer.objective import ObjectiveName
+from aurora_trainer.progress import Progress
+from aurora_trainer.published import discard_unfinished
+from aurora_trainer.record import RecordFormat
+from aurora_trainer.replay import Replay, ReplayLimits
+from aurora_trainer.seen import SeenIds
+from aurora_trainer.settings import Settings
+from aurora_trainer.state import STATE, State, load_state, unusable
+from aurora_trainer.trainer import Trainer, Workplace
+
+logger = logging.getLogger(__name__)
+
+# Longer trajectories are trained on by their end.
+_LONGEST_SAMPLE_TOKENS = 1024
+
+
+def assembled_trainer(settings: Settings) -> Trainer:
+    """The trainer that goes on where the last process saved, or begins.
+
+    Raises StorageError for a state that cannot be used, and AuroraErrors for a target or a draft
+    that is not what it should be.
+    """
+    identity = target_identity(settings.target)
+    for folder in (settings.models, settings.state):
+        _make_folder(folder)
+        discard_unfinished(folder)
+    limits = ReplayLimits(holdout_percent=settings.holdout_percent)
+    path = settings.state / STATE
+    saved = load_state(path, limits)
+    learner_settings = LearnerSettings(
+        # argparse has checked that it is one of the names.
+        objective=cast(ObjectiveName, settings.objective),
+        learning_rate=settings.learning_rate,
+    )
+    workplace = _workplace(settings, path, identity)
+    if saved is None:
+        draft, digest = initial_draft(
+            settings.draft, target=settings.target, identity=identity, seed=settings.seed
+        )
+        return Trainer(
+            workplace,
+            learner=Learner(draft, learner_settings),
+            replay=Replay(limits),
+            progress=Progress(parent_digest=digest),
+            seen=SeenIds(),
+        )
+    _check_target(path, saved, identity)
+    logger.info(
+        "training goes on",
+        extra={
+            "fields": {
+                "trajectories": saved.progress.trajectories,
+                "position": saved.progress.position,
+                "sequence": saved.progress.sequence,
+            }
+        },
+    )
+    return Trainer(
+        workplace,
+        learner=_restored_learner(path, saved, learner_settings),
+        replay=saved.replay,
+        progress=saved.progress,
+        seen=SeenIds(saved.seen),
+    )
+
+
+def _workplace(settings: Settings, state: Path, identity: TargetIdentity) -> Workplace:
+    context = read_config(settings.target).max_position_embeddings
+    return Workplace(
+        models=settings.models,
+        state=state,
+        target=identity,
+        record_format=RecordFormat(
+            target_digest=identity.digest,
+            tokenizer_digest=identity.tokenizer_digest,
+            vocab_size=identity.vocab_size,
+            max_tokens=min(context, _LONGEST_SAMPLE_TOKENS),
+        ),
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+    )
+
+
+def _check_target(path: Path, saved: State, identity: TargetIdentity) -> None:
+    for what, found, ours in (
+        ("target", saved.target_digest, identity.digest),
+        ("tokenizer", saved.tokenizer_digest, identity.tokenizer_digest),
+    ):
+        if found != ours:
+            raise unusable(path, f"it belongs to {what} {found}, this one is {ours}")
+
+
+def _restored_learner(path: Path, saved: State, settings: LearnerSettings) -> Learner:
+    learner = Learner(Decoder(saved.draft_config), settings)
+    try:
+        learner.restore(saved.learner)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise unusable(path, str(error)) from error
+    return learner
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {folder}: {error.strerror}") from error

@@ -1,0 +1,88 @@
+"""Samples end to end in one row of tokens: no padding, so no work on it.
+
+Lengths differ by several times within real traffic; padded to the longest, half of a batch would be
+padding. Only attention has to know where a sequence ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aurora_model.decoder import Attend, causal_attend
+from aurora_trainer.sample import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """N tokens of several sequences, M of them positions whose next token has a target.
+
+    tokens, positions: int64 [1, N]; lengths: of each sequence, together N; rows: int64 [M], where
+    in N the predicting positions are; top_ids int64 [M, k], log_probs float32 [M, k] and tail_mass
+    float32 [M], of each row together 1.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    lengths: tuple[int, ...]
+    rows: Tensor
+    top_ids: Tensor
+    log_probs: Tensor
+    tail_mass: Tensor
+
+
+def pack(samples: Sequence[Sample]) -> Batch:
+    """The batch of these samples, at least one.
+
+    Where their k differs the smallest holds, and what others have beyond it moves to their tail.
+    """
+    # The last token predicts nothing that has a target, so it is not fed.
+    lengths = [len(sample.tokens) - 1 for sample in samples]
+    ends = np.cumsum(lengths)
+    rows = [
+        np.arange(end - sample.output_count, end) for sample, end in zip(samples, ends, strict=True)
+    ]
+    entries = min(sample.top_ids.shape[1] for sample in samples)
+    top_ids = np.concatenate([sample.top_ids[:, :entries] for sample in samples])
+    log_probs = torch.from_numpy(
+        np.concatenate([sample.log_probs[:, :entries] for sample in samples])
+    ).float()
+    tail_mass = torch.from_numpy(
+        np.concatenate([_tail_mass(sample, entries) for sample in samples])
+    )
+    # float16 leaves a row's sum a little beside 1.
+    total = log_probs.exp().sum(dim=-1) + tail_mass
+    return Batch(
+        tokens=_row([sample.tokens[:-1] for sample in samples]),
+        positions=_row([np.arange(length) for length in lengths]),
+        lengths=tuple(lengths),
+        rows=torch.from_numpy(np.concatenate(rows)),
+        top_ids=torch.from_numpy(top_ids).long(),
+        log_probs=log_probs - total.log().unsqueeze(-1),
+        tail_mass=tail_mass / total,
+    )
+
+
+def packed_attend(lengths: Sequence[int]) -> Attend:
+    """Causal attention within each of the sequences that lie end to end."""
+    sizes = list(lengths)
+
+    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        parts = zip(*(torch.split(each, sizes, dim=2) for each in (query, key, value)), strict=True)
+        return torch.cat([causal_attend(layer, *part) for part in parts], dim=2)
+
+    return attend
+
+
+def _tail_mass(sample: Sample, entries: int) -> NDArray[np.float32]:
+    beyond = np.exp(sample.log_probs[:, entries:].astype(np.float32)).sum(axis=1)
+    return np.asarray(sample.tail_mass + beyond, np.float32)
+
+
+def _row(parts: Sequence[NDArray[np.integer]]) -> Tensor:
+    return torch.from_numpy(np.concatenate(parts)).long().unsqueeze(0)

@@ -1,0 +1,186 @@
+"""The draft while it learns: optimizer, averaged weights, and what guards both from a bad step."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from aurora_model.decoder import Decoder
+from aurora_trainer.batch import Batch, pack, packed_attend
+from aurora_trainer.objective import ObjectiveName, acceptance, buckets, objective_named
+from aurora_trainer.sample import Sample
+
+# Logits are made for so many values at a time: they stay in the cache, and a vocabulary of 150,000
+# does not cost gigabytes.
+_LOGITS_CHUNK = 1 << 20
+_EVALUATION_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerSettings:
+    """How the draft is trained; the defaults suit drafts of a few million parameters."""
+
+    objective: ObjectiveName
+    learning_rate: float
+    warmup_steps: int = 20
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.01
+    gradient_norm: float = 1.0
+    average_decay: float = 0.98
+    # So many steps in a row that give no finite gradient restore the last snapshot.
+    failures_before_restore: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Means over positions; `applied` is False for a step that was skipped as not finite."""
+
+    loss: float
+    acceptance: float
+    applied: bool = True
+
+
+class LearnerState(TypedDict):
+    """What a later process needs to go on; all of it loads with weights_only."""
+
+    draft: dict[str, Tensor]
+    average: dict[str, Tensor]
+    optimizer: dict[str, object]
+    steps: int
+    skipped_steps: int
+
+
+class Learner:
+    """Trains `draft` in place; `average` follows it and is what gets published."""
+
+    def __init__(self, draft: Decoder, settings: LearnerSettings) -> None:
+        self.draft = draft.train()
+        self.average = copy.deepcopy(draft).requires_grad_(requires_grad=False).eval()
+        self.settings = settings
+        self.steps = 0
+        self.skipped_steps = 0
+        self._failures = 0
+        self._loss = objective_named(settings.objective)
+        self._optimizer = torch.optim.AdamW(
+            draft.parameters(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self._snapshot = copy.deepcopy(self.state())
+
+    def step(self, batch: Batch) -> Measure:
+        """One optimizer step, skipped and counted where loss or gradient are not finite."""
+        self._optimizer.zero_grad(set_to_none=True)
+        measure = self._backward(batch)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.draft.parameters(), self.settings.gradient_norm, foreach=True
+        )
+        if not (math.isfinite(measure.loss) and torch.isfinite(norm)):
+            self._skip()
+            return Measure(measure.loss, measure.acceptance, applied=False)
+        self._failures = 0
+        self.steps += 1
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * min(
+                1.0, self.steps / self.settings.warmup_steps
+            )
+        self._optimizer.step()
+        self._follow()
+        return measure
+
+    def take_snapshot(self) -> None:
+        """Remembers the present weights and optimizer state as the ones to fall back to."""
+        self._snapshot = copy.deepcopy(self.state())
+
+    def restore_snapshot(self) -> None:
+        """Goes back to the snapshot; what was skipped since stays counted."""
+        skipped = self.skipped_steps
+        self.restore(copy.deepcopy(self._snapshot))
+        self.skipped_steps = skipped
+        self._failures = 0
+
+    @torch.no_grad()
+    def evaluate(self, samples: Sequence[Sample]) -> Measure | None:
+        """Loss and expected acceptance of the averaged weights; None where there is no sample."""
+        loss = acceptances = 0.0
+        count = 0
+        for start in range(0, len(samples), _EVALUATION_BATCH):
+            batch = pack(samples[start : start + _EVALUATION_BATCH])
+            hidden = self.average(batch.tokens, batch.positions, packed_attend(batch.lengths))
+            for rows in self._chunks(batch):
+                both = buckets(
+                    self.average.logits(hidden[0, batch.rows[rows]]),
+                    batch.top_ids[rows],
+                    batch.log_probs[rows],
+                    batch.tail_mass[rows],
+                )
+                loss += float(self._loss(both).sum())
+                acceptances += float(acceptance(both).sum())
+            count += len(batch.rows)
+        return Measure(loss / count, acceptances / count) if count else None
+
+    def state(self) -> LearnerState:
+        """Everything that `restore` needs; tensors are the live ones, not copies."""
+        return {
+            "draft": self.draft.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "steps": self.steps,
+            "skipped_steps": self.skipped_steps,
+        }
+
+    def restore(self, state: LearnerState) -> None:
+        """Goes on from a state; raises RuntimeError, ValueError or KeyError where it is unfit."""
+        self.draft.load_state_dict(state["draft"])
+        self.average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]
+        self.skipped_steps = state["skipped_steps"]
+        self.take_snapshot()
+
+    def _backward(self, batch: Batch) -> Measure:
+        hidden = self.draft(batch.tokens, batch.positions, packed_attend(batch.lengths))
+        selected = hidden[0, batch.rows]  # [M, hidden]
+        # Chunks of logits are differentiated one by one, down to here; the rest once.
+        leaf = selected.detach().requires_grad_()
+        count = len(batch.rows)
+        loss = acceptances = 0.0
+        for rows in self._chunks(batch):
+            both = buckets(
+                self.draft.logits(leaf[rows]),
+                batch.top_ids[rows],
+                batch.log_probs[rows],
+                batch.tail_mass[rows],
+            )
+            share = self._loss(both).sum() / count
+            share.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+            loss += share.item()
+            acceptances += float(acceptance(both).detach().sum()) / count
+        selected.backward(leaf.grad)
+        return Measure(loss, acceptances)
+
+    def _chunks(self, batch: Batch) -> list[slice]:
+        size = max(64, _LOGITS_CHUNK // self.draft.config.vocab_size)
+        return [slice(start, start + size) for start in range(0, len(batch.rows), size)]
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        # Short memory at first, so that a short run is not stuck at the weights it began with.
+        decay = min(self.settings.average_decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(
+            list(self.average.parameters()), list(self.draft.parameters()), 1 - decay
+        )
+
+    def _skip(self) -> None:
+        self.skipped_steps += 1
+        self._failures += 1
+        if self._failures >= self.settings.failures_before_restore:
+            self.restore_snapshot()

@@ -1,0 +1,184 @@
+"""The trainer process: training thread, subscription and gRPC server, wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import grpc
+import torch
+from prometheus_client import CollectorRegistry, start_http_server
+
+from aurora.trainer.v1 import trainer_pb2_grpc
+from aurora_common.errors import ConflictError, InvalidInputError, StorageError, UnavailableError
+from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_trainer.assembly import assembled_trainer
+from aurora_trainer.inbox import Inbox
+from aurora_trainer.loop import Schedule, TrainingLoop
+from aurora_trainer.progress import Trigger
+from aurora_trainer.servicer import SERVICE, TrainerServicer
+from aurora_trainer.settings import Settings
+from aurora_trainer.standing import StandingCollector
+from aurora_trainer.subscription import BufferSubscription
+from aurora_trainer.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+# Serving comes first on a machine that both share.
+_NICENESS = 10
+# Together below the ten seconds in which a component must have stopped.
+_LAST_STEP_SECONDS = 7.0
+_FLUSH_SECONDS = 1.0
+_DRAIN_SECONDS = 1.0
+
+
+def run(settings: Settings) -> int:
+    """Trains until SIGTERM or SIGINT; returns the exit code.
+
+    Raises AuroraErrors for what keeps it from starting.
+    """
+    os.nice(_NICENESS)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    with _locked(settings.state):
+        trainer = assembled_trainer(settings)
+        with _metrics_served(settings.metrics_listen, trainer):
+            return asyncio.run(_serve(settings, trainer))
+
+
+async def _serve(settings: Settings, trainer: Trainer) -> int:
+    stop = stop_signal()
+    inbox = Inbox()
+    subscription = BufferSubscription(settings.buffer, inbox)
+    servicer = TrainerServicer(settings.models, lambda: trainer.standing)
+    server = GrpcServer(settings.listen, drain_seconds=_DRAIN_SECONDS)
+    server.add(trainer_pb2_grpc.add_TrainerServicer_to_server, servicer)
+    await server.start([SERVICE])
+    trigger = Trigger(settings.min_new_trajectories, settings.min_interval_seconds)
+    loop = TrainingLoop(
+        trainer,
+        Schedule(trigger, settings.steps_per_round),
+        source=inbox,
+        listener=_LoopListener(asyncio.get_running_loop(), subscription, servicer),
+        clock=_SystemClock(),
+    )
+    worker = _TrainingThread(loop, on_end=stop)
+    worker.start()
+    receiving = asyncio.create_task(subscription.run())
+    receiving.add_done_callback(lambda _: stop.set())
+    await stop.wait()
+    await worker.finish(_LAST_STEP_SECONDS)
+    healthy = worker.finished_well and not receiving.done()
+    receiving.cancel()
+    with suppress(asyncio.CancelledError):
+        await receiving
+    with suppress(grpc.aio.AioRpcError, TimeoutError):
+        async with asyncio.timeout(_FLUSH_SECONDS):
+            await subscription.flush()
+    await servicer.close()
+    await server.stop()
+    return 0 if healthy else 1
+
+
+class _TrainingThread:
+    """Runs the loop beside the event loop, which it tells when it ends."""
+
+    def __init__(self, loop: TrainingLoop, *, on_end: asyncio.Event) -> None:
+        self.finished_well = False
+        self._loop = loop
+        self._on_end = on_end
+        self._events = asyncio.get_running_loop()
+        self._stop = threading.Event()
+        # A daemon, so that a step that takes too long cannot keep the process alive.
+        self._thread = threading.Thread(target=self._work, name="training", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def finish(self, timeout_seconds: float) -> None:
+        """Lets the present step end and the state be saved, for so long at most."""
+        self._stop.set()
+        await asyncio.to_thread(self._thread.join, timeout_seconds)
+        if self._thread.is_alive():
+            logger.error("stopped in the middle of a step: it is repeated from the saved state")
+
+    def _work(self) -> None:
+        try:
+            self._loop.run(self._stop)
+            self.finished_well = True
+        except Exception:
+            logger.exception("training failed")
+        finally:
+            self._events.call_soon_threadsafe(self._on_end.set)
+
+
+class _LoopListener:
+    """Carries what the training thread reports to the event loop."""
+
+    def __init__(
+        self,
+        events: asyncio.AbstractEventLoop,
+        subscription: BufferSubscription,
+        servicer: TrainerServicer,
+    ) -> None:
+        self._events = events
+        self._subscription = subscription
+        self._servicer = servicer
+
+    def durable(self, ids: Sequence[str]) -> None:
+        self._events.call_soon_threadsafe(self._subscription.acknowledge, ids)
+
+    def published(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._servicer.announce(), self._events)
+
+
+class _SystemClock:
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def unix_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the state folder; raises ConflictError where another trainer does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise ConflictError(f"another trainer works with the state in {folder}") from error
+    except OSError as error:
+        raise StorageError(f"cannot lock the state in {folder}: {error.strerror}") from error
+    with file:
+        yield
+
+
+@contextmanager
+def _metrics_served(address: str | None, trainer: Trainer) -> Iterator[None]:
+    if address is None:
+        yield
+        return
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise InvalidInputError(f"--metrics-listen is {address!r}: expected HOST:PORT")
+    registry = CollectorRegistry()
+    registry.register(StandingCollector(lambda: trainer.standing))
+    try:
+        server, thread = start_http_server(int(port), host, registry=registry)
+    except (OSError, OverflowError) as error:
+        raise UnavailableError(f"cannot serve metrics on {address}: {error}") from error
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

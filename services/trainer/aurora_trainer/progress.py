@@ -1,0 +1,103 @@
+"""Where a trainer is in its work: counters, phase and stream position, and how they move on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from aurora_trainer.sample import stream_order
+
+Phase = Literal["WaitingForTrajectories", "Training", "Publishing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """When a round of training begins: both must hold."""
+
+    min_new_trajectories: int
+    min_interval_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Saved with the weights it speaks of.
+
+    `trajectories` were taken in, `skipped` turned away as malformed or foreign; `first` and
+    `position` are the oldest and the newest stream id of those taken in; `sequence` is the last
+    published checkpoint's; `loss` is the last step's.
+    """
+
+    phase: Phase = "WaitingForTrajectories"
+    trajectories: int = 0
+    new_trajectories: int = 0
+    skipped: int = 0
+    first: str = ""
+    position: str = ""
+    steps_left: int = 0
+    rounds: int = 0
+    round_ended_at_ms: int = 0
+    sequence: int = 0
+    parent_digest: str = ""
+    loss: float = 0.0
+    training_seconds: float = 0.0
+
+
+def with_trajectory(progress: Progress, stream_id: str) -> Progress:
+    """One more trajectory is remembered."""
+    first = min(progress.first or stream_id, stream_id, key=stream_order)
+    return replace(
+        progress,
+        trajectories=progress.trajectories + 1,
+        new_trajectories=progress.new_trajectories + 1,
+        first=first,
+        position=max(progress.position, stream_id, key=stream_order),
+    )
+
+
+def with_skipped(progress: Progress) -> Progress:
+    """One more trajectory was turned away."""
+    return replace(progress, skipped=progress.skipped + 1)
+
+
+def round_is_due(progress: Progress, trigger: Trigger, *, now_ms: int) -> bool:
+    """Whether enough has arrived and enough time gone by since the last round ended."""
+    elapsed_ms = now_ms - progress.round_ended_at_ms
+    # A clock that was set back must not hold up training.
+    waited = elapsed_ms < 0 or elapsed_ms >= trigger.min_interval_seconds * 1000
+    return (
+        progress.phase == "WaitingForTrajectories"
+        and progress.new_trajectories >= trigger.min_new_trajectories
+        and waited
+    )
+
+
+def with_round_begun(progress: Progress, steps: int) -> Progress:
+    """A round of `steps` steps; what arrives from now on counts for the next."""
+    return replace(progress, phase="Training", steps_left=steps, new_trajectories=0)
+
+
+def with_step(progress: Progress, *, loss: float | None, seconds: float) -> Progress:
+    """One step of the round is done; `loss` is None where it was skipped."""
+    left = progress.steps_left - 1
+    return replace(
+        progress,
+        phase="Training" if left > 0 else "Publishing",
+        steps_left=left,
+        loss=progress.loss if loss is None else loss,
+        training_seconds=progress.training_seconds + seconds,
+    )
+
+
+def with_round_ended(progress: Progress, *, now_ms: int) -> Progress:
+    """The round is over, published or not."""
+    return replace(
+        progress,
+        phase="WaitingForTrajectories",
+        rounds=progress.rounds + 1,
+        round_ended_at_ms=now_ms,
+    )
+
+
+def with_checkpoint(progress: Progress, *, sequence: int, digest: str) -> Progress:
+    """A checkpoint was published; the next one descends from it."""
+    return replace(progress, sequence=sequence, parent_digest=digest)

@@ -1,0 +1,68 @@
+"""The checkpoints in the models folder, which itself is the record of what was published."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from aurora_common.checkpoint import CheckpointManifest, read_manifest
+from aurora_common.errors import CheckpointError, StorageError
+
+logger = logging.getLogger(__name__)
+
+_FOLDER = re.compile(r"ckpt-(\d+)-[0-9a-f]{12}")
+_UNFINISHED = ".*.partial"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One checkpoint that is complete."""
+
+    sequence: int
+    folder: Path
+    manifest: CheckpointManifest
+
+
+def checkpoint_name(sequence: int) -> str:
+    """What aurora.json calls the checkpoint."""
+    return f"ckpt-{sequence}"
+
+
+def newest_sequence(models: Path) -> int:
+    """The highest sequence that was ever used in this folder and is still there; 0 for none.
+
+    By name alone: even a checkpoint that cannot be read has used its number.
+    """
+    return max((sequence for sequence, _ in _folders(models)), default=0)
+
+
+def published_after(models: Path, sequence: int) -> list[Published]:
+    """The checkpoints with a higher sequence, in order, but for those without a sound manifest."""
+    found = []
+    for number, folder in sorted(_folders(models)):
+        if number <= sequence:
+            continue
+        try:
+            found.append(Published(number, folder, read_manifest(folder)))
+        except CheckpointError as error:
+            # The operator may be deleting it just now.
+            logger.warning("checkpoint left out", extra={"fields": {"reason": str(error)}})
+    return found
+
+
+def discard_unfinished(models: Path) -> None:
+    """Removes what a killed trainer left half-written; call before anything is published."""
+    for folder in models.glob(_UNFINISHED):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(models: Path) -> list[tuple[int, Path]]:
+    try:
+        entries = list(models.iterdir()) if models.exists() else []
+    except OSError as error:
+        raise StorageError(f"cannot read {models}: {error.strerror}") from error
+    matches = ((_FOLDER.fullmatch(entry.name), entry) for entry in entries)
+    return [(int(match[1]), entry) for match, entry in matches if match]

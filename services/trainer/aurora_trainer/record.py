@@ -1,0 +1,96 @@
+"""From the wire to a Sample: everything that can be wrong with a trajectory is found here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aurora.buffer.v1 import buffer_pb2
+from aurora_common.errors import InvalidInputError
+from aurora_trainer.sample import Sample
+
+# float16 keeps three digits of a log-probability, so a row's mass is this near to 1.
+_MASS_TOLERANCE = 0.02
+
+
+class ForeignRecordError(InvalidInputError):
+    """A trajectory of another target or tokenizer: right, but not for this draft."""
+
+
+class MalformedRecordError(InvalidInputError):
+    """A trajectory whose parts contradict each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFormat:
+    """What this trainer can learn from."""
+
+    target_digest: str
+    tokenizer_digest: str
+    vocab_size: int
+    max_tokens: int
+
+
+def sample_from(stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordFormat) -> Sample:
+    """The record as a Sample; longer than `max_tokens`, its end.
+
+    Raises ForeignRecordError or MalformedRecordError saying what is wrong (never a token).
+    """
+    for name, found, ours in (
+        ("target", record.target_digest, accepted.target_digest),
+        ("tokenizer", record.tokenizer_digest, accepted.tokenizer_digest),
+    ):
+        if found != ours:
+            raise ForeignRecordError(f"its {name} is {found or 'not named'}, ours is {ours}")
+    prompt = np.fromiter(record.prompt_tokens, np.uint32, len(record.prompt_tokens))
+    output = np.fromiter(record.output_tokens, np.uint32, len(record.output_tokens))
+    if len(prompt) == 0 or len(output) == 0:
+        raise MalformedRecordError(f"{len(prompt)} prompt and {len(output)} output tokens")
+    top_ids, log_probs, tail_mass = _distributions(record.target, len(output))
+    for name, ids in (("token", prompt), ("token", output), ("top-k token", top_ids)):
+        if ids.max() >= accepted.vocab_size:
+            raise MalformedRecordError(f"a {name} is not below {accepted.vocab_size}")
+    if (np.diff(np.sort(top_ids, axis=1), axis=1) == 0).any():
+        raise MalformedRecordError("a row of top-k tokens has one twice")
+    _check_mass(log_probs, tail_mass)
+    # The last max_tokens, and of the outputs among them all but a first without context.
+    tokens = np.concatenate([prompt, output]).astype(np.int32)[-accepted.max_tokens :]
+    kept = min(len(output), len(tokens) - 1)
+    return Sample(
+        stream_id=stream_id,
+        request_id=record.request_id,
+        domain=record.domain,
+        tokens=tokens,
+        top_ids=top_ids[-kept:].astype(np.int32),
+        log_probs=log_probs[-kept:].copy(),
+        tail_mass=tail_mass[-kept:].copy(),
+    )
+
+
+def _distributions(
+    target: buffer_pb2.TargetDistributions, rows: int
+) -> tuple[NDArray[np.uint32], NDArray[np.float16], NDArray[np.float16]]:
+    entries = target.k
+    expected = (rows * entries * 4, rows * entries * 2, rows * 2)
+    found = (len(target.token_ids), len(target.log_probs), len(target.tail_mass))
+    if entries == 0 or found != expected:
+        raise MalformedRecordError(
+            f"for {rows} output tokens and k={entries} the target's arrays have {found} bytes, "
+            f"not {expected}"
+        )
+    return (
+        np.frombuffer(target.token_ids, "<u4").reshape(rows, entries),
+        np.frombuffer(target.log_probs, "<f2").reshape(rows, entries),
+        np.frombuffer(target.tail_mass, "<f2"),
+    )
+
+
+def _check_mass(log_probs: NDArray[np.float16], tail_mass: NDArray[np.float16]) -> None:
+    # NaN fails every comparison, so each says what must hold.
+    if not ((log_probs <= _MASS_TOLERANCE).all() and (tail_mass >= 0).all()):
+        raise MalformedRecordError("a log-probability is above 0 or a tail's mass below")
+    mass = np.exp(log_probs.astype(np.float32)).sum(axis=1) + tail_mass
+    if not (np.abs(mass - 1) <= _MASS_TOLERANCE).all():
+        raise MalformedRecordError("a row of target probabilities does not sum to 1")

@@ -1,0 +1,45 @@
+"""A trajectory as training uses it: checked, normalised, cut to length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What a sample holds besides its arrays, about.
+_OBJECT_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One request's tokens and the target's distribution at its last T of them.
+
+    tokens: int32 [P + T], prompt first, P ≥ 1. Row i of the distributions decided tokens[P + i]:
+    top_ids int32 [T, k], log_probs float16 [T, k], tail_mass float16 [T].
+    """
+
+    stream_id: str
+    request_id: str
+    domain: str
+    tokens: NDArray[np.int32]
+    top_ids: NDArray[np.int32]
+    log_probs: NDArray[np.float16]
+    tail_mass: NDArray[np.float16]
+
+    @property
+    def output_count(self) -> int:
+        """T, the number of positions that have a target."""
+        return len(self.tail_mass)
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in memory."""
+        arrays = (self.tokens, self.top_ids, self.log_probs, self.tail_mass)
+        return _OBJECT_BYTES + sum(array.nbytes for array in arrays)
+
+
+def stream_order(stream_id: str) -> tuple[int, int]:
+    """A key that orders Redis stream ids (`<milliseconds>-<counter>`); the empty id comes first."""
+    milliseconds, _, counter = stream_id.partition("-")
+    return int(milliseconds or 0), int(counter or 0)

@@ -1,0 +1,87 @@
+"""aurora.trainer.v1: what was published, and how the work stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import grpc
+
+from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from aurora_common.errors import UnavailableError
+from aurora_trainer.published import Published, checkpoint_name, published_after
+from aurora_trainer.standing import Standing
+
+SERVICE = "aurora.trainer.v1.Trainer"
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+
+class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
+    """Reads the models folder and the trainer's standing; changes nothing."""
+
+    def __init__(self, models: Path, standing: Callable[[], Standing]) -> None:
+        self._models = models
+        self._standing = standing
+        self._news = asyncio.Condition()
+        self._closing = False
+
+    async def announce(self) -> None:
+        """Has every watcher look at the models folder again."""
+        async with self._news:
+            self._news.notify_all()
+
+    async def close(self) -> None:
+        """Ends every watch with UNAVAILABLE, for the server stops."""
+        self._closing = True
+        await self.announce()
+
+    async def WatchCheckpoints(  # noqa: N802 - the name in the protocol
+        self, request: trainer_pb2.WatchCheckpointsRequest, context: Context
+    ) -> AsyncIterator[trainer_pb2.Checkpoint]:
+        sequence = request.after_sequence
+        while True:
+            async with self._news:
+                if self._closing:
+                    raise UnavailableError("the trainer is stopping; watch again")
+                found = await asyncio.to_thread(published_after, self._models, sequence)
+                if not found:
+                    await self._news.wait()
+            for checkpoint in found:
+                yield _message(checkpoint)
+                sequence = checkpoint.sequence
+
+    async def GetStatus(  # noqa: N802 - the name in the protocol
+        self, request: trainer_pb2.GetStatusRequest, context: Context
+    ) -> trainer_pb2.GetStatusResponse:
+        standing = self._standing()
+        progress = standing.progress
+        return trainer_pb2.GetStatusResponse(
+            phase=progress.phase,
+            trajectories=progress.trajectories,
+            new_trajectories=progress.new_trajectories,
+            stream_position=progress.position,
+            optimizer_steps=standing.optimizer_steps,
+            published=progress.sequence,
+            loss=progress.loss,
+            training_seconds=progress.training_seconds,
+        )
+
+
+def _message(published: Published) -> trainer_pb2.Checkpoint:
+    manifest = published.manifest
+    metrics = manifest.metrics or {}
+    return trainer_pb2.Checkpoint(
+        sequence=published.sequence,
+        name=checkpoint_name(published.sequence),
+        digest=manifest.digest,
+        uri=published.folder.resolve().as_uri(),
+        parent_digest=manifest.parent_digest,
+        trained_through=manifest.trained_through,
+        trajectories=int(metrics.get("trajectories", 0)),
+        loss=metrics.get("loss", 0.0),
+        acceptance=metrics.get("acceptance", 0.0),
+        published_at_ms=manifest.created_at_ms,
+    )

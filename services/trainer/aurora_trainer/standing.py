@@ -1,0 +1,48 @@
+"""How the trainer's work stands, as others see it: over gRPC and as Prometheus metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from aurora_trainer.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One moment of a trainer; counters go on over restarts."""
+
+    progress: Progress
+    optimizer_steps: int
+    skipped_steps: int
+
+
+class StandingCollector(Collector):
+    """Asks for the standing at each scrape, so there is no second set of counters to keep."""
+
+    def __init__(self, standing: Callable[[], Standing]) -> None:
+        self._standing = standing
+
+    def collect(self) -> Iterator[Metric]:
+        standing = self._standing()
+        progress = standing.progress
+        counters = (
+            ("trajectories", "Trajectories taken in.", progress.trajectories),
+            ("skipped_trajectories", "Trajectories malformed or foreign.", progress.skipped),
+            ("rounds", "Rounds of training that ended.", progress.rounds),
+            ("optimizer_steps", "Steps that changed the draft.", standing.optimizer_steps),
+            ("skipped_steps", "Steps without a finite gradient.", standing.skipped_steps),
+            ("training_seconds", "Time spent in steps.", progress.training_seconds),
+        )
+        for name, text, value in counters:
+            yield CounterMetricFamily(f"aurora_trainer_{name}", text, value)
+        gauges = (
+            ("loss", "Loss of the last step.", progress.loss),
+            ("new_trajectories", "Trajectories since the last round.", progress.new_trajectories),
+            ("checkpoint_sequence", "The last published checkpoint.", progress.sequence),
+        )
+        for name, text, value in gauges:
+            yield GaugeMetricFamily(f"aurora_trainer_{name}", text, value)

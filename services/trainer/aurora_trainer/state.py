@@ -1,0 +1,191 @@
+"""The trainer's state as one file: what a new process needs to go on where the last one saved."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aurora_common.durable import write_file
+from aurora_common.errors import InvalidInputError, StorageError
+from aurora_model.config import DecoderConfig, parse_config, to_hugging_face
+from aurora_trainer.learner import LearnerState
+from aurora_trainer.progress import Progress
+from aurora_trainer.replay import Replay, ReplayLimits, Reservoir
+from aurora_trainer.sample import Sample
+
+STATE = "state.pt"
+_FORMAT = 1
+_ARRAYS = ("tokens", "top_ids", "log_probs", "tail_mass")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All of it; `learner`'s tensors may be the live ones, for they are only read."""
+
+    target_digest: str
+    tokenizer_digest: str
+    draft_config: DecoderConfig
+    learner: LearnerState
+    progress: Progress
+    seen: tuple[str, ...]
+    replay: Replay
+
+
+def save_state(path: Path, state: State) -> None:
+    """Replaces the file; raises StorageError, with the file as it was, where that fails."""
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "format": _FORMAT,
+            "target_digest": state.target_digest,
+            "tokenizer_digest": state.tokenizer_digest,
+            "draft_config": to_hugging_face(state.draft_config),
+            "learner": dict(state.learner),
+            "progress": asdict(state.progress),
+            "seen": list(state.seen),
+            "replay": _packed_replay(state.replay),
+        },
+        buffer,
+    )
+    write_file(path, buffer.getvalue())
+
+
+def load_state(path: Path, limits: ReplayLimits) -> State | None:
+    """The state in the file, None where there is no file.
+
+    Raises StorageError naming the file and the way out where it cannot be used.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        _check_sums(content)
+        # Only tensors and plain values: a state file cannot run code.
+        found: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if found["format"] != _FORMAT:
+            raise ValueError(f"it has format {found['format']}, this version reads {_FORMAT}")
+        return State(
+            target_digest=found["target_digest"],
+            tokenizer_digest=found["tokenizer_digest"],
+            draft_config=parse_config(found["draft_config"], source=str(path)),
+            learner=found["learner"],
+            progress=Progress(**found["progress"]),
+            seen=tuple(found["seen"]),
+            replay=_unpacked_replay(found["replay"], limits),
+        )
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        EOFError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        InvalidInputError,
+    ) as error:
+        raise unusable(path, str(error) or repr(error)) from error
+
+
+def _check_sums(content: bytes) -> None:
+    # torch writes a zip file with checksums, but does not look at them when it loads one.
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of {damaged} is wrong")
+
+
+def unusable(path: Path, reason: str) -> StorageError:
+    """The error for a state that this trainer cannot go on from."""
+    return StorageError(
+        f"{path} is not a state that training can go on from ({_first_line(reason)}). Move it away "
+        "to begin again from --draft or random weights; published checkpoints are not touched, and "
+        "what the buffer still holds unacknowledged is delivered again"
+    )
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:300]
+
+
+def _packed_replay(replay: Replay) -> dict[str, object]:
+    samples = list({id(sample): sample for sample in replay.samples()}.values())
+    index = {id(sample): number for number, sample in enumerate(samples)}
+
+    def numbers(members: Iterable[Sample]) -> list[int]:
+        return [index[id(member)] for member in members]
+
+    return {
+        "stream_ids": [sample.stream_id for sample in samples],
+        "request_ids": [sample.request_id for sample in samples],
+        "domains": [sample.domain for sample in samples],
+        "token_counts": [len(sample.tokens) for sample in samples],
+        "shapes": [tuple(sample.top_ids.shape) for sample in samples],
+        **{name: _joined([getattr(sample, name) for sample in samples]) for name in _ARRAYS},
+        "window": numbers(replay.window.members),
+        "holdout": numbers(replay.holdout.members),
+        "reservoirs": {
+            domain: (each.capacity, each.offered, numbers(each.members))
+            for domain, each in replay.reservoirs.items()
+        },
+    }
+
+
+def _joined(arrays: Sequence[np.ndarray[Any, Any]]) -> Tensor | None:
+    # One tensor for all samples: thousands of small ones would take seconds to write.
+    return torch.from_numpy(np.concatenate([each.ravel() for each in arrays])) if arrays else None
+
+
+def _unpacked_replay(packed: dict[str, Any], limits: ReplayLimits) -> Replay:
+    samples = _unpacked_samples(packed)
+    replay = Replay(limits)
+    for name in ("window", "holdout"):
+        for number in packed[name]:
+            getattr(replay, name).append(samples[number])
+    for domain, (capacity, offered, members) in packed["reservoirs"].items():
+        kept = [samples[number] for number in members]
+        size_bytes = sum(sample.size_bytes for sample in kept)
+        replay.reservoirs[domain] = Reservoir(capacity, offered, kept, size_bytes)
+    return replay
+
+
+def _unpacked_samples(packed: dict[str, Any]) -> list[Sample]:
+    shapes: list[tuple[int, int]] = packed["shapes"]
+    if not shapes:
+        return []
+    rows = [rows for rows, _ in shapes]
+    entries = [rows * entries for rows, entries in shapes]
+    tokens = _split(packed["tokens"], packed["token_counts"])
+    top_ids = _split(packed["top_ids"], entries)
+    log_probs = _split(packed["log_probs"], entries)
+    tail_mass = _split(packed["tail_mass"], rows)
+    return [
+        Sample(
+            stream_id=packed["stream_ids"][number],
+            request_id=packed["request_ids"][number],
+            domain=packed["domains"][number],
+            tokens=tokens[number],
+            top_ids=top_ids[number].reshape(shape),
+            log_probs=log_probs[number].reshape(shape),
+            tail_mass=tail_mass[number],
+        )
+        for number, shape in enumerate(shapes)
+    ]
+
+
+def _split(joined: Tensor, sizes: Sequence[int]) -> list[np.ndarray[Any, Any]]:
+    # Copies: a view would keep the whole file in memory for its last sample.
+    return [part.numpy().copy() for part in torch.split(joined, list(sizes))]

@@ -1,0 +1,128 @@
+"""The buffer as the trainer sees it: a stream of entries that outlives outages, and their acks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import grpc
+
+from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
+from aurora_common.grpc_server import MESSAGE_OPTIONS
+from aurora_trainer.inbox import Inbox
+
+logger = logging.getLogger(__name__)
+
+GROUP = "trainer"
+CONSUMER = "trainer-0"
+_BATCH_ENTRIES = 32
+_ACK_IDS = 500
+_ACK_DEADLINE_SECONDS = 10.0
+# A stream ends and is opened again after so long, should its connection be dead unnoticed.
+_STREAM_DEADLINE_SECONDS = 600.0
+_FIRST_RETRY_SECONDS = 0.2
+_LONGEST_RETRY_SECONDS = 5.0
+_OPTIONS = (
+    *MESSAGE_OPTIONS,
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+)
+
+
+class BufferSubscription:
+    """Feeds an inbox and acknowledges what became durable; all on one event loop."""
+
+    def __init__(self, address: str, inbox: Inbox) -> None:
+        self._address = address
+        self._inbox = inbox
+        self._durable: asyncio.Queue[str] = asyncio.Queue()
+
+    def acknowledge(self, ids: Sequence[str]) -> None:
+        """Has the buffer forget these entries, as soon as it can be reached."""
+        for stream_id in ids:
+            self._durable.put_nowait(stream_id)
+
+    async def run(self) -> None:
+        """Receives and acknowledges until cancelled."""
+        async with (
+            grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel,
+            asyncio.TaskGroup() as tasks,
+        ):
+            stub = _stub(channel)
+            tasks.create_task(self._receive(stub))
+            tasks.create_task(self._acknowledge(stub))
+
+    async def flush(self) -> None:
+        """Acknowledges what is left, on a connection of its own; raises AioRpcError."""
+        async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
+            stub = _stub(channel)
+            while not self._durable.empty():
+                await _ack(stub, self._waiting())
+
+    async def _receive(self, stub: buffer_pb2_grpc.BufferStub) -> None:
+        retry = _Retry(self._address)
+        request = buffer_pb2.SubscribeRequest(group=GROUP, consumer=CONSUMER, batch=_BATCH_ENTRIES)
+        while True:
+            try:
+                async for response in stub.Subscribe(request, timeout=_STREAM_DEADLINE_SECONDS):
+                    retry.reset()
+                    await self._inbox.put(response.entries)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                    await retry.wait("no trajectories: the buffer cannot be read", error)
+
+    async def _acknowledge(self, stub: buffer_pb2_grpc.BufferStub) -> None:
+        retry = _Retry(self._address)
+        while True:
+            ids = [await self._durable.get(), *self._waiting(_ACK_IDS - 1)]
+            try:
+                await _ack(stub, ids)
+                retry.reset()
+            except asyncio.CancelledError:
+                self.acknowledge(ids)
+                raise
+            except grpc.aio.AioRpcError as error:
+                self.acknowledge(ids)
+                await retry.wait("entries are not acknowledged yet", error)
+
+    def _waiting(self, limit: int = _ACK_IDS) -> list[str]:
+        return [self._durable.get_nowait() for _ in range(min(limit, self._durable.qsize()))]
+
+
+def _stub(channel: grpc.aio.Channel) -> buffer_pb2_grpc.BufferStub:
+    return buffer_pb2_grpc.BufferStub(channel)  # type: ignore[no-untyped-call]  # generated untyped
+
+
+async def _ack(stub: buffer_pb2_grpc.BufferStub, ids: Sequence[str]) -> None:
+    await stub.Ack(
+        buffer_pb2.AckRequest(group=GROUP, ids=ids),
+        timeout=_ACK_DEADLINE_SECONDS,
+    )
+
+
+class _Retry:
+    """Waits longer after each failure in a row; logs the first and then every eighth."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._failures = 0
+
+    def reset(self) -> None:
+        self._failures = 0
+
+    async def wait(self, message: str, error: grpc.aio.AioRpcError) -> None:
+        if self._failures % 8 == 0:
+            logger.warning(
+                message,
+                extra={
+                    "fields": {
+                        "buffer": self._address,
+                        "code": error.code().name,
+                        "reason": error.details(),
+                    }
+                },
+            )
+        seconds = min(_FIRST_RETRY_SECONDS * 2**self._failures, _LONGEST_RETRY_SECONDS)
+        self._failures = min(self._failures + 1, 64)
+        await asyncio.sleep(seconds)

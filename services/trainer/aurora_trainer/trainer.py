@@ -1,0 +1,206 @@
+"""The trainer's work, one piece at a time: take in, train, publish, save.
+
+One thread owns a Trainer. Order makes every crash harmless. An entry counts as done (`save` returns
+it) only once the file that contains it is durable. A checkpoint is published before the state that
+knows of it is saved: a crash between the two leaves a complete checkpoint whose number is spent;
+training goes on from the saved state and publishes under the next number.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aurora.buffer.v1 import buffer_pb2
+from aurora_common.checkpoint import CheckpointManifest
+from aurora_common.errors import InvalidInputError
+from aurora_model.draft import publish_draft
+from aurora_model.target import TargetIdentity
+from aurora_trainer import progress as moves
+from aurora_trainer.batch import pack
+from aurora_trainer.learner import Learner, Measure
+from aurora_trainer.progress import Progress
+from aurora_trainer.published import checkpoint_name, newest_sequence
+from aurora_trainer.record import RecordFormat, sample_from
+from aurora_trainer.replay import BatchDraw, Replay, SeatDraw
+from aurora_trainer.seen import SeenIds
+from aurora_trainer.standing import Standing
+from aurora_trainer.state import State, save_state
+
+logger = logging.getLogger(__name__)
+
+# Separate the random numbers of the two uses.
+_SEAT_STREAM, _BATCH_STREAM = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where a trainer keeps its files and what it works for."""
+
+    models: Path
+    state: Path
+    target: TargetIdentity
+    record_format: RecordFormat
+    seed: int
+    batch_size: int
+
+
+class Trainer:
+    """Everything that a saved state holds, and what changes it."""
+
+    def __init__(
+        self,
+        workplace: Workplace,
+        *,
+        learner: Learner,
+        replay: Replay,
+        progress: Progress,
+        seen: SeenIds,
+    ) -> None:
+        self.progress = progress
+        self.learner = learner
+        self._workplace = workplace
+        self._replay = replay
+        self._seen = seen
+        self._unsaved: dict[str, None] = {}
+
+    @property
+    def standing(self) -> Standing:
+        """A snapshot that other threads may read."""
+        return Standing(self.progress, self.learner.steps, self.learner.skipped_steps)
+
+    @property
+    def unsaved_count(self) -> int:
+        """Entries taken in that the saved state does not contain."""
+        return len(self._unsaved)
+
+    def take_in(self, entries: Sequence[buffer_pb2.Entry]) -> list[str]:
+        """Remembers new trajectories; returns the ids among them that are durable already."""
+        durable = []
+        for entry in entries:
+            if entry.id in self._seen:
+                if entry.id not in self._unsaved:
+                    durable.append(entry.id)
+                continue
+            self._remember(entry)
+            self._seen.add(entry.id)
+            self._unsaved[entry.id] = None
+        return durable
+
+    @property
+    def can_train(self) -> bool:
+        """Whether there is a trajectory to train on: all may have been held out."""
+        return bool(self._replay.window.members)
+
+    def begin_round(self, steps: int) -> None:
+        """Begins a round of training; `can_train` must hold."""
+        self.learner.take_snapshot()
+        self.progress = moves.with_round_begun(self.progress, steps)
+
+    def train(self) -> None:
+        """One step of the round."""
+        began = time.monotonic()
+        draws = np.random.default_rng(
+            [self._workplace.seed, _BATCH_STREAM, self.progress.rounds, self.progress.steps_left]
+        ).random((self._workplace.batch_size, 3))
+        batch = pack(self._replay.batch([BatchDraw(*draw) for draw in draws.tolist()]))
+        measure = self.learner.step(batch)
+        if not measure.applied:
+            logger.warning(
+                "step skipped: loss or gradient is not finite",
+                extra={"fields": {"skipped_steps": self.learner.skipped_steps}},
+            )
+        self.progress = moves.with_step(
+            self.progress,
+            loss=measure.loss if measure.applied else None,
+            seconds=time.monotonic() - began,
+        )
+
+    def publish(self, *, now_ms: int) -> CheckpointManifest:
+        """Publishes the averaged weights and ends the round.
+
+        Raises StorageError, the round still to be published, where the disk does not take them,
+        and CheckpointError where they are not finite.
+        """
+        workplace, progress = self._workplace, self.progress
+        sequence = 1 + max(progress.sequence, newest_sequence(workplace.models))
+        evaluation = self.learner.evaluate(list(self._replay.holdout.members))
+        folder, manifest = publish_draft(
+            self.learner.average,
+            workplace.models,
+            name=checkpoint_name(sequence),
+            target=workplace.target,
+            parent_digest=progress.parent_digest,
+            objective=self.learner.settings.objective,
+            trained_from=progress.first,
+            trained_through=progress.position,
+            created_at_ms=now_ms,
+            metrics=self._metrics(evaluation),
+        )
+        self.progress = moves.with_checkpoint(
+            moves.with_round_ended(progress, now_ms=now_ms),
+            sequence=sequence,
+            digest=manifest.digest,
+        )
+        logger.info(
+            "checkpoint published",
+            extra={"fields": {"folder": folder.name, **(manifest.metrics or {})}},
+        )
+        return manifest
+
+    def give_up_round(self, *, now_ms: int) -> None:
+        """Ends the round without a checkpoint, back at the weights that it began with."""
+        self.learner.restore_snapshot()
+        self.progress = moves.with_round_ended(self.progress, now_ms=now_ms)
+
+    def save(self) -> list[str]:
+        """Saves everything; returns the ids that are durable from now on.
+
+        Raises StorageError, nothing lost, where the disk does not take it.
+        """
+        workplace = self._workplace
+        save_state(
+            workplace.state,
+            State(
+                target_digest=workplace.target.digest,
+                tokenizer_digest=workplace.target.tokenizer_digest,
+                draft_config=self.learner.draft.config,
+                learner=self.learner.state(),
+                progress=self.progress,
+                seen=tuple(self._seen),
+                replay=self._replay,
+            ),
+        )
+        durable = list(self._unsaved)
+        self._unsaved.clear()
+        return durable
+
+    def _remember(self, entry: buffer_pb2.Entry) -> None:
+        try:
+            sample = sample_from(entry.id, entry.trajectory, self._workplace.record_format)
+        except InvalidInputError as error:
+            self.progress = moves.with_skipped(self.progress)
+            logger.warning(
+                "trajectory skipped", extra={"fields": {"entry": entry.id, "reason": str(error)}}
+            )
+            return
+        draw = np.random.default_rng(
+            [self._workplace.seed, _SEAT_STREAM, self.progress.trajectories]
+        ).random(2)
+        self._replay.add(sample, SeatDraw(*draw.tolist()))
+        self.progress = moves.with_trajectory(self.progress, entry.id)
+
+    def _metrics(self, evaluation: Measure | None) -> dict[str, float]:
+        metrics = {
+            "trajectories": float(self.progress.trajectories),
+            "optimizer_steps": float(self.learner.steps),
+            "training_seconds": self.progress.training_seconds,
+        }
+        if evaluation is not None:
+            metrics |= {"loss": evaluation.loss, "acceptance": evaluation.acceptance}
+        return metrics
