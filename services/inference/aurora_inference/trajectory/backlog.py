@@ -1,0 +1,63 @@
+"""The finished requests that wait to be sent: bounded, the oldest dropped first."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from aurora_inference.engine.request import Completion
+from aurora_inference.trajectory.record import estimated_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A completion and when it ended, Unix time in milliseconds."""
+
+    completion: Completion
+    finished_at_ms: int
+    size_bytes: int
+
+
+class Backlog:
+    """Safe to use from several threads; no call blocks for longer than a few list operations."""
+
+    def __init__(self, *, max_entries: int, max_bytes: int) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._entries: deque[Finished] = deque()
+        self._bytes = 0
+        self._dropped = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def dropped(self) -> int:
+        """How many were dropped for want of room."""
+        return self._dropped
+
+    def put(self, completion: Completion, finished_at_ms: int) -> None:
+        """Adds one, dropping the oldest as long as it takes, itself where it is too big alone."""
+        entry = Finished(completion, finished_at_ms, estimated_bytes(completion))
+        with self._lock:
+            self._entries.append(entry)
+            self._bytes += entry.size_bytes
+            while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
+                self._bytes -= self._entries.popleft().size_bytes
+                self._dropped += 1
+
+    def take(self, *, max_entries: int, max_bytes: int) -> list[Finished]:
+        """Removes the oldest, in order: at least one where there is one, then within the bounds."""
+        taken: list[Finished] = []
+        room = max_bytes
+        with self._lock:
+            while self._entries and len(taken) < max_entries:
+                size = self._entries[0].size_bytes
+                if taken and size > room:
+                    break
+                taken.append(self._entries.popleft())
+                room -= size
+                self._bytes -= size
+        return taken

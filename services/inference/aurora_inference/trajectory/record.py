@@ -1,0 +1,62 @@
+"""A finished request in the form that the trainer reads."""
+
+from __future__ import annotations
+
+from aurora.buffer.v1 import buffer_pb2
+from aurora_inference.engine.request import Completion, Sampling
+
+_SEED_MASK = (1 << 64) - 1
+
+
+def trajectory(
+    completion: Completion, *, target_digest: str, tokenizer_digest: str, finished_at_ms: int
+) -> buffer_pb2.Trajectory:
+    """`finished_at_ms`: Unix time. Arrays become little-endian and row-major, as the proto says."""
+    request, report = completion.request, completion.report
+    return buffer_pb2.Trajectory(
+        request_id=request.id,
+        tenant=request.tenant,
+        domain=request.domain,
+        target_digest=target_digest,
+        tokenizer_digest=tokenizer_digest,
+        draft_digest=report.draft_digest,
+        arm=report.arm,
+        sampling=_sampling(request.sampling),
+        prompt_tokens=request.prompt_tokens,
+        output_tokens=completion.output_tokens,
+        target=buffer_pb2.TargetDistributions(
+            k=completion.top_ids.shape[1],
+            token_ids=completion.top_ids.astype("<u4", copy=False).tobytes(),
+            log_probs=completion.top_log_probs.astype("<f2", copy=False).tobytes(),
+            tail_mass=completion.tail_mass.astype("<f2", copy=False).tobytes(),
+        ),
+        steps=[
+            buffer_pb2.VerifyStep(
+                drafted=step.drafted,
+                accepted=step.accepted,
+                batch_size=step.batch_size,
+                microseconds=step.microseconds,
+            )
+            for step in completion.steps
+        ],
+        finished_at_ms=finished_at_ms,
+    )
+
+
+def estimated_bytes(completion: Completion) -> int:
+    """About what the trajectory weighs, without building it."""
+    arrays = completion.top_ids.nbytes + completion.top_log_probs.nbytes
+    arrays += completion.tail_mass.nbytes
+    # A token id takes up to 3 bytes, a step about 12, the digests and names under 512.
+    tokens = len(completion.request.prompt_tokens) + len(completion.output_tokens)
+    return arrays + 3 * tokens + 12 * len(completion.steps) + 512
+
+
+def _sampling(sampling: Sampling) -> buffer_pb2.Sampling:
+    return buffer_pb2.Sampling(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        # A seed may be negative, as in OpenAI's API; the generator takes it modulo 2^64.
+        seed=(sampling.seed or 0) & _SEED_MASK,
+    )

@@ -1,0 +1,177 @@
+"""Sends finished requests to the buffer; neither a slow nor a dead one is felt by a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from dataclasses import dataclass
+
+import grpc
+
+from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
+from aurora_common.grpc_server import MESSAGE_OPTIONS
+from aurora_inference.engine.request import Completion
+from aurora_inference.trajectory.backlog import Backlog, Finished
+from aurora_inference.trajectory.record import trajectory
+
+logger = logging.getLogger(__name__)
+
+# Trying again does not help with these: the buffer will never take that batch.
+_REFUSED = frozenset(
+    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.DATA_LOSS}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SenderSettings:
+    """Bounds and pace of the sending.
+
+    `linger_seconds`: how long the first of a batch waits for others. The backoff doubles from
+    `least` to `most`, each wait shortened by up to half at random.
+    """
+
+    max_entries: int = 4096
+    max_bytes: int = 256 << 20
+    batch_entries: int = 64
+    batch_bytes: int = 4 << 20
+    linger_seconds: float = 0.1
+    call_deadline_seconds: float = 10.0
+    least_backoff_seconds: float = 0.1
+    most_backoff_seconds: float = 5.0
+
+
+class TrajectorySender:
+    """Keeps finished requests until the buffer has acknowledged them, within its bounds.
+
+    Delivery is at least once: a batch whose acknowledgement is lost is sent again.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        target_digest: str,
+        tokenizer_digest: str,
+        settings: SenderSettings | None = None,
+    ) -> None:
+        self._settings = settings or SenderSettings()
+        self._target_digest = target_digest
+        self._tokenizer_digest = tokenizer_digest
+        self._address = address
+        self._backlog = Backlog(
+            max_entries=self._settings.max_entries, max_bytes=self._settings.max_bytes
+        )
+        self._in_flight = 0
+        self._sent = 0
+        self._refused = 0
+        self._loop = asyncio.get_running_loop()
+        self._arrived = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name="trajectory-sender")
+
+    @property
+    def sent(self) -> int:
+        """Trajectories that the buffer has acknowledged."""
+        return self._sent
+
+    @property
+    def dropped(self) -> int:
+        """Trajectories lost: for want of room, or refused by the buffer for good."""
+        return self._backlog.dropped + self._refused
+
+    @property
+    def queued(self) -> int:
+        """Trajectories not yet acknowledged."""
+        return len(self._backlog) + self._in_flight
+
+    def record(self, completion: Completion) -> None:
+        """Takes a finished request; called on the engine's thread, never blocks or raises."""
+        self._backlog.put(completion, time.time_ns() // 1_000_000)
+        # Only the loop's own thread clears it, after which it looks again: none is overlooked.
+        if not self._arrived.is_set():
+            self._wake()
+
+    async def stop(self, *, flush_seconds: float) -> None:
+        """Sends what is left for at most `flush_seconds`, then ends."""
+        self._stopping.set()
+        self._arrived.set()
+        _, pending = await asyncio.wait({self._task}, timeout=flush_seconds)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if self.queued:
+            logger.warning("trajectories not sent", extra={"fields": {"count": self.queued}})
+
+    def _wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._arrived.set)
+        except RuntimeError:  # the loop is closed: the process is ending
+            return
+
+    async def _run(self) -> None:
+        options = [
+            *MESSAGE_OPTIONS,
+            # gRPC's own two minutes would leave a buffer that is back alone for that long.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+        ]
+        async with grpc.aio.insecure_channel(self._address, options=options) as channel:
+            stub = buffer_pb2_grpc.BufferStub(channel)  # type: ignore[no-untyped-call]  # generated
+            while True:
+                await self._arrived.wait()
+                if len(self._backlog) < self._settings.batch_entries:
+                    await self._pause(self._settings.linger_seconds)
+                self._arrived.clear()
+                while batch := self._backlog.take(
+                    max_entries=self._settings.batch_entries,
+                    max_bytes=self._settings.batch_bytes,
+                ):
+                    await self._deliver(stub, batch)
+                if self._stopping.is_set():
+                    return
+
+    async def _deliver(self, stub: buffer_pb2_grpc.BufferStub, batch: list[Finished]) -> None:
+        """Sends a batch until the buffer has acknowledged or refused it."""
+        self._in_flight = len(batch)
+        request = buffer_pb2.AppendRequest(
+            trajectories=[
+                trajectory(
+                    finished.completion,
+                    target_digest=self._target_digest,
+                    tokenizer_digest=self._tokenizer_digest,
+                    finished_at_ms=finished.finished_at_ms,
+                )
+                for finished in batch
+            ]
+        )
+        backoff = self._settings.least_backoff_seconds
+        while True:
+            try:
+                await stub.Append(iter([request]), timeout=self._settings.call_deadline_seconds)
+            except grpc.aio.AioRpcError as error:
+                fields = {"code": error.code().name, "reason": error.details()}
+                if error.code() in _REFUSED:
+                    logger.error("the buffer refuses trajectories", extra={"fields": fields})
+                    self._refused += len(batch)
+                    break
+                logger.warning("the buffer cannot be reached", extra={"fields": fields})
+            else:
+                self._sent += len(batch)
+                break
+            await self._pause(backoff * random.uniform(0.5, 1.0))
+            backoff = min(2 * backoff, self._settings.most_backoff_seconds)
+        self._in_flight = 0
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits; not while stopping, but for a moment between two tries."""
+        if self._stopping.is_set():
+            await asyncio.sleep(min(seconds, self._settings.least_backoff_seconds))
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
