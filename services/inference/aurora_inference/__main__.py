@@ -1,0 +1,234 @@
+"""`python -m aurora_inference …`: the wiring of one inference process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from aurora.inference.v1 import inference_pb2_grpc
+from aurora_common import leash, log
+from aurora_common.errors import AuroraError, InvalidInputError
+from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_inference.api.drafts import DraftSlots
+from aurora_inference.api.grpc_front import SERVICE, InferenceServicer
+from aurora_inference.api.http import openai_app
+from aurora_inference.api.http_server import HttpServer
+from aurora_inference.api.metrics import RequestMetrics
+from aurora_inference.api.service import ServedModel, TextService
+from aurora_inference.api.serving import Gate, Serving
+from aurora_inference.engine.request import Completion
+from aurora_inference.settings import Settings, parse_settings
+from aurora_inference.trajectory.sender import TrajectorySender
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from aurora_inference.engine.engine import Engine
+    from aurora_inference.engine.target import Target
+    from aurora_inference.engine.worker import EngineWorker
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Together under the ten seconds in which every component stops.
+_DRAIN_SECONDS = 6
+_ENGINE_STOP_SECONDS = 0.5
+_FLUSH_SECONDS = 2.0
+# Keys and values are reserved for every request at once, so a long context is asked for by name.
+_DEFAULT_CONTEXT_TOKENS = 4096
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until SIGTERM or SIGINT; returns 1 after an error, which is one line on stderr."""
+    # Before torch is imported: its threads must not spin while they wait, for the event loop and
+    # the trainer want the processor too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
+    log.configure()
+    leash.follow()
+    try:
+        asyncio.run(serve(settings))
+    except AuroraError as error:
+        sys.stderr.write(f"aurora_inference: {error}\n")
+        return 1
+    return 0
+
+
+async def serve(settings: Settings) -> None:
+    """Binds both ports at once, loads, serves, and drains when told to stop."""
+    stop = stop_signal()
+    gate = Gate()
+    http = HttpServer(
+        openai_app(gate, opt_out_header=settings.opt_out_header),
+        host=settings.http_listen.host,
+        port=settings.http_listen.port,
+        drain_seconds=_DRAIN_SECONDS,
+    )
+    grpc_server = GrpcServer(str(settings.grpc_listen), drain_seconds=_DRAIN_SECONDS)
+    grpc_server.add(inference_pb2_grpc.add_InferenceServicer_to_server, InferenceServicer(gate))
+    loaded: Loaded | None = None
+    await grpc_server.start([SERVICE], serving=False)
+    try:
+        port = http.start()
+        logger.info("listening", extra={"fields": {"http_port": port}})
+        loaded = await _unless_stopped(stop, asyncio.create_task(_load(settings)))
+        if loaded is not None:
+            loaded.worker.start()
+            gate.open(loaded.serving)
+            await grpc_server.set_serving(True)
+            logger.info("serving", extra={"fields": {"model": settings.model_name}})
+            await stop.wait()
+    finally:
+        gate.close()
+        await asyncio.gather(http.stop(), grpc_server.stop())
+        if loaded is not None:
+            await loaded.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What there is besides the fronts once the model is loaded."""
+
+    serving: Serving
+    worker: EngineWorker
+    sender: TrajectorySender | None
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.worker.stop, drain_seconds=_ENGINE_STOP_SECONDS)
+        if self.sender is not None:
+            await self.sender.stop(flush_seconds=_FLUSH_SECONDS)
+
+
+async def _load(settings: Settings) -> Loaded:
+    # Imports torch, which takes seconds: by now the ports are known to be free.
+    from aurora_inference.engine.draft_model import DraftModel
+    from aurora_inference.engine.worker import EngineWorker
+
+    started = time.monotonic()
+    target, tokenizer = await _on_thread(lambda: _load_target(settings))
+    identity = target.identity
+    sender = None
+    if settings.buffer is not None:
+        sender = TrajectorySender(
+            str(settings.buffer),
+            target_digest=identity.digest,
+            tokenizer_digest=identity.tokenizer_digest,
+        )
+    record = sender.record if sender is not None else _keep_nothing
+    engine = await _on_thread(lambda: _engine(target, settings, record))
+    worker = EngineWorker(engine, max_inflight=settings.max_batch + settings.max_waiting)
+    text = TextService(
+        worker,
+        tokenizer,
+        ServedModel(
+            name=settings.model_name,
+            max_context_tokens=engine.max_context_tokens,
+            vocab_size=identity.vocab_size,
+            sample_percent=settings.sample_percent if sender is not None else 0,
+            created_at_seconds=int(time.time()),
+        ),
+        RequestMetrics(settings.model_name),
+    )
+    drafts = DraftSlots(
+        worker,
+        lambda folder, digest: DraftModel.load(
+            folder, digest=digest, target=identity, room=engine.draft_room
+        ),
+    )
+    fields = {"seconds": round(time.monotonic() - started, 1), "target": identity.digest}
+    logger.info("loaded", extra={"fields": fields})
+    serving = Serving(text, drafts, identity.digest, identity.tokenizer_digest, sender)
+    return Loaded(serving, worker, sender)
+
+
+def _load_target(settings: Settings) -> tuple[Target, PreTrainedTokenizerFast]:
+    import torch
+
+    from aurora_inference.engine.target import Target
+    from aurora_model.tokenizer import load_tokenizer
+
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.dtype]
+    return Target.load(settings.target, dtype=dtype), load_tokenizer(settings.target)
+
+
+def _engine(target: Target, settings: Settings, record: Callable[[Completion], None]) -> Engine:
+    """The engine, with the first draft in its stable slot where one is given."""
+    from aurora_inference.engine.draft_model import DraftModel
+    from aurora_inference.engine.engine import Engine, EngineSettings
+
+    engine = Engine(
+        target,
+        EngineSettings(
+            max_batch=settings.max_batch,
+            max_context_tokens=_context_tokens(
+                settings, target.decoder.config.max_position_embeddings
+            ),
+            max_speculation_length=settings.max_speculation_length,
+            adaptive_speculation=settings.adaptive_speculation,
+        ),
+        on_completion=record,
+    )
+    if settings.draft is not None:
+        draft = DraftModel.load(
+            settings.draft,
+            digest=settings.draft_digest,
+            target=target.identity,
+            room=engine.draft_room,
+        )
+        engine.traffic.stage("stable", draft)
+    return engine
+
+
+def _context_tokens(settings: Settings, model_tokens: int) -> int:
+    """What the user asked for, within what the target was made for."""
+    wanted = settings.max_context_tokens
+    if wanted is None:
+        return min(model_tokens, _DEFAULT_CONTEXT_TOKENS)
+    if wanted > model_tokens:
+        raise InvalidInputError(
+            f"--max-context-tokens is {wanted}; the target's own context is {model_tokens}"
+        )
+    return wanted
+
+
+def _keep_nothing(_: Completion) -> None:
+    """There is no buffer."""
+
+
+async def _unless_stopped(stop: asyncio.Event, task: asyncio.Task[T]) -> T | None:
+    """The task's result; None where the process is told to stop before there is one."""
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if task.done():
+        return await task
+    task.cancel()
+    return None
+
+
+async def _on_thread(call: Callable[[], T]) -> T:
+    """Runs a long call on a daemon thread, which, unlike a pool's, holds up no exit."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - handed to the caller
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return await asyncio.wrap_future(future)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
