@@ -31,12 +31,14 @@ class ServedDraft:
 class Evidence:
     """What has been measured of a candidate.
 
-    It is promoted once `log_e` reaches `threshold` (natural logarithms); `effect_bps` is its
-    acceptance rate minus the stable draft's, with an interval where there is one.
+    It is promoted once `log_e` reaches `threshold` and rolled back once `log_harm` does (natural
+    logarithms); `effect_bps` is its acceptance rate minus the stable draft's, with an interval
+    where there is one.
     """
 
     requests: int
     log_e: float | None = None
+    log_harm: float | None = None
     threshold: float | None = None
     effect_bps: int | None = None
     interval_bps: tuple[int, int] | None = None
@@ -44,12 +46,18 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """The rollout in progress or the last one; `step` counts from 0."""
+    """The rollout in progress or the last one.
+
+    `step` counts from 0 into `steps_percent`, the candidate's share of new requests at each step;
+    `reason` says why it ends or ended.
+    """
 
     id: str
     state: str
+    reason: str = ""
     candidate: ServedDraft | None = None
     step: int | None = None
+    steps_percent: tuple[int, ...] = ()
     evidence: Evidence | None = None
 
 
@@ -59,7 +67,9 @@ class PastRollout:
 
     id: str
     outcome: str
+    checkpoint: str = ""
     reason: str = ""
+    requests: int = 0
     effect_bps: int | None = None
     at: str = ""
 
@@ -76,12 +86,17 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """An AuroraDeployment; `history` is newest first, `status_json` all that its status says."""
+    """An AuroraDeployment; `history` is newest first, `status_json` all that its status says.
+
+    `queued` is the checkpoint whose rollout comes next.
+    """
 
     name: str
     namespace: str
     stable: ServedDraft | None
     rollout: Rollout | None
+    queued: ServedDraft | None
+    is_paused: bool
     history: tuple[PastRollout, ...]
     conditions: tuple[Condition, ...]
     components: tuple[Component, ...]

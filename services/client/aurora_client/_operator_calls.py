@@ -61,6 +61,8 @@ def _deployment_of(message: pb.Deployment) -> Deployment:
         namespace=message.namespace,
         stable=status.stable,
         rollout=status.rollout,
+        queued=status.queued,
+        is_paused=status.is_paused,
         history=status.history,
         conditions=status.conditions,
         components=tuple(_component_of(component) for component in message.components),

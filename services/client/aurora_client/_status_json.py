@@ -18,6 +18,8 @@ class Status:
 
     stable: ServedDraft | None
     rollout: Rollout | None
+    queued: ServedDraft | None
+    is_paused: bool
     history: tuple[PastRollout, ...]
     conditions: tuple[Condition, ...]
 
@@ -31,9 +33,12 @@ def parse_status(text: str) -> Status:
     status = _mapping({"status": content}, "status") or {}
     stable = _mapping(status, "stable")
     rollout = _mapping(status, "rollout")
+    queued = _mapping(_mapping(status, "queue") or {}, "waiting")
     return Status(
         stable=_served_draft(stable) if stable else None,
         rollout=_rollout(rollout) if rollout else None,
+        queued=_served_draft(queued) if queued else None,
+        is_paused=status.get("paused") is True,
         history=tuple(_past_rollout(entry) for entry in _mappings(status, "history")),
         conditions=tuple(_condition(entry) for entry in _mappings(status, "conditions")),
     )
@@ -50,11 +55,14 @@ def _served_draft(draft: Json) -> ServedDraft:
 def _rollout(rollout: Json) -> Rollout:
     candidate = _mapping(rollout, "candidate")
     evidence = _mapping(rollout, "evidence")
+    plan = _mapping(rollout, "plan") or {}
     return Rollout(
         id=_text(rollout, "id"),
         state=_text(rollout, "state"),
+        reason=_text(rollout, "reason"),
         candidate=_served_draft(candidate) if candidate else None,
         step=_whole(rollout, "step"),
+        steps_percent=_wholes(plan, "stepsPercent"),
         evidence=_evidence(evidence) if evidence else None,
     )
 
@@ -63,6 +71,7 @@ def _evidence(evidence: Json) -> Evidence:
     return Evidence(
         requests=_whole(evidence, "requests") or 0,
         log_e=_decimal(evidence, "logE"),
+        log_harm=_decimal(evidence, "logHarm"),
         threshold=_decimal(evidence, "threshold"),
         effect_bps=_whole(evidence, "effectBps"),
         interval_bps=_interval(evidence, "ciBps"),
@@ -73,7 +82,9 @@ def _past_rollout(entry: Json) -> PastRollout:
     return PastRollout(
         id=_text(entry, "id"),
         outcome=_text(entry, "outcome"),
+        checkpoint=_text(entry, "checkpoint"),
         reason=_text(entry, "reason"),
+        requests=_whole(entry, "requests") or 0,
         effect_bps=_whole(entry, "effectBps"),
         at=_text(entry, "at"),
     )
@@ -101,7 +112,7 @@ def _mapping(parent: Json, key: str) -> Json | None:
 
 
 def _mappings(parent: Json, key: str) -> list[Json]:
-    value = parent.get(key) or []
+    value = parent.get(key, [])
     if not isinstance(value, list):
         raise _wrong(key, "a list", value)
     return [_mapping({key: item}, key) or {} for item in value]
@@ -136,11 +147,18 @@ def _decimal(parent: Json, key: str) -> float | None:
     raise _wrong(key, "a decimal", value)
 
 
+def _wholes(parent: Json, key: str) -> tuple[int, ...]:
+    value = parent.get(key, [])
+    if not isinstance(value, list):
+        raise _wrong(key, "a list of whole numbers", value)
+    return tuple(_whole({key: item}, key) or 0 for item in value)
+
+
 def _interval(parent: Json, key: str) -> tuple[int, int] | None:
-    value = parent.get(key)
-    if value is None:
+    if parent.get(key) is None:
         return None
-    if not isinstance(value, list) or len(value) != 2:
-        raise _wrong(key, "two whole numbers", value)
-    low, high = (_whole({key: item}, key) for item in value)
-    return None if low is None or high is None else (low, high)
+    match _wholes(parent, key):
+        case (low, high):
+            return low, high
+        case _:
+            raise _wrong(key, "two whole numbers", parent[key])

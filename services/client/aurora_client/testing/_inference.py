@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -60,20 +61,23 @@ class FakeInference(pb_grpc.InferenceServicer):
             answer = self._answers[min(len(self.requests), len(self._answers) - 1)]
             self.requests.append(asked)
             request_id = f"request-{len(self.requests)}"
+        ended = threading.Event()
+        # False: the call is over already, and the callback would never come.
+        if not context.add_callback(lambda: self._count(ended)):
+            self._count(ended)
         yield from answer.chunks(request_id)
+        if answer.end == "hang":
+            self._book.wait(lambda: self._book.is_stopping or not context.is_active(), seconds=None)
+            return
+        ended.set()
         if isinstance(answer.end, AuroraClientError):
             fail(context, answer.end)
-        if answer.end == "hang":
-            self._hang(context)
-            return
         yield answer.last(request_id)
 
-    def _hang(self, context: grpc.ServicerContext) -> None:
-        # False: the call is over already, and nobody would be woken.
-        if context.add_callback(self._book.wake):
-            self._book.wait(lambda: self._book.is_stopping or not context.is_active(), None)
+    def _count(self, ended: threading.Event) -> None:
+        """At the end of a call: counts it where its answer had not ended."""
         with self._book.changed:
-            self.cancelled += 1
+            self.cancelled += not ended.is_set()
             self._book.changed.notify_all()
 
     def StageDraft(  # noqa: N802

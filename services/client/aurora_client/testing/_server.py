@@ -61,7 +61,7 @@ class FakeServer:
 
     @property
     def cancelled(self) -> int:
-        """How many hanging answers were cancelled or ran out of time."""
+        """How many calls of `generate` were given up, or out of time, before their answer's end."""
         return self._inference.cancelled
 
     def wait_for(self, condition: Callable[[], bool], *, seconds: float = 5.0) -> bool:

@@ -1,0 +1,84 @@
+"""`aurora generate`: one completion, streamed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from aurora_client._cli.place import DEFAULT_DATA_FOLDER, Address, DataFolder, read_place
+from aurora_client._cli.terminal import note, write_text
+from aurora_client._client import AuroraClient
+from aurora_client._completion import Chunk, joined
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The text to continue; - reads standard input.")],
+    address: Address = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens to generate.")] = 128,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus; 1 is off.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="0 is off.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Default: the server's choice.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends it; repeatable.")] = None,
+    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on past the end.")] = False,
+    domain: Annotated[str, typer.Option(help="Label of the recorded trajectory.")] = "",
+    no_train: Annotated[bool, typer.Option("--no-train", help="Keep no trajectory.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds for all of it.")] = 600.0,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Report speed and acceptance on standard error.")
+    ] = False,
+) -> None:
+    """Continue a prompt and print what the model says, as it says it."""
+    address = address or read_place(data_dir).grpc
+    chunks: list[Chunk] = []
+    started_at = time.perf_counter()
+    first_at = started_at
+    with AuroraClient(address) as client:
+        stream = client.generate(
+            sys.stdin.read() if prompt == "-" else prompt,
+            stream=True,
+            timeout=timeout,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            seed=seed,
+            stop=stop or (),
+            ignore_eos=ignore_eos,
+            domain=domain,
+            no_train=no_train,
+        )
+        with stream:
+            try:
+                for chunk in stream:
+                    if not chunks:
+                        first_at = time.perf_counter()
+                    chunks.append(chunk)
+                    write_text(chunk.text)
+            finally:
+                # Whatever comes next, a message or the prompt, starts on a line of its own.
+                if chunks:
+                    write_text("\n")
+    if stats:
+        note(_report(chunks, address, first_at - started_at, time.perf_counter() - started_at))
+
+
+def _report(chunks: list[Chunk], address: str, first_seconds: float, seconds: float) -> str:
+    completion = joined(chunks, address=address)
+    count = completion.usage.completion_tokens
+    speed = (
+        f"{count} tokens in {seconds:.2f} s ({count / seconds:.1f} a second), "
+        f"the first after {first_seconds * 1e3:.0f} ms, ended by {completion.finish_reason}"
+    )
+    speculation = completion.speculation
+    rate, length = speculation.acceptance_rate, speculation.mean_acceptance_length
+    if rate is None or length is None:
+        return f"{speed}\nno draft"
+    return (
+        f"{speed}\n{speculation.draft} ({speculation.arm}): {rate:.1%} of "
+        f"{speculation.drafted_tokens} drafted tokens accepted, {length:.2f} tokens a step"
+    )

@@ -1,0 +1,75 @@
+"""`aurora rollout`: what a person may do to a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aurora_client._cli.place import (
+    DEFAULT_DATA_FOLDER,
+    DataFolder,
+    OperatorAddress,
+    read_place,
+)
+from aurora_client._cli.terminal import show
+from aurora_client._deployment import RolloutState
+from aurora_client._operator_client import OperatorClient, RolloutCommands
+from aurora_client._policy import Timeout
+
+app = typer.Typer(help="Steer the rollout in progress.")
+
+RolloutId = Annotated[
+    str, typer.Argument(metavar="[ROLLOUT]", help="Its id; default: the one in progress.")
+]
+
+
+@app.command()
+def pause(
+    rollout: RolloutId = "",
+    operator: OperatorAddress = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Keep the candidate's share of the traffic and decide nothing."""
+    _command(operator, data_dir, lambda commands: commands.pause(rollout))
+
+
+@app.command()
+def resume(
+    rollout: RolloutId = "",
+    operator: OperatorAddress = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Go on with a paused rollout."""
+    _command(operator, data_dir, lambda commands: commands.resume(rollout))
+
+
+@app.command()
+def abort(
+    rollout: RolloutId = "",
+    operator: OperatorAddress = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Roll back to the stable draft."""
+    _command(operator, data_dir, lambda commands: commands.abort(rollout))
+
+
+@app.command()
+def promote(
+    rollout: RolloutId = "",
+    operator: OperatorAddress = None,
+    data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+) -> None:
+    """Promote the candidate without waiting for the evidence."""
+    _command(operator, data_dir, lambda commands: commands.promote(rollout))
+
+
+def _command(
+    operator: str | None, data_dir: Path, act: Callable[[RolloutCommands], RolloutState]
+) -> None:
+    address = operator or read_place(data_dir).operator
+    with OperatorClient(address, timeout=Timeout(call_seconds=10)) as client:
+        after = act(client.rollout)
+    show(f"{after.rollout_id}: {after.state}" if after.rollout_id else after.state)

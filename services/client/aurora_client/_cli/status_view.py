@@ -1,0 +1,197 @@
+"""A snapshot as lines and tables for a terminal."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from aurora_client._cli.shape import percent, plain_table, points, short_digest
+from aurora_client._cli.snapshot import Served, Snapshot
+from aurora_client._deployment import Component, Condition, Deployment, Evidence, PastRollout
+
+_BAR_CELLS = 24
+_HISTORY_ROWS = 5
+_OUTCOME_STYLES = {"Promoted": "green", "RolledBack": "red", "Inconclusive": "yellow"}
+_GOOD = {("Ready", "True"), ("Progressing", "True"), ("Degraded", "False")}
+
+
+def view(snapshot: Snapshot, *, problem: str = "") -> RenderableType:
+    """The whole picture; `problem` is why it may be out of date."""
+    deployment = snapshot.deployment
+    parts: list[RenderableType] = [_title(deployment)]
+    if problem:
+        parts.append(Text(problem, style="red"))
+    parts += [Text(), _components(deployment.components), Text(), _serving(snapshot)]
+    if deployment.history:
+        parts += [Text(), _history(deployment.history)]
+    return Group(*parts)
+
+
+def _title(deployment: Deployment) -> Text:
+    title = Text(f"{deployment.namespace}/{deployment.name}", style="bold")
+    for condition in deployment.conditions:
+        title.append("   ").append(_condition(condition))
+    return title
+
+
+def _condition(condition: Condition) -> Text:
+    is_good = (condition.type, condition.status) in _GOOD
+    # Only what is out of order needs its reason.
+    if condition.type != "Degraded" and is_good:
+        return Text(condition.type, style="green")
+    if is_good or (condition.type == "Progressing" and condition.status == "False"):
+        return Text()
+    name = condition.type if condition.type == "Degraded" else f"not {condition.type}"
+    return Text(f"{name}: {condition.message or condition.reason}", style="yellow")
+
+
+def _components(components: tuple[Component, ...]) -> Table:
+    table = plain_table("component", "state")
+    table.add_column("pid", justify="right")
+    table.add_column("restarts", justify="right")
+    table.add_column("address")
+    table.add_column(style="yellow")
+    for component in components:
+        state = Text("● ready", style="green")
+        if not component.ready:
+            style = "yellow" if component.pid else "red"
+            state = Text("○ starting" if component.pid else "○ down", style=style)
+        restarts = Text(str(component.restarts), style="yellow" if component.restarts else "")
+        table.add_row(
+            component.name,
+            state,
+            str(component.pid or "–"),
+            restarts,
+            component.address or "–",
+            component.message,
+        )
+    return table
+
+
+def _serving(snapshot: Snapshot) -> Table:
+    """Drafts, rollout and traffic as rows of a label and what there is to say."""
+    deployment, served = snapshot.deployment, snapshot.served
+    rows = Table.grid(padding=(0, 2, 0, 0))
+    rows.add_column(style="dim")
+    rows.add_column()
+    rows.add_row("stable", _stable(deployment))
+    if deployment.queued is not None:
+        rows.add_row("queued", deployment.queued.checkpoint)
+    if deployment.rollout is not None:
+        rows.add_row("rollout", _rollout(deployment, served))
+        if deployment.rollout.evidence is not None:
+            for label, line in _evidence(deployment.rollout.evidence):
+                rows.add_row(label, line)
+    if isinstance(served, str):
+        rows.add_row("traffic", Text(served, style="red"))
+    else:
+        for label, line in _traffic(served):
+            rows.add_row(label, line)
+    return rows
+
+
+def _stable(deployment: Deployment) -> Text:
+    stable = deployment.stable
+    if stable is None:
+        return Text("none: every token is decoded without a draft", style="yellow")
+    line = Text(stable.checkpoint, style="bold").append(
+        f"  {short_digest(stable.digest)}", style="not bold dim"
+    )
+    if stable.acceptance_bps is not None:
+        line.append(f"  {percent(stable.acceptance_bps / 1e4)} accepted", style="not bold")
+    return line
+
+
+def _rollout(deployment: Deployment, served: Served | str) -> Text:
+    rollout = deployment.rollout
+    assert rollout is not None
+    line = Text(rollout.id).append(
+        f"  {rollout.state}", style=_OUTCOME_STYLES.get(rollout.state, "cyan")
+    )
+    if rollout.reason:
+        line.append(f" ({rollout.reason})")
+    if deployment.is_paused:
+        line.append("  paused", style="yellow")
+    if rollout.candidate is not None:
+        line.append(f"  {rollout.candidate.checkpoint}", style="bold")
+        line.append(f"  {short_digest(rollout.candidate.digest)}", style="dim")
+    if rollout.step is not None:
+        line.append(f"  step {rollout.step + 1} of {max(len(rollout.steps_percent), 1)}")
+    if isinstance(served, Served) and served.status.rollout_id == rollout.id:
+        line.append(f"  {served.status.candidate_bps / 100:g}% of new requests")
+    return line
+
+
+def _evidence(evidence: Evidence) -> list[tuple[str, Text]]:
+    lines = []
+    if evidence.log_e is not None and evidence.threshold:
+        bar = _bar(evidence.log_e / evidence.threshold, "green")
+        numbers = f" log E {evidence.log_e:.2f}, promoted at {evidence.threshold:.2f}"
+        lines.append(("better", bar.append(numbers, style="default")))
+    if evidence.log_harm is not None and evidence.threshold:
+        bar = _bar(evidence.log_harm / evidence.threshold, "red")
+        numbers = f" log E {evidence.log_harm:.2f}, rolled back at {evidence.threshold:.2f}"
+        lines.append(("worse", bar.append(numbers, style="default")))
+    if evidence.effect_bps is not None:
+        effect = f"{points(evidence.effect_bps)} points of acceptance"
+        if evidence.interval_bps is not None:
+            low, high = evidence.interval_bps
+            effect += f" (95%: {points(low)} to {points(high)})"
+        lines.append(("effect", Text(f"{effect}, {evidence.requests:,} requests judged")))
+    return lines
+
+
+def _bar(share: float, style: str) -> Text:
+    filled = round(max(0.0, min(1.0, share)) * _BAR_CELLS)
+    return Text("━" * filled, style=style).append("─" * (_BAR_CELLS - filled), style="dim")
+
+
+def _traffic(served: Served) -> list[tuple[str, Text]]:
+    counters = served.counters
+    now = f"{counters.running_requests} running, {counters.waiting_requests} waiting"
+    lines = [
+        ("traffic", Text(f"{now}, {served.status.speculation_length} tokens drafted at a time"))
+    ]
+    for arm in counters.arms:
+        if not arm.requests:
+            continue
+        line = Text(f"{arm.requests:,} requests on {arm.arm}")
+        if arm.failed_requests:
+            line.append(f" ({arm.failed_requests:,} failed)", style="red")
+        rate, length = arm.acceptance_rate, arm.mean_acceptance_length
+        if rate is not None and length is not None:
+            line.append(f", {percent(rate)} accepted, {length:.2f} tokens a step")
+        lines.append(("", line))
+    recorded = Text(f"{counters.trajectories_sent:,} trajectories recorded")
+    if counters.trajectories_dropped:
+        recorded.append(f", {counters.trajectories_dropped:,} dropped", style="yellow")
+    lines.append(("", recorded))
+    return lines
+
+
+def _history(history: tuple[PastRollout, ...]) -> Table:
+    table = plain_table("past rollout", "checkpoint", "outcome", "reason")
+    table.add_column("effect", justify="right")
+    table.add_column("requests", justify="right")
+    table.add_column("at")
+    for past in history[:_HISTORY_ROWS]:
+        table.add_row(
+            past.id,
+            past.checkpoint or "–",
+            Text(past.outcome, style=_OUTCOME_STYLES.get(past.outcome, "")),
+            past.reason or "–",
+            "–" if past.effect_bps is None else points(past.effect_bps),
+            f"{past.requests:,}",
+            _local_time(past.at),
+        )
+    return table
+
+
+def _local_time(rfc3339: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(rfc3339).astimezone():%H:%M:%S}"
+    except ValueError:
+        return rfc3339 or "–"

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from aurora_client import (
+    ArmCounters,
+    Component,
+    Counters,
+    Draft,
+    InferenceStatus,
+    PublishedDraft,
+    UnavailableError,
+)
+from aurora_client._cli.app import app, run
+from aurora_client.testing import Answer, FakeServer
+
+STATUS = {
+    "stable": {"checkpoint": "ckpt-41", "digest": "sha256:" + "41" * 32, "acceptanceBps": 6120},
+    "rollout": {
+        "id": "chat-42",
+        "candidate": {"checkpoint": "ckpt-42", "digest": "sha256:" + "42" * 32},
+        "state": "Analyzing",
+        "step": 1,
+        "plan": {"stepsPercent": [5, 20, 50]},
+        "evidence": {
+            "requests": 1412,
+            "logE": "2.305",
+            "threshold": "4.61",
+            "effectBps": 182,
+            "ciBps": [-12, 371],
+        },
+    },
+    "history": [{"id": "chat-41", "outcome": "RolledBack", "reason": "Aborted", "effectBps": -40}],
+    "conditions": [{"type": "Degraded", "status": "True", "message": "trainer is down"}],
+}
+
+
+def invoke(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def server():
+    with FakeServer(Answer("Hello", " world", prompt_tokens=3)) as server:
+        yield server
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A deployment's folder, as its operator leaves it."""
+    place = {"address": server.address, "http": "127.0.0.1:1", "grpc": server.address, "pid": 1}
+    (tmp_path / "operator.json").write_text(json.dumps(place))
+    monkeypatch.setenv("AURORA_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def busy(server: FakeServer) -> FakeServer:
+    server.show(
+        STATUS,
+        [
+            Component("inference", 42, True, 0, server.address, "log", ""),
+            Component("trainer", None, False, 3, "", "log", "exited with 1"),
+        ],
+    )
+    stable, candidate = Draft("ckpt-41", "sha256:41"), Draft("ckpt-42", "sha256:42")
+    server.status = InferenceStatus(
+        "i", "tiny", "", "", stable, candidate, "chat-42", 2000, 4, 4096
+    )
+    arms = (
+        ArmCounters("stable", 1204, 2, 9000, 40000, 24500, 33500),
+        ArmCounters("candidate", 0, 0, 0, 0, 0, 0),
+    )
+    server.counters = Counters("i", arms, 1410, 3, 5, 0)
+    return server
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_status_shows_everything_that_matters(busy):
+    shown = invoke("status")
+    for text in (
+        "default/fake   Degraded: trainer is down",
+        "inference  ● ready   42         0  " + busy.address,
+        "trainer    ○ down     –         3  –",
+        "exited with 1",
+        "ckpt-41  414141414141  61.2% accepted",
+        "chat-42  Analyzing  ckpt-42  424242424242  step 2 of 3  20% of new requests",
+        "━━━━━━━━━━━━──────────── log E 2.31, promoted at 4.61",
+        "+1.82 points of acceptance (95%: -0.12 to +3.71), 1,412 requests judged",
+        "5 running, 0 waiting, 4 tokens drafted at a time",
+        "1,204 requests on stable (2 failed), 61.3% accepted, 3.72 tokens a step",
+        "1,410 trajectories recorded, 3 dropped",
+        "RolledBack  Aborted   -0.40",
+    ):
+        assert text in shown
+    assert "\x1b" not in shown
+    assert not any(line.endswith(" ") for line in shown.splitlines())
+    assert "on candidate" not in shown
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_status_before_anything_has_happened(server):
+    assert "none: every token is decoded without a draft" in invoke("status", "--once")
+
+
+def test_status_asks_the_named_operator_and_finds_inference_itself(busy):
+    assert "1,204 requests on stable" in invoke("status", "--operator", busy.address)
+
+
+def test_status_goes_on_without_the_inference_server(server):
+    with FakeServer() as gone:
+        pass
+    server.show({}, [Component("inference", None, False, 1, gone.address, "", "")])
+    assert f"{gone.address}: cannot connect" in invoke("status", "--operator", server.address)
+
+
+@pytest.mark.usefixtures("data_dir", "busy")
+def test_status_as_json_is_the_deployments_own():
+    told = json.loads(invoke("status", "--json"))
+    assert told["status"] == STATUS
+    assert [component["name"] for component in told["components"]] == ["inference", "trainer"]
+    assert told["inference"]["counters"]["arms"][0]["requests"] == 1204
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_generate_prints_the_completion_and_nothing_else():
+    assert invoke("generate", "Hi") == "Hello world\n"
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_generate_passes_its_options_on(server):
+    invoke(
+        "generate", "Hi", "--max-tokens", "3", "--temperature", "0", "--stop", "a", "--stop", "b"
+    )
+    request = server.requests[0]
+    assert (request.prompt, request.max_tokens, request.temperature) == ("Hi", 3, 0.0)
+    assert request.stop == ("a", "b")
+
+
+def test_generate_reads_standard_input(server):
+    CliRunner().invoke(app, ["generate", "-", "--address", server.address], input="from a pipe")
+    assert server.requests[0].prompt == "from a pipe"
+
+
+def test_generate_reports_speed_and_acceptance_beside_the_completion(server):
+    result = CliRunner().invoke(app, ["generate", "Hi", "--stats", "--address", server.address])
+    assert result.stdout == "Hello world\n"
+    assert "2 tokens in" in result.stderr
+    assert (
+        "ckpt-1 (stable): 75.0% of 16 drafted tokens accepted, 4.00 tokens a step" in result.stderr
+    )
+
+
+@pytest.mark.usefixtures("data_dir")
+@pytest.mark.parametrize("arguments", [["drafts"], ["drafts", "list"]])
+def test_drafts_lists_the_model_store(server, arguments):
+    server.drafts = (
+        PublishedDraft("ckpt-2", "sha256:" + "2" * 64, "", "", "candidate", "", 0, 0.631),
+    )
+    assert "ckpt-2  candidate  –        –          222222222222  –            63.1%" in invoke(
+        *arguments
+    )
+    assert json.loads(invoke(*arguments, "--json"))[0]["name"] == "ckpt-2"
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_drafts_says_when_there_is_none():
+    assert invoke("drafts") == "no draft checkpoint has been published yet\n"
+
+
+@pytest.mark.usefixtures("data_dir", "busy")
+@pytest.mark.parametrize("command", ["pause", "resume", "abort", "promote"])
+def test_rollout_commands_reach_the_operator(server, command):
+    assert invoke("rollout", command).startswith("chat-42: ")
+    assert server.commands == ((command, "chat-42"),)
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on standard error with which a command fails."""
+    assert run(arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["bogus"], "aurora: No such command 'bogus'. (see aurora --help)"),
+        (["generate"], "aurora: Missing argument 'prompt'. (see aurora generate --help)"),
+        (["rollout"], "aurora: Missing command. (see aurora rollout --help)"),
+        (["up"], "aurora: Missing option '--file' / '-f'. (see aurora up --help)"),
+        (
+            ["generate", "Hi", "--max-tokens", "0", "--address", "127.0.0.1:1"],
+            "aurora: max_tokens must be at least 1, got 0",
+        ),
+        (
+            ["generate", "Hi", "--address", "nowhere"],
+            "aurora: 'nowhere' is not an address; use host:port",
+        ),
+        (
+            ["bench", "--prompts", "/nowhere", "--address", "127.0.0.1:1"],
+            "aurora: /nowhere: No such file or directory",
+        ),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(capsys, arguments, line):
+    assert failure(capsys, *arguments) == line
+
+
+def test_without_a_deployment_the_line_says_how_to_start_one(capsys, tmp_path):
+    line = failure(capsys, "status", "--data-dir", str(tmp_path))
+    assert line.startswith(f"aurora: no deployment was started in {tmp_path}")
+    assert "aurora up -f manifest.yaml" in line
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"address": 3, "http": "", "grpc": ""}'])
+def test_a_broken_operator_json_is_named(capsys, tmp_path, content):
+    (tmp_path / "operator.json").write_text(content)
+    assert str(tmp_path) in failure(capsys, "drafts", "--data-dir", str(tmp_path))
+
+
+@pytest.mark.usefixtures("data_dir")
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["drafts"], ["rollout", "abort"], ["generate", "Hi"]]
+)
+def test_a_refusal_is_one_line(capsys, server, arguments):
+    server.fail(*[UnavailableError("starting")] * 3)
+    assert failure(capsys, *arguments) == f"aurora: {server.address}: starting"
+
+
+def test_a_prompt_that_is_no_text_is_refused(capsys, server):
+    broken = os.fsdecode(b"\xff")
+    assert "not UTF-8" in failure(capsys, "generate", broken, "--address", server.address)
+
+
+def test_without_arguments_there_is_help(capsys):
+    assert run([]) == 0
+    assert "Commands:" in capsys.readouterr().out
+
+
+def test_what_up_needs_is_named_where_it_is_missing(capsys, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "psutil" else found(name)
+    )
+    line = failure(capsys, "up", "-f", "manifest.yaml")
+    assert "psutil must be installed for this: " in line
+    assert line.endswith("pip install 'aurora-serving[operator,buffer,inference,trainer]'")

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from aurora_client import (
+    BadResponseError,
+    Component,
+    Condition,
+    ConflictError,
+    DeadlineExceededError,
+    Evidence,
+    PastRollout,
+    PublishedDraft,
+    Retry,
+    Rollout,
+    RolloutState,
+    ServedDraft,
+    Timeout,
+    UnavailableError,
+)
+from aurora_client._status_json import parse_status
+from aurora_client.testing import FakeServer
+from aurora_client.testing._operator import FakeOperator
+
+STATUS = {
+    "observedGeneration": 7,
+    "stable": {"checkpoint": "ckpt-41", "digest": "sha256:41", "acceptanceBps": 6120},
+    "rollout": {
+        "id": "chat-42",
+        "candidate": {"checkpoint": "ckpt-42", "digest": "sha256:42", "trainedThrough": "17-0"},
+        "state": "Analyzing",
+        "step": 1,
+        "plan": {"stepsPercent": [5, 20, 50]},
+        "evidence": {
+            "requests": 1412,
+            "logE": "3.91",
+            "logHarm": "-2.5",
+            "threshold": "4.61",
+            "effectBps": 182,
+            "ciBps": [-12, 371],
+        },
+    },
+    "queue": {"sequence": 43, "waiting": {"checkpoint": "ckpt-43", "digest": "sha256:43"}},
+    "paused": True,
+    "history": [
+        {
+            "id": "chat-41",
+            "checkpoint": "ckpt-40",
+            "outcome": "RolledBack",
+            "reason": "Aborted",
+            "effectBps": -40,
+            "requests": 300,
+            "at": "2026-01-02T03:04:05Z",
+        }
+    ],
+    "conditions": [{"type": "Ready", "status": "True", "reason": "Up", "message": "all"}],
+}
+COMPONENT = Component("trainer", None, False, 2, "127.0.0.1:9", "/log", "no target")
+
+
+def test_a_deployment_is_read_whole(driver):
+    with FakeServer() as server:
+        server.show(STATUS, [COMPONENT])
+        deployment = driver.result(driver.operator(server.address).status())
+    assert deployment.stable == ServedDraft("ckpt-41", "sha256:41", 6120)
+    assert deployment.rollout == Rollout(
+        id="chat-42",
+        state="Analyzing",
+        candidate=ServedDraft("ckpt-42", "sha256:42"),
+        step=1,
+        steps_percent=(5, 20, 50),
+        evidence=Evidence(1412, 3.91, -2.5, 4.61, 182, (-12, 371)),
+    )
+    assert deployment.queued == ServedDraft("ckpt-43", "sha256:43")
+    assert deployment.is_paused
+    assert deployment.history == (
+        PastRollout(
+            "chat-41", "RolledBack", "ckpt-40", "Aborted", 300, -40, "2026-01-02T03:04:05Z"
+        ),
+    )
+    assert deployment.conditions == (Condition("Ready", "True", "Up", "all"),)
+    assert deployment.components == (COMPONENT,)
+
+
+def test_an_empty_status_has_nothing():
+    status = parse_status("")
+    assert (status.stable, status.rollout, status.history, status.is_paused) == (
+        None,
+        None,
+        (),
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("[1", "JSON"),
+        ("[]", "status"),
+        ('{"stable": 3}', "stable"),
+        ('{"stable": {"checkpoint": 3}}', "checkpoint"),
+        ('{"rollout": {"step": true}}', "step"),
+        ('{"rollout": {"evidence": {"logE": "high"}}}', "logE"),
+        ('{"rollout": {"evidence": {"logE": []}}}', "logE"),
+        ('{"rollout": {"evidence": {"ciBps": [1]}}}', "ciBps"),
+        ('{"rollout": {"plan": {"stepsPercent": 5}}}', "stepsPercent"),
+        ('{"history": {}}', "history"),
+    ],
+)
+def test_a_status_of_another_shape_is_refused_by_field(text, field):
+    with pytest.raises(BadResponseError, match=field):
+        parse_status(text)
+
+
+def test_a_watch_shows_each_change_once(driver):
+    with FakeServer() as server:
+        watch = driver.operator(server.address).watch()
+        assert driver.next(watch).rollout is None
+        server.show(STATUS)
+        assert driver.next(watch).rollout.id == "chat-42"
+        driver.close_stream(watch)
+
+
+def test_a_watch_outlives_its_calls(driver):
+    with FakeServer() as server:
+        operator = driver.operator(server.address, timeout=Timeout(watch_seconds=0.1))
+        watch = operator.watch()
+        driver.next(watch)
+
+        def show_once_renewed() -> None:
+            server.wait_for(lambda: server.calls.count("WatchDeployment") >= 3)
+            server.show(STATUS)
+
+        thread = threading.Thread(target=show_once_renewed)
+        thread.start()
+        # What the renewed calls repeat is not shown again.
+        assert driver.next(watch).rollout.id == "chat-42"
+        thread.join()
+        driver.close_stream(watch)
+
+
+def test_a_watch_of_a_server_that_says_nothing_ends(driver, monkeypatch):
+    def silent(self, request, context):
+        self._book.enter("WatchDeployment", context)
+        self._wait_for_another(self._deployment, context)
+        return iter(())
+
+    monkeypatch.setattr(FakeOperator, "WatchDeployment", silent)
+    with FakeServer() as server:
+        operator = driver.operator(server.address, timeout=Timeout(watch_seconds=0.1))
+        with pytest.raises(DeadlineExceededError):
+            driver.next(operator.watch())
+
+
+@pytest.mark.parametrize(
+    ("command", "state"),
+    [
+        ("pause", "Paused"),
+        ("resume", "Analyzing"),
+        ("abort", "RolledBack"),
+        ("promote", "Promoting"),
+    ],
+)
+def test_a_command_reaches_the_rollout(driver, command, state):
+    with FakeServer() as server:
+        server.show(STATUS)
+        rollout = driver.operator(server.address).rollout
+        assert driver.result(getattr(rollout, command)()) == RolloutState("chat-42", state)
+        assert server.commands == ((command, "chat-42"),)
+
+
+def test_a_command_without_a_rollout_is_a_conflict(driver):
+    with FakeServer() as server, pytest.raises(ConflictError, match="no rollout"):
+        driver.result(driver.operator(server.address).rollout.abort())
+
+
+@pytest.mark.parametrize(("rollout_id", "attempts"), [("", 1), ("chat-42", 2)])
+def test_a_command_is_repeated_only_where_it_names_its_rollout(driver, rollout_id, attempts):
+    with FakeServer() as server:
+        server.show(STATUS)
+        server.fail(UnavailableError("lost"))
+        operator = driver.operator(server.address, retry=Retry(retries=1, initial_seconds=0))
+        if attempts == 1:
+            with pytest.raises(UnavailableError):
+                driver.result(operator.rollout.abort(rollout_id))
+        else:
+            driver.result(operator.rollout.abort(rollout_id))
+        assert server.calls == ("CommandRollout",) * attempts
+
+
+def test_drafts_are_listed_as_they_are(driver):
+    drafts = (
+        PublishedDraft("ckpt-2", "sha256:2", "sha256:1", "17-0", "candidate", "", 5, 0.5),
+        PublishedDraft("ckpt-1", "sha256:1", "", "16-0", "stable", "Promoted", 4, 0.25),
+    )
+    with FakeServer() as server:
+        server.drafts = drafts
+        assert driver.result(driver.operator(server.address).drafts()) == drafts

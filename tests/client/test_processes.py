@@ -1,0 +1,139 @@
+"""The command as people run it: a process of its own, no terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aurora_client.testing import Answer, FakeServer
+
+AURORA = [sys.executable, "-m", "aurora_client"]
+
+
+def finished(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*AURORA, *arguments], capture_output=True, text=True, timeout=20, **settings
+    )
+
+
+@pytest.fixture
+def hanging() -> Iterator[FakeServer]:
+    with FakeServer(Answer("Hello", end="hang")) as server:
+        yield server
+
+
+def test_an_unreachable_server_ends_with_one_line():
+    with FakeServer() as server:
+        address = server.address
+    done = finished("generate", "Hi", "--address", address)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"aurora: {address}: cannot connect (Connection refused)\n"
+
+
+def test_an_interrupted_generate_cancels_the_call_and_exits_quietly(hanging):
+    process = subprocess.Popen(
+        [*AURORA, "generate", "Hi", "--address", hanging.address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(5) == b"Hello"
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=10)
+    assert (process.returncode, output, errors) == (130, b"\n", b"")
+    assert hanging.wait_for(lambda: hanging.cancelled == 1)
+
+
+def test_an_interrupted_bench_exits_quietly(hanging):
+    process = subprocess.Popen(
+        [*AURORA, "bench", "--api", "grpc", "--address", hanging.address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert hanging.wait_for(lambda: len(hanging.requests) == 1, seconds=10)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=10)
+    assert (process.returncode, output, errors) == (130, b"", b"")
+
+
+def test_a_reader_that_leaves_early_causes_no_traceback(hanging):
+    process = subprocess.Popen(
+        [*AURORA, "status", "--json", "--watch", "--operator", hanging.address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(b"{")
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=10) == 1
+    process.stderr.close()
+
+
+def test_a_terminal_gets_a_live_view_that_outlives_the_operator(tmp_path):
+    main, child = pty.openpty()
+    try:
+        with FakeServer() as server:
+            process = subprocess.Popen(
+                [*AURORA, "status", "--operator", server.address],
+                stdin=child,
+                stdout=child,
+                stderr=child,
+                env={**os.environ, "TERM": "xterm", "COLUMNS": "160", "LINES": "40"},
+            )
+            os.close(child)
+            assert b"\x1b[" in _read_until(main, b"default/fake")
+        _read_until(main, b"the operator does not answer")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 130
+    finally:
+        os.close(main)
+
+
+def _read_until(descriptor: int, text: bytes) -> bytes:
+    seen = b""
+    deadline = time.monotonic() + 15
+    while text not in seen:
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, seen
+        seen += os.read(descriptor, 1 << 16)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "passed"),
+    [
+        (
+            "aurora_operator",
+            ["up", "-f", "chat.yaml", "--data-dir", "d", "--grpc-port", "7"],
+            "up -f chat.yaml --data-dir d --http-port 8000 --grpc-port 7",
+        ),
+        ("aurora_demo", ["demo", "--quick", "x", "--help"], "--quick x --help"),
+    ],
+)
+def test_another_part_takes_over_with_its_own_exit_code(tmp_path, module, arguments, passed):
+    _fake_part(tmp_path, module)
+    done = finished(*arguments, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (7, passed + "\n"), done.stderr
+
+
+def _fake_part(folder: Path, module: str) -> None:
+    package = folder / module
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("import sys\nprint(' '.join(sys.argv[1:]))\nsys.exit(7)\n")
+
+
+def test_the_command_never_loads_torch():
+    code = "import sys, aurora_client._cli.app; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=20, check=False).returncode == 0
