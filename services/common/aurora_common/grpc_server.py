@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
@@ -93,6 +94,9 @@ async def _abort(
 ) -> None:
     if isinstance(error, AuroraError):
         await context.abort(grpc.StatusCode[error.grpc_code], str(error))
+    if isinstance(error, DecodeError):
+        # A message of a stream of requests; gRPC itself refuses a single one.
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message cannot be parsed")
     logger.exception("call failed", extra={"fields": {"method": method}}, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, f"internal error ({type(error).__name__})")
 
