@@ -50,7 +50,7 @@ def connect(url: str) -> Redis:
         raise InvalidInputError(
             "the Redis URL is wrong: use redis://host:port, rediss://host:port or unix:///path"
         ) from error
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)
 
 
 @contextmanager

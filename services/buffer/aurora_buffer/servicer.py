@@ -57,8 +57,8 @@ class BufferServicer(buffer_pb2_grpc.BufferServicer):
                 lambda _: self._subscriptions.close(subscription)  # type: ignore[arg-type]
             )
             async for entries in subscription.batches():
-                yield _subscribe_response(entries)
                 self._metrics.delivered.inc(len(entries))
+                yield _subscribe_response(entries)
 
     async def Ack(  # noqa: N802 - the name in the protocol
         self, request: buffer_pb2.AckRequest, context: Context

@@ -24,7 +24,8 @@ PATIENCE_SECONDS = 5.0
 # Lua's stack bounds what one call can unpack; a call this large takes a few milliseconds.
 SCRIPT_LIMIT = 1000
 
-NEWEST_ID = f"{2**64 - 1}-{2**64 - 1}"
+# No entry lies beyond it. (The very last id would not do: Redis takes it for ">", new entries.)
+BEYOND_ALL_ID = f"{2**64 - 1}-{2**64 - 2}"
 
 T = TypeVar("T")
 
@@ -199,12 +200,15 @@ class TrajectoryStream:
         return total
 
     async def touch(self, consumers: Iterable[tuple[str, str]]) -> None:
-        """Gives a sign of life for each (group, consumer), by a read that finds nothing."""
+        """Gives a sign of life for each (group, consumer), by a read that finds nothing.
+
+        A read of new entries is none on Redis 6.2 where it finds nothing.
+        """
         with redis_errors("be reached"):
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.ping()
             for group, consumer in consumers:
-                pipeline.xreadgroup(group, consumer, {self._name: NEWEST_ID}, count=1)
+                pipeline.xreadgroup(group, consumer, {self._name: BEYOND_ALL_ID}, count=1)
             # A group that is gone fails its own read, and is made again by its subscription.
             answers = await pipeline.execute(raise_on_error=False)
             if isinstance(answers[0], Exception):

@@ -69,6 +69,7 @@ local function remove(members)
   end
   redis.call('XDEL', KEYS[1], unpack(ids))
   redis.call('ZREM', KEYS[2], unpack(members))
-  redis.call('HINCRBY', KEYS[3], 'bytes', -bytes)
+  -- Not -bytes: Redis takes a negative zero for no number.
+  redis.call('HINCRBY', KEYS[3], 'bytes', 0 - bytes)
   return unacknowledged
 end

