@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from aurora_client import BadRequestError, ServerError
 from aurora_client._bench.load import Acceptance, Piece, Sample, run_load
 from aurora_client._bench.prompt import prompts_of_file, synthetic_prompts
-from aurora_client._bench.result import figures_of, nearest_rank
+from aurora_client._bench.result import failures_of, figures_of, nearest_rank
 from aurora_client._cli.app import app, run
 from aurora_client.testing import Answer, FakeServer
 
@@ -49,6 +49,11 @@ def test_what_no_request_gave_is_absent():
     figures = figures_of([Sample(0.0, 1.0, 1.0, 0, None, "ServerError")])
     assert "time_to_first_token_p50" not in figures
     assert "acceptance_rate" not in figures
+
+
+def test_only_the_most_frequent_reasons_are_named():
+    samples = [Sample(0.0, 1.0, 1.0, 0, None, reason) for reason in "aaabbcdef"]
+    assert failures_of(samples) == "3 a, 2 b, 1 c, 3 others"
 
 
 def test_the_acceptance_length_needs_the_steps():
@@ -100,7 +105,7 @@ async def test_the_load_never_exceeds_its_concurrency_and_survives_failures():
     )
     assert samples == seen
     assert most <= 2
-    assert sorted(sample.error for sample in samples) == ["", "", "", "ServerError"]
+    assert sorted(sample.error for sample in samples) == ["", "", "", "ServerError (why)"]
     assert [sample.output_tokens for sample in samples if not sample.error] == [3, 3, 3]
 
 
@@ -133,7 +138,7 @@ def test_bench_fails_where_requests_fail(capsys):
     captured = capsys.readouterr()
     assert code == 1
     assert "failed requests" in captured.out
-    assert captured.err == "aurora: of 3 requests failed: 3 ServerError\n"
+    assert captured.err == "aurora: of 3 requests failed: 3 ServerError (why)\n"
 
 
 class OpenAI(BaseHTTPRequestHandler):
@@ -210,4 +215,7 @@ def test_bench_lets_aurora_learn_only_on_request(openai):
 def test_bench_counts_what_a_server_refuses(openai, monkeypatch, capsys):
     monkeypatch.setattr(OpenAI, "status", 429)
     assert run(["bench", "--address", openai, "-n", "2", "--warmup", "0"]) == 1
-    assert capsys.readouterr().err == "aurora: of 2 requests failed: 2 OverloadedError\n"
+    assert (
+        capsys.readouterr().err
+        == "aurora: of 2 requests failed: 2 OverloadedError (queue is full)\n"
+    )

@@ -82,3 +82,14 @@ def test_each_error_that_a_server_can_cause_has_a_status_of_its_own():
 def test_an_error_says_where_and_what():
     assert str(AuroraClientError("why", address="host:1")) == "host:1: why"
     assert str(AuroraClientError("why")) == "why"
+
+
+def test_another_service_at_the_address_is_said_in_words(driver):
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(aurora_client.UnsupportedError, match="another service answers there"):
+            driver.result(driver.client(f"127.0.0.1:{port}").status())
+    finally:
+        server.stop(None).wait()

@@ -90,6 +90,8 @@ _ERRORS: dict[grpc.StatusCode, type[AuroraClientError]] = {
 
 # How gRPC words a connection that never came about; only what follows is worth reading.
 _NO_CONNECTION = "failed to connect to all addresses"
+# And its only word on a method that a server does not have.
+_NO_METHOD = "Method not found!"
 
 
 def error_of(code: grpc.StatusCode, detail: str, *, address: str) -> AuroraClientError:
@@ -99,6 +101,8 @@ def error_of(code: grpc.StatusCode, detail: str, *, address: str) -> AuroraClien
         return kind("the call took longer than its timeout", address=address)
     if kind is UnavailableError and detail.startswith(_NO_CONNECTION):
         return kind(f"cannot connect ({detail.rsplit(': ', 1)[-1]})", address=address)
+    if detail == _NO_METHOD:
+        return kind("another service answers there, or an older one", address=address)
     return kind(detail or code.name.lower().replace("_", " "), address=address)
 
 

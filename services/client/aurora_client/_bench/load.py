@@ -97,6 +97,6 @@ async def _measure(endpoint: Endpoint, prompt: str) -> Sample:
                 output_tokens = piece.output_tokens
             acceptance = piece.acceptance or acceptance
     except AuroraClientError as failure:
-        error = type(failure).__name__
+        error = f"{type(failure).__name__} ({failure.detail})"
     ended_at = time.perf_counter()
     return Sample(started_at, first_at or ended_at, ended_at, output_tokens, acceptance, error)

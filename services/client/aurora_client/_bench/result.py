@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from aurora_client._bench.load import Sample
 
+# Distinct reasons for failure that one line has room for.
+_REASONS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -45,9 +48,12 @@ def figures_of(samples: Sequence[Sample]) -> dict[str, Figure]:
 
 
 def failures_of(samples: Sequence[Sample]) -> str:
-    """How many requests failed of what, most frequent first; empty where none did."""
-    kinds = Counter(sample.error for sample in samples if sample.error)
-    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    """How many requests failed of what, the most frequent reasons; empty where none did."""
+    reasons = Counter(sample.error for sample in samples if sample.error)
+    named = reasons.most_common(_REASONS)
+    parts = [f"{count} {reason}" for reason, count in named]
+    others = reasons.total() - sum(count for _, count in named)
+    return ", ".join([*parts, f"{others} others"] if others else parts)
 
 
 def nearest_rank(values: Sequence[float], share: float) -> float:
