@@ -1,0 +1,151 @@
+"""One inference over gRPC, as the reconciler wants it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import grpc
+
+from aurora.inference.v1 import inference_pb2, inference_pb2_grpc
+from aurora_common.errors import AuroraError, CheckpointError, UnavailableError
+from aurora_common.grpc_server import MESSAGE_OPTIONS
+from aurora_operator.domain.action import (
+    Action,
+    PromoteDraft,
+    SetTraffic,
+    StageDraft,
+    UnstageDraft,
+)
+from aurora_operator.domain.deployment import Cursor, Draft
+from aurora_operator.domain.evidence import Outcome
+from aurora_operator.domain.observation import InferenceView, OutcomeBatch
+from aurora_operator.runtime.probe import CHANNEL_OPTIONS
+
+_CALL_SECONDS = 5.0
+# Verifying and loading a checkpoint reads all of it.
+_STAGE_SECONDS = 300.0
+_OUTCOMES_PER_CALL = 1000
+# A judge that was away catches up in several turns rather than in one endless one.
+_CALLS_PER_BATCH = 20
+
+# Trying again unchanged does not help.
+_REFUSALS = frozenset(
+    {
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+    }
+)
+_SLOTS = {
+    "stable": inference_pb2.SLOT_STABLE,
+    "candidate": inference_pb2.SLOT_CANDIDATE,
+}
+
+
+class GrpcInference:
+    """`initial_uri`: where the draft lies that it was started with, of which it knows no URI."""
+
+    def __init__(self, name: str, address: str, *, initial_uri: str = "") -> None:
+        self.name = name
+        self._initial_uri = initial_uri
+        self._channel = grpc.aio.insecure_channel(
+            address, options=[*MESSAGE_OPTIONS, *CHANNEL_OPTIONS]
+        )
+        self._stub = inference_pb2_grpc.InferenceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    async def view(self) -> InferenceView:
+        """How it describes itself now; UnavailableError where it does not answer."""
+        try:
+            status = await self._stub.GetStatus(
+                inference_pb2.GetStatusRequest(), timeout=_CALL_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _unavailable(self.name, error) from error
+        return InferenceView(
+            name=self.name,
+            instance=status.instance,
+            stable=self._draft(status.stable) if status.HasField("stable") else None,
+            candidate=self._draft(status.candidate) if status.HasField("candidate") else None,
+            rollout_id=status.rollout_id,
+            candidate_bps=status.candidate_bps,
+        )
+
+    async def outcomes(self, rollout_id: str, cursor: Cursor | None) -> OutcomeBatch:
+        """What it lists of a rollout after the cursor; UnavailableError where it does not."""
+        cursor = cursor or Cursor("", 0)
+        found: list[tuple[int, Outcome]] = []
+        for _ in range(_CALLS_PER_BATCH):
+            request = inference_pb2.ListOutcomesRequest(
+                rollout_id=rollout_id,
+                instance=cursor.instance,
+                after=cursor.after,
+                limit=_OUTCOMES_PER_CALL,
+            )
+            try:
+                page = await self._stub.ListOutcomes(request, timeout=_CALL_SECONDS)
+            except grpc.aio.AioRpcError as error:
+                raise _unavailable(self.name, error) from error
+            if page.instance != cursor.instance:
+                found = []
+            found += [(outcome.sequence, _outcome(outcome)) for outcome in page.outcomes]
+            cursor = Cursor(page.instance, page.next_after)
+            if len(page.outcomes) < _OUTCOMES_PER_CALL:
+                break
+        return OutcomeBatch(self.name, cursor.instance, rollout_id, tuple(found))
+
+    async def apply(self, action: Action) -> None:
+        """Does one action.
+
+        Raises CheckpointError where a draft is refused for good, else UnavailableError: look again.
+        """
+        try:
+            await self._call(action)
+        except grpc.aio.AioRpcError as error:
+            if isinstance(action, StageDraft) and error.code() in _REFUSALS:
+                raise CheckpointError(error.details() or error.code().name) from error
+            raise _unavailable(self.name, error) from error
+
+    async def _call(self, action: Action) -> None:
+        match action:
+            case StageDraft(slot=slot, draft=draft):
+                request = inference_pb2.StageDraftRequest(
+                    slot=_SLOTS[slot],
+                    draft=inference_pb2.Draft(
+                        name=draft.checkpoint, digest=draft.digest, uri=draft.uri
+                    ),
+                )
+                await self._stub.StageDraft(request, timeout=_STAGE_SECONDS)
+            case UnstageDraft():
+                await self._stub.UnstageDraft(
+                    inference_pb2.UnstageDraftRequest(), timeout=_CALL_SECONDS
+                )
+            case SetTraffic(rollout_id=rollout_id, candidate_bps=candidate_bps):
+                share = inference_pb2.SetTrafficRequest(
+                    rollout_id=rollout_id, candidate_bps=candidate_bps
+                )
+                await self._stub.SetTraffic(share, timeout=_CALL_SECONDS)
+            case PromoteDraft(digest=digest):
+                await self._stub.PromoteDraft(
+                    inference_pb2.PromoteDraftRequest(digest=digest), timeout=_CALL_SECONDS
+                )
+
+    def _draft(self, draft: inference_pb2.Draft) -> Draft:
+        return Draft(draft.name, draft.digest, draft.uri or self._initial_uri)
+
+    async def close(self) -> None:
+        await self._channel.close(grace=None)
+
+
+def _outcome(outcome: inference_pb2.Outcome) -> Outcome:
+    arm: Literal["stable", "candidate"] = "candidate" if outcome.arm == "candidate" else "stable"
+    return Outcome(
+        arm=arm,
+        candidate_bps=outcome.candidate_bps,
+        drafted_tokens=outcome.drafted_tokens,
+        accepted_tokens=outcome.accepted_tokens,
+        failed=outcome.failed,
+    )
+
+
+def _unavailable(name: str, error: grpc.aio.AioRpcError) -> AuroraError:
+    return UnavailableError(f"{name} answers {error.code().name}: {error.details()}")

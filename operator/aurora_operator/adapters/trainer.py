@@ -1,0 +1,58 @@
+"""The checkpoints that the trainer publishes, over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+
+from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from aurora_operator.domain.deployment import Candidate, Draft
+from aurora_operator.runtime.probe import CHANNEL_OPTIONS
+
+logger = logging.getLogger(__name__)
+
+# A stream that is silent for so long is asked for anew: its peer may be gone without a word.
+_STREAM_SECONDS = 300.0
+_RETRY_SECONDS = 0.5
+
+
+class CheckpointFeed:
+    """Follows one trainer for ever; `after_sequence` gives what was seen already."""
+
+    def __init__(self, address: str, after_sequence: Callable[[], int]) -> None:
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub = trainer_pb2_grpc.TrainerStub(self._channel)  # type: ignore[no-untyped-call]
+        self._after_sequence = after_sequence
+
+    async def checkpoints(self) -> AsyncIterator[Candidate]:
+        """Every checkpoint published after `after_sequence()`; some may come twice."""
+        while True:
+            request = trainer_pb2.WatchCheckpointsRequest(after_sequence=self._after_sequence())
+            try:
+                async for checkpoint in self._stub.WatchCheckpoints(
+                    request, timeout=_STREAM_SECONDS
+                ):
+                    yield _candidate(checkpoint)
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in (
+                    grpc.StatusCode.UNAVAILABLE,
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    grpc.StatusCode.CANCELLED,
+                ):
+                    fields = {"code": error.code().name, "details": error.details()}
+                    logger.warning("trainer gives no checkpoints", extra={"fields": fields})
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def close(self) -> None:
+        await self._channel.close(grace=None)
+
+
+def _candidate(checkpoint: trainer_pb2.Checkpoint) -> Candidate:
+    return Candidate(
+        draft=Draft(checkpoint.name, checkpoint.digest, checkpoint.uri),
+        sequence=checkpoint.sequence,
+        trained_through=checkpoint.trained_through,
+    )
