@@ -1,0 +1,233 @@
+"""The operator of one machine: the reconciler over local processes, and its gRPC service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from aurora.operator.v1 import operator_pb2_grpc
+from aurora_common.checkpoint import read_manifest
+from aurora_common.durable import write_file
+from aurora_common.errors import AuroraError, NotFoundError
+from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_common.leash import LEASH_VARIABLE
+from aurora_operator.adapters.inference import GrpcInference
+from aurora_operator.adapters.model_store import ModelStore
+from aurora_operator.adapters.state_file import StatusFile, accept, read_accepted
+from aurora_operator.adapters.trainer import CheckpointFeed
+from aurora_operator.change import Changes
+from aurora_operator.domain.deployment import Status
+from aurora_operator.domain.spec import AuroraDeployment
+from aurora_operator.reconciler import Generation, Reconciler
+from aurora_operator.runtime.child import adopted
+from aurora_operator.runtime.command import (
+    HOST,
+    Command,
+    Ports,
+    desired_commands,
+    initial_folder,
+    models_folder,
+)
+from aurora_operator.runtime.guardian import read_manifest_file
+from aurora_operator.runtime.layout import Layout
+from aurora_operator.runtime.port import chosen_ports
+from aurora_operator.runtime.preflight import check_models
+from aurora_operator.runtime.process import ProcessRuntime
+from aurora_operator.runtime.record import RecordBook
+from aurora_operator.service import SERVICE, OperatorServicer
+
+logger = logging.getLogger(__name__)
+
+_KEPT_PORTS = ("redis", "buffer", "trainer", "operator")
+# Calls are short, and watches are ended by us.
+_DRAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """`manifest` is read anew on SIGUSR1."""
+
+    manifest: Path
+    data_dir: Path
+    http_port: int
+    grpc_port: int
+
+
+class LocalOperator:
+    """Everything that one operator process holds; made inside the event loop that it uses."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+        self._layout = Layout(options.data_dir.absolute())
+        accepted = read_accepted(self._layout.deployment)
+        if accepted is None:
+            raise NotFoundError(f"{self._layout.deployment} is missing: start it with `up`")
+        self._changes = Changes()
+        self._book = RecordBook(self._layout.processes)
+        leash = os.environ.get(LEASH_VARIABLE)
+        self._runtime = ProcessRuntime(
+            self._layout,
+            self._book,
+            leash=None if leash is None else int(leash),
+            on_change=self._component_changed,
+        )
+        self._ports, self._port = self._chosen_ports()
+        status_file = StatusFile(self._layout.status)
+        initial_uri, self._initial = _initial_draft(accepted.deployment, self._layout)
+        self._inference = GrpcInference(
+            "inference",
+            f"{HOST}:{options.grpc_port}",
+            initial_uri=initial_uri,
+        )
+        self._reconciler = Reconciler(
+            Generation(accepted.generation, accepted.deployment),
+            status_file.load(),
+            store=status_file,
+            inferences=[self._inference],
+            components=lambda: tuple(detail.view for detail in self._runtime.details()),
+            on_change=self._status_changed,
+        )
+        self._models = ModelStore(models_folder(accepted.deployment, self._layout))
+        self._feed = CheckpointFeed(
+            f"{HOST}:{self._ports.trainer}", lambda: self._reconciler.status.queue.sequence
+        )
+        self._prune_wanted = asyncio.Event()
+
+    async def run(self) -> None:
+        """Runs until SIGTERM, then stops the components before it returns."""
+        stop = stop_signal()
+        reload = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, reload.set)
+        server = GrpcServer(f"{HOST}:{self._port}", drain_seconds=_DRAIN_SECONDS)
+        server.add(
+            operator_pb2_grpc.add_OperatorServicer_to_server,
+            OperatorServicer(
+                self._reconciler,
+                components=self._runtime.details,
+                store=self._models,
+                changes=self._changes,
+            ),
+        )
+        await server.start([SERVICE])
+        self._write_address()
+        await self._runtime.apply(self._commands(self._reconciler.generation.deployment))
+        loops = [
+            asyncio.create_task(self._reconciler.run()),
+            asyncio.create_task(self._follow_checkpoints()),
+            asyncio.create_task(self._prune()),
+            asyncio.create_task(self._reload(reload)),
+        ]
+        stopped = asyncio.create_task(stop.wait())
+        # A loop that ends by itself is a fault: the guardian starts a new operator, which adopts
+        # the components.
+        await asyncio.wait((stopped, *loops), return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopped, *loops):
+            task.cancel()
+        results = await asyncio.gather(*loops, return_exceptions=True)
+        self._changes.close()
+        await server.stop()
+        if stop.is_set():
+            await self._runtime.stop()
+        await self._inference.close()
+        await self._feed.close()
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    def _chosen_ports(self) -> tuple[Ports, int]:
+        """The loopback ports of the components and the operator's own, chosen once and kept."""
+        record = self._book.record
+        running = frozenset(
+            name for name, process in record.processes.items() if adopted(process) is not None
+        )
+        ports = chosen_ports(_KEPT_PORTS, record.ports, running)
+        self._book.keep_ports(ports)
+        components = Ports(
+            http=self._options.http_port,
+            grpc=self._options.grpc_port,
+            redis=ports["redis"],
+            buffer=ports["buffer"],
+            trainer=ports["trainer"],
+        )
+        return components, ports["operator"]
+
+    def _commands(self, deployment: AuroraDeployment) -> tuple[Command, ...]:
+        return desired_commands(deployment, self._layout, self._ports, python=sys.executable)
+
+    def _write_address(self) -> None:
+        content = {
+            "address": f"{HOST}:{self._port}",
+            "http": f"{HOST}:{self._options.http_port}",
+            "grpc": f"{HOST}:{self._options.grpc_port}",
+            "pid": os.getpid(),
+        }
+        write_file(self._layout.operator, json.dumps(content, indent=2).encode())
+
+    def _component_changed(self) -> None:
+        self._reconciler.wake()
+        self._changes.notify()
+
+    def _status_changed(self) -> None:
+        self._prune_wanted.set()
+        self._changes.notify()
+
+    async def _follow_checkpoints(self) -> None:
+        async for candidate in self._feed.checkpoints():
+            self._reconciler.offer(candidate)
+
+    async def _prune(self) -> None:
+        """Removes old checkpoints whenever what is needed of them changed."""
+        done: object = None
+        while True:
+            await self._prune_wanted.wait()
+            self._prune_wanted.clear()
+            status, spec = self._reconciler.status, self._reconciler.generation.deployment.spec
+            wanted = (spec.model_store.keep, self._needed(status), status.queue.sequence)
+            if wanted == done:
+                continue
+            keep, needed, sequence = wanted
+            await asyncio.to_thread(
+                self._models.prune, keep=keep, needed=needed, seen_sequence=sequence
+            )
+            done = wanted
+
+    def _needed(self, status: Status) -> frozenset[str]:
+        """The digests that a rollout or a restart may still want."""
+        rollout, waiting = status.live_rollout, status.queue.waiting
+        drafts = [
+            status.stable,
+            None if rollout is None else rollout.candidate.draft,
+            None if waiting is None else waiting.draft,
+        ]
+        return frozenset(draft.digest for draft in drafts if draft is not None) | self._initial
+
+    async def _reload(self, asked: asyncio.Event) -> None:
+        """Takes the manifest file's new content over, component by component."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            try:
+                deployment = read_manifest_file(self._options.manifest)
+                check_models(deployment, self._layout)
+                accepted = accept(self._layout.deployment, deployment)
+            except AuroraError as error:
+                logger.error("manifest not taken", extra={"fields": {"reason": str(error)}})
+                continue
+            self._reconciler.generation = Generation(accepted.generation, deployment)
+            await self._runtime.apply(self._commands(deployment))
+            self._reconciler.wake()
+            logger.info("manifest taken", extra={"fields": {"generation": accepted.generation}})
+
+
+def _initial_draft(deployment: AuroraDeployment, layout: Layout) -> tuple[str, frozenset[str]]:
+    """The URI of the draft to begin with, empty for none, and the digests to keep for it."""
+    folder = initial_folder(deployment, layout)
+    if folder is None:
+        return "", frozenset()
+    return folder.as_uri(), frozenset({read_manifest(folder).digest})

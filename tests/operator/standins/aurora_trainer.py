@@ -1,0 +1,51 @@
+"""Stands in for the trainer: tells of the checkpoints that the test puts into its folder."""
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from aurora_common import leash
+from aurora_common.checkpoint import read_manifest
+from aurora_common.grpc_server import GrpcServer, stop_signal
+
+FOLDER = re.compile(r"ckpt-(\d+)-[0-9a-f]{12}")
+
+
+class Trainer(trainer_pb2_grpc.TrainerServicer):
+    def __init__(self, models):
+        self.models = models
+
+    async def WatchCheckpoints(self, request, context):  # noqa: N802
+        after = request.after_sequence
+        while True:
+            entries = list(self.models.iterdir()) if self.models.exists() else []
+            matches = [(FOLDER.fullmatch(entry.name), entry) for entry in entries]
+            for sequence, folder in sorted((int(m[1]), e) for m, e in matches if m):
+                if sequence > after:
+                    after = sequence
+                    manifest = read_manifest(folder)
+                    yield trainer_pb2.Checkpoint(
+                        sequence=sequence,
+                        name=manifest.name,
+                        digest=manifest.digest,
+                        uri=folder.as_uri(),
+                        trained_through=manifest.trained_through,
+                    )
+            await asyncio.sleep(0.05)
+
+
+async def main(flags):
+    stop = stop_signal()
+    server = GrpcServer(flags["--listen"], drain_seconds=0.1)
+    trainer = Trainer(Path(flags["--models"]))
+    server.add(trainer_pb2_grpc.add_TrainerServicer_to_server, trainer)
+    await server.start(["aurora.trainer.v1.Trainer"])
+    await stop.wait()
+    await server.stop()
+
+
+if __name__ == "__main__":
+    leash.follow()
+    asyncio.run(main(dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))))

@@ -1,0 +1,245 @@
+"""`up` as a person starts it: a real guardian, operator and gRPC, with stand-in components."""
+
+import json
+import os
+import signal
+
+import grpc
+import pytest
+
+from aurora.operator.v1 import operator_pb2
+
+
+def state_of(status):
+    return status.get("rollout", {}).get("state")
+
+
+def test_a_better_draft_is_promoted_and_a_bad_one_refused(deployment, runs):
+    initial = deployment.begin_with(acceptance=0.2)
+    guardian = deployment.up()
+    deployment.wait_until_ready()
+    deployment.wait_for_status(lambda s: s.get("stable", {}).get("digest") == initial.digest)
+    assert deployment.status()["stable"]["uri"].startswith("file://")
+    better = deployment.publish(1, acceptance=0.7)
+    deployment.wait_for_status(lambda s: s.get("stable", {}).get("digest") == better.digest)
+    deployment.publish(2, acceptance=None)
+    status = deployment.wait_for_status(
+        lambda s: state_of(s) == "RolledBack" and s["rollout"]["id"] == "chat-2" and s
+    )
+    assert status["rollout"]["reason"] == ("CheckpointRefused: ckpt-2: lm_head.weight holds NaN")
+    assert [entry["outcome"] for entry in status["history"]] == ["RolledBack", "Promoted"]
+    drafts = deployment.call("ListDrafts", operator_pb2.ListDraftsRequest()).drafts
+    assert [(draft.name, draft.role, draft.outcome) for draft in drafts] == [
+        ("ckpt-2", "", "RolledBack"),
+        ("ckpt-1", "stable", "Promoted"),
+    ]
+    assert deployment.log("inference").count("promoted ckpt-1") == 1
+    pids = deployment.pids()
+    code, text = deployment.down(guardian)
+    assert code == 0
+    assert text.startswith("aurora: starting chat: http://127.0.0.1:")
+    assert not any(runs(pid) for pid in pids.values())
+    assert not (deployment.data / "operator.json").exists()
+
+
+def test_the_first_draft_needs_no_other(deployment):
+    deployment.up()
+    first = deployment.publish(1, acceptance=0.5)
+    deployment.wait_for_status(lambda s: s.get("stable", {}).get("digest") == first.digest)
+
+
+def test_a_killed_operator_comes_back_and_the_rollout_goes_on(deployment, waits):
+    deployment.begin_with(acceptance=0.6)
+    deployment.content["spec"]["rollout"]["analysis"]["minRequests"] = 600
+    deployment.up()
+    deployment.wait_until_ready()
+    pids = deployment.pids()
+    better = deployment.publish(1, acceptance=0.7)
+    for requests in (20, 150, 300):
+        deployment.wait_for_status(
+            lambda s, least=requests: (
+                s.get("rollout", {}).get("evidence", {}).get("requests", 0) >= least
+            )
+        )
+        os.kill(deployment.operator()["pid"], signal.SIGKILL)
+        waits(deployment.get)
+    deployment.wait_for_status(
+        lambda s: s.get("stable", {}).get("digest") == better.digest, seconds=60
+    )
+    assert deployment.pids() == pids
+    assert deployment.log("inference").count("promoted ckpt-1") == 1
+    evidence = deployment.status()["rollout"]["evidence"]
+    # Every outcome that was counted has a number of its own.
+    assert evidence["requests"] <= evidence["cursors"][0]["after"]
+
+
+def test_a_killed_inference_gets_its_drafts_back(deployment, waits):
+    deployment.begin_with(acceptance=0.2)
+    deployment.up()
+    deployment.wait_until_ready()
+    better = deployment.publish(1, acceptance=0.7)
+    deployment.wait_for_status(lambda s: s.get("stable", {}).get("digest") == better.digest)
+    os.kill(deployment.pids()["inference"], signal.SIGKILL)
+    waits(lambda: "slot='stable'" in deployment.log("operator"))
+    deployment.wait_until_ready()
+    parts = {part.name: part for part in deployment.get().components}
+    assert parts["inference"].restarts == 1
+
+
+def test_a_killed_guardian_leaves_nothing(deployment, runs, waits):
+    guardian = deployment.up()
+    deployment.wait_until_ready()
+    pids = [*deployment.pids().values(), deployment.operator()["pid"]]
+    guardian.kill()
+    guardian.communicate()
+    waits(lambda: not any(runs(pid) for pid in pids))
+
+
+def test_commands(deployment, waits):
+    deployment.begin_with(acceptance=0.5)
+    deployment.content["spec"]["rollout"]["analysis"]["minRequests"] = 100_000
+    deployment.up()
+    deployment.wait_until_ready()
+    with pytest.raises(grpc.RpcError, match="no rollout is in progress: nothing to abort"):
+        deployment.command("abort")
+    assert deployment.command("pause").state == ""
+    deployment.publish(1, acceptance=0.5)
+    deployment.wait_for_status(lambda s: s["queue"].get("waiting"))
+    assert deployment.status()["paused"]
+    deployment.command("resume")
+    deployment.wait_for_status(lambda s: state_of(s) == "Analyzing")
+    with pytest.raises(grpc.RpcError, match="rollout 'chat-9' is not in progress; 'chat-1' is"):
+        deployment.command("promote", "chat-9")
+    answer = deployment.command("abort", "chat-1")
+    assert (answer.rollout_id, answer.state) == ("chat-1", "RolledBack")
+    second = deployment.publish(2, acceptance=0.5)
+    deployment.wait_for_status(lambda s: s["rollout"]["id"] == "chat-2")
+    assert deployment.command("promote").state == "Promoting"
+    deployment.wait_for_status(lambda s: s["stable"]["digest"] == second.digest)
+
+
+def test_watching_tells_of_changes(deployment):
+    deployment.begin_with(acceptance=0.2)
+    deployment.up()
+    deployment.wait_until_ready()
+    deployment.publish(1, acceptance=0.7)
+    states = []
+    with grpc.insecure_channel(deployment.operator()["address"]) as channel:
+        from aurora.operator.v1 import operator_pb2_grpc
+
+        stub = operator_pb2_grpc.OperatorStub(channel)
+        stream = stub.WatchDeployment(operator_pb2.WatchDeploymentRequest(), timeout=30)
+        for found in stream:
+            assert found.name == "chat"
+            state = state_of(json.loads(found.status_json))
+            if state is not None and state not in states[-1:]:
+                states.append(state)
+            if state == "Promoted":
+                break
+        stream.cancel()
+    assert states[-1] == "Promoted"
+    assert "Analyzing" in states
+
+
+def test_old_checkpoints_are_removed(deployment, waits):
+    deployment.begin_with(acceptance=0.5)
+    deployment.content["spec"]["rollout"]["paused"] = True
+    deployment.up()
+    for number in range(1, 6):
+        deployment.publish(number, acceptance=0.5)
+    folder = deployment.data / "pvc" / "models" / "chat"
+    waits(lambda: len(list(folder.iterdir())) == 2)
+    assert sorted(entry.name.split("-")[1] for entry in folder.iterdir()) == ["4", "5"]
+
+
+def test_a_changed_manifest_restarts_only_what_it_changes(deployment, waits):
+    import yaml
+
+    guardian = deployment.up()
+    deployment.wait_until_ready()
+    pids = deployment.pids()
+    deployment.content["spec"]["trainer"] = {"suspend": True}
+    deployment.content["spec"]["buffer"]["retention"] = {"maxAge": "1h"}
+    deployment.manifest.write_text(yaml.safe_dump(deployment.content))
+    guardian.send_signal(signal.SIGUSR1)
+    waits(lambda: "trainer" not in deployment.pids() and deployment.pids() != pids)
+    deployment.wait_until_ready()
+    after = deployment.pids()
+    assert (after["redis"], after["inference"]) == (pids["redis"], pids["inference"])
+    assert after["buffer"] != pids["buffer"]
+    deployment.wait_for_status(lambda s: s["observedGeneration"] == 2)
+
+
+def test_a_second_start_is_refused(deployment):
+    first = deployment.up()
+    deployment.wait_until_ready()
+    second = deployment.up()
+    _, text = second.communicate(timeout=30)
+    assert second.returncode == 1
+    assert f"is in use: an aurora with pid {first.pid} runs there; stop it first" in text
+    assert deployment.get() is not None
+
+
+def refused(deployment, *flags):
+    guardian = deployment.up(*flags)
+    _, text = guardian.communicate(timeout=30)
+    assert guardian.returncode == 1
+    assert "Traceback" not in text
+    assert deployment.pids() == {}
+    return text
+
+
+def test_a_wrong_manifest_starts_nothing(deployment):
+    deployment.content["spec"]["replicas"] = 2
+    deployment.content["spec"]["target"]["dtype"] = "fp8"
+    text = refused(deployment)
+    assert "spec.target.dtype" in text
+    assert "spec.replicas: unknown field" in text
+    assert not deployment.data.exists()
+
+
+def test_a_missing_target_starts_nothing(deployment):
+    (deployment.folder / "target" / "config.json").unlink()
+    assert "no model in" in refused(deployment)
+
+
+def test_a_draft_with_another_digest_starts_nothing(deployment):
+    deployment.begin_with(acceptance=0.5)
+    draft = deployment.content["spec"]["draft"]["initialCheckpoint"]
+    draft["digest"] = "sha256:" + "0" * 64
+    assert "spec.draft.initialCheckpoint.digest is sha256:000" in refused(deployment)
+
+
+def test_a_taken_port_starts_nothing(deployment):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        text = refused(deployment, "--http-port", str(port))
+    assert f"port {port} is taken; choose another one with --http-port" in text
+
+
+def test_a_data_directory_that_cannot_be_made(deployment):
+    deployment.data.write_text("a file")
+    guardian = deployment.up()
+    _, text = guardian.communicate(timeout=30)
+    assert guardian.returncode == 1
+    assert "cannot make the folder" in text
+
+
+def test_the_target_is_immutable(deployment, waits):
+    guardian = deployment.up()
+    waits(lambda: deployment.pids())
+    deployment.down(guardian)
+    deployment.content["spec"]["target"]["dtype"] = "float32"
+    text = refused(deployment)
+    assert "spec.target.dtype is immutable" in text
+
+
+def test_a_damaged_status_is_named(deployment):
+    deployment.data.mkdir()
+    (deployment.data / "status.json").write_text("{")
+    text = refused(deployment)
+    assert "status.json is damaged" in text
