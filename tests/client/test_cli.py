@@ -177,10 +177,23 @@ def test_drafts_says_when_there_is_none():
 
 
 @pytest.mark.usefixtures("data_dir", "busy")
-@pytest.mark.parametrize("command", ["pause", "resume", "abort", "promote"])
-def test_rollout_commands_reach_the_operator(server, command):
-    assert invoke("rollout", command).startswith("chat-42: ")
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("pause", "paused: chat-42 is Paused"),
+        ("resume", "resumed: chat-42 is Analyzing"),
+        ("abort", "aborted: chat-42 is RolledBack"),
+        ("promote", "promoted by hand: chat-42 is Promoting"),
+    ],
+)
+def test_rollout_commands_reach_the_operator(server, command, line):
+    assert invoke("rollout", command) == line + "\n"
     assert server.commands == ((command, "chat-42"),)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_rollouts_are_paused_before_one_is_in_progress():
+    assert invoke("rollout", "pause") == "paused: no rollout in progress\n"
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

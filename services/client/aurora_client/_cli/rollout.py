@@ -33,7 +33,7 @@ def pause(
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
     """Keep the candidate's share of the traffic and decide nothing."""
-    _command(operator, data_dir, lambda commands: commands.pause(rollout))
+    _command(operator, data_dir, "paused", lambda commands: commands.pause(rollout))
 
 
 @app.command()
@@ -43,7 +43,7 @@ def resume(
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
     """Go on with a paused rollout."""
-    _command(operator, data_dir, lambda commands: commands.resume(rollout))
+    _command(operator, data_dir, "resumed", lambda commands: commands.resume(rollout))
 
 
 @app.command()
@@ -53,7 +53,7 @@ def abort(
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
     """Roll back to the stable draft."""
-    _command(operator, data_dir, lambda commands: commands.abort(rollout))
+    _command(operator, data_dir, "aborted", lambda commands: commands.abort(rollout))
 
 
 @app.command()
@@ -63,13 +63,18 @@ def promote(
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
     """Promote the candidate without waiting for the evidence."""
-    _command(operator, data_dir, lambda commands: commands.promote(rollout))
+    _command(operator, data_dir, "promoted by hand", lambda commands: commands.promote(rollout))
 
 
 def _command(
-    operator: str | None, data_dir: Path, act: Callable[[RolloutCommands], RolloutState]
+    operator: str | None,
+    data_dir: Path,
+    done: str,
+    act: Callable[[RolloutCommands], RolloutState],
 ) -> None:
     address = operator or read_place(data_dir).operator
     with OperatorClient(address, timeout=Timeout(call_seconds=10)) as client:
         after = act(client.rollout)
-    show(f"{after.rollout_id}: {after.state}" if after.rollout_id else after.state)
+    # Rollouts can be paused and resumed while none is in progress.
+    where = f"{after.rollout_id} is {after.state}" if after.rollout_id else "no rollout in progress"
+    show(f"{done}: {where}")
