@@ -57,15 +57,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.configure()
     leash.follow()
     try:
-        asyncio.run(serve(settings))
+        loaded = asyncio.run(serve(settings))
     except AuroraError as error:
         sys.stderr.write(f"aurora_inference: {error}\n")
         return 1
+    if not loaded:
+        # A library half imported on another thread aborts the process when the interpreter is
+        # taken down around it.
+        os._exit(0)
     return 0
 
 
-async def serve(settings: Settings) -> None:
-    """Binds both ports at once, loads, serves, and drains when told to stop."""
+async def serve(settings: Settings) -> bool:
+    """Binds both ports at once, loads, serves, and drains when told to stop.
+
+    Returns False where that came before the model was loaded, whose loading then still goes on.
+    """
     stop = stop_signal()
     gate = Gate()
     http = HttpServer(
@@ -93,6 +100,7 @@ async def serve(settings: Settings) -> None:
         await asyncio.gather(http.stop(), grpc_server.stop())
         if loaded is not None:
             await loaded.stop()
+    return loaded is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,244 @@
+"""Real inference processes over a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
+from aurora.inference.v1 import inference_pb2_grpc
+from aurora_model.config import parse_config
+from aurora_model.draft import publish_draft, random_draft, small_draft_config
+from aurora_model.target import TargetIdentity, target_identity
+
+MODEL = "tiny"
+CONTEXT_TOKENS = 512
+START_SECONDS = 120
+_TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        ["hello world, 世界 and 🙂, select a from b where c"] * 3,
+        trainers.BpeTrainer(
+            vocab_size=320,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            special_tokens=["<s>", "</s>"],
+            show_progress=False,
+        ),
+    )
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    wrapped.chat_template = _TEMPLATE
+    return wrapped
+
+
+@pytest.fixture(scope="session")
+def target_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("target")
+    tokenizer = _tokenizer()
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=CONTEXT_TOKENS,
+            bos_token_id=0,
+            eos_token_id=1,
+        )
+    )
+    with torch.no_grad():
+        # Random weights give flat distributions, in which rounding decides: sharpen them.
+        model.lm_head.weight.mul_(40)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def identity(target_folder) -> TargetIdentity:
+    return target_identity(target_folder)
+
+
+@pytest.fixture(scope="session")
+def publish(target_folder, identity, tmp_path_factory) -> Callable:
+    """Publishes a random draft for the target: `publish(name, seed)` gives folder and manifest."""
+    root = tmp_path_factory.mktemp("drafts")
+    content = json.loads((target_folder / "config.json").read_text())
+    config = small_draft_config(parse_config(content, source="test"))
+
+    def draft(name: str, seed: int):
+        return publish_draft(random_draft(config, seed), root, name=name, target=identity)
+
+    return draft
+
+
+@dataclass
+class Process:
+    """A running `python -m aurora_inference` and what it has logged."""
+
+    popen: subprocess.Popen
+    lines: list[str] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def read(self) -> None:
+        for line in self.popen.stderr:
+            with self.changed:
+                self.lines.append(line)
+                self.changed.notify_all()
+        with self.changed:
+            self.changed.notify_all()
+
+    def logged(self, message: str, *, with_field: str = "message") -> dict:
+        """The first log entry with this message and field, waited for."""
+
+        def found() -> dict | None:
+            for line in self.lines:
+                if line.startswith("{"):
+                    entry = json.loads(line)
+                    if entry["message"] == message and with_field in entry:
+                        return entry
+            return None
+
+        with self.changed:
+            assert self.changed.wait_for(
+                lambda: found() or self.popen.poll() is not None, START_SECONDS
+            )
+            entry = found()
+        assert entry is not None, "".join(self.lines)
+        return entry
+
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self.logged('listening', with_field='http_port')['http_port']}"
+
+    @property
+    def grpc(self) -> str:
+        return f"127.0.0.1:{self.logged('listening', with_field='address')['port']}"
+
+    def terminate(self) -> int:
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(10)
+
+
+@contextmanager
+def running(target_folder: Path, *flags: str) -> Iterator[Process]:
+    """A process on free ports; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "aurora_inference", "--target", str(target_folder)]
+    command += ["--model-name", MODEL, "--http-listen", "127.0.0.1:0"]
+    command += ["--grpc-listen", "127.0.0.1:0", *flags]
+    popen = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    process = Process(popen)
+    reader = threading.Thread(target=process.read)
+    reader.start()
+    try:
+        yield process
+    finally:
+        popen.kill()
+        popen.wait()
+        reader.join()
+        popen.stderr.close()
+
+
+class CollectingBuffer(buffer_pb2_grpc.BufferServicer):
+    """A buffer that keeps everything in a list."""
+
+    def __init__(self) -> None:
+        self.trajectories: list[buffer_pb2.Trajectory] = []
+        self.changed = threading.Condition()
+
+    def Append(self, request_iterator, context):  # noqa: N802
+        got = [one for request in request_iterator for one in request.trajectories]
+        with self.changed:
+            self.trajectories += got
+            self.changed.notify_all()
+        return buffer_pb2.AppendResponse(appended=len(got))
+
+    def of(self, domain: str, count: int = 1) -> list[buffer_pb2.Trajectory]:
+        """The trajectories of a domain, once there are so many."""
+
+        def found() -> list[buffer_pb2.Trajectory]:
+            return [one for one in self.trajectories if one.domain == domain]
+
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(found()) >= count, 30)
+            return found()
+
+
+@dataclass
+class BufferServer:
+    """The collecting buffer on a port that survives its restarts."""
+
+    buffer: CollectingBuffer
+    port: int = 0
+    server: grpc.Server | None = None
+
+    def start(self) -> None:
+        self.server = grpc.server(futures.ThreadPoolExecutor(4))
+        buffer_pb2_grpc.add_BufferServicer_to_server(self.buffer, self.server)
+        self.port = self.server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self.server.start()
+
+    def stop(self) -> None:
+        self.server.stop(0).wait()
+
+
+@pytest.fixture(scope="session")
+def buffer_server() -> Iterator[BufferServer]:
+    server = BufferServer(CollectingBuffer())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def stable(publish):
+    return publish("stable", seed=1)
+
+
+@pytest.fixture(scope="session")
+def process(target_folder, stable, buffer_server) -> Iterator[Process]:
+    """One process for all tests that leave it serving."""
+    folder, manifest = stable
+    with running(
+        target_folder,
+        *("--draft", str(folder), "--draft-digest", manifest.digest),
+        *("--buffer", f"127.0.0.1:{buffer_server.port}"),
+        *("--max-batch", "4", "--max-waiting", "8"),
+        # How far to speculate is otherwise chosen by the clock, and with it a seed's outcome.
+        "--no-adaptive-speculation",
+    ) as started:
+        started.logged("serving")
+        yield started
+
+
+@pytest.fixture
+def stub(process) -> Iterator[inference_pb2_grpc.InferenceStub]:
+    with grpc.insecure_channel(process.grpc) as channel:
+        yield inference_pb2_grpc.InferenceStub(channel)
