@@ -10,11 +10,11 @@ from aurora_common.errors import StorageError
 from aurora_model.config import read_config
 from aurora_model.decoder import Decoder
 from aurora_model.target import TargetIdentity, target_identity
+from aurora_trainer import published, state
 from aurora_trainer.initial import initial_draft
 from aurora_trainer.learner import Learner, LearnerSettings
 from aurora_trainer.objective import ObjectiveName
 from aurora_trainer.progress import Progress
-from aurora_trainer.published import discard_unfinished
 from aurora_trainer.record import RecordFormat
 from aurora_trainer.replay import Replay, ReplayLimits
 from aurora_trainer.seen import SeenIds
@@ -35,11 +35,12 @@ def assembled_trainer(settings: Settings) -> Trainer:
     that is not what it should be.
     """
     identity = target_identity(settings.target)
-    for folder in (settings.models, settings.state):
-        _make_folder(folder)
-        discard_unfinished(folder)
-    limits = ReplayLimits(holdout_percent=settings.holdout_percent)
     path = settings.state / STATE
+    _make_folder(settings.models)
+    _make_folder(settings.state)
+    published.discard_unfinished(settings.models)
+    state.discard_unfinished(path)
+    limits = ReplayLimits(holdout_percent=settings.holdout_percent)
     saved = load_state(path, limits)
     learner_settings = LearnerSettings(
         # argparse has checked that it is one of the names.
@@ -78,11 +79,11 @@ def assembled_trainer(settings: Settings) -> Trainer:
     )
 
 
-def _workplace(settings: Settings, state: Path, identity: TargetIdentity) -> Workplace:
+def _workplace(settings: Settings, state_file: Path, identity: TargetIdentity) -> Workplace:
     context = read_config(settings.target).max_position_embeddings
     return Workplace(
         models=settings.models,
-        state=state,
+        state=state_file,
         target=identity,
         record_format=RecordFormat(
             target_digest=identity.digest,

@@ -14,7 +14,7 @@ from aurora_common.errors import CheckpointError, StorageError
 logger = logging.getLogger(__name__)
 
 _FOLDER = re.compile(r"ckpt-(\d+)-[0-9a-f]{12}")
-_UNFINISHED = ".*.partial"
+_UNFINISHED = ".ckpt-*.partial"
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,12 @@ def _check_sums(content: bytes) -> None:
         raise ValueError(f"the checksum of {damaged} is wrong")
 
 
+def discard_unfinished(path: Path) -> None:
+    """Removes what a process killed while it saved has left beside the file."""
+    for file in path.parent.glob(f".{path.name}.*.partial"):
+        file.unlink(missing_ok=True)
+
+
 def unusable(path: Path, reason: str) -> StorageError:
     """The error for a state that this trainer cannot go on from."""
     return StorageError(

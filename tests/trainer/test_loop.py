@@ -1,0 +1,354 @@
+"""Taking in, training, publishing and saving, with crashes and a full disk in between."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+
+import pytest
+import torch
+
+from aurora.buffer.v1 import buffer_pb2
+from aurora_common.errors import StorageError
+from aurora_model.draft import load_draft, publish_draft
+from aurora_trainer.assembly import assembled_trainer
+from aurora_trainer.loop import Schedule, TrainingLoop
+from aurora_trainer.progress import Trigger
+from aurora_trainer.published import published_after
+from aurora_trainer.replay import is_held_out
+from aurora_trainer.settings import Settings
+
+SCHEDULE = Schedule(Trigger(10, 0.0), steps_per_round=3, save_entries=1000, save_seconds=100.0)
+
+
+class FakeClock:
+    now_seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_seconds
+
+    def unix_ms(self) -> int:
+        return int(self.now_seconds * 1000)
+
+
+class FakeSource:
+    """Hands out what a test put in, all at once."""
+
+    def __init__(self) -> None:
+        self.entries: list[buffer_pb2.Entry] = []
+
+    def take(self, *, wait_seconds: float) -> list[buffer_pb2.Entry]:
+        taken, self.entries = self.entries, []
+        return taken
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.acknowledged: list[str] = []
+        self.announcements = 0
+
+    def durable(self, ids) -> None:
+        self.acknowledged += ids
+
+    def published(self) -> None:
+        self.announcements += 1
+
+
+class Bench:
+    """A loop with everything around it that a test looks at."""
+
+    def __init__(self, settings: Settings, schedule: Schedule = SCHEDULE) -> None:
+        self.trainer = assembled_trainer(settings)
+        self.source, self.listener, self.clock = FakeSource(), Listener(), FakeClock()
+        self.loop = TrainingLoop(
+            self.trainer,
+            schedule,
+            source=self.source,
+            listener=self.listener,
+            clock=self.clock,
+        )
+
+    def turns(self, count: int) -> None:
+        for _ in range(count):
+            self.loop.turn(threading.Event())
+
+    def finish(self) -> None:
+        """What SIGTERM does."""
+        stopped = threading.Event()
+        stopped.set()
+        self.loop.run(stopped)
+
+
+@pytest.fixture
+def settings(tmp_path, target) -> Settings:
+    return Settings(
+        listen="127.0.0.1:0",
+        metrics_listen=None,
+        buffer="127.0.0.1:1",
+        target=target.folder,
+        models=tmp_path / "models",
+        state=tmp_path / "state",
+        draft=None,
+        min_new_trajectories=10,
+        min_interval_seconds=0.0,
+        objective="LK",
+        learning_rate=3e-3,
+        batch_size=4,
+        steps_per_round=3,
+        holdout_percent=20,
+        seed=0,
+    )
+
+
+@pytest.fixture
+def entries(make_records) -> list[buffer_pb2.Entry]:
+    return [
+        buffer_pb2.Entry(id=f"1000-{i}", trajectory=each) for i, each in enumerate(make_records(40))
+    ]
+
+
+def sequences(settings: Settings) -> list[int]:
+    return [each.sequence for each in published_after(settings.models, 0)]
+
+
+def test_a_round_publishes_then_saves_then_acknowledges(settings, entries, target):
+    bench = Bench(settings)
+    bench.source.entries = entries
+    bench.turns(2)
+    assert bench.listener.acknowledged == []
+    bench.turns(1)
+    assert bench.listener.acknowledged == [entry.id for entry in entries]
+    assert bench.listener.announcements == 1
+    (published,) = published_after(settings.models, 0)
+    decoder, manifest = load_draft(published.folder, target=target.identity, dtype=torch.float32)
+    assert (manifest.trained_from, manifest.trained_through) == ("1000-0", "1000-39")
+    assert manifest.objective == "LK"
+    assert manifest.metrics["trajectories"] == 40
+    assert 0 < manifest.metrics["acceptance"] < 1
+    average = bench.trainer.learner.average
+    torch.testing.assert_close(decoder.state_dict(), average.state_dict(), rtol=0, atol=0)
+
+
+def test_checkpoints_descend_from_each_other(settings, entries):
+    bench = Bench(settings)
+    for start in (0, 20):
+        bench.source.entries = entries[start : start + 20]
+        bench.turns(4)
+    first, second = published_after(settings.models, 0)
+    assert (first.sequence, second.sequence) == (1, 2)
+    assert first.manifest.parent_digest == ""
+    assert second.manifest.parent_digest == first.manifest.digest
+
+
+def test_training_begins_with_the_given_draft(settings, entries, tmp_path, target):
+    trained = Bench(settings)
+    trained.source.entries = entries
+    trained.turns(3)
+    (given,) = published_after(settings.models, 0)
+    other = dataclasses.replace(
+        settings, draft=given.folder, models=tmp_path / "m2", state=tmp_path / "s2"
+    )
+    bench = Bench(other)
+    assert bench.trainer.progress.parent_digest == given.manifest.digest
+    weights, _ = load_draft(given.folder, target=target.identity, dtype=torch.float32)
+    torch.testing.assert_close(bench.trainer.learner.draft.state_dict(), weights.state_dict())
+
+
+def test_too_few_trajectories_train_nothing_but_are_saved_in_time(settings, entries):
+    bench = Bench(settings)
+    bench.source.entries = entries[:9]
+    bench.turns(1)
+    assert bench.listener.acknowledged == []
+    bench.clock.now_seconds += 101
+    bench.turns(1)
+    assert len(bench.listener.acknowledged) == 9
+    assert bench.trainer.progress.phase == "WaitingForTrajectories"
+
+
+def test_many_trajectories_are_saved_at_once(settings, entries):
+    bench = Bench(settings, dataclasses.replace(SCHEDULE, save_entries=5))
+    bench.source.entries = entries[:6]
+    bench.turns(1)
+    assert len(bench.listener.acknowledged) == 6
+
+
+def test_a_holdout_alone_begins_no_round(settings, entries):
+    held_out = [e for e in entries if is_held_out(e.trajectory.request_id, 20)]
+    bench = Bench(settings, dataclasses.replace(SCHEDULE, trigger=Trigger(1, 0.0)))
+    bench.source.entries = held_out[:2]
+    bench.turns(2)
+    assert bench.trainer.progress.phase == "WaitingForTrajectories"
+
+
+def test_stopped_within_a_round_it_goes_on_there(settings, entries):
+    bench = Bench(settings)
+    bench.source.entries = entries
+    bench.turns(1)
+    bench.finish()
+    assert len(bench.listener.acknowledged) == 40
+    again = Bench(settings)
+    assert (again.trainer.progress.phase, again.trainer.progress.steps_left) == ("Training", 2)
+    again.turns(2)
+    assert sequences(settings) == [1]
+
+
+def test_an_interrupted_round_ends_with_the_same_weights(settings, entries, tmp_path):
+    straight = Bench(settings)
+    straight.source.entries = entries
+    straight.turns(3)
+    other = dataclasses.replace(settings, models=tmp_path / "m2", state=tmp_path / "s2")
+    interrupted = Bench(other)
+    interrupted.source.entries = entries
+    interrupted.turns(1)
+    interrupted.finish()
+    Bench(other).turns(2)
+    digests = [published_after(each.models, 0)[0].manifest.digest for each in (settings, other)]
+    assert digests[0] == digests[1]
+
+
+def test_entries_delivered_twice_count_once(settings, entries):
+    bench = Bench(settings)
+    bench.source.entries = entries[:5] + entries[:5]
+    bench.turns(1)
+    assert bench.trainer.progress.trajectories == 5
+    assert bench.listener.acknowledged == []
+    bench.finish()
+    again = Bench(settings)
+    again.source.entries = entries[:5]
+    again.turns(1)
+    assert again.trainer.progress.trajectories == 5
+    assert again.listener.acknowledged == [entry.id for entry in entries[:5]]
+
+
+def test_a_late_entry_older_than_the_position_is_not_lost(settings, entries):
+    bench = Bench(settings)
+    bench.source.entries = entries[5:9]
+    bench.turns(1)
+    bench.finish()
+    again = Bench(settings)
+    again.source.entries = entries[:5]
+    again.turns(1)
+    assert again.trainer.progress.trajectories == 9
+
+
+def test_what_is_foreign_or_malformed_is_counted_and_acknowledged(settings, entries):
+    foreign, malformed, sound = entries[:3]
+    foreign.trajectory.target_digest = "sha256:other"
+    malformed.trajectory.target.k = 3
+    bench = Bench(settings)
+    bench.source.entries = [foreign, malformed, sound]
+    bench.turns(1)
+    bench.finish()
+    assert bench.listener.acknowledged == ["1000-0", "1000-1", "1000-2"]
+    assert (bench.trainer.progress.trajectories, bench.trainer.progress.skipped) == (1, 2)
+
+
+def test_a_crash_between_publishing_and_saving_only_spends_the_number(settings, entries):
+    crashed = Bench(settings)
+    crashed.trainer.take_in(entries)
+    crashed.trainer.save()
+    crashed.trainer.begin_round(1)
+    crashed.trainer.train()
+    orphan = crashed.trainer.publish(now_ms=1)
+    bench = Bench(settings)
+    assert bench.trainer.progress.sequence == 0
+    bench.turns(4)
+    first, second = published_after(settings.models, 0)
+    assert first.manifest == orphan
+    assert second.sequence == 2
+    # It went on from the saved state, which the orphan is no part of.
+    assert second.manifest.parent_digest == ""
+
+
+def test_what_a_killed_process_left_half_written_is_removed(settings):
+    half = settings.models / ".ckpt-1.999.partial"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half")
+    settings.state.mkdir()
+    (settings.state / ".state.pt.999.partial").write_bytes(b"half")
+    Bench(settings)
+    assert list(settings.models.iterdir()) == []
+    assert list(settings.state.iterdir()) == []
+
+
+def test_a_disk_that_refuses_is_tried_again_later_and_loses_nothing(settings, entries, caplog):
+    bench = Bench(settings)
+    settings.models.rmdir()
+    settings.models.write_text("in the way")
+    bench.source.entries = entries
+    bench.turns(10)
+    assert bench.trainer.progress.phase == "Publishing"
+    assert bench.listener.acknowledged == []
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "nothing is lost, but the disk does not take it"
+    ]
+    bench.clock.now_seconds += 1.1
+    bench.turns(1)
+    bench.clock.now_seconds += 1.1
+    settings.models.unlink()
+    settings.models.mkdir()
+    bench.turns(1)
+    # The second wait is twice as long.
+    assert sequences(settings) == []
+    bench.clock.now_seconds += 1.0
+    bench.turns(1)
+    assert sequences(settings) == [1]
+    assert len(bench.listener.acknowledged) == 40
+
+
+def test_without_a_durable_state_only_so_much_is_taken_in(settings, entries):
+    bench = Bench(settings, dataclasses.replace(SCHEDULE, unsaved_limit=9, save_entries=1))
+    settings.state.rename(settings.state.with_name("elsewhere"))
+    bench.source.entries = entries[:9]
+    bench.turns(1)
+    bench.source.entries = entries[9:]
+    stopped = threading.Event()
+    stopped.set()
+    bench.loop.turn(stopped)
+    assert bench.trainer.progress.trajectories == 9
+    assert len(bench.source.entries) == 31
+
+
+def test_weights_that_are_not_finite_are_not_published(settings, entries):
+    bench = Bench(settings)
+    bench.source.entries = entries
+    bench.turns(2)
+    with torch.no_grad():
+        bench.trainer.learner.average.norm.weight.fill_(torch.nan)
+    bench.turns(1)
+    assert sequences(settings) == []
+    assert bench.trainer.progress.phase == "WaitingForTrajectories"
+    assert len(bench.listener.acknowledged) == 40
+    bench.trainer.begin_round(1)
+    bench.turns(1)
+    assert sequences(settings) == [1]
+
+
+def test_a_state_of_another_target_is_refused(settings, tmp_path, target):
+    bench = Bench(settings)
+    bench.finish()
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in target.folder.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    (other / "tokenizer.json").write_text('{"another": 1}')
+    with pytest.raises(StorageError, match="belongs to target"):
+        Bench(dataclasses.replace(settings, target=other))
+
+
+def test_a_checkpoint_without_a_manifest_is_left_out_but_has_used_its_number(
+    settings, entries, target
+):
+    bench = Bench(settings)
+    (settings.models / "ckpt-7-0123456789ab").mkdir()
+    assert sequences(settings) == []
+    bench.source.entries = entries
+    bench.turns(3)
+    assert sequences(settings) == [8]
+
+
+def test_other_folders_are_no_checkpoints(settings, target):
+    bench = Bench(settings)
+    draft = bench.trainer.learner.average
+    publish_draft(draft, settings.models, name="initial", target=target.identity)
+    assert sequences(settings) == []

@@ -1,0 +1,329 @@
+"""The trainer as a process in front of a real buffer and a real Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import torch
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
+from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from aurora_model.draft import load_draft
+from aurora_trainer.published import published_after
+from aurora_trainer.replay import ReplayLimits
+from aurora_trainer.state import STATE, load_state
+
+pytestmark = pytest.mark.redis
+
+SECONDS = 60.0
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"still not: {what}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Child:
+    """A process on one port for its life, with its log; ended at the latest by `close`."""
+
+    def __init__(self, folder: Path, module: str, *arguments: object) -> None:
+        self._arguments = [sys.executable, "-m", module, *map(str, arguments)]
+        self._log = folder / f"{module}-{arguments[0]}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(self._arguments, stderr=log, stdout=log)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        self.process.terminate()
+        return self.process.wait(10)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+
+class World:
+    """Redis, buffer and trainer, with clients of both services."""
+
+    def __init__(self, folder: Path, target: Path, stack: contextlib.ExitStack) -> None:
+        redis_port, self.buffer_port = free_port(), free_port()
+        self.trainer_port, self.metrics_port = free_port(), free_port()
+        self.models, self.state = folder / "models", folder / "state"
+        self.redis = Child(
+            folder, "aurora_buffer", "redis", "--dir", folder / "redis", "--port", redis_port,
+            "--appendfsync", "always",
+        )  # fmt: skip
+        self.buffer = Child(
+            folder, "aurora_buffer", "serve", "--listen", f"127.0.0.1:{self.buffer_port}",
+            "--redis-url", f"redis://127.0.0.1:{redis_port}",
+            "--max-age-seconds", 3600, "--max-bytes", 1 << 30,
+        )  # fmt: skip
+        self.trainer_arguments = (
+            "--listen", f"127.0.0.1:{self.trainer_port}",
+            "--metrics-listen", f"127.0.0.1:{self.metrics_port}",
+            "--buffer", f"127.0.0.1:{self.buffer_port}",
+            "--target", target, "--models", self.models, "--state", self.state,
+            "--min-new-trajectories", 10, "--min-interval-seconds", 0,
+            "--objective", "LK", "--learning-rate", "3e-3", "--batch-size", 4,
+            "--steps-per-round", 5, "--holdout-percent", 10,
+        )  # fmt: skip
+        self.trainer = Child(folder, "aurora_trainer", *self.trainer_arguments)
+        for child in (self.redis, self.buffer, self.trainer):
+            stack.callback(child.close)
+        options = [("grpc.max_reconnect_backoff_ms", 200)]
+        self._buffer_channel = stack.enter_context(
+            grpc.insecure_channel(f"127.0.0.1:{self.buffer_port}", options=options)
+        )
+        self._trainer_channel = stack.enter_context(
+            grpc.insecure_channel(f"127.0.0.1:{self.trainer_port}", options=options)
+        )
+        self.buffer_stub = buffer_pb2_grpc.BufferStub(self._buffer_channel)
+        self.trainer_stub = trainer_pb2_grpc.TrainerStub(self._trainer_channel)
+
+    def start_buffer(self) -> None:
+        if self.redis.process is None:
+            self.redis.start()
+        self.buffer.start()
+        until(lambda: self._serving(self._buffer_channel), "the buffer serves")
+
+    def start_trainer(self) -> None:
+        self.trainer.start()
+        until(lambda: self._serving(self._trainer_channel), "the trainer serves")
+
+    def _serving(self, channel: grpc.Channel) -> bool:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=5
+            )
+        except grpc.RpcError:
+            return False
+        return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    def append(self, records: list[buffer_pb2.Trajectory]) -> None:
+        request = buffer_pb2.AppendRequest(trajectories=records)
+        self.buffer_stub.Append(iter([request]), timeout=SECONDS)
+
+    def pending_and_lag(self) -> tuple[int, int] | None:
+        for group in self.buffer_stub.GetStats(
+            buffer_pb2.GetStatsRequest(), timeout=SECONDS
+        ).groups:
+            if group.name == "trainer":
+                return group.pending, group.lag
+        return None
+
+    def status(self) -> trainer_pb2.GetStatusResponse:
+        return self.trainer_stub.GetStatus(trainer_pb2.GetStatusRequest(), timeout=SECONDS)
+
+    def sequences(self) -> list[int]:
+        return [each.sequence for each in published_after(self.models, 0)]
+
+
+@pytest.fixture
+def world(tmp_path, target) -> Iterator[World]:
+    with contextlib.ExitStack() as stack:
+        yield World(tmp_path, target.folder, stack)
+
+
+def test_trajectories_become_checkpoints_that_a_watcher_hears_of(world, target, make_records):
+    world.start_buffer()
+    world.start_trainer()
+    watch = world.trainer_stub.WatchCheckpoints(
+        trainer_pb2.WatchCheckpointsRequest(), timeout=SECONDS
+    )
+    world.append(make_records(30))
+    first = next(watch)
+    assert (first.sequence, first.name, first.parent_digest) == (1, "ckpt-1", "")
+    folder = Path(first.uri.removeprefix("file://"))
+    _, manifest = load_draft(
+        folder, digest=first.digest, target=target.identity, dtype=torch.float32
+    )
+    assert manifest.created_at_ms == first.published_at_ms
+    assert first.trajectories >= 10
+    assert 0 < first.acceptance < 1
+    assert first.loss > 0
+    world.append(make_records(30, seed=1))
+    second = next(watch)
+    assert (second.sequence, second.parent_digest) == (2, first.digest)
+    late = world.trainer_stub.WatchCheckpoints(
+        trainer_pb2.WatchCheckpointsRequest(after_sequence=1), timeout=SECONDS
+    )
+    assert next(late) == second
+    until(lambda: world.status().trajectories == 60, "all are taken in")
+    assert world.status().published >= 2
+    assert world.status().optimizer_steps >= 10
+    with urllib.request.urlopen(f"http://127.0.0.1:{world.metrics_port}/metrics") as answer:
+        assert "aurora_trainer_trajectories_total 60.0" in answer.read().decode()
+    assert world.trainer.terminate() == 0
+    assert world.pending_and_lag() == (0, 0)
+    with pytest.raises(grpc.RpcError) as ended:
+        list(watch)
+    assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "Traceback" not in world.trainer.log
+
+
+def test_it_waits_for_a_buffer_that_is_not_there_and_outlives_its_restart(world, make_records):
+    world.start_trainer()
+    until(lambda: "the buffer cannot be read" in world.trainer.log, "it says what is missing")
+    world.start_buffer()
+    world.append(make_records(5))
+    until(lambda: world.status().trajectories == 5, "five arrive")
+    world.buffer.kill()
+    world.start_buffer()
+    world.append(make_records(5, seed=1))
+    until(lambda: world.status().trajectories == 10, "ten arrive")
+    assert world.trainer.terminate() == 0
+    assert world.pending_and_lag() == (0, 0)
+    assert "Traceback" not in world.trainer.log
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_loses_nothing_and_goes_on(world, target, make_records):
+    world.start_buffer()
+    random = np.random.default_rng(0)
+    appended = 0
+    seen_sequences: list[int] = []
+    for kill in range(6):
+        world.trainer.start()
+        for part in range(3):
+            world.append(make_records(15, seed=10 * kill + part))
+            appended += 15
+        if kill % 2 == 0:
+            # Within the work, which the process' start would otherwise nearly always hide.
+            until(lambda: _answers(world), "the trainer answers")
+        time.sleep(random.uniform(0, 0.6))
+        world.trainer.kill()
+        _assert_nothing_is_half(world, target)
+        sequences = world.sequences()
+        assert sequences[: len(seen_sequences)] == seen_sequences
+        assert len(set(sequences)) == len(sequences)
+        seen_sequences = sequences
+    world.start_trainer()
+    until(lambda: world.pending_and_lag() == (0, 0), "everything is acknowledged")
+    assert world.trainer.terminate() == 0
+    saved = load_state(world.state / STATE, ReplayLimits())
+    assert saved.progress.trajectories == appended
+    assert len(set(saved.seen)) == appended
+    assert len(world.sequences()) > 0
+    assert "Traceback" not in world.trainer.log
+
+
+def _answers(world: World) -> bool:
+    try:
+        return world.status().trajectories >= 0
+    except grpc.RpcError:
+        return False
+
+
+def _assert_nothing_is_half(world: World, target) -> None:
+    """What the buffer need not keep is in the state, and every checkpoint is whole."""
+    groups = world.pending_and_lag()
+    saved = load_state(world.state / STATE, ReplayLimits()) if world.state.exists() else None
+    if groups is not None:
+        total = world.buffer_stub.GetStats(buffer_pb2.GetStatsRequest()).appended_total
+        acknowledged = total - sum(groups)
+        assert (saved.progress.trajectories if saved else 0) >= acknowledged
+    for published in published_after(world.models, 0):
+        load_draft(published.folder, target=target.identity, dtype=torch.float32)
+
+
+def test_a_full_disk_is_said_and_waited_out(world, make_records):
+    world.start_buffer()
+    world.start_trainer()
+    pid = world.trainer.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    # Room for the log, but not for weights.
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    world.append(make_records(20))
+    until(lambda: "the disk does not take it" in world.trainer.log, "the log says so")
+    assert world.sequences() == []
+    assert world.pending_and_lag() == (20, 0)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+    until(lambda: world.pending_and_lag() == (0, 0), "everything is acknowledged")
+    assert world.sequences() == [1]
+    assert world.trainer.terminate() == 0
+    assert "Traceback" not in world.trainer.log
+
+
+def _fails_to_start(world: World) -> str:
+    world.trainer.start()
+    assert world.trainer.process.wait(SECONDS) == 1
+    assert "Traceback" not in world.trainer.log
+    (message,) = re.findall("^aurora_trainer: .*$", world.trainer.log, re.MULTILINE)
+    return message
+
+
+def test_a_port_that_is_taken_is_named(world):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", world.trainer_port))
+        taken.listen()
+        assert f"127.0.0.1:{world.trainer_port}" in _fails_to_start(world)
+
+
+def test_a_corrupt_state_is_named_with_the_way_out(world):
+    world.state.mkdir()
+    (world.state / STATE).write_bytes(b"no state at all")
+    message = _fails_to_start(world)
+    assert str(world.state / STATE) in message
+    assert "Move it away" in message
+
+
+def test_a_second_trainer_on_the_same_state_refuses(world, tmp_path):
+    world.start_trainer()
+    arguments = list(world.trainer_arguments)
+    arguments[1], arguments[3] = "127.0.0.1:0", "127.0.0.1:0"
+    second = subprocess.run(
+        [sys.executable, "-m", "aurora_trainer", *map(str, arguments)],
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert b"another trainer works with the state" in second.stderr
+    world.trainer.process.send_signal(signal.SIGINT)
+    assert world.trainer.process.wait(10) == 0
+
+
+def test_values_that_are_not_allowed_are_named_together(world):
+    arguments = [*map(str, world.trainer_arguments), "--batch-size", "0", "--holdout-percent", "99"]
+    result = subprocess.run(
+        [sys.executable, "-m", "aurora_trainer", *arguments],
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert "--batch-size is 0: allowed is 1 to 4096" in result.stderr
+    assert "--holdout-percent is 99: allowed is 0 to 50" in result.stderr
