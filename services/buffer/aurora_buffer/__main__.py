@@ -85,12 +85,14 @@ async def serve(options: ServeOptions) -> None:
         _serve_metrics(options.metrics_listen, metrics)
     await server.start([SERVICE], serving=False)
     work = asyncio.create_task(upkeep.run())
-    await stop.wait()
+    stopping = asyncio.create_task(stop.wait())
+    # Without its upkeep the buffer would lose its bounds unseen: it stops when that fails.
+    await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    subscriptions.close_all()
+    await server.stop()
     work.cancel()
     with suppress(asyncio.CancelledError):
         await work
-    subscriptions.close_all()
-    await server.stop()
     await redis.aclose()
 
 

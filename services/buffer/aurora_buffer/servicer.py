@@ -56,9 +56,12 @@ class BufferServicer(buffer_pb2_grpc.BufferServicer):
             context.add_done_callback(
                 lambda _: self._subscriptions.close(subscription)  # type: ignore[arg-type]
             )
-            async for entries in subscription.batches():
-                self._metrics.delivered.inc(len(entries))
-                yield _subscribe_response(entries)
+            try:
+                async for entries in subscription.batches():
+                    self._metrics.delivered.inc(len(entries))
+                    yield _subscribe_response(entries)
+            finally:
+                self._subscriptions.close(subscription)
 
     async def Ack(  # noqa: N802 - the name in the protocol
         self, request: buffer_pb2.AckRequest, context: Context

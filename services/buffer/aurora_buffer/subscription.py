@@ -156,7 +156,12 @@ class Subscriptions:
         self._live[group, consumer] = subscription
         if older is not None:
             older.end(ConflictError("the same consumer subscribed again"))
-            await older.settled()
+            try:
+                await older.settled()
+            except asyncio.CancelledError:
+                # Left open, it would keep its consumer from being declared dead for ever.
+                self.close(subscription)
+                raise
         return subscription
 
     def close(self, subscription: Subscription) -> None:
