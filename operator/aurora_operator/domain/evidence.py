@@ -97,6 +97,11 @@ class Evidence:
         return min(max((0.5 + total) / (1 + self.requests), 0.0), 1.0)
 
     @property
+    def effect_bps(self) -> int:
+        """The estimated effect in basis points; few requests can estimate more than is possible."""
+        return round(_possible(self.effect) * 10_000)
+
+    @property
     def log_e(self) -> float:
         """The natural logarithm of the e-value for "better"."""
         return _log_mean_exp(self.log_wealth)
@@ -160,7 +165,7 @@ def effect_interval(evidence: Evidence) -> tuple[float, float] | None:
     width = math.sqrt(
         variance * 2 * spread / (n * n * tuning) * math.log(math.sqrt(spread) / _CONFIDENCE_ALPHA)
     )
-    return max(evidence.effect - width, -1.0), min(evidence.effect + width, 1.0)
+    return _possible(evidence.effect - width), _possible(evidence.effect + width)
 
 
 def _score(outcome: Outcome, *, without_stable: bool) -> float | None:
@@ -191,6 +196,10 @@ def _count(evidence: Evidence, arm: Arm, score: float, effect: float) -> Evidenc
         effect=mean,
         effect_scatter=evidence.effect_scatter + deviation * (effect - mean),
     )
+
+
+def _possible(effect: float) -> float:
+    return min(max(effect, -1.0), 1.0)
 
 
 def _log_mean_exp(logs: tuple[float, ...]) -> float:

@@ -192,7 +192,7 @@ def _verdict(rollout: Rollout, state: Ended, now: datetime) -> Verdict:
         digest=rollout.candidate.draft.digest,
         outcome=type(state).__name__,
         reason=state.reason,
-        effect_bps=round(rollout.evidence.effect * 10_000),
+        effect_bps=rollout.evidence.effect_bps,
         requests=rollout.evidence.requests,
         at=now,
     )

@@ -192,7 +192,7 @@ def _evidence(rollout: Rollout) -> EvidenceJson:
         log_e=round(evidence.log_e, 4),
         log_harm=round(evidence.log_harm, 4),
         threshold=round(rollout.plan.threshold, 4),
-        effect_bps=round(evidence.effect * 10_000),
+        effect_bps=evidence.effect_bps,
         ci_bps=interval and (round(interval[0] * 10_000), round(interval[1] * 10_000)),
         stable=ArmJson(requests=evidence.stable.requests, acceptance=evidence.stable.acceptance),
         candidate=ArmJson(

@@ -112,7 +112,7 @@ def drifting(rng, step, size):
 @pytest.mark.parametrize("weight", [constant, growing, adversarial])
 def test_equal_arms_are_rarely_told_apart(weight, score):
     """Optional stopping at its worst: a run counts where it was above 1/α at any time at all."""
-    runs, requests = 2000, 800
+    runs, requests = 2000, 500
     rng = np.random.default_rng(17)
     many = ManyRollouts(runs)
     promoted, harmed = np.zeros(runs, bool), np.zeros(runs, bool)
@@ -129,7 +129,7 @@ def test_equal_arms_are_rarely_told_apart(weight, score):
 
 @pytest.mark.parametrize(("candidate_fails", "stable_fails"), [(0.0, 0.3), (0.3, 0.3), (0.3, 0.0)])
 def test_failures_never_favour_the_candidate(candidate_fails, stable_fails):
-    runs, requests = 2000, 2000
+    runs, requests = 2000, 1000
     rng = np.random.default_rng(23)
     many = ManyRollouts(runs)
     promoted, harmed = np.zeros(runs, bool), np.zeros(runs, bool)

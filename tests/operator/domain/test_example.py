@@ -1,0 +1,12 @@
+from pathlib import Path
+
+import pytest
+
+from aurora_operator.domain.manifest import parse_manifest
+
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_each_example_is_valid(path):
+    assert parse_manifest(path.read_text(), path.name).spec.rollout.steps
