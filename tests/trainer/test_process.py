@@ -97,7 +97,7 @@ class World:
             "--target", target, "--models", self.models, "--state", self.state,
             "--min-new-trajectories", 10, "--min-interval-seconds", 0,
             "--objective", "LK", "--learning-rate", "3e-3", "--batch-size", 4,
-            "--steps-per-round", 5, "--holdout-percent", 10,
+            "--steps-per-round", 50, "--holdout-percent", 10,
         )  # fmt: skip
         self.trainer = Child(folder, "aurora_trainer", *self.trainer_arguments)
         for child in (self.redis, self.buffer, self.trainer):
@@ -213,22 +213,23 @@ def test_killed_at_any_moment_it_loses_nothing_and_goes_on(world, target, make_r
     world.start_buffer()
     random = np.random.default_rng(0)
     appended = 0
-    seen_sequences: list[int] = []
-    for kill in range(6):
+    earlier: list[int] = []
+    for kill in range(7):
         world.trainer.start()
+        if kill % 3:
+            # Within the work: one time in three it is killed while it starts.
+            until(lambda: _answers(world), "the trainer answers")
         for part in range(3):
             world.append(make_records(15, seed=10 * kill + part))
             appended += 15
-        if kill % 2 == 0:
-            # Within the work, which the process' start would otherwise nearly always hide.
-            until(lambda: _answers(world), "the trainer answers")
-        time.sleep(random.uniform(0, 0.6))
+        # A round and its publication take about as long.
+        time.sleep(random.uniform(0, 0.5))
         world.trainer.kill()
         _assert_nothing_is_half(world, target)
         sequences = world.sequences()
-        assert sequences[: len(seen_sequences)] == seen_sequences
+        assert sequences[: len(earlier)] == earlier
         assert len(set(sequences)) == len(sequences)
-        seen_sequences = sequences
+        earlier = sequences
     world.start_trainer()
     until(lambda: world.pending_and_lag() == (0, 0), "everything is acknowledged")
     assert world.trainer.terminate() == 0
