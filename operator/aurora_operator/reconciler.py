@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from aurora_common.errors import AuroraError, CheckpointError, ConflictError, NotFoundError
-from aurora_operator.domain.action import Action, StageDraft
+from aurora_operator.domain.action import Action, StageDraft, share_bps
 from aurora_operator.domain.deployment import Candidate, Cursor, Status
 from aurora_operator.domain.observation import (
     Command,
@@ -217,7 +217,8 @@ class Reconciler:
             return
         fields = {
             "rollout": rollout.id,
-            "state": str(rollout.state),
+            "state": type(rollout.state).__name__,
+            "share_bps": share_bps(rollout),
             "requests": rollout.evidence.requests,
             "log_e": round(rollout.evidence.log_e, 3),
             "log_harm": round(rollout.evidence.log_harm, 3),
