@@ -37,7 +37,7 @@ protos: $(STAMP)
 	@$(BIN)/python tools/protos.py
 
 bench: $(STAMP)
-	@for name in engine swap capture buffer; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@for name in engine swap capture buffer; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf $(VENV) out

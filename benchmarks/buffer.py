@@ -12,9 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +19,12 @@ from contextlib import ExitStack, contextmanager
 
 import grpc
 import redis
+from benchmarks.process import component
 from benchmarks.report import median_figure, write_report
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora_common.grpc_server import MESSAGE_OPTIONS
+from aurora_common.port import free_port
 
 DEPTH = 16
 PROMPT_TOKENS = 256
@@ -93,35 +92,17 @@ def per_second(append: Callable[[], None], count: int) -> float:
 
 
 @contextmanager
-def component(*arguments: str) -> Iterator[None]:
-    """Runs `python -m aurora_buffer …` for the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aurora_buffer", *arguments], stderr=subprocess.DEVNULL
-    )
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
 def served() -> Iterator[tuple[redis.Redis, buffer_pb2_grpc.BufferStub]]:
     """A fresh redis-server and the buffer in front of it."""
     redis_port, port = free_port(), free_port()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aurora-bench-"))
-        stack.enter_context(component("redis", "--dir", folder, "--port", str(redis_port)))
+        stack.enter_context(
+            component("aurora_buffer", "redis", "--dir", folder, "--port", str(redis_port))
+        )
         stack.enter_context(
             component(
-                *("serve", "--listen", f"127.0.0.1:{port}"),
+                *("aurora_buffer", "serve", "--listen", f"127.0.0.1:{port}"),
                 *("--redis-url", f"redis://127.0.0.1:{redis_port}"),
                 *("--max-age-seconds", "86400", "--max-bytes", str(8 << 30)),
                 *("--stream", BUFFER_STREAM),

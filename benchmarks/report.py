@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import platform
 import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
+
+from aurora_common.machine import machine_description
 
 REPORT_FOLDER = Path("out/bench")
 
@@ -38,7 +36,7 @@ def write_report(name: str, figures: Mapping[str, Figure]) -> Path:
     """
     report = {
         "command": _command(),
-        "machine": _machine(),
+        "machine": machine_description(),
         "figures": {
             key: {"value": figure.value, "unit": figure.unit, "spread": list(figure.spread)}
             for key, figure in figures.items()
@@ -57,24 +55,3 @@ def _command() -> str:
     module = sys.modules["__main__"].__spec__
     script = [sys.argv[0]] if module is None else ["-m", module.name]
     return shlex.join(["python", *script, *sys.argv[1:]])
-
-
-def _machine() -> dict[str, str | int]:
-    machine: dict[str, str | int] = {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count() or 1,
-        "python": platform.python_version(),
-    }
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        # Read from the installed package: importing torch would disturb what is measured.
-        machine["torch"] = metadata.version("torch")
-    return machine
-
-
-def _cpu_model() -> str:
-    cpu_info = Path("/proc/cpuinfo")
-    if cpu_info.exists():
-        for line in cpu_info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -124,7 +124,7 @@ _LABELS = {
 
 def _card(name: str, figure: Figure) -> str:
     shown = f"{figure.value:.2f}×" if figure.unit == "ratio" else f"{figure.value:.0f}"
-    return f"<div class=\"card\"><b>{shown}</b><span>{html.escape(_LABELS[name])}</span></div>"
+    return f'<div class="card"><b>{shown}</b><span>{html.escape(_LABELS[name])}</span></div>'
 
 
 def _canary_row(canary: Canary) -> str:

@@ -149,7 +149,7 @@ class Trainer:
         if address is None:
             raise UnavailableError(f"the {deployment.side} deployment has no trainer")
         self._channel = grpc.insecure_channel(address)
-        self._stub = trainer_pb2_grpc.TrainerStub(self._channel)
+        self._stub = trainer_pb2_grpc.TrainerStub(self._channel)  # type: ignore[no-untyped-call]
         self._last = 0.0
 
     async def busy_seconds(self) -> float:

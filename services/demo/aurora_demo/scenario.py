@@ -27,7 +27,7 @@ class Scenario:
 
     phases: tuple[Phase, ...]
     requests_per_block: int = 16
-    concurrency: int = 4
+    concurrency: int = 1
     max_tokens: int = 64
     temperature: float = 0.0
     seed: int = 7
@@ -40,9 +40,9 @@ class Scenario:
 
 SCENARIO = Scenario(
     phases=(
-        Phase("Python source", "python", 2),
-        Phase("JSON logs", "logs", 12),
-        Phase("Python source again", "python", 3),
+        Phase("Python source", "python", 3),
+        Phase("JSON logs", "logs", 20),
+        Phase("Python source again", "python", 5),
     )
 )
 
@@ -57,7 +57,7 @@ class PlannedBlock:
 
 
 def planned_blocks(phases: Sequence[Phase]) -> list[PlannedBlock]:
-    blocks = []
+    blocks: list[PlannedBlock] = []
     for index, phase in enumerate(phases):
         for _ in range(phase.blocks):
             number = len(blocks)

@@ -91,7 +91,9 @@ class LiveScreen:
     def _say(self, line: str) -> None:
         """A line for logs and pipes; on a terminal the live picture shows the same."""
         if self._live is None:
-            self._console.print(f"{time.strftime('%H:%M:%S')} {line}", highlight=False)
+            self._console.print(
+                f"{time.strftime('%H:%M:%S')} {line}", highlight=False, soft_wrap=True
+            )
 
     def _render(self) -> Group:
         table = Table.grid(padding=(0, 2))

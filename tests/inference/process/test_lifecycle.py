@@ -46,7 +46,7 @@ def test_sigterm_while_loading_stops_at_once(target_folder):
 
 def test_health_says_not_serving_until_the_model_is_there(target_folder):
     with running(target_folder) as process:
-        assert httpx2.get(f"{process.http}/health").status_code == 503
+        assert httpx2.get(f"{process.http}/health", timeout=60).status_code == 503
         with grpc.insecure_channel(process.grpc) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             answer = health.Check(health_pb2.HealthCheckRequest(), timeout=10)

@@ -29,7 +29,7 @@ LOOP_NEEDS = (
     *("fastapi", "jinja2", "numpy", "safetensors", "torch", "transformers", "uvicorn"),
 )
 OPERATOR = Part("aurora_operator", ("operator", "buffer", "inference", "trainer"), LOOP_NEEDS)
-DEMO = Part("aurora_demo", ("demo",), (*LOOP_NEEDS, "openai", "plotly"))
+DEMO = Part("aurora_demo", ("demo",), (*LOOP_NEEDS, "openai", "matplotlib"))
 
 
 def execute(part: Part, arguments: Sequence[str]) -> None:

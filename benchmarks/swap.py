@@ -1,0 +1,153 @@
+"""What a change of draft costs: 100 swaps of the serving draft under load, by gRPC.
+
+Each swap stages a checkpoint, verified and packed, and promotes it between two decode steps, while
+four streams decode without a break. `pause_p99_over_step` is the time for which the engine's thread
+was held by a promotion, over its median decode step in the same run.
+
+    python -m benchmarks.swap [--swaps N] [--streams N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchmarks.process import component, wait_until_serving
+from benchmarks.report import Figure, write_report
+from benchmarks.workload import Workload, workload
+
+from aurora_client import AuroraClient, AuroraClientError, Draft
+from aurora_common.port import free_port
+
+MAX_TOKENS = 128
+
+
+class Load:
+    """Streams that decode one completion after the other until told to stop."""
+
+    def __init__(self, address: str, prompts: list[tuple[int, ...]], streams: int) -> None:
+        self.finished = 0
+        self.dropped = 0
+        self.gaps: list[tuple[float, float]] = []  # (when, seconds since the stream's last tokens)
+        self._address = address
+        self._prompts = prompts
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [
+            threading.Thread(target=self._stream, args=(number,)) for number in range(streams)
+        ]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        for thread in self._threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in self._threads:
+                thread.join()
+
+    def _stream(self, number: int) -> None:
+        with AuroraClient(self._address) as client:
+            while not self._stop.is_set():
+                number += len(self._threads)
+                try:
+                    count = self._complete(client, self._prompts[number % len(self._prompts)])
+                except AuroraClientError:
+                    count = 0
+                with self._lock:
+                    self.finished += 1
+                    self.dropped += count != MAX_TOKENS
+
+    def _complete(self, client: AuroraClient, prompt: tuple[int, ...]) -> int:
+        tokens, last = 0, 0.0
+        for chunk in client.generate(
+            prompt, max_tokens=MAX_TOKENS, temperature=0.0, ignore_eos=True, stream=True
+        ):
+            now = time.perf_counter()
+            if last:
+                self.gaps.append((now, now - last))
+            last = now
+            tokens += len(chunk.token_ids)
+        return tokens
+
+
+def swap(client: AuroraClient, draft: Draft) -> float:
+    """Stages and promotes a draft; the seconds for which decoding was held up."""
+    client.drafts.stage(draft)
+    return client.drafts.promote(draft.digest)
+
+
+def main() -> None:
+    """Measures, prints, and writes out/bench/swap.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--swaps", type=int, default=100)
+    parser.add_argument("--streams", type=int, default=4)
+    options = parser.parse_args()
+
+    work = workload()
+    with serving(work) as address, AuroraClient(address) as client:
+        load = Load(address, list(work.prompts(16)), options.streams)
+        drafts = [work.draft_named("adapted"), work.draft_named("static")]
+        with load.running():
+            before = _gaps_of_the_next(load, seconds=5.0)
+            pauses, started = [], time.perf_counter()
+            for number in range(options.swaps):
+                pauses.append(swap(client, drafts[number % 2]))
+                if number % 10 == 9:
+                    print(f"{number + 1} swaps", flush=True)
+            during = [gap for when, gap in load.gaps if when >= started]
+        steps = statistics.median(before)
+    pause = _percentile(pauses, 99)
+    write_report(
+        "swap",
+        {
+            "dropped_requests": _exact(load.dropped, "requests"),
+            "finished_requests": _exact(load.finished, "requests"),
+            "pause_p99_over_step": _exact(pause / steps, "ratio"),
+            "pause_p99": _exact(pause * 1e6, "µs"),
+            "step_median": _exact(steps * 1e3, "ms"),
+            "token_gap_p99_during_swaps": _exact(_percentile(during, 99) * 1e3, "ms"),
+            "token_gap_p99_before": _exact(_percentile(before, 99) * 1e3, "ms"),
+        },
+    )
+
+
+@contextmanager
+def serving(work: Workload, *flags: str) -> Iterator[str]:
+    """An inference server with the static draft; its gRPC address."""
+    address = f"127.0.0.1:{free_port()}"
+    with component(
+        "aurora_inference",
+        *("--target", str(work.target), "--dtype", work.dtype_name, "--model-name", "bench"),
+        *("--http-listen", f"127.0.0.1:{free_port()}", "--grpc-listen", address),
+        *("--draft", str(work.static_draft), "--draft-digest", work.draft_named("static").digest),
+        *("--max-context-tokens", "512"),
+        *flags,
+    ):
+        wait_until_serving(address)
+        yield address
+
+
+def _gaps_of_the_next(load: Load, *, seconds: float) -> list[float]:
+    started = time.perf_counter()
+    while time.perf_counter() < started + seconds:
+        time.sleep(0.1)
+    return [gap for when, gap in load.gaps if when >= started + seconds / 5]
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100)[percent - 1]
+
+
+def _exact(value: float, unit: str) -> Figure:
+    return Figure(value, unit, (value, value))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The prompts that the demo sends: beginnings of documents that no model has seen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from aurora_common.errors import NotFoundError
+from aurora_demo.corpus import Domain, generated_documents
+
+# Long enough to say which domain and where in it, short enough that most of a request is output.
+MIN_PROMPT_TOKENS = 24
+MAX_PROMPT_TOKENS = 48
+# Training documents are generated from small seeds.
+_SEED_OFFSET = 1_000_000
+_BROKEN_CHARACTER = "\ufffd"
+# Of a text nearly all of which was trained on, not enough fresh beginnings will ever come.
+_TRIES_PER_PROMPT = 50
+
+
+class TextCodec(Protocol):
+    """Text to tokens and back."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+
+def fresh_prompts(
+    domain: Domain,
+    count: int,
+    *,
+    seed: int,
+    codec: TextCodec,
+    held_out: Sequence[str],
+    seen: str,
+) -> list[str]:
+    """So many different beginnings of a domain's documents, each 24 to 48 tokens long.
+
+    `held_out`: the modules that `python` begins with; `seen`: everything that the models were
+    trained on, of which no prompt is a part. The same for the same seed. Raises NotFoundError
+    where there are not so many.
+    """
+    source = random.Random(f"{domain} traffic {seed}")
+    documents = (
+        _python_documents(source, held_out)
+        if domain == "python"
+        else generated_documents(domain, seed=_SEED_OFFSET + seed)
+    )
+    prompts: dict[str, None] = {}
+    for _ in range(_TRIES_PER_PROMPT * count):
+        if len(prompts) == count:
+            return list(prompts)
+        length = source.randint(MIN_PROMPT_TOKENS, MAX_PROMPT_TOKENS)
+        # A token is shorter than 16 characters on average, so the rest need not be encoded.
+        tokens = codec.encode(next(documents)[: 16 * MAX_PROMPT_TOKENS])[:length]
+        prompt = codec.decode(tokens)
+        if len(tokens) == length and _BROKEN_CHARACTER not in prompt and prompt not in seen:
+            prompts[prompt] = None
+    raise NotFoundError(f"found only {len(prompts)} of {count} fresh prompts of domain {domain}")
+
+
+def _python_documents(source: random.Random, modules: Sequence[str]) -> Iterator[str]:
+    """Modules from a line of theirs on, which is not empty."""
+    starts = [
+        (number, offset)
+        for number, module in enumerate(modules)
+        for offset, line in _lines(module)
+        if line.strip()
+    ]
+    while True:
+        number, offset = source.choice(starts)
+        yield modules[number][offset:]
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    offset = 0
+    for line in text.splitlines(keepends=True):
+        yield offset, line
+        offset += len(line)

@@ -1,0 +1,73 @@
+"""The demo's tokenizer: byte-level BPE, trained on the text that the models are trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from aurora_common.errors import StorageError
+
+END_OF_TEXT = "<|end|>"
+END_OF_TEXT_ID = 0
+
+
+class Vocabulary:
+    """Text to tokens and back."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    @property
+    def size(self) -> int:
+        return self._tokenizer.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text).ids
+        return ids
+
+    def encode_documents(self, documents: Sequence[str]) -> list[int]:
+        """The documents one after the other, the end-of-text token after each."""
+        encoded = self._tokenizer.encode_batch(list(documents))
+        return [token for each in encoded for token in (*each.ids, END_OF_TEXT_ID)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(list(tokens))
+        return text
+
+    def save(self, folder: Path) -> None:
+        """Writes tokenizer.json and tokenizer_config.json, as transformers' AutoTokenizer reads."""
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": END_OF_TEXT,
+            "clean_up_tokenization_spaces": False,
+        }
+        try:
+            (folder / "tokenizer.json").write_text(self._tokenizer.to_str(pretty=True))
+            (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+        except OSError as error:
+            raise StorageError(
+                f"cannot write the tokenizer in {folder}: {error.strerror}"
+            ) from error
+
+
+def trained_vocabulary(texts: Sequence[str], size: int) -> Vocabulary:
+    """A vocabulary of at most `size` tokens, every byte among them."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return Vocabulary(tokenizer)
+
+
+def load_vocabulary(folder: Path) -> Vocabulary:
+    """The vocabulary that `save` wrote in this folder."""
+    return Vocabulary(Tokenizer.from_file(str(folder / "tokenizer.json")))
