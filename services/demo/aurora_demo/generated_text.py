@@ -126,8 +126,8 @@ def log_document(source: random.Random, *, lines: int) -> str:
             f'"host":"{service.host}","level":"{event.level}","message":"{event.message}",'
             f'"status":{event.status},"ms":{event.milliseconds}}}\n'
         )
-        second += 1
-        minute, second = (minute + second // 60) % 60, second % 60
+        minute, second = minute + (second + 1) // 60, (second + 1) % 60
+        hour, minute = (hour + minute // 60) % 24, minute % 60
     return "".join(written)
 
 
