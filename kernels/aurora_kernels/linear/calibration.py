@@ -12,6 +12,7 @@ from aurora_kernels.linear.form import FORMS, Apply, Form
 
 _ROUNDS = 5
 _CALLS_PER_ROUND = 8
+_WORTH_MORE_THREADS = 0.8
 
 
 class Calibration:
@@ -100,7 +101,12 @@ def decode_threads(module: nn.Module, rows: Sequence[int]) -> int:
         calibration = Calibration(rows, lossy=False)
         seconds[count] = sum(calibration.seconds(weight) for weight in weights)
     torch.set_num_threads(most)
-    return min(seconds, key=lambda count: seconds[count])
+    best = 1
+    for count in counts:
+        # A core less for the neighbours must be worth it, and not the noise of a busy moment.
+        if seconds[count] < _WORTH_MORE_THREADS * seconds[best]:
+            best = count
+    return best
 
 
 @torch.no_grad()

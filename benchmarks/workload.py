@@ -1,0 +1,149 @@
+"""What the engine benchmarks decode: the demo's target on its generated logs, and drafts for it.
+
+The adapted draft is distilled here from what the target says to a few hundred prompts, as the
+trainer does it from served requests; it is kept beside the demo's models.
+"""
+
+from __future__ import annotations
+
+import random
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from aurora_client import Draft
+from aurora_common.checkpoint import read_manifest
+from aurora_demo.corpus import TRAFFIC_MODULES, read_modules
+from aurora_demo.models import DemoModels, cache_root, prepared_models, training_documents
+from aurora_demo.progress import TrainingProgress
+from aurora_demo.recipe import RECIPE
+from aurora_demo.traffic import fresh_prompts
+from aurora_inference.engine.engine import Engine, EngineSettings
+from aurora_inference.engine.request import Completion, Request, Sampling
+from aurora_inference.engine.target import Target
+from aurora_model.draft import load_draft, publish_draft
+from aurora_model.target import TargetIdentity, target_identity
+from aurora_trainer.batch import pack
+from aurora_trainer.learner import Learner, LearnerSettings
+from aurora_trainer.sample import Sample
+
+# All prompts as long as this: what cannot be batched raggedly must not pay for padding.
+PROMPT_TOKENS = 24
+_TRAINING_PROMPTS = 256
+_TRAINING_TOKENS = 96
+_TRAINING_STEPS = 200
+_BATCH = 16
+_SEED = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A target, the draft that knows another domain, and the one adapted to these prompts."""
+
+    target: Path
+    identity: TargetIdentity
+    dtype: torch.dtype
+    static_draft: Path
+    adapted_draft: Path
+    all_prompts: tuple[tuple[int, ...], ...]
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    def prompts(self, count: int) -> tuple[tuple[int, ...], ...]:
+        """Prompts of one length, none of which the adapted draft was trained on."""
+        return self.all_prompts[_TRAINING_PROMPTS : _TRAINING_PROMPTS + count]
+
+    def draft_named(self, name: str) -> Draft:
+        """The `static` or `adapted` draft, as a server stages it."""
+        folder = self.static_draft if name == "static" else self.adapted_draft
+        return Draft(name=name, digest=read_manifest(folder).digest, uri=folder.as_uri())
+
+
+def workload() -> Workload:
+    """The workload; trains what is not in the cache yet."""
+    library = Path(sysconfig.get_path("stdlib"))
+    documents = training_documents(RECIPE, library)
+    models = prepared_models(RECIPE, documents, cache_root(), TrainingProgress(Console()))
+    vocabulary = models.vocabulary()
+    texts = fresh_prompts(
+        "logs",
+        _TRAINING_PROMPTS + 64,
+        seed=_SEED,
+        codec=vocabulary,
+        held_out=read_modules(library, TRAFFIC_MODULES),
+        seen="\n".join(text for each in documents.values() for text in each),
+    )
+    prompts = tuple(tuple(vocabulary.encode(text)[:PROMPT_TOKENS]) for text in texts)
+    dtype = getattr(torch, models.target_dtype)
+    folder = models.target.parent / "bench"
+    adapted = next(iter(sorted(folder.glob("adapted-*"))), None)
+    if adapted is None:
+        adapted = _adapted_draft(models, prompts[:_TRAINING_PROMPTS], dtype, folder)
+    return Workload(
+        target=models.target,
+        identity=target_identity(models.target),
+        dtype=dtype,
+        static_draft=models.draft,
+        adapted_draft=adapted,
+        all_prompts=prompts,
+    )
+
+
+def _adapted_draft(
+    models: DemoModels, prompts: Sequence[tuple[int, ...]], dtype: torch.dtype, folder: Path
+) -> Path:
+    print(f"adapting the draft to {len(prompts)} completions", flush=True)
+    samples = [_sample(each) for each in _completions(models, prompts, dtype)]
+    identity = target_identity(models.target)
+    draft, manifest = load_draft(models.draft, target=identity, dtype=torch.float32)
+    learner = Learner(draft, LearnerSettings(objective="ForwardKL", learning_rate=2e-3))
+    source = random.Random(_SEED)
+    for _ in range(_TRAINING_STEPS):
+        learner.step(pack(source.sample(samples, _BATCH)))
+    path, _ = publish_draft(
+        learner.average,
+        folder,
+        name="adapted",
+        target=identity,
+        parent_digest=manifest.digest,
+        objective="ForwardKL",
+    )
+    return path
+
+
+def _completions(
+    models: DemoModels, prompts: Sequence[tuple[int, ...]], dtype: torch.dtype
+) -> list[Completion]:
+    """What the target says to the prompts, greedily, with its distributions."""
+    completions: list[Completion] = []
+    engine = Engine(
+        Target.load(models.target, dtype=dtype),
+        EngineSettings(max_context_tokens=512),
+        on_completion=completions.append,
+    )
+    for number, prompt in enumerate(prompts):
+        greedy = Sampling(temperature=0.0)
+        engine.submit(Request(str(number), prompt, _TRAINING_TOKENS, greedy, ignore_eos=True))
+    while not engine.idle:
+        engine.step()
+    return completions
+
+
+def _sample(completion: Completion) -> Sample:
+    tokens = (*completion.request.prompt_tokens, *completion.output_tokens)
+    return Sample(
+        stream_id="",
+        request_id=completion.request.id,
+        domain="logs",
+        tokens=np.array(tokens, np.int32),
+        top_ids=completion.top_ids.astype(np.int32),
+        log_probs=completion.top_log_probs,
+        tail_mass=completion.tail_mass,
+    )
