@@ -41,7 +41,7 @@ def manifest(side: Side, models: DemoModels) -> dict[str, object]:
             "draft": {
                 "kind": "Standalone",
                 "initialCheckpoint": {"uri": models.draft.as_uri(), "digest": models.draft_digest},
-                "speculationLength": {"max": 6, "adaptive": True},
+                "speculationLength": {"max": 12, "adaptive": True},
             },
             "inference": {"maxBatch": 8, "maxContextTokens": 512},
             "buffer": {
@@ -50,7 +50,7 @@ def manifest(side: Side, models: DemoModels) -> dict[str, object]:
             },
             "trainer": {
                 "suspend": side == "static",
-                "trigger": {"minNewTrajectories": 32, "minInterval": "1s"},
+                "trigger": {"minNewTrajectories": 48, "minInterval": "1s"},
                 "objective": "ForwardKL",
                 "hyperparameters": models.hyperparameters,
                 "holdoutPercent": 5,

@@ -30,7 +30,7 @@ _DRAFT_NAME = "draft"
 HYPERPARAMETERS: dict[str, str | int] = {
     "learningRate": "2e-3",
     "batchSize": 16,
-    "stepsPerRound": 20,
+    "stepsPerRound": 40,
 }
 
 

@@ -16,9 +16,9 @@ _ACCEPTANCE_MEMORY = 0.98
 _COST_MEMORY = 0.9
 # A step this many times as long as expected says something of the machine, not of the length.
 _OUTLIER = 4.0
-# While speculation is off, one step in so many drafts a little, to see whether it pays again.
+# One step in so many drafts so many tokens more or fewer than what is thought best.
 _PROBE_PERIOD = 48
-_PROBE_LENGTH = 2
+_PROBE_DISTANCE = 2
 # Of the time of a plain step, until it is measured.
 _PRIOR_COST_OF_A_TOKEN = 0.15
 
@@ -51,36 +51,46 @@ class StepCost:
     """The seconds of a decode step, for each batch size and number of drafted tokens."""
 
     def __init__(self) -> None:
-        self._plain: dict[int, float] = {}
-        self._ratio: dict[tuple[int, int], float] = {}
+        self._measured: dict[tuple[int, int], float] = {}
 
     def observe(self, batch_size: int, length: int, seconds: float) -> None:
-        if length == 0:
-            self._plain[batch_size] = _moved(self._plain.get(batch_size), seconds)
-        plain = self._plain_seconds(batch_size)
-        if plain is not None:
-            key = (batch_size, length)
-            self._ratio[key] = _moved(self._ratio.get(key), seconds / plain)
+        key = (batch_size, length)
+        self._measured[key] = _moved(self._measured.get(key), seconds)
 
-    def relative(self, batch_size: int, length: int) -> float:
-        """The time of a step in units of a plain step at the same batch size."""
-        if length == 0:
-            return 1.0
-        known = self._ratio.get((batch_size, length))
+    def seconds(self, batch_size: int, length: int) -> float:
+        """What a step takes: measured, or estimated from what was measured nearest to it.
+
+        Before any measurement a plain step counts as one second: only ratios matter then.
+        """
+        known = self._measured.get((batch_size, length))
         if known is not None:
             return known
-        nearest = min(
-            (key for key in self._ratio if key[1] > 0),
-            key=lambda key: (abs(key[0] - batch_size), abs(key[1] - length)),
-            default=None,
-        )
-        if nearest is None:
-            return 1.0 + _PRIOR_COST_OF_A_TOKEN * length
-        return max(1.0, 1.0 + (self._ratio[nearest] - 1.0) * length / nearest[1])
+        plain = self._plain_seconds(batch_size)
+        return plain * (1.0 + self._relative_cost_of_a_token(batch_size, length) * length)
 
-    def _plain_seconds(self, batch_size: int) -> float | None:
-        nearest = min(self._plain, key=lambda size: abs(size - batch_size), default=None)
-        return None if nearest is None else self._plain[nearest]
+    def _plain_seconds(self, batch_size: int) -> float:
+        sizes = [size for size, length in self._measured if length == 0]
+        if sizes:
+            return self._measured[_nearest(sizes, batch_size), 0]
+        drafting = min(self._measured, key=lambda key: abs(key[0] - batch_size), default=None)
+        if drafting is None:
+            return 1.0
+        return self._measured[drafting] / (1.0 + _PRIOR_COST_OF_A_TOKEN * drafting[1])
+
+    def _relative_cost_of_a_token(self, batch_size: int, length: int) -> float:
+        """What one drafted token adds to a step, in units of a plain step of the same batch."""
+        comparable = [key for key in self._measured if key[1] > 0 and (key[0], 0) in self._measured]
+        if not comparable:
+            return _PRIOR_COST_OF_A_TOKEN
+        size, drafted = min(
+            comparable, key=lambda key: (abs(key[0] - batch_size), abs(key[1] - length))
+        )
+        ratio = self._measured[size, drafted] / self._measured[size, 0]
+        return max(0.0, ratio - 1.0) / drafted
+
+
+def _nearest(sizes: Sequence[int], size: int) -> int:
+    return min(sizes, key=lambda each: abs(each - size))
 
 
 def _moved(average: float | None, value: float) -> float:
@@ -99,7 +109,7 @@ class LengthController:
         self.cost = StepCost()
         self._adaptive = adaptive
         self._acceptance: dict[str, AcceptanceEstimate] = {}
-        self._steps_without = 0
+        self._steps = 0
 
     def observe_acceptance(self, digest: str, drafted: int, accepted: int) -> None:
         if drafted:
@@ -127,18 +137,17 @@ class LengthController:
                 tokens[length] += share * expected
         best = max(
             range(self.max_length + 1),
-            key=lambda length: tokens[length] / self.cost.relative(len(digests), length),
+            key=lambda length: tokens[length] / self.cost.seconds(len(digests), length),
         )
         return max(self._probed(best), min(minimum, self.max_length))
 
     def _probed(self, best: int) -> int:
-        if best > 0:
-            self._steps_without = 0
+        """Now and then a neighbour of the best: what is never tried is never known to be better."""
+        self._steps += 1
+        if self._steps % _PROBE_PERIOD:
             return best
-        self._steps_without += 1
-        if self._steps_without % _PROBE_PERIOD == 0:
-            return min(_PROBE_LENGTH, self.max_length)
-        return 0
+        down = best > 0 and self._steps % (2 * _PROBE_PERIOD) == 0
+        return min(max(best + (-_PROBE_DISTANCE if down else _PROBE_DISTANCE), 0), self.max_length)
 
     def _estimate(self, digest: str) -> AcceptanceEstimate:
         return self._acceptance.setdefault(digest, AcceptanceEstimate(self.max_length))
