@@ -78,10 +78,9 @@ def _draw_phases(axes: Axes, scenario: Scenario, *, labelled: bool) -> None:
 def _draw_acceptance(axes: Axes, measurement: Measurement) -> None:
     for side, colour in _COLOURS.items():
         numbers, rates = rolling_acceptance(measurement.side(side), _WINDOW)
-        axes.plot(numbers, rates, color=colour, label=f"{side} draft", linewidth=1.8)
+        axes.plot(numbers, rates, color=colour, linewidth=1.8)
     axes.set_ylim(0, 1)
     axes.set_ylabel("acceptance rate")
-    axes.legend(loc="lower right", frameon=False)
 
 
 def _draw_speed(axes: Axes, measurement: Measurement) -> None:
@@ -90,8 +89,14 @@ def _draw_speed(axes: Axes, measurement: Measurement) -> None:
         blocks = [block for block in measurement.blocks if block.side == side]
         edges = [block.number * size for block in blocks] + [(blocks[-1].number + 1) * size]
         axes.stairs(
-            [block.tokens_per_second for block in blocks], edges, color=colour, linewidth=1.8
+            [block.tokens_per_second for block in blocks],
+            edges,
+            baseline=None,
+            color=colour,
+            label=f"{side} draft",
+            linewidth=1.8,
         )
+    axes.legend(loc="upper left", frameon=False)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("tokens per second")
     axes.set_xlabel("requests")
