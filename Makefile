@@ -37,7 +37,9 @@ protos: $(STAMP)
 	@$(BIN)/python tools/protos.py
 
 bench: $(STAMP)
-	@for name in engine swap capture buffer; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in engine swap capture buffer; do \
+	    echo "bench: $$name"; PYTHONPATH=. $(BIN)/python -m benchmarks.$$name || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) out

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,17 +18,12 @@ import pytest
 import yaml
 
 from aurora_client import AuroraClient, AuroraClientError, Deployment, OperatorClient
+from aurora_common.port import free_port
 
 NAME = "chat"
 READY_SECONDS = 180
 POLL_SECONDS = 0.1
 COMPONENTS = ("redis", "buffer", "inference", "trainer")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait_for(condition: Callable[[], object], *, what: str, seconds: float = READY_SECONDS):

@@ -65,6 +65,14 @@ def test_a_draft_that_recovers_is_used_again() -> None:
     assert controller.choose(["good"], minimum=0) > 1
 
 
+def test_a_cold_first_step_is_soon_forgotten() -> None:
+    cost = StepCost()
+    cost.observe(1, 4, 3 * STEP)
+    for _ in range(4):
+        cost.observe(1, 4, STEP)
+    assert cost.seconds(1, 4) < 1.2 * STEP
+
+
 def test_a_stall_of_the_machine_does_not_count_as_cost() -> None:
     cost = StepCost()
     for _ in range(10):

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 _PRIOR_ACCEPTANCE = 0.7
 _PRIOR_WEIGHT = 4.0
 _ACCEPTANCE_MEMORY = 0.98
-_COST_MEMORY = 0.9
+_COST_MEMORY = 0.95
+_COST_MEMORY_OF_A_SHORTER_STEP = 0.5
 # A step this many times as long as expected says something of the machine, not of the length.
 _OUTLIER = 4.0
 # One step in so many drafts so many tokens more or fewer than what is thought best.
@@ -98,7 +99,9 @@ def _moved(average: float | None, value: float) -> float:
         return value
     if value > _OUTLIER * average:
         return average
-    return _COST_MEMORY * average + (1 - _COST_MEMORY) * value
+    # Whatever disturbs a step only makes it longer, so a shorter one says more.
+    memory = _COST_MEMORY if value > average else _COST_MEMORY_OF_A_SHORTER_STEP
+    return memory * average + (1 - memory) * value
 
 
 class LengthController:

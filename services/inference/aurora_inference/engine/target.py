@@ -17,6 +17,8 @@ from aurora_model.decoder import Decoder
 from aurora_model.target import TargetIdentity, target_identity
 from aurora_model.weights import load_decoder
 
+# From here on a piece of a prompt keeps all threads busy.
+_MANY_TOKENS = 64
 # Row counts that decoding uses: one row alone, a row with its drafts, a batch with theirs.
 DECODE_ROWS = (1, 6, 7, 24)
 
@@ -60,7 +62,8 @@ class Target:
 
     def prefill(self, tokens: Sequence[int], attend: CachedAttention) -> Tensor:
         """Feeds a piece of a prompt; the logits [1, V] float32 after its last token."""
-        torch.set_num_threads(self._all_threads)
+        if len(tokens) > _MANY_TOKENS:
+            torch.set_num_threads(self._all_threads)
         fed = torch.tensor([tokens], device=self.device)
         hidden = self.decoder(fed, attend.positions, attend)
         torch.set_num_threads(self.decode_threads)
