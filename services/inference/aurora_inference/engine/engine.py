@@ -278,16 +278,19 @@ class Engine:
 
     def _capture(self, rows: list[Sequence], logits: Tensor, accepted: list[int]) -> None:
         """Keeps the distributions up to and including each row's first rejection."""
+        width = logits.shape[1]
         recorded = [
-            (index, position)
+            index * width + position
             for index, row in enumerate(rows)
             if row.request.record
             for position in range(accepted[index] + 1)
         ]
         if not recorded:
             return
-        places = torch.tensor(recorded, device=logits.device)
-        captured = captured_rows(logits[places[:, 0], places[:, 1]])
+        flat = logits.flatten(0, 1)  # [n * (K+1), V]
+        if len(recorded) < len(flat):
+            flat = flat.index_select(0, torch.tensor(recorded, device=flat.device))
+        captured = captured_rows(flat)
         start = 0
         for index, row in enumerate(rows):
             if row.request.record:
