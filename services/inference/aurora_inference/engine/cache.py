@@ -7,9 +7,10 @@ by not advancing the length. What lies beyond a row's length is stale and always
 from __future__ import annotations
 
 import torch
-from aurora_model.config import DecoderConfig
 from torch import Tensor
 from torch.nn import functional as F
+
+from aurora_model.config import DecoderConfig
 
 
 class KeyValueCache:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
-from aurora_model.decoder import Decoder
-from aurora_model.draft import load_draft
-from aurora_model.target import TargetIdentity
 from torch import Tensor
 
 from aurora_inference.engine.cache import CachedAttention, KeyValueCache
 from aurora_inference.engine.sampling import sampling_rows
 from aurora_kernels.linear import Calibration, pack_linears
 from aurora_kernels.rejection import draw
+from aurora_model.decoder import Decoder
+from aurora_model.draft import load_draft
+from aurora_model.target import TargetIdentity
 
 if TYPE_CHECKING:
     from aurora_inference.engine.sequence import Sequence
