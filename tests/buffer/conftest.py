@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora_buffer.redis_server import RedisOptions, redis_arguments, redis_binary
+from aurora_common.port import free_port
 
 SECONDS = 30.0
 STREAM = "aurora:trajectories"
@@ -28,12 +28,6 @@ def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"still not: {what}"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class RedisServer:

@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from aurora_common.port import free_port
 from aurora_model.draft import load_draft
 from aurora_trainer.published import published_after
 from aurora_trainer.replay import ReplayLimits
@@ -37,12 +38,6 @@ def until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"still not: {what}"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Child:

@@ -43,7 +43,6 @@ class LiveScreen:
         )
         self._task = self._progress.add_task("requests", total=2 * scenario.requests)
         self._live: Live | None = None
-        self._printed_at = 0.0
 
     @contextmanager
     def shown(self) -> Iterator[None]:

@@ -28,13 +28,13 @@ def openai_app(gate: Gate, *, opt_out_header: str) -> FastAPI:
     app.add_middleware(BodyLimit)
     openai_error.install(app)
 
-    @app.post("/v1/completions")
-    async def completions(body: CompletionBody, request: Request) -> Response:
-        serving = gate.serving
-        serving.text.check_model(body.model)
-        prompt = body.prompt
-        tokens = await serving.text.encode(prompt) if isinstance(prompt, str) else prompt
-        question = Question(
+    def asked(
+        body: CompletionBody | ChatBody,
+        request: Request,
+        tokens: tuple[int, ...],
+        prompt_param: str,
+    ) -> Question:
+        return Question(
             prompt_tokens=tokens,
             max_tokens=body.wanted_tokens(),
             sampling=body.sampling(),
@@ -43,8 +43,16 @@ def openai_app(gate: Gate, *, opt_out_header: str) -> FastAPI:
             tenant=request.headers.get(_TENANT_HEADER, ""),
             domain=request.headers.get(_DOMAIN_HEADER, ""),
             no_train=_opted_out(request, opt_out_header),
-            prompt_param="prompt",
+            prompt_param=prompt_param,
         )
+
+    @app.post("/v1/completions")
+    async def completions(body: CompletionBody, request: Request) -> Response:
+        serving = gate.serving
+        serving.text.check_model(body.model)
+        prompt = body.prompt
+        tokens = await serving.text.encode(prompt) if isinstance(prompt, str) else prompt
+        question = asked(body, request, tokens, "prompt")
         return await answer(serving.text, question, body, _reply("completion", body), request)
 
     @app.post("/v1/chat/completions")
@@ -53,17 +61,7 @@ def openai_app(gate: Gate, *, opt_out_header: str) -> FastAPI:
         serving.text.check_model(body.model)
         messages = [{"role": one.role, "content": one.content} for one in body.messages]
         tokens = await serving.text.encode_chat(messages)
-        question = Question(
-            prompt_tokens=tokens,
-            max_tokens=body.wanted_tokens(),
-            sampling=body.sampling(),
-            stop=body.stop,
-            ignore_eos=body.ignore_eos,
-            tenant=request.headers.get(_TENANT_HEADER, ""),
-            domain=request.headers.get(_DOMAIN_HEADER, ""),
-            no_train=_opted_out(request, opt_out_header),
-            prompt_param="messages",
-        )
+        question = asked(body, request, tokens, "messages")
         return await answer(serving.text, question, body, _reply("chat", body), request)
 
     @app.get("/v1/models")

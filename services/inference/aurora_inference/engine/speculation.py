@@ -118,10 +118,6 @@ class LengthController:
         if drafted:
             self._estimate(digest).observe(drafted, accepted)
 
-    def forget(self, digest: str) -> None:
-        """Drops what is known of a draft that serves no longer."""
-        self._acceptance.pop(digest, None)
-
     def choose(self, digests: Sequence[str | None], *, minimum: int) -> int:
         """The length for a batch, one entry for each row: its draft's digest, or None without one.
 
