@@ -6,7 +6,7 @@ floats); a property beside each gives the number, with its unit in the name.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -93,11 +93,19 @@ Bytes = Annotated[str, AfterValidator(_positive_bytes)]
 ModelUri = Annotated[str, AfterValidator(_model_uri)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+# Short enough for every name that is made of it, a pod's hash included.
+Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$")]
+ObjectName = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", max_length=253)
+]
+SecretKeyName = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]{1,253}$")]
+Image = Annotated[str, Field(pattern=r"^[a-z0-9][-a-zA-Z0-9._/:@]{0,511}$")]
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|[MGTPE]i?)?$")]
 HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,62})$")]
 
 
 class Metadata(Model):
-    name: DnsLabel
+    name: Name
     namespace: DnsLabel = "default"
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
@@ -134,7 +142,47 @@ class Engine(Model):
     type: Literal["native"] = "native"
 
 
+class Resources(Model):
+    """Of one pod's main container, as Kubernetes counts them."""
+
+    limits: dict[str, Quantity] = Field(default_factory=dict)
+    requests: dict[str, Quantity] = Field(default_factory=dict)
+
+
+class PodMetadata(Model):
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class PodTemplate(Model):
+    """Merged strategically over the pods that Aurora makes; the main container's name is the
+    component's."""
+
+    metadata: PodMetadata = PodMetadata()
+    spec: dict[str, Any] = Field(default_factory=dict)
+
+
+class Autoscaling(Model):
+    """A HorizontalPodAutoscaler on the waiting requests of a pod takes `replicas` over."""
+
+    min_replicas: int = Field(default=1, ge=1, le=1000)
+    max_replicas: int = Field(ge=1, le=1000, validate_default=True)
+    waiting_requests: int = Field(default=4, ge=1, le=65_536)
+
+    @field_validator("max_replicas")
+    @classmethod
+    def _not_below(cls, max_replicas: int, info: ValidationInfo) -> int:
+        least = info.data.get("min_replicas", 1)
+        if max_replicas < least:
+            raise ValueError(f"{max_replicas} is below minReplicas, which is {least}")
+        return max_replicas
+
+
 class Inference(Model):
+    image: Image | None = None
+    resources: Resources = Resources()
+    pod_template: PodTemplate = PodTemplate()
+    autoscaling: Autoscaling | None = None
     max_batch: int = Field(default=8, ge=1, le=256)
     max_waiting: int = Field(default=64, ge=0, le=65_536)
     # Absent: what the target was trained for.
@@ -143,10 +191,37 @@ class Inference(Model):
 
 class EmbeddedRedis(Model):
     appendfsync: Literal["everysec", "always"] = "everysec"
+    storage: Bytes = "20Gi"
+    storage_class_name: ObjectName | None = None
+
+
+class SecretKeyReference(Model):
+    name: ObjectName
+    key: SecretKeyName
+
+
+class SecretReference(Model):
+    name: ObjectName
 
 
 class ExternalRedis(Model):
-    url: Annotated[str, AfterValidator(_redis_url)]
+    """Exactly one of `url` and `url_secret_ref`; the Secret keeps a password out of sight."""
+
+    url: Annotated[str, AfterValidator(_redis_url)] | None = None
+    url_secret_ref: SecretKeyReference | None = Field(default=None, validate_default=True)
+    ca_secret_ref: SecretKeyReference | None = None
+
+    @field_validator("url_secret_ref")
+    @classmethod
+    def _exactly_one(cls, reference: SecretKeyReference | None, info: ValidationInfo) -> object:
+        if "url" in info.data and (info.data["url"] is None) == (reference is None):
+            count = "neither" if reference is None else "both"
+            raise PydanticCustomError(
+                PARENT_PROBLEM,
+                "{text}",
+                {"text": f"{count} of url and urlSecretRef is set; set exactly one"},
+            )
+        return reference
 
 
 class Retention(Model):
@@ -172,6 +247,9 @@ class Buffer(Model):
     external: ExternalRedis | None = Field(default=None, validate_default=True)
     retention: Retention = Retention()
     privacy: Privacy = Privacy()
+    image: Image | None = None
+    resources: Resources = Resources()
+    pod_template: PodTemplate = PodTemplate()
 
     @field_validator("external")
     @classmethod
@@ -213,6 +291,9 @@ class Trainer(Model):
     objective: Literal["ForwardKL", "LK"] = "LK"
     hyperparameters: Hyperparameters = Hyperparameters()
     holdout_percent: int = Field(default=5, ge=0, le=50)
+    image: Image | None = None
+    resources: Resources = Resources()
+    pod_template: PodTemplate = PodTemplate()
 
 
 class PersistentVolumeClaim(Model):
@@ -274,15 +355,47 @@ class Rollout(Model):
         return steps
 
 
+class IssuerReference(Model):
+    name: ObjectName
+    kind: Literal["Issuer", "ClusterIssuer"] = "Issuer"
+
+
+class Tls(Model):
+    """Mutual TLS between the components; `issuer_ref` exactly where cert-manager issues."""
+
+    mode: Literal["SelfManaged", "CertManager", "Disabled"] = "SelfManaged"
+    issuer_ref: IssuerReference | None = Field(default=None, validate_default=True)
+
+    @field_validator("issuer_ref")
+    @classmethod
+    def _with_cert_manager(cls, reference: IssuerReference | None, info: ValidationInfo) -> object:
+        mode = info.data.get("mode")
+        if mode is not None and (mode == "CertManager") != (reference is not None):
+            verb = "needs" if reference is None else "takes no"
+            raise PydanticCustomError(
+                PARENT_PROBLEM, "{text}", {"text": f"mode {mode} {verb} issuerRef"}
+            )
+        return reference
+
+
+class Security(Model):
+    """`auth_secret_ref`: each value of the Secret is a bearer token that clients may show."""
+
+    tls: Tls = Tls()
+    auth_secret_ref: SecretReference | None = None
+
+
 class Spec(Model):
     target: Target
     draft: Draft = Draft()
     engine: Engine = Engine()
+    replicas: int = Field(default=1, ge=0, le=1000)
     inference: Inference = Inference()
     buffer: Buffer
     trainer: Trainer = Trainer()
     model_store: ModelStore
     rollout: Rollout = Rollout()
+    security: Security = Security()
 
 
 class AuroraDeployment(Model):
