@@ -1,0 +1,252 @@
+"""The Kubernetes API in JSON: few verbs, a deadline on each call, errors as AuroraErrors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import urllib3
+from kubernetes import config
+from kubernetes.client import ApiClient, Configuration
+
+from aurora_common.errors import (
+    AuroraError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
+
+FIELD_MANAGER = "aurora-operator"
+
+Json = dict[str, Any]
+
+_TIMEOUT_SECONDS = 15.0
+_PAGE = 500
+_APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
+_JSON = "application/json"
+# Names and labels alone, where the content does not matter.
+_METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+
+
+class ApiRefusedError(InvalidInputError):
+    """The API server does not take the object, or not from us: trying again does not help."""
+
+
+class ApiBusyError(UnavailableError):
+    """The API server asks for patience, or cannot be reached."""
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of namespaced object, as the API server serves it."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+    def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
+        """The path of the object, or of all those in `namespace` (None: in every one)."""
+        root = "/api" if "/" not in self.api_version else "/apis"
+        parts = [root, self.api_version]
+        if namespace is not None:
+            parts += ["namespaces", quote(namespace)]
+        parts += [part for part in (self.plural, quote(name), subresource) if part]
+        return "/".join(parts)
+
+
+def load_client(kubeconfig: Path | None, *, connections: int) -> ApiClient:
+    """A client of the cluster that `kubeconfig` names, or of the one that this pod runs in.
+
+    Raises InvalidInputError where neither is to be had.
+    """
+    configuration = Configuration()
+    configuration.connection_pool_maxsize = connections
+    # Each retry is the caller's decision, and seen by it.
+    configuration.retries = False
+    try:
+        if kubeconfig is None:
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            config.load_kube_config(
+                config_file=str(kubeconfig), client_configuration=configuration
+            )
+    except (config.ConfigException, OSError) as error:
+        raise InvalidInputError(f"no access to a cluster: {error}") from error
+    return ApiClient(configuration)
+
+
+class KubernetesApi:
+    """One client with its own threads; each method raises AuroraErrors only.
+
+    NotFoundError, ConflictError (another version, or a name that is taken), ApiRefusedError,
+    ApiBusyError.
+    """
+
+    def __init__(self, client: ApiClient, *, threads: int) -> None:
+        self._client = client
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="kubernetes")
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Json:
+        return await self._call("GET", kind.path(namespace, name))
+
+    async def list(
+        self, kind: Kind, namespace: str | None, selector: str, *, metadata_only: bool = False
+    ) -> list[Json]:
+        """Every object that the label selector takes, read page by page."""
+        found: list[Json] = []
+        query = {"labelSelector": selector, "limit": str(_PAGE)}
+        while True:
+            page = await self._call(
+                "GET",
+                kind.path(namespace),
+                query=query,
+                accept=_METADATA if metadata_only else _JSON,
+            )
+            found += page["items"]
+            rest = page["metadata"].get("continue")
+            if not rest:
+                return found
+            query["continue"] = rest
+
+    async def apply(self, kind: Kind, body: Json) -> Json:
+        """Server-side apply of what `body` says; fields that others set against it are taken."""
+        metadata = body["metadata"]
+        return await self._call(
+            "PATCH",
+            kind.path(metadata["namespace"], metadata["name"]),
+            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            body=body,
+            content_type=_APPLY,
+        )
+
+    async def create(self, kind: Kind, body: Json) -> Json:
+        path = kind.path(body["metadata"]["namespace"])
+        return await self._call("POST", path, query=_MANAGER, body=body)
+
+    async def replace(self, kind: Kind, body: Json) -> Json:
+        """Puts `body` in the place of the version that its resourceVersion names."""
+        metadata = body["metadata"]
+        path = kind.path(metadata["namespace"], metadata["name"])
+        return await self._call("PUT", path, query=_MANAGER, body=body)
+
+    async def patch_status(
+        self, kind: Kind, namespace: str, name: str, patch: Json, *, manager: str
+    ) -> Json:
+        """Merges `patch` into the status subresource."""
+        return await self._call(
+            "PATCH",
+            kind.path(namespace, name, "status"),
+            query={"fieldManager": manager},
+            body=patch,
+            content_type=_MERGE,
+        )
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Deletes the object of that uid and what it owns; one that is gone already is fine."""
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        try:
+            await self._call("DELETE", kind.path(namespace, name), body=body)
+        except NotFoundError:
+            return
+
+    async def served(self, api_version: str) -> frozenset[str]:
+        """The plurals that a group's version offers; none where it is not there at all."""
+        root = "/api" if "/" not in api_version else "/apis"
+        try:
+            content = await self._call("GET", f"{root}/{api_version}")
+        except NotFoundError:
+            return frozenset()
+        return frozenset(resource["name"] for resource in content["resources"])
+
+    async def close(self) -> None:
+        """Ends the threads and their connections once the calls in flight are over."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._client.close)
+
+    async def _call(
+        self,
+        verb: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        content_type: str = _JSON,
+        accept: str = _JSON,
+    ) -> Json:
+        url = f"{self._client.configuration.host}{path}"
+        if query:
+            url += f"?{urlencode(query)}"
+
+        def request() -> Json:
+            headers = {"Accept": accept, "User-Agent": FIELD_MANAGER, "Content-Type": content_type}
+            return self._request(verb, url, headers, body)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, request)
+
+    def _request(self, verb: str, url: str, headers: dict[str, str], body: Json | None) -> Json:
+        # Straight to the pool: the client's own way copies every object several times.
+        configuration = self._client.configuration
+        token = configuration.get_api_key_with_prefix("authorization")
+        if token:
+            headers["Authorization"] = token
+        elif basic := configuration.username and configuration.get_basic_auth_token():
+            headers["Authorization"] = basic
+        try:
+            response = self._client.rest_client.pool_manager.request(
+                verb,
+                url,
+                body=None if body is None else json.dumps(body, separators=(",", ":")),
+                headers=headers,
+                timeout=_TIMEOUT_SECONDS,
+                retries=False,
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ApiBusyError(f"the Kubernetes API cannot be reached: {error}") from error
+        if response.status >= 300:
+            raise _error(response.status, response.data, response.headers)
+        try:
+            content = json.loads(response.data)
+        except ValueError as error:
+            raise ApiBusyError("the Kubernetes API answers with something not JSON") from error
+        if not isinstance(content, dict):
+            raise ApiBusyError("the Kubernetes API answers with something not an object")
+        return content
+
+
+_MANAGER = {"fieldManager": FIELD_MANAGER}
+_BY_STATUS: Mapping[int, Callable[[str], AuroraError]] = {
+    404: NotFoundError,
+    409: ConflictError,
+}
+
+
+def _error(status: int, content: bytes, headers: Mapping[str, str]) -> AuroraError:
+    """The AuroraError that an answer which is none stands for."""
+    message = _message(content) or f"the Kubernetes API answers {status}"
+    if status in _BY_STATUS:
+        return _BY_STATUS[status](message)
+    # 401: a token that was just replaced; 410: a list that took too long.
+    if status in (401, 408, 410, 429) or status >= 500:
+        patience = headers.get("Retry-After", "")
+        return ApiBusyError(message, float(patience) if patience.isdecimal() else None)
+    return ApiRefusedError(message)
+
+
+def _message(content: bytes) -> str:
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        return content[:200].decode(errors="replace").strip()
+    return str(answer.get("message", "")) if isinstance(answer, dict) else ""

@@ -1,0 +1,192 @@
+"""Leader election by a Lease: at most one operator acts, and it knows when it no longer may.
+
+As client-go does it: whoever holds the lease renews it; others take it once it was not renewed for
+its duration, measured by their own clock from the moment at which they saw it change. Remote
+timestamps are never compared, so clocks may differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+from aurora_common.errors import AuroraError, ConflictError, NotFoundError, UnavailableError
+from aurora_operator.adapters.kubernetes import Json, Kind
+
+logger = logging.getLogger(__name__)
+
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+
+DURATION_SECONDS = 15
+RENEW_DEADLINE_SECONDS = 10.0
+RETRY_SECONDS = 2.0
+# Of a lease that its holder gave back: anyone may take it at once.
+_RELEASED_SECONDS = 1
+
+
+class LeaseLostError(UnavailableError):
+    """The lease could not be renewed in time, or another holds it: acting must end at once."""
+
+
+class LeaseApi(Protocol):
+    async def get(self, kind: Kind, namespace: str, name: str) -> Json: ...
+    async def create(self, kind: Kind, body: Json) -> Json: ...
+    async def replace(self, kind: Kind, body: Json) -> Json: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A lease as it was read; `changed_at` is when this version was first seen, monotonic."""
+
+    holder: str
+    duration_seconds: float
+    version: str
+    changed_at: float
+
+
+def seen(lease: Json, before: Seen | None, now: float) -> Seen:
+    """What was read, with the time of its last change as this process saw it."""
+    version = lease["metadata"]["resourceVersion"]
+    spec = lease.get("spec") or {}
+    same = before is not None and before.version == version
+    return Seen(
+        holder=spec.get("holderIdentity") or "",
+        duration_seconds=float(spec.get("leaseDurationSeconds") or DURATION_SECONDS),
+        version=version,
+        changed_at=before.changed_at if before is not None and same else now,
+    )
+
+
+def verdict(lease: Seen, identity: str, now: float) -> Literal["renew", "take", "wait"]:
+    """What `identity` may do with the lease."""
+    if lease.holder == identity:
+        return "renew"
+    if not lease.holder or now >= lease.changed_at + lease.duration_seconds:
+        return "take"
+    return "wait"
+
+
+class Election:
+    """One candidate; `acquire`, then `hold`, then `release`."""
+
+    def __init__(self, api: LeaseApi, *, namespace: str, name: str, identity: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._name = name
+        self._identity = identity
+        self._seen: Seen | None = None
+
+    async def acquire(self) -> None:
+        """Returns once the lease is ours."""
+        while True:
+            try:
+                if await self._attempt():
+                    logger.info("leading", extra={"fields": {"identity": self._identity}})
+                    return
+            except AuroraError as error:
+                logger.warning("lease not read", extra={"fields": {"reason": str(error)}})
+            # Two that wait must not ask in step.
+            await asyncio.sleep(RETRY_SECONDS * random.uniform(0.8, 1.2))
+
+    async def hold(self) -> None:
+        """Renews until it cannot; never returns, raises LeaseLostError."""
+        renewed_at = time.monotonic()
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            try:
+                async with asyncio.timeout_at(
+                    asyncio.get_running_loop().time()
+                    + renewed_at
+                    + RENEW_DEADLINE_SECONDS
+                    - time.monotonic()
+                ):
+                    asked_at = time.monotonic()
+                    if not await self._attempt():
+                        raise LeaseLostError("another operator holds the lease")
+                    renewed_at = asked_at
+            except TimeoutError:
+                pass
+            except LeaseLostError:
+                raise
+            except AuroraError as error:
+                logger.warning("lease not renewed", extra={"fields": {"reason": str(error)}})
+            if time.monotonic() - renewed_at >= RENEW_DEADLINE_SECONDS:
+                raise LeaseLostError(
+                    f"the lease was not renewed for {RENEW_DEADLINE_SECONDS:.0f} s"
+                )
+
+    async def release(self) -> None:
+        """Gives the lease back, so that the next one need not wait; best effort."""
+        try:
+            lease = await self._api.get(LEASE, self._namespace, self._name)
+            spec = lease["spec"]
+            if spec.get("holderIdentity") != self._identity:
+                return
+            spec |= {"holderIdentity": "", "leaseDurationSeconds": _RELEASED_SECONDS}
+            await self._api.replace(LEASE, lease)
+        except AuroraError as error:
+            logger.warning("lease not released", extra={"fields": {"reason": str(error)}})
+
+    async def _attempt(self) -> bool:
+        """Tries to take or renew the lease once, and whether it is ours now."""
+        try:
+            lease = await self._api.get(LEASE, self._namespace, self._name)
+        except NotFoundError:
+            return await self._create()
+        now = time.monotonic()
+        self._seen = seen(lease, self._seen, now)
+        decision = verdict(self._seen, self._identity, now)
+        if decision == "wait":
+            return False
+        spec = lease.get("spec") or {}
+        moment = _moment()
+        if decision == "take":
+            spec["acquireTime"] = moment
+            spec["leaseTransitions"] = (spec.get("leaseTransitions") or 0) + 1
+        lease["spec"] = spec | {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": DURATION_SECONDS,
+            "renewTime": moment,
+        }
+        try:
+            # The version that was read goes with it: of two that try, one succeeds.
+            self._seen = seen(await self._api.replace(LEASE, lease), None, now)
+        except ConflictError:
+            return False if decision == "take" else await self._attempt_again()
+        return True
+
+    async def _attempt_again(self) -> bool:
+        """After a lost answer the version is our own newer one: whose is the lease now?"""
+        lease = await self._api.get(LEASE, self._namespace, self._name)
+        self._seen = seen(lease, self._seen, time.monotonic())
+        return self._seen.holder == self._identity
+
+    async def _create(self) -> bool:
+        moment = _moment()
+        spec = {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": DURATION_SECONDS,
+            "acquireTime": moment,
+            "renewTime": moment,
+            "leaseTransitions": 0,
+        }
+        body = {
+            "apiVersion": LEASE.api_version,
+            "kind": LEASE.kind,
+            "metadata": {"namespace": self._namespace, "name": self._name},
+            "spec": spec,
+        }
+        try:
+            await self._api.create(LEASE, body)
+        except ConflictError:
+            return False
+        return True
+
+
+def _moment() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,118 @@
+"""The newest known body of every object that belongs to a deployment, kept small."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from aurora_operator.adapters.kubernetes import Json
+from aurora_operator.cluster.kinds import POD, Key, Reference, reference
+
+# Whose status says how a deployment is.
+_WITH_STATUS = frozenset({"Deployment", "StatefulSet", "Pod", "AuroraDeployment", "Certificate"})
+# What the kubelet and the scheduler read of a pod, and nobody here.
+_POD_SPEC = frozenset({"nodeName", "containers", "volumes", "initContainers"})
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An object's version and its compressed body."""
+
+    uid: str
+    version: int
+    content: bytes
+
+    @property
+    def body(self) -> Json:
+        body: Json = json.loads(zlib.decompress(self.content))
+        return body
+
+
+def known(body: Json) -> Known:
+    """The object without what nobody reads, compressed."""
+    metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
+    kept: dict[str, Any] = {**body, "metadata": metadata}
+    if body["kind"] not in _WITH_STATUS:
+        kept.pop("status", None)
+    if body["kind"] == POD.kind:
+        kept["spec"] = _trimmed_pod(body.get("spec", {}))
+    content = zlib.compress(json.dumps(kept, separators=(",", ":")).encode(), 3)
+    return Known(metadata["uid"], int(metadata["resourceVersion"]), content)
+
+
+def _trimmed_pod(spec: Json) -> Json:
+    containers = [
+        {"name": container["name"], "image": container.get("image", "")}
+        for container in spec.get("containers", ())
+    ]
+    return {name: value for name, value in spec.items() if name in _POD_SPEC} | {
+        "containers": containers
+    }
+
+
+class ChildStore:
+    """By deployment; used from several threads. What is older than what is known changes nothing:
+    a watch may lag behind an answer."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[Key, dict[Reference, Known]] = {}
+        self._lock = Lock()
+
+    def remember(self, key: Key, body: Json) -> bool:
+        """Takes a body over, and whether it was news."""
+        entry, place = known(body), reference(body)
+        with self._lock:
+            children = self._by_key.setdefault(key, {})
+            before = children.get(place)
+            if before is not None and before.version >= entry.version:
+                return False
+            children[place] = entry
+            return True
+
+    def forget(self, key: Key, place: Reference, uid: str) -> bool:
+        """Drops the object of that uid, and whether it was known."""
+        with self._lock:
+            children = self._by_key.get(key, {})
+            before = children.get(place)
+            if before is None or before.uid != uid:
+                return False
+            del children[place]
+            if not children:
+                del self._by_key[key]
+            return True
+
+    def get(self, key: Key, place: Reference) -> Json | None:
+        with self._lock:
+            entry = self._by_key.get(key, {}).get(place)
+        return None if entry is None else entry.body
+
+    def places(self, key: Key) -> frozenset[Reference]:
+        with self._lock:
+            return frozenset(self._by_key.get(key, ()))
+
+    def of_kind(self, key: Key, kind: str) -> list[Json]:
+        """The bodies of one kind, by name."""
+        with self._lock:
+            entries = sorted(
+                (place, entry)
+                for place, entry in self._by_key.get(key, {}).items()
+                if place.kind == kind
+            )
+        return [entry.body for _, entry in entries]
+
+    def versions(self, kind: str) -> dict[tuple[Key, Reference], Known]:
+        """Everything known of one kind."""
+        with self._lock:
+            return {
+                (key, place): entry
+                for key, children in self._by_key.items()
+                for place, entry in children.items()
+                if place.kind == kind
+            }
+
+    def __len__(self) -> int:
+        with self._lock:
+            return sum(len(children) for children in self._by_key.values())

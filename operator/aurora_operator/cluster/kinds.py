@@ -1,0 +1,71 @@
+"""The kinds of objects that the operator deals with."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from aurora_operator.adapters.kubernetes import Json, Kind
+
+DEPLOYMENT = Kind("aurora.dev/v1alpha1", "AuroraDeployment", "auroradeployments")
+POD = Kind("v1", "Pod", "pods")
+SECRET = Kind("v1", "Secret", "secrets")
+EVENT = Kind("v1", "Event", "events")
+CERTIFICATE = Kind("cert-manager.io/v1", "Certificate", "certificates")
+
+# What is watched of what the operator makes: not Secrets, which are read by name only, and not
+# Certificates, whose kind may be missing.
+WATCHED = (
+    Kind("apps/v1", "Deployment", "deployments"),
+    Kind("apps/v1", "StatefulSet", "statefulsets"),
+    Kind("v1", "Service", "services"),
+    Kind("v1", "ServiceAccount", "serviceaccounts"),
+    Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+)
+CHILDREN = {kind.kind: kind for kind in (*WATCHED, CERTIFICATE, SECRET)}
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+INSTANCE = "app.kubernetes.io/instance"
+COMPONENT = "app.kubernetes.io/component"
+OPERATOR = "aurora-operator"
+SELECTOR = f"{MANAGED_BY}={OPERATOR}"
+
+
+class Key(NamedTuple):
+    """An AuroraDeployment by its place."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Reference(NamedTuple):
+    """An object of a deployment's namespace."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+def reference(body: Json) -> Reference:
+    return Reference(body["kind"], body["metadata"]["name"])
+
+
+def owner(body: Json) -> Key | None:
+    """The deployment that a child's or a pod's labels name."""
+    metadata = body["metadata"]
+    name = metadata.get("labels", {}).get(INSTANCE)
+    return Key(metadata["namespace"], name) if name else None
+
+
+def is_owned_by(body: Json, uid: str) -> bool:
+    """Whether the deployment of that uid controls the object."""
+    return any(
+        known.get("uid") == uid and known.get("controller")
+        for known in body["metadata"].get("ownerReferences", ())
+    )

@@ -1,0 +1,172 @@
+"""Which deployment is looked at next: each once however often it is asked for, one worker each."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import count
+from typing import Generic, TypeVar
+
+from aurora_common.errors import AuroraError
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 0.25
+LAST_RETRY_SECONDS = 60.0
+
+
+Key = TypeVar("Key")
+
+
+class WorkQueue(Generic[Key]):
+    """Keys by the time at which they are due; times are the caller's, in seconds.
+
+    A key that is asked for while it is worked on is taken again afterwards, never beside it.
+    """
+
+    def __init__(self) -> None:
+        self._due: dict[Key, float] = {}
+        self._heap: list[tuple[float, int, Key]] = []
+        self._order = count()
+        self._working: set[Key] = set()
+
+    def __len__(self) -> int:
+        """How many keys wait, whether due or not."""
+        return len(self._due)
+
+    @property
+    def working(self) -> frozenset[Key]:
+        return frozenset(self._working)
+
+    def add(self, key: Key, due: float) -> None:
+        """Wants `key` looked at from `due` on; an earlier time that is known already stays."""
+        known = self._due.get(key)
+        if known is not None and known <= due:
+            return
+        self._due[key] = due
+        if key not in self._working:
+            self._push(key)
+
+    def take(self, now: float) -> Key | None:
+        """The key that is due the longest, now worked on; None where none is."""
+        while self._heap:
+            due, _, key = self._heap[0]
+            if self._due.get(key) != due or key in self._working:
+                heapq.heappop(self._heap)
+                continue
+            if due > now:
+                return None
+            heapq.heappop(self._heap)
+            del self._due[key]
+            self._working.add(key)
+            return key
+        return None
+
+    def done(self, key: Key) -> None:
+        """`key` is worked on no longer."""
+        self._working.remove(key)
+        if key in self._due:
+            self._push(key)
+
+    def next_due(self) -> float | None:
+        """When the next key is due that nobody works on."""
+        while self._heap:
+            due, _, key = self._heap[0]
+            if self._due.get(key) == due and key not in self._working:
+                return due
+            heapq.heappop(self._heap)
+        return None
+
+    def _push(self, key: Key) -> None:
+        heapq.heappush(self._heap, (self._due[key], next(self._order), key))
+
+
+def retry_seconds(failures: int, jitter: float) -> float:
+    """How long to wait after that many failures in a row; `jitter` in [0, 1] halves it at most."""
+    longest = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 20))
+    return longest * (1.0 - jitter / 2)
+
+
+class Workers(Generic[Key]):
+    """Runs `work` for each key that is due, at most `limit` at once.
+
+    `work` returns after how many seconds it wants to look again, None for not by itself. After an
+    error the key is tried again later and later; the others notice nothing.
+    """
+
+    def __init__(
+        self, name: str, work: Callable[[Key], Awaitable[float | None]], *, limit: int
+    ) -> None:
+        self.queue = WorkQueue[Key]()
+        self.finished_at = time.monotonic()
+        self._name = name
+        self._work = work
+        self._limit = limit
+        self._failures: dict[Key, int] = {}
+        self._wake = asyncio.Event()
+
+    def add(self, key: Key, *, after_seconds: float = 0.0, urgent: bool = False) -> None:
+        """Wants `key` looked at; what is urgent goes before everything that waits."""
+        self.queue.add(key, 0.0 if urgent else time.monotonic() + after_seconds)
+        self._wake.set()
+
+    def forget(self, key: Key) -> None:
+        self._failures.pop(key, None)
+
+    async def run(self) -> None:
+        """Works until cancelled, then cancels what is under way."""
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                self._wake.clear()
+                while len(running) < self._limit:
+                    key = self.queue.take(time.monotonic())
+                    if key is None:
+                        break
+                    task = asyncio.create_task(self._one(key))
+                    running.add(task)
+                    task.add_done_callback(running.discard)
+                await self._pause(full=len(running) >= self._limit)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _pause(self, *, full: bool) -> None:
+        """Until a key is due or a worker free."""
+        due = None if full else self.queue.next_due()
+        seconds = None if due is None else max(0.0, due - time.monotonic())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    async def _one(self, key: Key) -> None:
+        try:
+            again = await self._work(key)
+        except AuroraError as error:
+            self._retry(key, error)
+            fields = {"key": str(key), "reason": str(error)}
+            logger.warning(f"{self._name} failed", extra={"fields": fields})
+        except Exception as error:
+            # A fault of ours in one deployment must not stop the others.
+            self._retry(key, error)
+            logger.exception(f"{self._name} failed", extra={"fields": {"key": str(key)}})
+        else:
+            self.forget(key)
+            if again is not None:
+                self.queue.add(key, time.monotonic() + again)
+        finally:
+            self.finished_at = time.monotonic()
+            self.queue.done(key)
+            self._wake.set()
+
+    def _retry(self, key: Key, error: Exception) -> None:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        seconds = retry_seconds(failures, random.random())
+        asked = getattr(error, "retry_after_seconds", None)
+        self.queue.add(key, time.monotonic() + max(seconds, asked or 0.0))
