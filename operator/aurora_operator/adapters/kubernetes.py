@@ -77,14 +77,21 @@ def load_client(kubeconfig: Path | None, *, connections: int) -> ApiClient:
     configuration.retries = False
     try:
         if kubeconfig is None:
-            config.load_incluster_config(client_configuration=configuration)
+            config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
         else:
-            config.load_kube_config(
-                config_file=str(kubeconfig), client_configuration=configuration
-            )
+            source = str(kubeconfig)
+            config.load_kube_config(source, None, configuration)  # type: ignore[no-untyped-call]
     except (config.ConfigException, OSError) as error:
         raise InvalidInputError(f"no access to a cluster: {error}") from error
     return ApiClient(configuration)
+
+
+def bearer(client: ApiClient) -> str | None:
+    """The Authorization header's value at this moment; a pod's token is replaced now and then."""
+    value: str | None = client.configuration.get_api_key_with_prefix(
+        "BearerToken", alias="authorization"
+    )
+    return value
 
 
 class KubernetesApi:
@@ -197,12 +204,8 @@ class KubernetesApi:
 
     def _request(self, verb: str, url: str, headers: dict[str, str], body: Json | None) -> Json:
         # Straight to the pool: the client's own way copies every object several times.
-        configuration = self._client.configuration
-        token = configuration.get_api_key_with_prefix("authorization")
-        if token:
+        if token := bearer(self._client):
             headers["Authorization"] = token
-        elif basic := configuration.username and configuration.get_basic_auth_token():
-            headers["Authorization"] = basic
         try:
             response = self._client.rest_client.pool_manager.request(
                 verb,
@@ -230,6 +233,8 @@ _BY_STATUS: Mapping[int, Callable[[str], AuroraError]] = {
     404: NotFoundError,
     409: ConflictError,
 }
+# A field that the kind does not have comes as an internal error.
+_UNDECLARED = "failed to create typed patch object"
 
 
 def _error(status: int, content: bytes, headers: Mapping[str, str]) -> AuroraError:
@@ -237,6 +242,8 @@ def _error(status: int, content: bytes, headers: Mapping[str, str]) -> AuroraErr
     message = _message(content) or f"the Kubernetes API answers {status}"
     if status in _BY_STATUS:
         return _BY_STATUS[status](message)
+    if _UNDECLARED in message:
+        return ApiRefusedError(message)
     # 401: a token that was just replaced; 410: a list that took too long.
     if status in (401, 408, 410, 429) or status >= 500:
         patience = headers.get("Retry-After", "")

@@ -123,15 +123,13 @@ class Workers(Generic[Key]):
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
-                self._wake.clear()
                 while len(running) < self._limit:
                     key = self.queue.take(time.monotonic())
                     if key is None:
                         break
-                    task = asyncio.create_task(self._one(key))
-                    running.add(task)
-                    task.add_done_callback(running.discard)
+                    running.add(asyncio.create_task(self._one(key)))
                 await self._pause(full=len(running) >= self._limit)
+                running = {task for task in running if not task.done()}
         finally:
             for task in running:
                 task.cancel()
@@ -144,6 +142,7 @@ class Workers(Generic[Key]):
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
+        self._wake.clear()
 
     async def _one(self, key: Key) -> None:
         try:
