@@ -127,13 +127,13 @@ class KubernetesApi:
                 return found
             query["continue"] = rest
 
-    async def apply(self, kind: Kind, body: Json) -> Json:
+    async def apply(self, kind: Kind, body: Json, *, manager: str = FIELD_MANAGER) -> Json:
         """Server-side apply of what `body` says; fields that others set against it are taken."""
         metadata = body["metadata"]
         return await self._call(
             "PATCH",
             kind.path(metadata["namespace"], metadata["name"]),
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            query={"fieldManager": manager, "force": "true"},
             body=body,
             content_type=_APPLY,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass
+from enum import Enum
 from threading import Lock
 from typing import Any
 
@@ -17,12 +18,21 @@ _WITH_STATUS = frozenset({"Deployment", "StatefulSet", "Pod", "AuroraDeployment"
 _POD_SPEC = frozenset({"nodeName", "containers", "volumes", "initContainers"})
 
 
+class News(Enum):
+    """What a body said that was not known: nothing, only how the object fares, or what it is."""
+
+    NONE = 0
+    STATUS = 1
+    ESSENCE = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An object's version and its compressed body."""
+    """An object's version and compressed body; `essence` is a checksum of all but its status."""
 
     uid: str
     version: int
+    essence: int
     content: bytes
 
     @property
@@ -39,8 +49,18 @@ def known(body: Json) -> Known:
         kept.pop("status", None)
     if body["kind"] == POD.kind:
         kept["spec"] = _trimmed_pod(body.get("spec", {}))
-    content = zlib.compress(json.dumps(kept, separators=(",", ":")).encode(), 3)
-    return Known(metadata["uid"], int(metadata["resourceVersion"]), content)
+    unversioned = {name: value for name, value in metadata.items() if name != "resourceVersion"}
+    essence = {**kept, "metadata": unversioned, "status": None}
+    return Known(
+        uid=metadata["uid"],
+        version=int(metadata["resourceVersion"]),
+        essence=zlib.crc32(_encoded(essence)),
+        content=zlib.compress(_encoded(kept), 3),
+    )
+
+
+def _encoded(body: Json) -> bytes:
+    return json.dumps(body, separators=(",", ":"), sort_keys=True).encode()
 
 
 def _trimmed_pod(spec: Json) -> Json:
@@ -61,16 +81,17 @@ class ChildStore:
         self._by_key: dict[Key, dict[Reference, Known]] = {}
         self._lock = Lock()
 
-    def remember(self, key: Key, body: Json) -> bool:
-        """Takes a body over, and whether it was news."""
+    def remember(self, key: Key, body: Json) -> News:
+        """Takes a body over, and what of it was news."""
         entry, place = known(body), reference(body)
         with self._lock:
             children = self._by_key.setdefault(key, {})
             before = children.get(place)
             if before is not None and before.version >= entry.version:
-                return False
+                return News.NONE
             children[place] = entry
-            return True
+            same = before is not None and before.essence == entry.essence
+            return News.STATUS if same else News.ESSENCE
 
     def forget(self, key: Key, place: Reference, uid: str) -> bool:
         """Drops the object of that uid, and whether it was known."""

@@ -1,4 +1,4 @@
-from aurora_operator.cluster.child_store import ChildStore
+from aurora_operator.cluster.child_store import ChildStore, News
 from aurora_operator.cluster.kinds import Key, Reference, is_owned_by, owner
 
 KEY = Key("serving", "chat")
@@ -24,7 +24,7 @@ def _service(version: int, *, uid: str = "u1", port: int = 80) -> dict:
 
 def test_keeps_the_newest_body_without_what_nobody_reads():
     store = ChildStore()
-    assert store.remember(KEY, _service(5))
+    assert store.remember(KEY, _service(5)) is News.ESSENCE
     kept = store.get(KEY, PLACE)
     assert kept is not None
     assert kept["spec"] == {"ports": [{"port": 80}]}
@@ -35,11 +35,18 @@ def test_keeps_the_newest_body_without_what_nobody_reads():
 def test_an_event_that_lags_behind_changes_nothing():
     store = ChildStore()
     store.remember(KEY, _service(9, port=90))
-    assert not store.remember(KEY, _service(5))
-    assert not store.remember(KEY, _service(9))
+    assert store.remember(KEY, _service(5)) is News.NONE
+    assert store.remember(KEY, _service(9)) is News.NONE
     kept = store.get(KEY, PLACE)
     assert kept is not None
     assert kept["spec"]["ports"] == [{"port": 90}]
+
+
+def test_tells_how_an_object_fares_from_what_it_is():
+    store = ChildStore()
+    store.remember(KEY, _service(1))
+    assert store.remember(KEY, _service(2) | {"status": {"loadBalancer": {"x": 1}}}) is News.STATUS
+    assert store.remember(KEY, _service(3, port=81)) is News.ESSENCE
 
 
 def test_forgets_only_the_object_that_went():

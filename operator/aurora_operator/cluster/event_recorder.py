@@ -1,0 +1,140 @@
+"""Kubernetes Events for what changed, written beside the work: a lost one holds up nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from aurora_common.errors import AuroraError
+from aurora_operator.adapters.kubernetes import FIELD_MANAGER, Json, KubernetesApi
+from aurora_operator.cluster.kinds import DEPLOYMENT, EVENT, Key
+from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.domain.deployment import Rollout, Status
+from aurora_operator.domain.rollout import (
+    Analyzing,
+    Inconclusive,
+    Promoted,
+    Promoting,
+    RolledBack,
+)
+
+logger = logging.getLogger(__name__)
+
+_WAITING = 1000
+_MESSAGE_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One Event's content."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def notices(before: Status, after: Status) -> tuple[Notice, ...]:
+    """What of the change is worth an Event: transitions, never mere progress."""
+    return (
+        *_rollout_notices(before.rollout, after.rollout),
+        *_condition_notices(before, after),
+        *_command_notices(before, after),
+    )
+
+
+def _rollout_notices(before: Rollout | None, after: Rollout | None) -> Sequence[Notice]:
+    if after is None or _stage(before) == _stage(after):
+        return ()
+    state = after.state
+    message = f"{after.id} ({after.candidate.draft.checkpoint}) is {type(state).__name__}"
+    if isinstance(state, Analyzing):
+        message += f" at {after.plan.steps_percent[state.step]}% of the traffic"
+    if isinstance(state, Promoting | Promoted | RolledBack | Inconclusive):
+        message += f": {state.reason}"
+    kind: Literal["Normal", "Warning"] = "Warning" if isinstance(state, RolledBack) else "Normal"
+    return (Notice(kind, f"Rollout{type(state).__name__}", message),)
+
+
+def _stage(rollout: Rollout | None) -> object:
+    """What of a rollout moves only in steps."""
+    if rollout is None:
+        return None
+    state = rollout.state
+    return rollout.id, type(state), state.step if isinstance(state, Analyzing) else None
+
+
+def _condition_notices(before: Status, after: Status) -> Sequence[Notice]:
+    known = {condition.type: condition.status for condition in before.conditions}
+    found = []
+    for condition in after.conditions:
+        good = condition.status == (condition.type == "Ready")
+        # One that begins as it should be is no news.
+        if condition.type == "Progressing" or known.get(condition.type, good) == condition.status:
+            continue
+        message = condition.message or f"{condition.type} is {condition.status}"
+        found.append(Notice("Normal" if good else "Warning", condition.reason, message))
+    return found
+
+
+def _command_notices(before: Status, after: Status) -> Sequence[Notice]:
+    command = after.last_command
+    if command is None or command == before.last_command:
+        return ()
+    message = f"{command.request}: {command.message}" if command.message else command.request
+    kind: Literal["Normal", "Warning"] = "Normal" if command.outcome == "Done" else "Warning"
+    return (Notice(kind, f"Command{command.outcome}", message),)
+
+
+class EventRecorder:
+    """A bounded queue of Events; what does not fit in is counted and dropped."""
+
+    def __init__(self, api: KubernetesApi, metrics: Metrics, identity: str) -> None:
+        self._api = api
+        self._metrics = metrics
+        self._identity = identity
+        self._waiting: asyncio.Queue[Json] = asyncio.Queue(_WAITING)
+
+    def record(self, key: Key, uid: str, found: Sequence[Notice]) -> None:
+        for notice in found:
+            try:
+                self._waiting.put_nowait(self._event(key, uid, notice))
+            except asyncio.QueueFull:
+                self._metrics.events_dropped.inc()
+
+    async def run(self) -> None:
+        """Writes until cancelled."""
+        while True:
+            event = await self._waiting.get()
+            try:
+                await self._api.create(EVENT, event)
+            except AuroraError as error:
+                self._metrics.events_dropped.inc()
+                logger.warning("event not written", extra={"fields": {"reason": str(error)}})
+
+    def _event(self, key: Key, uid: str, notice: Notice) -> Json:
+        moment = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return {
+            "apiVersion": EVENT.api_version,
+            "kind": EVENT.kind,
+            "metadata": {"namespace": key.namespace, "generateName": f"{key.name}."},
+            "involvedObject": {
+                "apiVersion": DEPLOYMENT.api_version,
+                "kind": DEPLOYMENT.kind,
+                "namespace": key.namespace,
+                "name": key.name,
+                "uid": uid,
+            },
+            "type": notice.type,
+            "reason": notice.reason,
+            "message": notice.message[:_MESSAGE_LIMIT],
+            "firstTimestamp": moment,
+            "lastTimestamp": moment,
+            "count": 1,
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": FIELD_MANAGER,
+            "reportingInstance": self._identity,
+        }

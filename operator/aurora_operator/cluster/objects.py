@@ -1,0 +1,204 @@
+"""One look at a deployment's objects: what differs from what is wanted is applied, no more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from aurora_common.errors import AuroraError, ConflictError, NotFoundError
+from aurora_operator.adapters.kubernetes import (
+    FIELD_MANAGER,
+    ApiRefusedError,
+    Json,
+    KubernetesApi,
+)
+from aurora_operator.cluster.child_store import ChildStore
+from aurora_operator.cluster.directory import Directory, Tracked
+from aurora_operator.cluster.kinds import CHILDREN, Key, Reference, is_owned_by, reference
+from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.domain.observation import Problem
+from aurora_operator.domain.spec import AuroraDeployment
+
+# Owns a Deployment's replicas at the moment at which an autoscaler takes them over.
+_REPLICAS_MANAGER = "aurora-operator-handover"
+# What a person has to put right is looked at again now and then: not all of it is watched.
+_PROBLEM_SECONDS = 30.0
+
+
+class Wanted(Protocol):
+    """The objects that a deployment should have; `uid` is its own."""
+
+    def __call__(self, deployment: AuroraDeployment, uid: str) -> tuple[Json, ...]: ...
+
+
+class Differs(Protocol):
+    """Whether an object must be applied again."""
+
+    def __call__(self, desired: Json, live: Json) -> bool: ...
+
+
+def deployment_of(body: Json) -> AuroraDeployment:
+    """The deployment that the API server stored, as a value.
+
+    Raises ValidationError for one that was stored under another schema.
+    """
+    metadata = body["metadata"]
+    kept = ("name", "namespace", "labels", "annotations")
+    return AuroraDeployment.model_validate(
+        {
+            "apiVersion": body["apiVersion"],
+            "kind": body["kind"],
+            "metadata": {name: metadata[name] for name in kept if name in metadata},
+            "spec": body["spec"],
+        }
+    )
+
+
+class ObjectWork:
+    """The worker of the objects' queue."""
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        directory: Directory,
+        children: ChildStore,
+        *,
+        wanted: Wanted,
+        differs: Differs,
+        metrics: Metrics,
+        on_problems: Callable[[Key], None],
+    ) -> None:
+        self._api = api
+        self._directory = directory
+        self._children = children
+        self._wanted = wanted
+        self._differs = differs
+        self._metrics = metrics
+        self._on_problems = on_problems
+
+    async def __call__(self, key: Key) -> float | None:
+        """Brings the objects to what the deployment says.
+
+        Raises the first error that trying again may help against, once the rest was done.
+        """
+        tracked = self._directory.get(key)
+        if tracked is None:
+            return None
+        body = tracked.body
+        metadata = body["metadata"]
+        if "deletionTimestamp" in metadata or tracked.settled_generation == metadata["generation"]:
+            return None
+        changes = tracked.changes
+        try:
+            deployment = deployment_of(body)
+        except ValidationError as error:
+            self._take(tracked, [Problem("InvalidSpec", _first_line(error))])
+            return None
+        problems = await self._bring(tracked, self._wanted(deployment, tracked.uid))
+        self._take(tracked, problems)
+        if problems:
+            return _PROBLEM_SECONDS
+        if tracked.changes == changes:
+            tracked.settled_generation = metadata["generation"]
+        return None
+
+    def _take(self, tracked: Tracked, problems: list[Problem]) -> None:
+        found = tuple(sorted(problems, key=lambda problem: (problem.reason, problem.message)))
+        if found != tracked.problems:
+            tracked.problems = found
+            self._on_problems(tracked.key)
+
+    async def _bring(self, tracked: Tracked, wanted: tuple[Json, ...]) -> list[Problem]:
+        places = {reference(desired) for desired in wanted}
+        surplus = [
+            place
+            for place in self._children.places(tracked.key)
+            if place.kind in CHILDREN and place not in places
+        ]
+        results = await asyncio.gather(
+            *(self._bring_one(tracked, desired) for desired in wanted),
+            *(self._remove(tracked, place) for place in surplus),
+            return_exceptions=True,
+        )
+        _raise_first(result for result in results if isinstance(result, BaseException))
+        return [result for result in results if isinstance(result, Problem)]
+
+    async def _bring_one(self, tracked: Tracked, desired: Json) -> Problem | None:
+        """Applies one object where that is needed; what cannot be helped here is a problem."""
+        place = reference(desired)
+        live = await self._live(tracked.key, place)
+        if live is not None:
+            if not is_owned_by(live, tracked.uid):
+                return Problem(
+                    "NameTaken",
+                    f"{place} exists and does not belong to this deployment: "
+                    "remove it, or give the deployment another name",
+                )
+            # One that is being deleted is made anew once it is gone.
+            if "deletionTimestamp" in live["metadata"] or not self._differs(desired, live):
+                return None
+        try:
+            await self._apply(tracked.key, desired, live)
+        except ApiRefusedError as error:
+            return Problem("ApplyRefused", f"{place}: {error}")
+        except NotFoundError as error:
+            # Its namespace or its kind is gone.
+            return Problem("ApplyRefused", f"{place}: {error}")
+        return None
+
+    async def _live(self, key: Key, place: Reference) -> Json | None:
+        """The object as it is known, else as the API server has it: it may be another's."""
+        if (body := self._children.get(key, place)) is not None:
+            return body
+        try:
+            return await self._api.get(CHILDREN[place.kind], key.namespace, place.name)
+        except NotFoundError:
+            return None
+
+    async def _apply(self, key: Key, desired: Json, live: Json | None) -> None:
+        kind = CHILDREN[desired["kind"]]
+        if live is not None and kind.kind == "Deployment" and "replicas" not in desired["spec"]:
+            # A field that its only owner gives up falls back to its default, which is 1 pod.
+            await self._api.apply(kind, _replicas_only(live), manager=_REPLICAS_MANAGER)
+            self._metrics.writes.labels("apply").inc()
+        answer = await self._api.apply(kind, desired, manager=FIELD_MANAGER)
+        self._metrics.writes.labels("apply").inc()
+        self._children.remember(key, answer)
+
+    async def _remove(self, tracked: Tracked, place: Reference) -> None:
+        live = self._children.get(tracked.key, place)
+        if live is None or not is_owned_by(live, tracked.uid):
+            return
+        uid = live["metadata"]["uid"]
+        try:
+            await self._api.delete(CHILDREN[place.kind], tracked.key.namespace, place.name, uid)
+        except ConflictError:
+            # Another of that name by now: its event brings us back.
+            return
+        self._metrics.writes.labels("delete").inc()
+
+
+def _replicas_only(live: Json) -> Json:
+    metadata = live["metadata"]
+    return {
+        "apiVersion": live["apiVersion"],
+        "kind": live["kind"],
+        "metadata": {"namespace": metadata["namespace"], "name": metadata["name"]},
+        "spec": {"replicas": live["spec"]["replicas"]},
+    }
+
+
+def _raise_first(errors: Iterable[BaseException]) -> None:
+    """A fault of ours before what may be over in a moment."""
+    found = sorted(errors, key=lambda error: isinstance(error, AuroraError))
+    if found:
+        raise found[0]
+
+
+def _first_line(error: ValidationError) -> str:
+    details = error.errors(include_url=False, include_input=False)[0]
+    path = ".".join(str(part) for part in details["loc"])
+    return f"{path}: {details['msg']}; apply the deployment again with what the schema allows now"

@@ -1,0 +1,76 @@
+"""The status subresource: written only where it differs, and only over what was read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from aurora_operator.adapters.kubernetes import Json, KubernetesApi
+from aurora_operator.cluster.directory import Directory
+from aurora_operator.cluster.kinds import DEPLOYMENT, Key
+from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.cluster.status_patch import merge_patch
+from aurora_operator.domain.deployment import Status
+from aurora_operator.domain.status_json import status_from_json, status_to_json
+
+STATUS_MANAGER = "aurora-status"
+
+# The status before and after, once it was written.
+OnWritten = Callable[[Status, Status], None]
+
+
+def status_of(body: Json) -> Status:
+    """The status that a deployment's body carries.
+
+    One that cannot be read, which only another hand can have written, counts as none.
+    """
+    try:
+        return status_from_json(json.dumps(body.get("status") or {}))
+    except ValueError:
+        return Status()
+
+
+class ApiStatusStore:
+    """One deployment's status."""
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        directory: Directory,
+        key: Key,
+        uid: str,
+        *,
+        metrics: Metrics,
+        on_written: OnWritten,
+    ) -> None:
+        self._api = api
+        self._directory = directory
+        self._key = key
+        self._uid = uid
+        self._metrics = metrics
+        self._on_written = on_written
+
+    async def save(self, status: Status) -> None:
+        """Writes the status over the version last seen.
+
+        Raises ConflictError where that is no longer the newest: read again, and decide anew.
+        """
+        tracked = self._directory.get(self._key)
+        if tracked is None or tracked.uid != self._uid:
+            return
+        body = tracked.body
+        patch = merge_patch(body.get("status") or {}, json.loads(status_to_json(status)))
+        if not patch:
+            return
+        version = body["metadata"]["resourceVersion"]
+        answer = await self._api.patch_status(
+            DEPLOYMENT,
+            self._key.namespace,
+            self._key.name,
+            {"metadata": {"resourceVersion": version, "uid": self._uid}, "status": patch},
+            manager=STATUS_MANAGER,
+        )
+        self._metrics.writes.labels("status").inc()
+        before = status_of(body)
+        self._directory.remember(answer)
+        self._on_written(before, status)
