@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +18,16 @@ from aurora_common.durable import write_file
 from aurora_common.errors import AuroraError, NotFoundError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.leash import LEASH_VARIABLE
+from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.inference import GrpcInference
 from aurora_operator.adapters.model_store import ModelStore
 from aurora_operator.adapters.state_file import StatusFile, accept, read_accepted
 from aurora_operator.adapters.trainer import CheckpointFeed
 from aurora_operator.change import Changes
-from aurora_operator.domain.deployment import Status
+from aurora_operator.domain.deployment import Draft, Status
+from aurora_operator.domain.observation import ComponentView, Problem, Scale
 from aurora_operator.domain.spec import AuroraDeployment
-from aurora_operator.reconciler import Generation, Reconciler
+from aurora_operator.reconciler import Generation, Inference, Reconciler
 from aurora_operator.runtime.child import adopted
 from aurora_operator.runtime.command import (
     HOST,
@@ -79,23 +82,17 @@ class LocalOperator:
         )
         self._ports, self._port = self._chosen_ports()
         status_file = StatusFile(self._layout.status)
-        initial_uri, self._initial = _initial_draft(accepted.deployment, self._layout)
-        self._inference = GrpcInference(
-            "inference",
-            f"{HOST}:{options.grpc_port}",
-            initial_uri=initial_uri,
-        )
+        self._inference = GrpcInference("inference", Peer(f"{HOST}:{options.grpc_port}"))
         self._reconciler = Reconciler(
-            Generation(accepted.generation, accepted.deployment),
+            self._generation(accepted.generation, accepted.deployment),
             status_file.load(),
             store=status_file,
-            inferences=[self._inference],
-            components=lambda: tuple(detail.view for detail in self._runtime.details()),
+            scene=LocalScene(self._inference, self._runtime),
             on_change=self._status_changed,
         )
         self._models = ModelStore(models_folder(accepted.deployment, self._layout))
         self._feed = CheckpointFeed(
-            f"{HOST}:{self._ports.trainer}", lambda: self._reconciler.status.queue.sequence
+            Peer(f"{HOST}:{self._ports.trainer}"), lambda: self._reconciler.status.queue.sequence
         )
         self._prune_wanted = asyncio.Event()
 
@@ -157,6 +154,14 @@ class LocalOperator:
         )
         return components, ports["operator"]
 
+    def _generation(self, number: int, deployment: AuroraDeployment) -> Generation:
+        folder = initial_folder(deployment, self._layout)
+        if folder is None:
+            return Generation(number, deployment)
+        manifest = read_manifest(folder)
+        initial = Draft(manifest.name, manifest.digest, folder.as_uri())
+        return Generation(number, deployment, initial)
+
     def _commands(self, deployment: AuroraDeployment) -> tuple[Command, ...]:
         return desired_commands(deployment, self._layout, self._ports, python=sys.executable)
 
@@ -187,25 +192,15 @@ class LocalOperator:
         while True:
             await self._prune_wanted.wait()
             self._prune_wanted.clear()
-            status, spec = self._reconciler.status, self._reconciler.generation.deployment.spec
-            wanted = (spec.model_store.keep, self._needed(status), status.queue.sequence)
+            status, generation = self._reconciler.status, self._reconciler.generation
+            keep = generation.deployment.spec.model_store.keep
+            wanted = (keep, _needed(status, generation), status.queue.sequence)
             if wanted == done:
                 continue
-            keep, needed, sequence = wanted
             await asyncio.to_thread(
-                self._models.prune, keep=keep, needed=needed, seen_sequence=sequence
+                self._models.prune, keep=keep, needed=wanted[1], seen_sequence=wanted[2]
             )
             done = wanted
-
-    def _needed(self, status: Status) -> frozenset[str]:
-        """The digests that a rollout or a restart may still want."""
-        rollout, waiting = status.live_rollout, status.queue.waiting
-        drafts = [
-            status.stable,
-            None if rollout is None else rollout.candidate.draft,
-            None if waiting is None else waiting.draft,
-        ]
-        return frozenset(draft.digest for draft in drafts if draft is not None) | self._initial
 
     async def _reload(self, asked: asyncio.Event) -> None:
         """Takes the manifest file's new content over, component by component."""
@@ -219,15 +214,41 @@ class LocalOperator:
             except AuroraError as error:
                 logger.error("manifest not taken", extra={"fields": {"reason": str(error)}})
                 continue
-            self._reconciler.generation = Generation(accepted.generation, deployment)
+            self._reconciler.generation = self._generation(accepted.generation, deployment)
             await self._runtime.apply(self._commands(deployment))
             self._reconciler.wake()
             logger.info("manifest taken", extra={"fields": {"generation": accepted.generation}})
 
 
-def _initial_draft(deployment: AuroraDeployment, layout: Layout) -> tuple[str, frozenset[str]]:
-    """The URI of the draft to begin with, empty for none, and the digests to keep for it."""
-    folder = initial_folder(deployment, layout)
-    if folder is None:
-        return "", frozenset()
-    return folder.as_uri(), frozenset({read_manifest(folder).digest})
+class LocalScene:
+    """The one inference of this machine, among the processes that run."""
+
+    def __init__(self, inference: Inference, runtime: ProcessRuntime) -> None:
+        self._inference = inference
+        self._runtime = runtime
+        self._names = frozenset({inference.name})
+
+    def inferences(self) -> Sequence[Inference]:
+        return (self._inference,)
+
+    def expected(self) -> frozenset[str]:
+        ready = any(view.ready and view.name == "inference" for view in self.components())
+        return self._names if ready else frozenset()
+
+    def existing(self) -> frozenset[str]:
+        return self._names
+
+    def components(self) -> tuple[ComponentView, ...]:
+        return tuple(detail.view for detail in self._runtime.details())
+
+    def problems(self) -> tuple[Problem, ...]:
+        return ()
+
+    def scale(self) -> Scale | None:
+        return None
+
+
+def _needed(status: Status, generation: Generation) -> frozenset[str]:
+    """The digests of the drafts that may still be wanted, the one to begin with included."""
+    initial = generation.initial
+    return status.needed_digests | (frozenset() if initial is None else {initial.digest})

@@ -1,4 +1,4 @@
-"""The loop that both runtimes share: look, let the plan decide, persist, act."""
+"""One turn that both runtimes share: look, let the plan decide, persist, act."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from aurora_common.errors import AuroraError, CheckpointError, ConflictError, NotFoundError
+from aurora_common.errors import AuroraError, CheckpointError
 from aurora_operator.domain.action import Action, StageDraft, share_bps
-from aurora_operator.domain.deployment import Candidate, Cursor, Status
+from aurora_operator.domain.command import Command, checked
+from aurora_operator.domain.deployment import Candidate, Cursor, Draft, Rollout, Status
 from aurora_operator.domain.observation import (
-    Command,
     ComponentView,
     InferenceView,
     Observation,
     OutcomeBatch,
+    Problem,
+    Scale,
 )
 from aurora_operator.domain.plan import plan
-from aurora_operator.domain.rollout import Promoting
 from aurora_operator.domain.spec import AuroraDeployment
 
 logger = logging.getLogger(__name__)
@@ -36,27 +37,70 @@ _REFUSAL_SECONDS = 30.0
 class Inference(Protocol):
     """One running inference; each call has a deadline and raises AuroraErrors."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def leaving(self) -> bool:
+        """It is about to end: it still tells its outcomes, and is asked for nothing else."""
+        ...
 
     async def view(self) -> InferenceView: ...
     async def outcomes(self, rollout_id: str, cursor: Cursor | None) -> OutcomeBatch: ...
     async def apply(self, action: Action) -> None: ...
 
 
+class Scene(Protocol):
+    """What runs of a deployment now; each turn asks anew."""
+
+    def inferences(self) -> Sequence[Inference]:
+        """Those that can be asked: ready, starting or leaving."""
+        ...
+
+    def expected(self) -> frozenset[str]:
+        """The names of those that serve and stay, whether they can be asked or not."""
+        ...
+
+    def existing(self) -> frozenset[str]:
+        """The names of all that exist; another name never comes back."""
+        ...
+
+    def components(self) -> tuple[ComponentView, ...]: ...
+    def problems(self) -> tuple[Problem, ...]: ...
+    def scale(self) -> Scale | None: ...
+
+
 class StatusStore(Protocol):
-    def save(self, status: Status) -> None: ...
+    async def save(self, status: Status) -> None:
+        """Replaces the stored status; ConflictError where another one was stored meanwhile."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A manifest and its number."""
+    """A manifest, its number, and the draft that it begins with where inference finds it."""
 
     number: int
     deployment: AuroraDeployment
+    initial: Draft | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a turn did.
+
+    `moved`: another one should follow at once. `live`: something is under way that no event tells
+    of, so look again soon.
+    """
+
+    moved: bool
+    live: bool
 
 
 class Reconciler:
-    """Drives one deployment's rollouts; its status is always the one on disk."""
+    """Drives one deployment's rollouts; `status` is always the one that is stored.
+
+    After a ConflictError of the store the owner loads the status anew and sets it.
+    """
 
     def __init__(
         self,
@@ -64,19 +108,19 @@ class Reconciler:
         status: Status,
         *,
         store: StatusStore,
-        inferences: Sequence[Inference],
-        components: Callable[[], tuple[ComponentView, ...]],
+        scene: Scene,
         on_change: Callable[[], None],
     ) -> None:
         self.generation = generation
         self.status = status
         self._store = store
-        self._inferences = {inference.name: inference for inference in inferences}
-        self._components = components
+        self._scene = scene
         self._on_change = on_change
         self._published: list[Candidate] = []
         # Reason and time by digest.
         self._refusals: dict[str, tuple[str, float]] = {}
+        # Why an inference did not do what the last turn asked of it, by name.
+        self._undone: dict[str, str] = {}
         self._one_turn = asyncio.Lock()
         self._wake = asyncio.Event()
 
@@ -93,15 +137,14 @@ class Reconciler:
         """Turns until cancelled, soon again while a rollout is live."""
         while True:
             try:
-                moved = await self._turn(None)
+                turn = await self.turn()
             except AuroraError as error:
                 # A full disk, for example: nothing was done that is not on it.
                 logger.error("turn failed", extra={"fields": {"reason": str(error)}})
-                moved = False
-            if not moved:
-                live = self.status.live_rollout is not None
+                turn = Turn(moved=False, live=self.status.live_rollout is not None)
+            if not turn.moved:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LIVE_SECONDS if live else IDLE_SECONDS):
+                    async with asyncio.timeout(LIVE_SECONDS if turn.live else IDLE_SECONDS):
                         await self._wake.wait()
             self._wake.clear()
 
@@ -111,41 +154,26 @@ class Reconciler:
         Raises NotFoundError or ConflictError where the order does not fit the rollout.
         """
         async with self._one_turn:
-            command = self._checked(command)
+            command = checked(command, self.generation.deployment, self.status)
             await self._locked_turn(command)
             self.wake()
             return self.status
 
-    def _checked(self, command: Command) -> Command:
-        if command.kind == "pause":
-            return command
-        if command.kind == "resume":
-            if self.generation.deployment.spec.rollout.paused:
-                raise ConflictError("the manifest pauses rollouts: set spec.rollout.paused: false")
-            return command
-        rollout = self.status.live_rollout
-        if rollout is None:
-            raise ConflictError(f"no rollout is in progress: nothing to {command.kind}")
-        if command.rollout_id not in ("", rollout.id):
-            raise NotFoundError(
-                f"rollout {command.rollout_id!r} is not in progress; {rollout.id!r} is"
-            )
-        if command.kind == "abort" and isinstance(rollout.state, Promoting):
-            raise ConflictError(f"rollout {rollout.id!r} is being promoted: too late to abort")
-        return Command(command.kind, rollout.id)
+    async def turn(self, command: Command | None = None) -> Turn:
+        """Looks once and does what is due; the status is stored before anything rests on it.
 
-    async def _turn(self, command: Command | None) -> bool:
+        `command`: a written order, whose answer goes into the status. Raises what the store raises,
+        with nothing done.
+        """
         async with self._one_turn:
             return await self._locked_turn(command)
 
-    async def _locked_turn(self, command: Command | None) -> bool:
-        """One turn; whether it moved something, so that another one should follow at once."""
+    async def _locked_turn(self, command: Command | None) -> Turn:
         observed = await self._observe(command)
-        deployment = self.generation.deployment
-        decision = plan(deployment, self.status, observed, datetime.now(UTC))
+        decision = plan(self.generation.deployment, self.status, observed, datetime.now(UTC))
         moved = _decided(decision.status) != _decided(self.status)
         if decision.status != self.status:
-            await asyncio.to_thread(self._store.save, decision.status)
+            await self._store.save(decision.status)
             self._report(decision.status)
             self.status = decision.status
             self._on_change()
@@ -154,22 +182,22 @@ class Reconciler:
             for candidate in self._published
             if candidate.sequence > self.status.queue.sequence
         ]
-        done = await self._act(decision.actions)
-        return moved or (bool(decision.actions) and done)
+        self._undone = await self._act(decision.actions)
+        acted = bool(decision.actions)
+        return Turn(
+            moved=moved or (acted and not self._undone),
+            live=self.status.live_rollout is not None or acted or bool(observed.awaited),
+        )
 
     async def _observe(self, command: Command | None) -> Observation:
-        views, batches = [], []
         rollout = self.status.live_rollout
-        for inference in self._inferences.values():
-            try:
-                view = await inference.view()
-                if rollout is not None and view.rollout_id == rollout.id:
-                    cursor = rollout.cursors.get(inference.name)
-                    batches.append(await inference.outcomes(rollout.id, cursor))
-                views.append(view)
-            except AuroraError as error:
-                # It starts, or is being restarted: its component says so in the conditions.
-                logger.debug("not seen", extra={"fields": {"reason": str(error)}})
+        inferences = self._scene.inferences()
+        looks = await asyncio.gather(*(_look(inference, rollout) for inference in inferences))
+        absences = {
+            inference.name: look.cause
+            for inference, look in zip(inferences, looks, strict=True)
+            if look.cause
+        }
         now = time.monotonic()
         self._refusals = {
             digest: (reason, since)
@@ -178,37 +206,50 @@ class Reconciler:
         }
         return Observation(
             generation=self.generation.number,
-            inferences=tuple(views),
-            batches=tuple(batches),
+            initial=self.generation.initial,
+            inferences=tuple(look.view for look in looks if look.view is not None),
+            expected=self._scene.expected(),
+            existing=self._scene.existing(),
+            absences={**self._undone, **absences},
+            batches=tuple(look.batch for look in looks if look.batch is not None),
             published=tuple(self._published),
             refusals={digest: reason for digest, (reason, _) in self._refusals.items()},
             command=command,
-            components=self._components(),
+            components=self._scene.components(),
+            problems=self._scene.problems(),
+            scale=self._scene.scale(),
         )
 
-    async def _act(self, actions: Sequence[Action]) -> bool:
-        """Does the actions in order, and whether all were done.
+    async def _act(self, actions: Sequence[Action]) -> dict[str, str]:
+        """Does the actions, each inference's in order and all inferences at once.
 
-        An inference that fails one gets no more in this turn.
+        Gives why an inference failed one, by name; it gets no more in this turn.
         """
-        failed: set[str] = set()
+        by_name: dict[str, list[Action]] = {}
         for action in actions:
-            if action.inference in failed:
-                continue
+            by_name.setdefault(action.inference, []).append(action)
+        inferences = {inference.name: inference for inference in self._scene.inferences()}
+        # One that is gone since it was looked at needs nothing any more.
+        busy = [name for name in by_name if name in inferences]
+        causes = await asyncio.gather(
+            *(self._act_on(inferences[name], by_name[name]) for name in busy)
+        )
+        return {name: cause for name, cause in zip(busy, causes, strict=True) if cause}
+
+    async def _act_on(self, inference: Inference, actions: Sequence[Action]) -> str:
+        """Why it failed one of the actions; empty where all were done."""
+        for action in actions:
             fields: dict[str, object] = {"action": str(action)}
             try:
-                await self._inferences[action.inference].apply(action)
-            except CheckpointError as error:
-                failed.add(action.inference)
-                if isinstance(action, StageDraft):
-                    self._refusals[action.draft.digest] = (str(error), time.monotonic())
-                logger.warning("refused", extra={"fields": {**fields, "reason": str(error)}})
+                await inference.apply(action)
             except AuroraError as error:
-                failed.add(action.inference)
+                if isinstance(error, CheckpointError) and isinstance(action, StageDraft):
+                    reason = f"{inference.name}: {error}"
+                    self._refusals[action.draft.digest] = (reason, time.monotonic())
                 logger.warning("not done", extra={"fields": {**fields, "reason": str(error)}})
-            else:
-                logger.info("done", extra={"fields": fields})
-        return not failed
+                return str(error)
+            logger.info("done", extra={"fields": fields})
+        return ""
 
     def _report(self, after: Status) -> None:
         """Logs each transition of the rollout, with its evidence."""
@@ -224,6 +265,31 @@ class Reconciler:
             "log_harm": round(rollout.evidence.log_harm, 3),
         }
         logger.info("rollout moved", extra={"fields": fields})
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one inference told; `cause` is why it told less than it was asked."""
+
+    view: InferenceView | None = None
+    batch: OutcomeBatch | None = None
+    cause: str = ""
+
+
+async def _look(inference: Inference, rollout: Rollout | None) -> _Look:
+    cursor = None if rollout is None else rollout.cursors.get(inference.name)
+    try:
+        if inference.leaving:
+            batch = None if rollout is None else await inference.outcomes(rollout.id, cursor)
+            return _Look(batch=batch)
+        view = await inference.view()
+        if rollout is None or view.rollout_id != rollout.id:
+            return _Look(view)
+        return _Look(view, await inference.outcomes(rollout.id, cursor))
+    except AuroraError as error:
+        # It starts, or is being restarted: its component says so in the conditions.
+        logger.debug("not seen", extra={"fields": {"reason": str(error)}})
+        return _Look(cause=str(error))
 
 
 def _decided(status: Status) -> object:

@@ -11,8 +11,8 @@ from aurora.operator.v1 import operator_pb2, operator_pb2_grpc
 from aurora_common.errors import InvalidInputError
 from aurora_operator.adapters.model_store import ModelStore, StoredDraft
 from aurora_operator.change import Changes
+from aurora_operator.domain.command import Command
 from aurora_operator.domain.deployment import Status
-from aurora_operator.domain.observation import Command
 from aurora_operator.domain.status_json import status_to_json
 from aurora_operator.reconciler import Reconciler
 from aurora_operator.runtime.process import ComponentDetail

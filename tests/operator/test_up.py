@@ -26,7 +26,9 @@ def test_a_better_draft_is_promoted_and_a_bad_one_refused(deployment, runs):
     status = deployment.wait_for_status(
         lambda s: state_of(s) == "RolledBack" and s["rollout"]["id"] == "chat-2" and s
     )
-    assert status["rollout"]["reason"] == ("CheckpointRefused: ckpt-2: lm_head.weight holds NaN")
+    assert status["rollout"]["reason"] == (
+        "CheckpointRefused: inference: ckpt-2: lm_head.weight holds NaN"
+    )
     assert [entry["outcome"] for entry in status["history"]] == ["RolledBack", "Promoted"]
     drafts = deployment.call("ListDrafts", operator_pb2.ListDraftsRequest()).drafts
     assert [(draft.name, draft.role, draft.outcome) for draft in drafts] == [
@@ -80,7 +82,7 @@ def test_a_killed_inference_gets_its_drafts_back(deployment, waits):
     better = deployment.publish(1, acceptance=0.7)
     deployment.wait_for_status(lambda s: s.get("stable", {}).get("digest") == better.digest)
     os.kill(deployment.pids()["inference"], signal.SIGKILL)
-    waits(lambda: "slot='stable'" in deployment.log("operator"))
+    waits(lambda: "slot='stable', draft=Draft(checkpoint='ckpt-1'" in deployment.log("operator"))
     deployment.wait_until_ready()
     parts = {part.name: part for part in deployment.get().components}
     assert parts["inference"].restarts == 1

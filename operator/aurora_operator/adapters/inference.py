@@ -9,6 +9,7 @@ import grpc
 from aurora.inference.v1 import inference_pb2, inference_pb2_grpc
 from aurora_common.errors import AuroraError, CheckpointError, UnavailableError
 from aurora_common.grpc_server import MESSAGE_OPTIONS
+from aurora_operator.adapters.channel import Peer, open_channel
 from aurora_operator.domain.action import (
     Action,
     PromoteDraft,
@@ -19,7 +20,6 @@ from aurora_operator.domain.action import (
 from aurora_operator.domain.deployment import Cursor, Draft
 from aurora_operator.domain.evidence import Outcome
 from aurora_operator.domain.observation import InferenceView, OutcomeBatch
-from aurora_operator.runtime.probe import CHANNEL_OPTIONS
 
 _CALL_SECONDS = 5.0
 # Verifying and loading a checkpoint reads all of it.
@@ -43,14 +43,13 @@ _SLOTS = {
 
 
 class GrpcInference:
-    """`initial_uri`: where the draft lies that it was started with, of which it knows no URI."""
+    """Its messages leave its name out: whoever reports them says it."""
 
-    def __init__(self, name: str, address: str, *, initial_uri: str = "") -> None:
+    def __init__(self, name: str, peer: Peer) -> None:
         self.name = name
-        self._initial_uri = initial_uri
-        self._channel = grpc.aio.insecure_channel(
-            address, options=[*MESSAGE_OPTIONS, *CHANNEL_OPTIONS]
-        )
+        # Set once it is about to end.
+        self.leaving = False
+        self._channel = open_channel(peer, options=MESSAGE_OPTIONS)
         self._stub = inference_pb2_grpc.InferenceStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def view(self) -> InferenceView:
@@ -60,12 +59,12 @@ class GrpcInference:
                 inference_pb2.GetStatusRequest(), timeout=_CALL_SECONDS
             )
         except grpc.aio.AioRpcError as error:
-            raise _unavailable(self.name, error) from error
+            raise _unavailable(error) from error
         return InferenceView(
             name=self.name,
             instance=status.instance,
-            stable=self._draft(status.stable) if status.HasField("stable") else None,
-            candidate=self._draft(status.candidate) if status.HasField("candidate") else None,
+            stable=_draft(status.stable) if status.HasField("stable") else None,
+            candidate=_draft(status.candidate) if status.HasField("candidate") else None,
             rollout_id=status.rollout_id,
             candidate_bps=status.candidate_bps,
         )
@@ -84,7 +83,7 @@ class GrpcInference:
             try:
                 page = await self._stub.ListOutcomes(request, timeout=_CALL_SECONDS)
             except grpc.aio.AioRpcError as error:
-                raise _unavailable(self.name, error) from error
+                raise _unavailable(error) from error
             if page.instance != cursor.instance:
                 found = []
             found += [(outcome.sequence, _outcome(outcome)) for outcome in page.outcomes]
@@ -103,7 +102,7 @@ class GrpcInference:
         except grpc.aio.AioRpcError as error:
             if isinstance(action, StageDraft) and error.code() in _REFUSALS:
                 raise CheckpointError(error.details() or error.code().name) from error
-            raise _unavailable(self.name, error) from error
+            raise _unavailable(error) from error
 
     async def _call(self, action: Action) -> None:
         match action:
@@ -129,11 +128,12 @@ class GrpcInference:
                     inference_pb2.PromoteDraftRequest(digest=digest), timeout=_CALL_SECONDS
                 )
 
-    def _draft(self, draft: inference_pb2.Draft) -> Draft:
-        return Draft(draft.name, draft.digest, draft.uri or self._initial_uri)
-
     async def close(self) -> None:
         await self._channel.close(grace=None)
+
+
+def _draft(draft: inference_pb2.Draft) -> Draft:
+    return Draft(draft.name, draft.digest, draft.uri)
 
 
 def _outcome(outcome: inference_pb2.Outcome) -> Outcome:
@@ -147,5 +147,5 @@ def _outcome(outcome: inference_pb2.Outcome) -> Outcome:
     )
 
 
-def _unavailable(name: str, error: grpc.aio.AioRpcError) -> AuroraError:
-    return UnavailableError(f"{name} answers {error.code().name}: {error.details()}")
+def _unavailable(error: grpc.aio.AioRpcError) -> AuroraError:
+    return UnavailableError(f"answers {error.code().name}: {error.details()}")

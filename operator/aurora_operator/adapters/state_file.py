@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -33,8 +34,8 @@ class StatusFile:
                 f"{self._path} is damaged; remove it to begin again without its history"
             ) from error
 
-    def save(self, status: Status) -> None:
-        write_file(self._path, status_to_json(status).encode())
+    async def save(self, status: Status) -> None:
+        await asyncio.to_thread(write_file, self._path, status_to_json(status).encode())
 
 
 class Accepted(BaseModel):

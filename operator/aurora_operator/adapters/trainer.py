@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 import grpc
 
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from aurora_operator.adapters.channel import Peer, open_channel
 from aurora_operator.domain.deployment import Candidate, Draft
-from aurora_operator.runtime.probe import CHANNEL_OPTIONS
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +22,8 @@ _RETRY_SECONDS = 0.5
 class CheckpointFeed:
     """Follows one trainer for ever; `after_sequence` gives what was seen already."""
 
-    def __init__(self, address: str, after_sequence: Callable[[], int]) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    def __init__(self, peer: Peer, after_sequence: Callable[[], int]) -> None:
+        self._channel = open_channel(peer)
         self._stub = trainer_pb2_grpc.TrainerStub(self._channel)  # type: ignore[no-untyped-call]
         self._after_sequence = after_sequence
 

@@ -42,13 +42,13 @@ Action = StageDraft | UnstageDraft | SetTraffic | PromoteDraft
 def due_actions(status: Status, observed: Observation) -> Iterator[Action]:
     """Every action that still separates the inferences from the status."""
     for view in observed.inferences:
-        for action in _due(status, view):
+        for action in _due(status, view, observed.initial):
             # What was refused for good is not asked for again and again.
             if not (isinstance(action, StageDraft) and action.draft.digest in observed.refusals):
                 yield action
 
 
-def _due(status: Status, view: InferenceView) -> Iterator[Action]:
+def _due(status: Status, view: InferenceView, initial: Draft | None) -> Iterator[Action]:
     """What still separates one inference from the status, in the order in which it is safe.
 
     A candidate's share is taken away before the candidate, and given after it.
@@ -62,6 +62,9 @@ def _due(status: Status, view: InferenceView) -> Iterator[Action]:
         yield SetTraffic(view.name, "", 0)
     if status.stable is not None and not promoted and not _is(view.stable, status.stable.digest):
         yield StageDraft(view.name, "stable", status.stable)
+    # A rollout without a stable draft is judged by what none accepts: none may appear meanwhile.
+    if status.stable is None and rollout is None and view.stable is None and initial is not None:
+        yield StageDraft(view.name, "stable", initial)
     if candidate is None:
         if view.candidate is not None:
             yield UnstageDraft(view.name)

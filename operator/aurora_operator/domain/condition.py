@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from aurora_operator.domain.deployment import Condition, Status
-from aurora_operator.domain.observation import ComponentView
+from aurora_operator.domain.observation import ComponentView, Observation, Scale
 from aurora_operator.domain.rollout import Analyzing
+
+# Enough for a person; a thousand pods may each have a cause.
+_MESSAGE_CHARACTERS = 1024
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +23,12 @@ class _Finding:
     message: str = ""
 
 
-def conditions(
-    status: Status,
-    components: Sequence[ComponentView],
-    refusals: Mapping[str, str],
-    *,
-    now: datetime,
-) -> tuple[Condition, ...]:
+def conditions(status: Status, observed: Observation, *, now: datetime) -> tuple[Condition, ...]:
     """Ready, Progressing, Degraded; a transition time moves only where the status flips."""
     return (
-        _condition("Ready", _ready(components), status, now),
-        _condition("Progressing", _progressing(status, components), status, now),
-        _condition("Degraded", _degraded(status, components, refusals), status, now),
+        _condition("Ready", _ready(observed), status, now),
+        _condition("Progressing", _progressing(status, observed), status, now),
+        _condition("Degraded", _degraded(status, observed), status, now),
     )
 
 
@@ -46,42 +44,87 @@ def _condition(
         type=kind,
         status=finding.status,
         reason=finding.reason,
-        message=finding.message,
+        message=finding.message[:_MESSAGE_CHARACTERS],
         last_transition_time=before.last_transition_time if before and unchanged else now,
         observed_generation=status.observed_generation,
     )
 
 
-def _ready(components: Sequence[ComponentView]) -> _Finding:
+def _ready(observed: Observation) -> _Finding:
     """Requests are served; a buffer or trainer that is down does not change that."""
-    for component in components:
-        if component.name == "inference":
-            if component.ready:
-                return _Finding(True, "Serving")
-            return _Finding(False, "InferenceNotReady", component.message or "inference starts")
-    return _Finding(False, "InferenceNotReady", "no inference runs")
+    inference = next((view for view in observed.components if view.name == "inference"), None)
+    cause = "" if inference is None else inference.message
+    if observed.scale is not None:
+        return _all_ready(observed.scale, cause)
+    if inference is None:
+        return _Finding(False, "InferenceNotReady", "no inference runs")
+    if inference.ready:
+        return _Finding(True, "Serving")
+    return _Finding(False, "InferenceNotReady", cause or "inference starts")
 
 
-def _progressing(status: Status, components: Sequence[ComponentView]) -> _Finding:
+def _all_ready(scale: Scale, cause: str) -> _Finding:
+    """As a Deployment is available that may miss none: pods of any template count."""
+    if scale.wanted == 0:
+        return _Finding(False, "ScaledToZero", "no inference is wanted")
+    message = f"{scale.ready} of {scale.wanted} inference pods are ready"
+    if scale.ready >= scale.wanted:
+        return _Finding(True, "Serving", message)
+    return _Finding(False, "InferenceNotReady", f"{message}: {cause}" if cause else message)
+
+
+def _progressing(status: Status, observed: Observation) -> _Finding:
+    awaited = _awaited(observed)
     if (rollout := status.live_rollout) is not None:
-        step = ""
+        parts = [f"{rollout.id} is {type(rollout.state).__name__}"]
         if isinstance(rollout.state, Analyzing):
-            share = rollout.plan.steps_percent[rollout.state.step]
-            step = f" at {share}% of the traffic"
-        state = type(rollout.state).__name__
-        return _Finding(True, f"Rollout{state}", f"{rollout.id} is {state}{step}")
-    starting = [view.name for view in components if not view.ready and not view.failing]
+            parts[0] += f" at {rollout.plan.steps_percent[rollout.state.step]}% of the traffic"
+        if not observed.participants and not awaited:
+            parts.append("waiting for an inference that is ready")
+        return _Finding(
+            True, f"Rollout{type(rollout.state).__name__}", "; ".join([*parts, *awaited])
+        )
+    starting = [view.name for view in observed.components if not view.ready and not view.failing]
     if starting:
         return _Finding(True, "ComponentsStarting", f"waiting for {', '.join(starting)}")
+    scale = observed.scale
+    if scale is not None and min(scale.updated, scale.ready) < scale.wanted:
+        message = f"{scale.updated} of {scale.wanted} inference pods are updated"
+        return _Finding(True, "InferenceUpdating", message)
+    if awaited:
+        return _Finding(True, "DraftsStaging", "; ".join(awaited))
+    if _is_beginning(status, observed):
+        return _Finding(True, "DraftsStaging", "the draft to begin with is not staged yet")
     return _Finding(False, "Idle")
 
 
-def _degraded(
-    status: Status, components: Sequence[ComponentView], refusals: Mapping[str, str]
-) -> _Finding:
-    failing = [f"{view.name}: {view.message}" for view in components if view.failing]
+def _is_beginning(status: Status, observed: Observation) -> bool:
+    initial = observed.initial
+    if status.stable is not None or initial is None:
+        return False
+    return initial.digest not in observed.refusals and bool(observed.participants)
+
+
+def _awaited(observed: Observation) -> Sequence[str]:
+    """Whom a change of the drafts waits for, and why; a few by name."""
+    found = [f"waiting for {name}: {cause}" for name, cause in observed.awaited.items()]
+    if len(found) > _NAMED:
+        return [*found[:_NAMED], f"and for {len(found) - _NAMED} more"]
+    return found
+
+
+def _degraded(status: Status, observed: Observation) -> _Finding:
+    if observed.problems:
+        message = "; ".join(problem.message for problem in observed.problems)
+        return _Finding(True, observed.problems[0].reason, message)
+    failing = [view for view in observed.components if view.failing]
     if failing:
-        return _Finding(True, "ComponentFailing", "; ".join(failing))
-    if status.stable is not None and (reason := refusals.get(status.stable.digest)):
+        return _Finding(True, "ComponentFailing", _told(failing))
+    stable = status.stable or observed.initial
+    if stable is not None and (reason := observed.refusals.get(stable.digest)):
         return _Finding(True, "StableDraftRefused", reason)
     return _Finding(False, "AsExpected")
+
+
+def _told(views: Sequence[ComponentView]) -> str:
+    return "; ".join(f"{view.name}: {view.message}" for view in views)

@@ -92,6 +92,16 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class LastCommand:
+    """The answer to the last written order; `message` says why it was refused."""
+
+    request: str
+    outcome: Literal["Done", "Refused"]
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """An AuroraDeployment's status."""
 
@@ -106,7 +116,24 @@ class Status:
     # Newest first, bounded.
     history: tuple[Verdict, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    last_command: LastCommand | None = None
+    # Of the inferences, and how to find them; None where they cannot be scaled.
+    replicas: int | None = None
+    ready_replicas: int | None = None
+    updated_replicas: int | None = None
+    selector: str | None = None
 
     @property
     def live_rollout(self) -> Rollout | None:
         return self.rollout if self.rollout is not None and self.rollout.is_live else None
+
+    @property
+    def needed_digests(self) -> frozenset[str]:
+        """The drafts that a rollout or a restart may still want."""
+        rollout, waiting = self.live_rollout, self.queue.waiting
+        drafts = (
+            self.stable,
+            None if rollout is None else rollout.candidate.draft,
+            None if waiting is None else waiting.draft,
+        )
+        return frozenset(draft.digest for draft in drafts if draft is not None)

@@ -11,18 +11,26 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
+from aurora_common.errors import AuroraError
 from aurora_operator.domain.action import Action, due_actions, share_bps
+from aurora_operator.domain.command import Command, checked
 from aurora_operator.domain.condition import conditions
-from aurora_operator.domain.deployment import Cursor, Draft, Rollout, Status, Verdict
+from aurora_operator.domain.deployment import (
+    Cursor,
+    Draft,
+    LastCommand,
+    Rollout,
+    Status,
+    Verdict,
+)
 from aurora_operator.domain.evidence import observe
-from aurora_operator.domain.observation import Command, Observation, OutcomeBatch
+from aurora_operator.domain.observation import Observation, OutcomeBatch
 from aurora_operator.domain.queue import dequeue, enqueue
 from aurora_operator.domain.rollout import (
     Ended,
     Observed,
     Pending,
     Promoted,
-    Promoting,
     advance,
     rollout_plan,
 )
@@ -43,19 +51,20 @@ def plan(
     deployment: AuroraDeployment, status: Status, observed: Observation, now: datetime
 ) -> Decision:
     """The next status, or the actions that the present one still wants."""
-    paused = _paused(status, observed.command)
-    after = replace(status, observed_generation=observed.generation, paused=paused)
-    after = _with_stable(after, observed)
+    after = replace(status, observed_generation=observed.generation)
+    after, command = _ordered(deployment, after, observed.command, now)
+    paused = _paused(after, command)
+    observed = replace(observed, command=command)
+    after = _with_stable(replace(after, paused=paused), observed)
     after = _with_queue(after, observed)
     is_paused = paused or deployment.spec.rollout.paused
     if after.live_rollout is not None:
         after = _judged(after, after.live_rollout, observed, is_paused=is_paused, now=now)
-    elif not is_paused:
+    # What a draft is compared with must not change amid the comparison.
+    elif not is_paused and (after.stable is not None or observed.initial is None):
         after = _begun(deployment, after)
-    after = replace(
-        after,
-        conditions=conditions(after, observed.components, observed.refusals, now=now),
-    )
+    after = _with_scale(after, observed)
+    after = replace(after, conditions=conditions(after, observed, now=now))
     moved = _decided(after) != _decided(status)
     actions = () if moved else tuple(due_actions(after, observed))
     return Decision(after, actions)
@@ -67,6 +76,38 @@ def _decided(status: Status) -> object:
     return status.stable, rollout and (rollout.id, rollout.state)
 
 
+def _ordered(
+    deployment: AuroraDeployment, status: Status, command: Command | None, now: datetime
+) -> tuple[Status, Command | None]:
+    """The status with the answer to a written order, and the command where it is to be done."""
+    if command is None:
+        return status, None
+    answered = status.last_command
+    if command.request and answered is not None and command.request == answered.request:
+        return status, None
+    try:
+        command = checked(command, deployment, status)
+    except AuroraError as error:
+        answer = LastCommand(command.request, "Refused", str(error), now)
+        return replace(status, last_command=answer if command.request else answered), None
+    if command.request:
+        status = replace(status, last_command=LastCommand(command.request, "Done", "", now))
+    return status, command
+
+
+def _with_scale(status: Status, observed: Observation) -> Status:
+    scale = observed.scale
+    if scale is None:
+        return status
+    return replace(
+        status,
+        replicas=scale.replicas,
+        ready_replicas=scale.ready,
+        updated_replicas=scale.updated,
+        selector=scale.selector,
+    )
+
+
 def _paused(status: Status, command: Command | None) -> bool:
     if command is not None and command.kind in ("pause", "resume"):
         return command.kind == "pause"
@@ -74,9 +115,8 @@ def _paused(status: Status, command: Command | None) -> bool:
 
 
 def _with_stable(status: Status, observed: Observation) -> Status:
-    """Takes the draft that inference began with as the stable one, where there was none yet."""
-    promoting = status.rollout is not None and isinstance(status.rollout.state, Promoting)
-    if status.stable is not None or promoting:
+    """Takes the draft that an inference has as the stable one, where there was none yet."""
+    if status.stable is not None or status.live_rollout is not None:
         return status
     found = next((view.stable for view in observed.inferences if view.stable is not None), None)
     return replace(status, stable=found)
@@ -135,7 +175,20 @@ def _judged(
             ),
         )
     verdict = _verdict(rollout, state, now)
-    return replace(status, history=(verdict, *status.history)[:HISTORY_LIMIT])
+    return replace(
+        status,
+        rollout=_without_the_gone(rollout, observed),
+        history=(verdict, *status.history)[:HISTORY_LIMIT],
+    )
+
+
+def _without_the_gone(rollout: Rollout, observed: Observation) -> Rollout:
+    """The ended rollout with the cursors of those that still exist.
+
+    Not before its end: who seems gone may only not be seen yet, and would be counted again.
+    """
+    kept = {name: cursor for name, cursor in rollout.cursors.items() if name in observed.existing}
+    return replace(rollout, cursors=kept)
 
 
 def _counted(rollout: Rollout, batches: tuple[OutcomeBatch, ...]) -> Rollout:
@@ -163,7 +216,9 @@ def _of_rollout(rollout: Rollout, observed: Observation, *, is_paused: bool) -> 
     """What `observed` says about this rollout."""
     digest = rollout.candidate.draft.digest
     share = share_bps(rollout)
-    views = observed.inferences
+    views = observed.participants
+    # One that serves and cannot be seen may have the candidate, or not.
+    complete = bool(views) and len(views) == len(observed.expected)
     command = observed.command
     ordered: Literal["abort", "promote"] | None = None
     if command is not None and command.rollout_id == rollout.id:
@@ -172,13 +227,13 @@ def _of_rollout(rollout: Rollout, observed: Observation, *, is_paused: bool) -> 
         elif command.kind == "promote":
             ordered = "promote"
     return Observed(
-        staged=bool(views)
+        staged=complete
         and all(
             _is(view.candidate, digest)
             and (view.rollout_id, view.candidate_bps) == (rollout.id, share)
             for view in views
         ),
-        promoted=bool(views) and all(_is(view.stable, digest) for view in views),
+        promoted=complete and all(_is(view.stable, digest) for view in views),
         refusal=observed.refusals.get(digest),
         paused=is_paused,
         command=ordered,

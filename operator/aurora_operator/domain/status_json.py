@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from aurora_operator.domain.deployment import (
     Candidate,
     Condition,
     Cursor,
     Draft,
+    LastCommand,
     Queue,
     Rollout,
     Status,
@@ -32,6 +35,7 @@ from aurora_operator.domain.status_schema import (
     ConditionJson,
     CursorJson,
     EvidenceJson,
+    LastCommandJson,
     PlanJson,
     QueueJson,
     RolloutJson,
@@ -55,30 +59,18 @@ def status_to_json(status: Status) -> str:
             superseded=status.queue.superseded,
         ),
         paused=status.paused,
-        history=tuple(
-            VerdictJson(
-                id=verdict.id,
-                checkpoint=verdict.checkpoint,
-                digest=verdict.digest,
-                outcome=verdict.outcome,
-                reason=verdict.reason,
-                effect_bps=verdict.effect_bps,
-                requests=verdict.requests,
-                at=verdict.at,
-            )
-            for verdict in status.history
-        ),
+        history=tuple(VerdictJson(**asdict(verdict)) for verdict in status.history),
         conditions=tuple(
             ConditionJson(
-                type=condition.type,
-                status="True" if condition.status else "False",
-                reason=condition.reason,
-                message=condition.message,
-                last_transition_time=condition.last_transition_time,
-                observed_generation=condition.observed_generation,
+                **{**asdict(condition), "status": "True" if condition.status else "False"}
             )
             for condition in status.conditions
         ),
+        last_command=status.last_command and LastCommandJson(**asdict(status.last_command)),
+        replicas=status.replicas,
+        ready_replicas=status.ready_replicas,
+        updated_replicas=status.updated_replicas,
+        selector=status.selector,
     )
     return content.model_dump_json(by_alias=True, exclude_none=True, indent=2)
 
@@ -86,7 +78,7 @@ def status_to_json(status: Status) -> str:
 def status_from_json(text: str | bytes) -> Status:
     """The status that `status_to_json` wrote, exactly; ValueError for anything else."""
     content = StatusJson.model_validate_json(text)
-    stable, waiting = content.stable, content.queue.waiting
+    stable, waiting, command = content.stable, content.queue.waiting, content.last_command
     return Status(
         observed_generation=content.observed_generation,
         stable=None if stable is None else Draft(stable.checkpoint, stable.digest, stable.uri),
@@ -100,16 +92,14 @@ def status_from_json(text: str | bytes) -> Status:
         paused=content.paused,
         history=tuple(Verdict(**verdict.model_dump()) for verdict in content.history),
         conditions=tuple(
-            Condition(
-                type=condition.type,
-                status=condition.status == "True",
-                reason=condition.reason,
-                message=condition.message,
-                last_transition_time=condition.last_transition_time,
-                observed_generation=condition.observed_generation,
-            )
+            Condition(**{**condition.model_dump(), "status": condition.status == "True"})
             for condition in content.conditions
         ),
+        last_command=None if command is None else LastCommand(**command.model_dump()),
+        replicas=content.replicas,
+        ready_replicas=content.ready_replicas,
+        updated_replicas=content.updated_replicas,
+        selector=content.selector,
     )
 
 

@@ -130,11 +130,6 @@ def _inference(deployment: AuroraDeployment, layout: Layout, ports: Ports, pytho
     }
     if spec.inference.max_context_tokens is not None:
         flags["--max-context-tokens"] = spec.inference.max_context_tokens
-    initial = spec.draft.initial_checkpoint
-    if initial is not None:
-        flags["--draft"] = initial_folder(deployment, layout)
-        if initial.digest is not None:
-            flags["--draft-digest"] = initial.digest
     adaptive = () if spec.draft.speculation_length.adaptive else ("--no-adaptive-speculation",)
     argv = (python, "-m", "aurora_inference", *_flags(flags), *adaptive)
     return Command("inference", argv, address, "grpc")

@@ -12,10 +12,10 @@ from aurora_operator.domain.action import (
     StageDraft,
     UnstageDraft,
 )
+from aurora_operator.domain.command import Command
 from aurora_operator.domain.deployment import Candidate, Draft, Queue, Status
 from aurora_operator.domain.evidence import Outcome
 from aurora_operator.domain.observation import (
-    Command,
     ComponentView,
     InferenceView,
     Observation,
@@ -121,6 +121,8 @@ class World:
     inferences: list[Inference]
     published: list[Candidate] = field(default_factory=list)
     refusals: dict[str, str] = field(default_factory=dict)
+    absences: dict[str, str] = field(default_factory=dict)
+    initial: Draft | None = None
     acceptance: dict[str, float] = field(default_factory=dict)
     disk: str = field(default_factory=lambda: status_to_json(Status()))
     now: datetime = START
@@ -147,8 +149,17 @@ class World:
                 inference.batch(rollout.id, rollout.cursors.get(inference.name))
                 for inference in self.inferences
             )
+        names = frozenset(inference.name for inference in self.inferences)
         return Observation(
-            inferences=tuple(inference.view() for inference in self.inferences),
+            initial=self.initial,
+            inferences=tuple(
+                inference.view()
+                for inference in self.inferences
+                if inference.name not in self.absences
+            ),
+            expected=names,
+            existing=names,
+            absences=self.absences,
             batches=batches,
             published=tuple(c for c in self.published if c.sequence > status.queue.sequence),
             refusals=self.refusals,

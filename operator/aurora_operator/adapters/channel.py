@@ -1,0 +1,50 @@
+"""gRPC channels to the components, with mutual TLS where they want it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import grpc
+
+from aurora_operator.runtime.probe import CHANNEL_OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who we are to our peers, and the authorities that may vouch for them; all PEM."""
+
+    authorities: bytes
+    certificate: bytes
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A component at `host:port`.
+
+    With an `identity` the connection is mutually authenticated, and the peer's certificate must be
+    for `server_name`: an address of a pod is in none.
+    """
+
+    address: str
+    identity: Identity | None = None
+    server_name: str = ""
+
+
+def open_channel(peer: Peer, *, options: Sequence[tuple[str, int]] = ()) -> grpc.aio.Channel:
+    """A channel that connects when it is first used, and again whenever it must."""
+    every = [*options, *CHANNEL_OPTIONS]
+    identity = peer.identity
+    if identity is None:
+        return grpc.aio.insecure_channel(peer.address, options=every)
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=identity.authorities,
+        private_key=identity.key,
+        certificate_chain=identity.certificate,
+    )
+    return grpc.aio.secure_channel(
+        peer.address,
+        credentials,
+        options=[*every, ("grpc.ssl_target_name_override", peer.server_name)],
+    )
