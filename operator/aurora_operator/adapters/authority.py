@@ -1,0 +1,229 @@
+"""A deployment's own certificate authority, kept in Secrets."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from aurora_common.errors import InvalidInputError
+from aurora_operator.adapters.certificate import (
+    Certificate,
+    new_authority,
+    new_leaf,
+    read_certificate,
+)
+from aurora_operator.adapters.channel import Identity
+from aurora_operator.domain.certificate import (
+    AUTHORITY_LIFETIME,
+    BACKDATED,
+    COMPONENTS,
+    OPERATOR,
+    Step,
+    Succession,
+    Validity,
+    authority_name,
+    dns_names,
+    due_step,
+    leaf_name,
+    leaf_validity,
+)
+from aurora_operator.domain.spec import AuroraDeployment
+
+Data = Mapping[str, bytes]
+
+_BUNDLE, _CERTIFICATE, _KEY = "ca.crt", "tls.crt", "tls.key"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """The authority that issues, the one that will, and the one that did.
+
+    The first bundle that all leaves have is noted by `since`, as is the last leaf issued anew.
+    """
+
+    issuing: Certificate
+    next: Certificate | None = None
+    # Its key is not needed any more.
+    previous: bytes = b""
+    since: datetime | None = None
+
+    @property
+    def bundle(self) -> bytes:
+        """Every certificate that peers trust."""
+        following = b"" if self.next is None else self.next.pem
+        return self.issuing.pem + following + self.previous
+
+    @property
+    def succession(self) -> Succession:
+        return Succession(
+            self.issuing.validity, self.next is not None, bool(self.previous), self.since
+        )
+
+
+def secret_names(name: str) -> tuple[str, ...]:
+    """The Secrets of a deployment of that name, the authority's first."""
+    return (authority_name(name), *(leaf_name(name, component) for component in COMPONENTS))
+
+
+def due_secrets(
+    deployment: AuroraDeployment,
+    existing: Mapping[str, Data | None],
+    now: datetime,
+    *,
+    owner_uid: str,
+) -> tuple[dict[str, Any], ...]:
+    """The Secrets that must be written, in this order; none where all is well.
+
+    `existing`: the content of each of `secret_names`, None for one that does not exist. Content
+    that cannot be used is replaced. Each write may be the last: the next call goes on from there.
+    """
+    metadata = deployment.metadata
+    before = _read_authority(existing[authority_name(metadata.name)])
+    leaves = {
+        component: existing[leaf_name(metadata.name, component)] or {} for component in COMPONENTS
+    }
+    authority = _stepped(deployment, before, leaves, now)
+    found: list[tuple[str, Data]] = []
+    if authority is not before:
+        found.append((authority_name(metadata.name), _authority_data(authority)))
+    for component, data in leaves.items():
+        wanted = _leaf_data(deployment, component, data, authority, now)
+        if any(data.get(key) != value for key, value in wanted.items()):
+            found.append((leaf_name(metadata.name, component), wanted))
+    return tuple(_secret(deployment, name, data, owner_uid) for name, data in found)
+
+
+def operator_identity(authority_data: Data, held: Identity | None, now: datetime) -> Identity:
+    """Who the operator is to the components of the deployment whose authority's Secret it is.
+
+    `held` is given back while it is good. Raises InvalidInputError where the Secret is damaged.
+    """
+    authority = _read_authority(authority_data)
+    if authority is None:
+        raise InvalidInputError("the authority's Secret is damaged")
+    if held is not None and held.authorities == authority.bundle:
+        leaf = read_certificate(held.certificate, held.key)
+        if leaf.is_issued_by(authority.issuing) and not leaf.validity.is_due(now):
+            return held
+    validity = leaf_validity(authority.issuing.validity, now)
+    leaf = new_leaf(authority.issuing, OPERATOR, (OPERATOR,), validity)
+    return Identity(authority.bundle, leaf.pem, leaf.key_pem)
+
+
+def _stepped(
+    deployment: AuroraDeployment,
+    before: Authority | None,
+    leaves: Mapping[str, Data],
+    now: datetime,
+) -> Authority:
+    """The authority after the step that is due."""
+    followed = before is not None and all(
+        data.get(_BUNDLE) == before.bundle
+        and (leaf := _read(data, _CERTIFICATE, _KEY)) is not None
+        and leaf.is_issued_by(before.issuing)
+        for data in leaves.values()
+    )
+    succession = None if before is None else before.succession
+    step = due_step(succession, followed=followed, now=now)
+    if before is None or step is Step.CREATE:
+        return Authority(_made(deployment, now))
+    match step:
+        case Step.ADD_NEXT:
+            return replace(before, next=_made(deployment, now), since=None)
+        case Step.NOTE:
+            return replace(before, since=now)
+        case Step.SWITCH:
+            assert before.next is not None
+            return Authority(before.next, previous=before.issuing.pem)
+        case Step.RETIRE:
+            return Authority(before.issuing)
+        case Step.KEEP:
+            return before
+
+
+def _made(deployment: AuroraDeployment, now: datetime) -> Certificate:
+    metadata = deployment.metadata
+    # With the time in it: a bundle with two authorities of one name would be ambiguous.
+    name = f"{metadata.name} {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return new_authority(name, Validity(now - BACKDATED, now + AUTHORITY_LIFETIME))
+
+
+def _leaf_data(
+    deployment: AuroraDeployment, component: str, data: Data, authority: Authority, now: datetime
+) -> Data:
+    """What a leaf's Secret should hold: its present certificate where that is good."""
+    names = dns_names(deployment.metadata, component)
+    leaf = _read(data, _CERTIFICATE, _KEY)
+    if (
+        leaf is None
+        or not leaf.is_issued_by(authority.issuing)
+        or leaf.validity.is_due(now)
+        or leaf.dns_names != frozenset(names)
+    ):
+        validity = leaf_validity(authority.issuing.validity, now)
+        leaf = new_leaf(authority.issuing, names[0], names, validity)
+        return {_BUNDLE: authority.bundle, _CERTIFICATE: leaf.pem, _KEY: leaf.key_pem}
+    return {_BUNDLE: authority.bundle, _CERTIFICATE: data[_CERTIFICATE], _KEY: data[_KEY]}
+
+
+def _read(data: Data, certificate: str, key: str) -> Certificate | None:
+    try:
+        return read_certificate(data.get(certificate, b""), data.get(key, b""))
+    except InvalidInputError:
+        return None
+
+
+def _read_authority(data: Data | None) -> Authority | None:
+    """None where there is none, or none that can issue."""
+    issuing = None if data is None else _read(data, _CERTIFICATE, _KEY)
+    if data is None or issuing is None:
+        return None
+    try:
+        since = datetime.fromisoformat(data["since"].decode()) if "since" in data else None
+    except ValueError:
+        since = None
+    return Authority(
+        issuing,
+        next=_read(data, "next.crt", "next.key"),
+        previous=data.get("previous.crt", b""),
+        since=since,
+    )
+
+
+def _authority_data(authority: Authority) -> Data:
+    data = {_CERTIFICATE: authority.issuing.pem, _KEY: authority.issuing.key_pem}
+    if authority.next is not None:
+        data |= {"next.crt": authority.next.pem, "next.key": authority.next.key_pem}
+    if authority.previous:
+        data["previous.crt"] = authority.previous
+    if authority.since is not None:
+        data["since"] = authority.since.isoformat().encode()
+    return data
+
+
+def _secret(deployment: AuroraDeployment, name: str, data: Data, owner_uid: str) -> dict[str, Any]:
+    metadata = deployment.metadata
+    owner = {
+        "apiVersion": deployment.api_version,
+        "kind": deployment.kind,
+        "name": metadata.name,
+        "uid": owner_uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    labels = {"name": "aurora", "instance": metadata.name, "managed-by": OPERATOR}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": metadata.namespace,
+            "labels": {f"app.kubernetes.io/{key}": value for key, value in labels.items()},
+            "ownerReferences": [owner],
+        },
+        "type": "kubernetes.io/tls",
+        "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
+    }

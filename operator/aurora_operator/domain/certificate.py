@@ -1,0 +1,111 @@
+"""When certificates are due, and how one authority follows another without a gap.
+
+A new authority goes through three phases, each of which leaves every peer able to verify every
+other: it is added to all bundles and waits until these have spread; it issues, and all leaves are
+issued anew; its predecessor leaves the bundles once those leaves have spread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from aurora_operator.domain.spec import Metadata
+
+AUTHORITY_LIFETIME = timedelta(days=365)
+LEAF_LIFETIME = timedelta(days=90)
+# A peer's clock may be behind ours.
+BACKDATED = timedelta(minutes=10)
+# Far longer than a kubelet takes to show a changed Secret to its pods, and nothing waits for it.
+SPREADING = timedelta(days=1)
+
+COMPONENTS = ("inference", "buffer", "trainer")
+OPERATOR = "aurora-operator"
+
+
+def authority_name(name: str) -> str:
+    """The Secret that holds a deployment's authority."""
+    return f"{name}-ca"
+
+
+def leaf_name(name: str, component: str) -> str:
+    """The Secret that holds a component's certificate."""
+    return f"{name}-{component}-tls"
+
+
+def dns_names(metadata: Metadata, component: str) -> tuple[str, ...]:
+    """Every name under which a component may be reached in its cluster."""
+    services = [f"{metadata.name}-{component}"]
+    if component == "inference":
+        services.append(f"{metadata.name}-{component}-pods")
+    suffixes = ("", f".{metadata.namespace}", f".{metadata.namespace}.svc")
+    return tuple(
+        service + suffix
+        for service in services
+        for suffix in (*suffixes, f"{suffixes[-1]}.cluster.local")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """From when until when a certificate holds."""
+
+    begin: datetime
+    end: datetime
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether two thirds of its life are over, or it lies in the future."""
+        return now < self.begin or now >= self.begin + (self.end - self.begin) * 2 / 3
+
+    def is_over(self, now: datetime) -> bool:
+        return now >= self.end
+
+
+def leaf_validity(authority: Validity, now: datetime) -> Validity:
+    """Of a leaf issued now: it does not outlive its authority."""
+    return Validity(now - BACKDATED, min(now + LEAF_LIFETIME, authority.end))
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """Where the change from one authority to the next stands.
+
+    `since`: when the leaves were all found to have followed the present phase.
+    """
+
+    issuing: Validity
+    has_next: bool = False
+    has_previous: bool = False
+    since: datetime | None = None
+
+
+class Step(Enum):
+    """What happens to the authority now."""
+
+    KEEP = "keep"
+    # There is none that may issue.
+    CREATE = "create"
+    # Another one is made, for the bundles only.
+    ADD_NEXT = "add next"
+    # The leaves have followed: their spreading begins.
+    NOTE = "note"
+    # The next one issues from now on.
+    SWITCH = "switch"
+    # The previous one leaves the bundles.
+    RETIRE = "retire"
+
+
+def due_step(succession: Succession | None, *, followed: bool, now: datetime) -> Step:
+    """What is due; `followed`: every leaf has the present bundle and the present issuer."""
+    if succession is None or succession.issuing.is_over(now):
+        return Step.CREATE
+    if succession.has_next or succession.has_previous:
+        if not followed:
+            return Step.KEEP
+        if succession.since is None:
+            return Step.NOTE
+        if now < succession.since + SPREADING:
+            return Step.KEEP
+        return Step.SWITCH if succession.has_next else Step.RETIRE
+    return Step.ADD_NEXT if succession.issuing.is_due(now) else Step.KEEP
