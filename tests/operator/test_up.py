@@ -192,11 +192,11 @@ def refused(deployment, *flags):
 
 
 def test_a_wrong_manifest_starts_nothing(deployment):
-    deployment.content["spec"]["replicas"] = 2
+    deployment.content["spec"]["replica"] = 2
     deployment.content["spec"]["target"]["dtype"] = "fp8"
     text = refused(deployment)
     assert "spec.target.dtype" in text
-    assert "spec.replicas: unknown field" in text
+    assert "spec.replica: unknown field" in text
     assert not deployment.data.exists()
 
 

@@ -1,12 +1,12 @@
-"""What a process said last, for the person who asks why it does not run."""
+"""What a process said last, from the end of its log."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from aurora_operator.domain.last_line import last_line
+
 _TAIL_BYTES = 8192
-_LONGEST_CHARACTERS = 300
 
 
 def last_words(log: Path) -> str:
@@ -18,15 +18,4 @@ def last_words(log: Path) -> str:
             tail = file.read().decode(errors="replace")
     except OSError:
         return ""
-    lines = [line.strip() for line in tail.splitlines() if line.strip()]
-    return _message(lines[-1])[:_LONGEST_CHARACTERS] if lines else ""
-
-
-def _message(line: str) -> str:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return line
-    if isinstance(entry, dict) and isinstance(entry.get("message"), str):
-        return str(entry["message"])
-    return line
+    return last_line(tail)
