@@ -180,6 +180,14 @@ async def test_a_refused_checkpoint_leaves_the_stable_serving(stub, drafts, load
     assert not status.HasField("candidate")
 
 
+async def test_a_draft_staged_without_a_digest_is_told_by_its_own(stub, drafts, loads):
+    loads[""] = drafts["one"]
+    draft = pb.Draft(name="first", uri="file:///models/one")
+    await stub.StageDraft(pb.StageDraftRequest(slot=pb.SLOT_STABLE, draft=draft))
+    status = await stub.GetStatus(pb.GetStatusRequest())
+    assert status.stable == _message(drafts["one"])
+
+
 @pytest.mark.parametrize(
     ("request_", "says"),
     [

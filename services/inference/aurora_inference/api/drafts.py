@@ -75,13 +75,14 @@ class DraftSlots:
     async def stage(self, slot: Arm, draft: DraftReference) -> None:
         """Loads a checkpoint into a slot; a no-op where the slot holds it already.
 
-        A second call for the same draft waits for the first one's load. Raises InvalidInputError or
-        CheckpointError with both slots as they were.
+        An empty digest takes the checkpoint for whatever its manifest says. A second call for the
+        same draft waits for the first one's load. Raises InvalidInputError or CheckpointError with
+        both slots as they were.
         """
-        if not _DIGEST.fullmatch(draft.digest):
+        if draft.digest and not _DIGEST.fullmatch(draft.digest):
             raise InvalidInputError(f"digest {draft.digest!r} is not sha256:<64 hex digits>")
         folder = local_path(draft.uri)
-        key = (slot, draft.digest)
+        key = (slot, draft.digest or draft.uri)
         if key not in self._staging:
             task = asyncio.create_task(self._stage(slot, draft, folder))
             self._staging[key] = task
