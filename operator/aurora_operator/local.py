@@ -40,7 +40,7 @@ from aurora_operator.runtime.command import (
 from aurora_operator.runtime.guardian import read_manifest_file
 from aurora_operator.runtime.layout import Layout
 from aurora_operator.runtime.port import chosen_ports
-from aurora_operator.runtime.preflight import check_models
+from aurora_operator.runtime.preflight import check_models, check_secrets
 from aurora_operator.runtime.process import ProcessRuntime
 from aurora_operator.runtime.record import RecordBook
 from aurora_operator.service import SERVICE, OperatorServicer
@@ -209,6 +209,7 @@ class LocalOperator:
             asked.clear()
             try:
                 deployment = read_manifest_file(self._options.manifest)
+                check_secrets(deployment)
                 check_models(deployment, self._layout)
                 accepted = accept(self._layout.deployment, deployment)
             except AuroraError as error:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from aurora_common.location import local_path
+from aurora_operator.domain.arguments import (
+    REDIS_URL_VARIABLE,
+    Listening,
+    Places,
+    buffer_arguments,
+    inference_arguments,
+    redis_arguments,
+    trainer_arguments,
+)
 from aurora_operator.domain.spec import AuroraDeployment
 from aurora_operator.runtime.layout import Layout
 
@@ -27,18 +36,22 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One component's process; it is started once those in `requires` are ready."""
+    """One component's process; it is started once those in `requires` are ready.
+
+    `environment` is added to the one that all share; it may hold a password.
+    """
 
     name: str
     argv: tuple[str, ...]
     address: str
     probe: Literal["grpc", "redis"]
     requires: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def digest(self) -> str:
         """Changes where the process must be started anew; tells nothing of the arguments."""
-        content = json.dumps([self.argv, ENVIRONMENT]).encode()
+        content = json.dumps([self.argv, {**ENVIRONMENT, **self.environment}]).encode()
         return hashlib.sha256(content).hexdigest()
 
 
@@ -61,14 +74,35 @@ def desired_commands(
     Inference requires nobody: it serves without a buffer, and keeps no trajectory meanwhile.
     """
     spec = deployment.spec
+    places = local_places(deployment, layout)
     commands = []
     if spec.buffer.embedded is not None:
-        commands.append(_redis(deployment, layout, ports, python))
-    commands.append(_buffer(deployment, ports, python))
-    commands.append(_inference(deployment, layout, ports, python))
+        argv = (python, *redis_arguments(deployment, places, port=ports.redis))
+        commands.append(Command("redis", argv, _at(ports.redis), "redis"))
+    commands.append(_buffer(deployment, places, ports, python))
+    inference = inference_arguments(
+        deployment,
+        places,
+        Listening(grpc=_at(ports.grpc), http=_at(ports.http)),
+        buffer=_at(ports.buffer),
+    )
+    commands.append(Command("inference", (python, *inference), _at(ports.grpc), "grpc"))
     if not spec.trainer.suspend:
-        commands.append(_trainer(deployment, layout, ports, python))
+        listening = Listening(grpc=_at(ports.trainer))
+        trainer = trainer_arguments(deployment, places, listening, buffer=_at(ports.buffer))
+        argv = (python, *trainer)
+        commands.append(Command("trainer", argv, _at(ports.trainer), "grpc", ("buffer",)))
     return tuple(commands)
+
+
+def local_places(deployment: AuroraDeployment, layout: Layout) -> Places:
+    """Processes of one machine talk over loopback: without certificates and tokens."""
+    return Places(
+        claims=layout.claims,
+        models=models_folder(deployment, layout),
+        trainer_state=layout.trainer,
+        redis_data=layout.redis,
+    )
 
 
 def target_folder(deployment: AuroraDeployment, layout: Layout) -> Path:
@@ -86,78 +120,17 @@ def models_folder(deployment: AuroraDeployment, layout: Layout) -> Path:
     return layout.models(claim, deployment.metadata.name)
 
 
-def _redis(deployment: AuroraDeployment, layout: Layout, ports: Ports, python: str) -> Command:
-    embedded = deployment.spec.buffer.embedded
-    assert embedded is not None
-    flags = {
-        "--dir": layout.redis,
-        "--port": ports.redis,
-        "--appendfsync": embedded.appendfsync,
-    }
-    argv = (python, "-m", "aurora_buffer", "redis", *_flags(flags))
-    return Command("redis", argv, f"{HOST}:{ports.redis}", "redis")
+def _buffer(deployment: AuroraDeployment, places: Places, ports: Ports, python: str) -> Command:
+    external = deployment.spec.buffer.external
+    url = None if external else f"redis://{_at(ports.redis)}/0"
+    listening = Listening(grpc=_at(ports.buffer))
+    argv = (python, *buffer_arguments(deployment, places, listening, redis_url=url))
+    if external is None:
+        return Command("buffer", argv, _at(ports.buffer), "grpc", ("redis",))
+    # A local run has no Secrets: preflight refuses a manifest that names one.
+    environment = {REDIS_URL_VARIABLE: external.url or ""}
+    return Command("buffer", argv, _at(ports.buffer), "grpc", environment=environment)
 
 
-def _buffer(deployment: AuroraDeployment, ports: Ports, python: str) -> Command:
-    buffer = deployment.spec.buffer
-    external = buffer.external
-    address = f"{HOST}:{ports.buffer}"
-    flags = {
-        "--listen": address,
-        "--redis-url": external.url if external else f"redis://{HOST}:{ports.redis}/0",
-        "--max-age-seconds": buffer.retention.max_age_seconds,
-        "--max-bytes": buffer.retention.max_size_bytes,
-    }
-    argv = (python, "-m", "aurora_buffer", "serve", *_flags(flags))
-    return Command("buffer", argv, address, "grpc", () if external else ("redis",))
-
-
-def _inference(deployment: AuroraDeployment, layout: Layout, ports: Ports, python: str) -> Command:
-    spec = deployment.spec
-    address = f"{HOST}:{ports.grpc}"
-    flags: dict[str, object] = {
-        "--target": target_folder(deployment, layout),
-        "--dtype": spec.target.dtype,
-        "--model-name": deployment.metadata.name,
-        "--http-listen": f"{HOST}:{ports.http}",
-        "--grpc-listen": address,
-        "--buffer": f"{HOST}:{ports.buffer}",
-        "--max-speculation-length": spec.draft.speculation_length.max,
-        "--max-batch": spec.inference.max_batch,
-        "--max-waiting": spec.inference.max_waiting,
-        "--sample-percent": spec.buffer.privacy.sample_percent,
-        "--opt-out-header": spec.buffer.privacy.opt_out_header,
-    }
-    if spec.inference.max_context_tokens is not None:
-        flags["--max-context-tokens"] = spec.inference.max_context_tokens
-    adaptive = () if spec.draft.speculation_length.adaptive else ("--no-adaptive-speculation",)
-    argv = (python, "-m", "aurora_inference", *_flags(flags), *adaptive)
-    return Command("inference", argv, address, "grpc")
-
-
-def _trainer(deployment: AuroraDeployment, layout: Layout, ports: Ports, python: str) -> Command:
-    trainer = deployment.spec.trainer
-    address = f"{HOST}:{ports.trainer}"
-    flags: dict[str, object] = {
-        "--listen": address,
-        "--buffer": f"{HOST}:{ports.buffer}",
-        "--target": target_folder(deployment, layout),
-        "--models": models_folder(deployment, layout),
-        "--state": layout.trainer,
-        "--min-new-trajectories": trainer.trigger.min_new_trajectories,
-        "--min-interval-seconds": trainer.trigger.min_interval_seconds,
-        "--objective": trainer.objective,
-        "--learning-rate": trainer.hyperparameters.learning_rate,
-        "--batch-size": trainer.hyperparameters.batch_size,
-        "--steps-per-round": trainer.hyperparameters.steps_per_round,
-        "--holdout-percent": trainer.holdout_percent,
-    }
-    initial = initial_folder(deployment, layout)
-    if initial is not None:
-        flags["--draft"] = initial
-    argv = (python, "-m", "aurora_trainer", *_flags(flags))
-    return Command("trainer", argv, address, "grpc", ("buffer",))
-
-
-def _flags(values: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(part for flag, value in values.items() for part in (flag, str(value)))
+def _at(port: int) -> str:
+    return f"{HOST}:{port}"

@@ -28,7 +28,7 @@ from aurora_operator.runtime.command import ENVIRONMENT
 from aurora_operator.runtime.last_words import last_words
 from aurora_operator.runtime.layout import Layout, prepared_layout
 from aurora_operator.runtime.port import free_ports
-from aurora_operator.runtime.preflight import check_models, check_ports
+from aurora_operator.runtime.preflight import check_models, check_ports, check_secrets
 from aurora_operator.runtime.process import DRAIN_SECONDS, stop_recorded
 from aurora_operator.runtime.record import RecordBook
 
@@ -70,6 +70,7 @@ def guard(options: GuardOptions) -> int:
     deployment = read_manifest_file(options.manifest)
     layout = prepared_layout(options.data_dir)
     with _locked(layout):
+        check_secrets(deployment)
         check_models(deployment, layout)
         accept(layout.deployment, deployment)
         return asyncio.run(_guard(options, deployment, layout))

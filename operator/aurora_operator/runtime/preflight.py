@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from aurora_common.checkpoint import read_manifest
-from aurora_common.errors import CheckpointError, NotFoundError, UnavailableError
+from aurora_common.errors import (
+    CheckpointError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
 from aurora_operator.domain.spec import AuroraDeployment
 from aurora_operator.runtime.command import initial_folder, target_folder
 from aurora_operator.runtime.layout import Layout
 from aurora_operator.runtime.port import is_free
+
+
+def check_secrets(deployment: AuroraDeployment) -> None:
+    """Raises InvalidInputError for what only a Secret of a cluster could tell."""
+    external = deployment.spec.buffer.external
+    if external is None:
+        return
+    for field, reference in (
+        ("urlSecretRef", external.url_secret_ref),
+        ("caSecretRef", external.ca_secret_ref),
+    ):
+        if reference is not None:
+            raise InvalidInputError(
+                f"spec.buffer.external.{field} names the Secret {reference.name}, and there are "
+                "none on one machine: use spec.buffer.external.url"
+            )
 
 
 def check_models(deployment: AuroraDeployment, layout: Layout) -> None:

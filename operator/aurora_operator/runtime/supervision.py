@@ -133,7 +133,7 @@ class Supervisor:
     def _start(self) -> None:
         name, leash = self.command.name, self._around.leash
         self._started_at = time.monotonic()
-        environment = {**os.environ, **ENVIRONMENT}
+        environment = {**os.environ, **ENVIRONMENT, **self.command.environment}
         environment.pop(LEASH_VARIABLE, None)
         if leash is not None:
             environment[LEASH_VARIABLE] = str(leash)

@@ -36,7 +36,10 @@ def test_an_external_redis_is_not_ours(layout):
     found = commands(layout, buffer={"external": {"url": "redis://elsewhere:6379/0"}})
     assert "redis" not in found
     assert found["buffer"].requires == ()
-    assert "redis://elsewhere:6379/0" in found["buffer"].argv
+    # Where a password would be seen by everyone who lists the processes.
+    assert not any("elsewhere" in argument for argument in found["buffer"].argv)
+    assert found["buffer"].environment == {"AURORA_REDIS_URL": "redis://elsewhere:6379/0"}
+    assert "elsewhere" not in repr(found["buffer"])
 
 
 def test_a_suspended_trainer_does_not_run(layout):
@@ -47,6 +50,7 @@ def test_models_lie_in_their_claim(layout):
     found = commands(layout, draft={"initialCheckpoint": {"uri": "pvc://models/draft"}})
     claim = layout.claims / "models"
     assert str(claim / "target") in found["inference"].argv
+    assert str(claim / "draft") not in found["inference"].argv
     assert str(claim / "draft") in found["trainer"].argv
     assert str(claim / "chat") in found["trainer"].argv
 

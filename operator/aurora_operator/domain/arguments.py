@@ -1,0 +1,136 @@
+"""Each component's command line after `python`: the same for a local process and for a pod."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aurora_common.location import local_path
+from aurora_operator.domain.spec import AuroraDeployment
+
+# Holds the URL of an external Redis, which may contain a password: arguments can be read by all.
+REDIS_URL_VARIABLE = "AURORA_REDIS_URL"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a runtime keeps files; what it has none of is None.
+
+    Each claim of the manifest is the folder of its name in `claims`. `tls` holds the component's
+    own ca.crt, tls.crt and tls.key.
+    """
+
+    claims: Path
+    models: Path
+    trainer_state: Path
+    redis_data: Path
+    tls: Path | None = None
+    tokens: Path | None = None
+    redis_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a component listens, HOST:PORT; `health` and `metrics` None: nowhere of their own."""
+
+    grpc: str
+    http: str | None = None
+    control: str | None = None
+    health: str | None = None
+    metrics: str | None = None
+
+
+def redis_arguments(deployment: AuroraDeployment, places: Places, *, port: int) -> tuple[str, ...]:
+    """A Redis on loopback, of the buffer alone."""
+    embedded = deployment.spec.buffer.embedded
+    assert embedded is not None
+    flags = {"--dir": places.redis_data, "--port": port, "--appendfsync": embedded.appendfsync}
+    return ("-m", "aurora_buffer", "redis", *_flags(flags))
+
+
+def buffer_arguments(
+    deployment: AuroraDeployment, places: Places, listening: Listening, *, redis_url: str | None
+) -> tuple[str, ...]:
+    """`redis_url` None: it comes by the environment, since it may hold a password."""
+    retention = deployment.spec.buffer.retention
+    flags = {
+        "--listen": listening.grpc,
+        "--redis-url": redis_url,
+        "--max-age-seconds": retention.max_age_seconds,
+        "--max-bytes": retention.max_size_bytes,
+        "--redis-ca": places.redis_ca,
+        "--tls": places.tls,
+        "--health-listen": listening.health,
+        "--metrics-listen": listening.metrics,
+    }
+    if deployment.spec.buffer.external is not None:
+        # Several deployments may share one Redis.
+        metadata = deployment.metadata
+        flags["--stream"] = f"aurora:{metadata.namespace}/{metadata.name}:trajectories"
+    return ("-m", "aurora_buffer", "serve", *_flags(flags))
+
+
+def inference_arguments(
+    deployment: AuroraDeployment,
+    places: Places,
+    listening: Listening,
+    *,
+    buffer: str,
+    drain_seconds: int | None = None,
+) -> tuple[str, ...]:
+    """`buffer`: HOST:PORT. No draft is named: the operator stages it, and no change restarts."""
+    spec = deployment.spec
+    flags = {
+        "--target": local_path(spec.target.uri, claims=places.claims),
+        "--dtype": spec.target.dtype,
+        "--model-name": deployment.metadata.name,
+        "--http-listen": listening.http,
+        "--grpc-listen": listening.grpc,
+        "--control-listen": listening.control,
+        "--buffer": buffer,
+        "--max-speculation-length": spec.draft.speculation_length.max,
+        "--max-batch": spec.inference.max_batch,
+        "--max-waiting": spec.inference.max_waiting,
+        "--max-context-tokens": spec.inference.max_context_tokens,
+        "--sample-percent": spec.buffer.privacy.sample_percent,
+        "--opt-out-header": spec.buffer.privacy.opt_out_header,
+        "--tls": places.tls,
+        "--tokens": places.tokens,
+        "--drain-seconds": drain_seconds,
+    }
+    adaptive = () if spec.draft.speculation_length.adaptive else ("--no-adaptive-speculation",)
+    return ("-m", "aurora_inference", *_flags(flags), *adaptive)
+
+
+def trainer_arguments(
+    deployment: AuroraDeployment, places: Places, listening: Listening, *, buffer: str
+) -> tuple[str, ...]:
+    """`buffer`: HOST:PORT."""
+    spec, trainer = deployment.spec, deployment.spec.trainer
+    initial = spec.draft.initial_checkpoint
+    flags = {
+        "--listen": listening.grpc,
+        "--buffer": buffer,
+        "--target": local_path(spec.target.uri, claims=places.claims),
+        "--models": places.models,
+        "--state": places.trainer_state,
+        "--min-new-trajectories": trainer.trigger.min_new_trajectories,
+        "--min-interval-seconds": trainer.trigger.min_interval_seconds,
+        "--objective": trainer.objective,
+        "--learning-rate": trainer.hyperparameters.learning_rate,
+        "--batch-size": trainer.hyperparameters.batch_size,
+        "--steps-per-round": trainer.hyperparameters.steps_per_round,
+        "--holdout-percent": trainer.holdout_percent,
+        "--draft": None if initial is None else local_path(initial.uri, claims=places.claims),
+        "--tls": places.tls,
+        "--health-listen": listening.health,
+        "--metrics-listen": listening.metrics,
+    }
+    return ("-m", "aurora_trainer", *_flags(flags))
+
+
+def _flags(values: Mapping[str, object]) -> tuple[str, ...]:
+    """Flags with their values; those without one are left out."""
+    given = {flag: value for flag, value in values.items() if value is not None}
+    return tuple(part for flag, value in given.items() for part in (flag, str(value)))

@@ -1,0 +1,36 @@
+"""An AuroraDeployment as the Kubernetes objects that it should have."""
+
+from __future__ import annotations
+
+from aurora_operator.domain.drift import stamped
+from aurora_operator.domain.objects.buffer import buffer_objects
+from aurora_operator.domain.objects.cert_manager import certificates
+from aurora_operator.domain.objects.inference import inference_objects
+from aurora_operator.domain.objects.metadata import Json, metadata
+from aurora_operator.domain.objects.network_policy import network_policies
+from aurora_operator.domain.objects.setting import Setting
+from aurora_operator.domain.objects.trainer import trainer_objects
+from aurora_operator.domain.spec import AuroraDeployment
+
+
+def desired_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:
+    """Everything but the Secrets of a self-managed authority, ready for server-side apply."""
+    objects = (
+        _service_account(deployment, setting),
+        *network_policies(deployment, setting),
+        *certificates(deployment, setting),
+        *buffer_objects(deployment, setting),
+        *inference_objects(deployment, setting),
+        *trainer_objects(deployment, setting),
+    )
+    return tuple(stamped(desired) for desired in objects)
+
+
+def _service_account(deployment: AuroraDeployment, setting: Setting) -> Json:
+    """An identity without rights: no component ever calls the API server."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata(deployment, setting, "inference", name=deployment.metadata.name),
+        "automountServiceAccountToken": False,
+    }

@@ -1,0 +1,156 @@
+"""The buffer, with the Redis that it alone uses beside it in its pod.
+
+That Redis listens on the pod's loopback: no other pod can reach it, so it needs no password, no
+TLS, no Service and no NetworkPolicy of its own.
+"""
+
+from __future__ import annotations
+
+from aurora_operator.domain.arguments import (
+    REDIS_URL_VARIABLE,
+    Listening,
+    buffer_arguments,
+    redis_arguments,
+)
+from aurora_operator.domain.objects import pod
+from aurora_operator.domain.objects.metadata import Json, component_name, metadata, selector
+from aurora_operator.domain.objects.service import service
+from aurora_operator.domain.objects.setting import Setting
+from aurora_operator.domain.spec import AuroraDeployment, ExternalRedis, Resources
+
+_GRACE_SECONDS = 30
+
+
+def buffer_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:
+    embedded = deployment.spec.buffer.embedded is not None
+    return (
+        _with_redis(deployment, setting) if embedded else _before_redis(deployment, setting),
+        service(deployment, setting, "buffer", ports={"grpc": pod.GRPC}),
+    )
+
+
+def _with_redis(deployment: AuroraDeployment, setting: Setting) -> Json:
+    embedded = deployment.spec.buffer.embedded
+    assert embedded is not None
+    claim: Json = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": embedded.storage}},
+    }
+    if embedded.storage_class_name is not None:
+        claim["storageClassName"] = embedded.storage_class_name
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": metadata(deployment, setting, "buffer"),
+        "spec": {
+            "replicas": 1,
+            "serviceName": component_name(deployment, "buffer"),
+            "selector": {"matchLabels": selector(deployment, "buffer")},
+            "podManagementPolicy": "Parallel",
+            "revisionHistoryLimit": 3,
+            "template": _template(deployment, setting),
+            "volumeClaimTemplates": [{"metadata": {"name": "redis"}, "spec": claim}],
+            # What lies there outlives a pod, and not the deployment.
+            "persistentVolumeClaimRetentionPolicy": {
+                "whenDeleted": "Delete",
+                "whenScaled": "Retain",
+            },
+        },
+    }
+
+
+def _before_redis(deployment: AuroraDeployment, setting: Setting) -> Json:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(deployment, setting, "buffer"),
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": selector(deployment, "buffer")},
+            # Two at once would both keep the stream within its bounds.
+            "strategy": {"type": "Recreate"},
+            "revisionHistoryLimit": 3,
+            "template": _template(deployment, setting),
+        },
+    }
+
+
+def _template(deployment: AuroraDeployment, setting: Setting) -> Json:
+    buffer = deployment.spec.buffer
+    containers = [_buffer(deployment, setting)]
+    volumes = pod.tls_volumes(deployment, "buffer")
+    if buffer.embedded is not None:
+        containers.append(_redis(deployment, setting))
+    elif buffer.external is not None and buffer.external.ca_secret_ref is not None:
+        authority = buffer.external.ca_secret_ref
+        volume = pod.secret_volume("redis-ca", authority.name)
+        volume["secret"]["items"] = [{"key": authority.key, "path": pod.REDIS_CA.name}]
+        volumes = [*volumes, volume]
+    return pod.pod_template(
+        deployment,
+        "buffer",
+        containers=containers,
+        volumes=volumes,
+        override=buffer.pod_template,
+        grace_seconds=_GRACE_SECONDS,
+    )
+
+
+def _buffer(deployment: AuroraDeployment, setting: Setting) -> Json:
+    buffer = deployment.spec.buffer
+    places = pod.places(deployment)
+    arguments = buffer_arguments(
+        deployment,
+        places,
+        Listening(
+            grpc=pod.listen(pod.GRPC),
+            health=pod.listen(pod.HEALTH),
+            metrics=pod.listen(pod.METRICS),
+        ),
+        redis_url=None if buffer.embedded is None else f"redis://127.0.0.1:{pod.REDIS}/0",
+    )
+    mounts = pod.tls_mounts(deployment)
+    if places.redis_ca is not None:
+        mounts["redis-ca"] = str(places.redis_ca.parent)
+    made = pod.container(
+        "buffer",
+        buffer.image or setting.buffer_image,
+        arguments,
+        resources=buffer.resources,
+        ports={"grpc": pod.GRPC, "health": pod.HEALTH, "metrics": pod.METRICS},
+        mounts=mounts,
+    )
+    if buffer.external is not None:
+        made["env"] = [*made["env"], _redis_url(buffer.external)]
+    return {
+        **made,
+        "imagePullPolicy": setting.image_pull_policy,
+        "readinessProbe": pod.grpc_probe(pod.HEALTH, period_seconds=2, failures=3),
+        # It reports that it does not serve while Redis is away: no reason to start it anew.
+        "livenessProbe": pod.tcp_probe("health", period_seconds=10, failures=6),
+    }
+
+
+def _redis_url(external: ExternalRedis) -> Json:
+    if external.url_secret_ref is None:
+        return {"name": REDIS_URL_VARIABLE, "value": external.url}
+    reference = external.url_secret_ref
+    return {
+        "name": REDIS_URL_VARIABLE,
+        "valueFrom": {"secretKeyRef": {"name": reference.name, "key": reference.key}},
+    }
+
+
+def _redis(deployment: AuroraDeployment, setting: Setting) -> Json:
+    # No probe: nothing outside the pod can ask it, and the buffer tells whether it answers.
+    return {
+        **pod.container(
+            "redis",
+            deployment.spec.buffer.image or setting.buffer_image,
+            redis_arguments(deployment, pod.places(deployment), port=pod.REDIS),
+            resources=Resources(),
+            ports={},
+            mounts={"redis": str(pod.REDIS_DATA)},
+        ),
+        "imagePullPolicy": setting.image_pull_policy,
+    }

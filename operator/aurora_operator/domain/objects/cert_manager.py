@@ -1,0 +1,48 @@
+"""Certificates that cert-manager issues, where the manifest names an issuer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aurora_operator.domain.certificate import COMPONENTS, OPERATOR, dns_names, leaf_name
+from aurora_operator.domain.objects.metadata import Json, metadata
+from aurora_operator.domain.objects.setting import Setting
+from aurora_operator.domain.spec import AuroraDeployment
+
+
+def certificates(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:
+    """One for each component, and the operator's own; none unless the mode is CertManager."""
+    if deployment.spec.security.tls.mode != "CertManager":
+        return ()
+    name = deployment.metadata.name
+    return (
+        *(
+            _certificate(
+                deployment,
+                setting,
+                leaf_name(name, component),
+                dns_names(deployment.metadata, component),
+            )
+            for component in COMPONENTS
+        ),
+        _certificate(deployment, setting, leaf_name(name, "operator"), (OPERATOR,)),
+    )
+
+
+def _certificate(
+    deployment: AuroraDeployment, setting: Setting, secret: str, names: Sequence[str]
+) -> Json:
+    issuer = deployment.spec.security.tls.issuer_ref
+    assert issuer is not None
+    return {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "Certificate",
+        "metadata": metadata(deployment, setting, "inference", name=secret),
+        "spec": {
+            "secretName": secret,
+            "dnsNames": list(names),
+            "usages": ["server auth", "client auth"],
+            "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+            "issuerRef": {"group": "cert-manager.io", "kind": issuer.kind, "name": issuer.name},
+        },
+    }

@@ -1,0 +1,160 @@
+"""Inference: a Deployment behind two Services, guarded by a budget and scaled if wished."""
+
+from __future__ import annotations
+
+from aurora_operator.domain.arguments import Listening, inference_arguments
+from aurora_operator.domain.objects import pod
+from aurora_operator.domain.objects.metadata import Json, component_name, metadata, selector
+from aurora_operator.domain.objects.service import service
+from aurora_operator.domain.objects.setting import Setting
+from aurora_operator.domain.spec import AuroraDeployment
+
+WAITING_METRIC = "aurora_waiting_requests"
+
+# Endpoints are told everywhere before the drain begins; the rest of the grace is for the engine
+# to stop and the last outcomes to be read.
+_ENDPOINTS_SECONDS = 5
+_DRAIN_SECONDS = 40
+_GRACE_SECONDS = 60
+_LOADING_SECONDS = 3600
+_CLIENT_PORTS = {"http": pod.HTTP, "grpc": pod.GRPC}
+
+
+def inference_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:
+    objects = [
+        _deployment(deployment, setting),
+        service(deployment, setting, "inference", ports=_CLIENT_PORTS),
+        service(
+            deployment,
+            setting,
+            "inference",
+            ports=_CLIENT_PORTS,
+            headless_name=f"{component_name(deployment, 'inference')}-pods",
+        ),
+        _budget(deployment, setting),
+    ]
+    if deployment.spec.inference.autoscaling is not None:
+        objects.append(_autoscaler(deployment, setting))
+    return tuple(objects)
+
+
+def _deployment(deployment: AuroraDeployment, setting: Setting) -> Json:
+    inference = deployment.spec.inference
+    tokens = deployment.spec.security.auth_secret_ref
+    spec: Json = {
+        "selector": {"matchLabels": selector(deployment, "inference")},
+        # Pods are replaced one by one, and none goes before its successor serves.
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+        },
+        "revisionHistoryLimit": 3,
+        "template": pod.pod_template(
+            deployment,
+            "inference",
+            containers=[_container(deployment, setting)],
+            volumes=[
+                *pod.claim_volumes(deployment, writes_models=False),
+                *pod.tls_volumes(deployment, "inference"),
+                *([] if tokens is None else [pod.secret_volume("aurora-tokens", tokens.name)]),
+            ],
+            override=inference.pod_template,
+            grace_seconds=_GRACE_SECONDS,
+        ),
+    }
+    spec["template"]["spec"].setdefault("topologySpreadConstraints", [_spread(deployment)])
+    if inference.autoscaling is None:
+        spec["replicas"] = deployment.spec.replicas
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(deployment, setting, "inference"),
+        "spec": spec,
+    }
+
+
+def _container(deployment: AuroraDeployment, setting: Setting) -> Json:
+    inference = deployment.spec.inference
+    tokens = deployment.spec.security.auth_secret_ref
+    listening = Listening(
+        grpc=pod.listen(pod.GRPC), http=pod.listen(pod.HTTP), control=pod.listen(pod.CONTROL)
+    )
+    arguments = inference_arguments(
+        deployment,
+        pod.places(deployment),
+        listening,
+        buffer=pod.call(deployment, "buffer"),
+        drain_seconds=_DRAIN_SECONDS,
+    )
+    mounts = {**pod.claim_mounts(deployment), **pod.tls_mounts(deployment)}
+    if tokens is not None:
+        mounts["aurora-tokens"] = str(pod.TOKENS)
+    return {
+        **pod.container(
+            "inference",
+            inference.image or setting.inference_image,
+            arguments,
+            resources=inference.resources,
+            ports={**_CLIENT_PORTS, "control": pod.CONTROL},
+            mounts=mounts,
+        ),
+        "imagePullPolicy": setting.image_pull_policy,
+        "lifecycle": {"preStop": {"sleep": {"seconds": _ENDPOINTS_SECONDS}}},
+        # A large model loads for long; only once it served may silence mean that it hangs.
+        "startupProbe": pod.grpc_probe(pod.GRPC, period_seconds=2, failures=_LOADING_SECONDS // 2),
+        "readinessProbe": pod.grpc_probe(pod.GRPC, period_seconds=5, failures=2),
+        "livenessProbe": pod.grpc_probe(pod.GRPC, period_seconds=10, failures=6),
+    }
+
+
+def _spread(deployment: AuroraDeployment) -> Json:
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": selector(deployment, "inference")},
+        "matchLabelKeys": ["pod-template-hash"],
+    }
+
+
+def _budget(deployment: AuroraDeployment, setting: Setting) -> Json:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(deployment, setting, "inference"),
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": selector(deployment, "inference")},
+        },
+    }
+
+
+def _autoscaler(deployment: AuroraDeployment, setting: Setting) -> Json:
+    autoscaling = deployment.spec.inference.autoscaling
+    assert autoscaling is not None
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": metadata(deployment, setting, "inference"),
+        "spec": {
+            "scaleTargetRef": {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "name": component_name(deployment, "inference"),
+            },
+            "minReplicas": autoscaling.min_replicas,
+            "maxReplicas": autoscaling.max_replicas,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": WAITING_METRIC},
+                        "target": {
+                            "type": "AverageValue",
+                            "averageValue": str(autoscaling.waiting_requests),
+                        },
+                    },
+                }
+            ],
+        },
+    }

@@ -1,0 +1,88 @@
+"""Who may talk to whom: only the named peers, only on the named ports.
+
+A kubelet's probes need no rule: traffic from a pod's own node is always let in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aurora_operator.domain.objects import pod
+from aurora_operator.domain.objects.metadata import Component, Json, metadata, selector
+from aurora_operator.domain.objects.setting import Setting
+from aurora_operator.domain.spec import AuroraDeployment
+
+_ANY_POD: Json = {"namespaceSelector": {}}
+_DNS = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+
+
+def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:
+    operator: Json = {
+        "namespaceSelector": {
+            "matchLabels": {"kubernetes.io/metadata.name": setting.operator_namespace}
+        },
+        "podSelector": {"matchLabels": dict(setting.operator_labels)},
+    }
+    inference, buffer, trainer = (
+        {"podSelector": {"matchLabels": selector(deployment, component)}}
+        for component in ("inference", "buffer", "trainer")
+    )
+    to_buffer = {"to": [buffer], "ports": _ports(pod.GRPC)}
+    # Where an external Redis lives, no policy can know.
+    beyond: list[Json] = [{}] if deployment.spec.buffer.external is not None else [_DNS]
+    return (
+        _policy(
+            deployment,
+            setting,
+            "inference",
+            # Clients come from anywhere: an ingress, another namespace.
+            ingress=[{"ports": _ports(pod.HTTP, pod.GRPC)}, _from([operator], pod.CONTROL)],
+            egress=[to_buffer, _DNS],
+        ),
+        _policy(
+            deployment,
+            setting,
+            "buffer",
+            ingress=[
+                _from([inference, trainer, operator], pod.GRPC),
+                _from([_ANY_POD], pod.METRICS),
+            ],
+            egress=beyond,
+        ),
+        _policy(
+            deployment,
+            setting,
+            "trainer",
+            ingress=[_from([operator], pod.GRPC), _from([_ANY_POD], pod.METRICS)],
+            egress=[to_buffer, _DNS],
+        ),
+    )
+
+
+def _policy(
+    deployment: AuroraDeployment,
+    setting: Setting,
+    component: Component,
+    *,
+    ingress: Sequence[Json],
+    egress: Sequence[Json],
+) -> Json:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(deployment, setting, component),
+        "spec": {
+            "podSelector": {"matchLabels": selector(deployment, component)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": list(ingress),
+            "egress": list(egress),
+        },
+    }
+
+
+def _from(peers: Sequence[Json], *ports: int) -> Json:
+    return {"from": list(peers), "ports": _ports(*ports)}
+
+
+def _ports(*ports: int) -> list[Json]:
+    return [{"port": port, "protocol": "TCP"} for port in ports]

@@ -1,0 +1,41 @@
+"""How pods are found: Services over the components' ports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aurora_operator.domain.objects.metadata import Component, Json, metadata, selector
+from aurora_operator.domain.objects.setting import Setting
+from aurora_operator.domain.spec import AuroraDeployment
+
+
+def service(
+    deployment: AuroraDeployment,
+    setting: Setting,
+    component: Component,
+    *,
+    ports: Mapping[str, int],
+    headless_name: str | None = None,
+) -> Json:
+    """A ClusterIP Service, or under `headless_name` one that resolves to the pods themselves."""
+    spec: Json = {
+        "selector": selector(deployment, component),
+        "ports": [
+            {
+                "name": name,
+                "port": port,
+                "targetPort": name,
+                "protocol": "TCP",
+                "appProtocol": "http" if name == "http" else "kubernetes.io/h2c",
+            }
+            for name, port in ports.items()
+        ],
+    }
+    if headless_name is not None:
+        spec["clusterIP"] = "None"
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(deployment, setting, component, name=headless_name),
+        "spec": spec,
+    }

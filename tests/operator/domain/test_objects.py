@@ -1,0 +1,222 @@
+"""What each field of a manifest makes of the cluster's objects."""
+
+import json
+
+import pytest
+
+from aurora_operator.domain.manifest import parse_manifest
+from aurora_operator.domain.objects import desired_objects
+from aurora_operator.domain.objects.setting import Setting
+
+SETTING = Setting(
+    inference_image="inference:1",
+    buffer_image="buffer:1",
+    trainer_image="trainer:1",
+    operator_namespace="aurora-system",
+    operator_labels={"app.kubernetes.io/component": "operator"},
+    owner_uid="uid-1",
+)
+LONGEST = "a" * 40
+
+
+def objects(name="chat", **spec):
+    content = {
+        "apiVersion": "aurora.dev/v1alpha1",
+        "kind": "AuroraDeployment",
+        "metadata": {"name": name, "namespace": "serving"},
+        "spec": {
+            "target": {"uri": "pvc://targets/qwen"},
+            "buffer": {"embedded": {}},
+            "modelStore": {"pvc": {"claimName": "models"}},
+            **spec,
+        },
+    }
+    deployment = parse_manifest(json.dumps(content), "test")
+    found = desired_objects(deployment, SETTING)
+    return {(made["kind"], made["metadata"]["name"]): made for made in found}
+
+
+def pod_spec(found, component):
+    return next(
+        made["spec"]["template"]["spec"]
+        for (kind, name), made in found.items()
+        if kind in ("Deployment", "StatefulSet") and name.endswith(component)
+    )
+
+
+def container(found, component, name=None):
+    return next(
+        known
+        for known in pod_spec(found, component)["containers"]
+        if known["name"] == (name or component)
+    )
+
+
+def flag(found, component, name):
+    command = container(found, component)["command"]
+    return command[command.index(name) + 1] if name in command else None
+
+
+def test_the_objects_of_a_deployment():
+    assert sorted(objects()) == [
+        ("Deployment", "chat-inference"),
+        ("NetworkPolicy", "chat-buffer"),
+        ("NetworkPolicy", "chat-inference"),
+        ("NetworkPolicy", "chat-trainer"),
+        ("PodDisruptionBudget", "chat-inference"),
+        ("Service", "chat-buffer"),
+        ("Service", "chat-inference"),
+        ("Service", "chat-inference-pods"),
+        ("Service", "chat-trainer"),
+        ("ServiceAccount", "chat"),
+        ("StatefulSet", "chat-buffer"),
+        ("StatefulSet", "chat-trainer"),
+    ]
+
+
+def test_all_belong_to_the_deployment_and_fit_their_names():
+    for (_, name), made in objects(LONGEST).items():
+        assert made["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+        assert made["metadata"]["namespace"] == "serving"
+        # Room for a ReplicaSet's hash and a pod's.
+        assert len(name) <= 63
+
+
+@pytest.mark.parametrize("component", ["inference", "buffer", "trainer"])
+def test_pods_meet_pod_security_restricted(component):
+    spec = pod_spec(objects(), component)
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    for known in spec["containers"]:
+        context = known["securityContext"]
+        assert context["readOnlyRootFilesystem"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert known["imagePullPolicy"] == "IfNotPresent"
+
+
+def test_a_draft_is_no_part_of_the_inference_pods():
+    drafts = [
+        {},
+        {"initialCheckpoint": {"uri": "pvc://models/draft-0"}},
+        {"initialCheckpoint": {"uri": "pvc://models/draft-1"}},
+    ]
+    templates = [pod_spec(objects(draft=draft), "inference") for draft in drafts]
+    assert templates[0] == templates[1] == templates[2]
+
+
+def test_only_the_trainer_writes_and_only_drafts():
+    found = objects()
+    volumes = {
+        component: {
+            volume["persistentVolumeClaim"]["claimName"]: volume["persistentVolumeClaim"][
+                "readOnly"
+            ]
+            for volume in pod_spec(found, component)["volumes"]
+            if "persistentVolumeClaim" in volume
+        }
+        for component in ("inference", "trainer")
+    }
+    assert volumes == {
+        "inference": {"models": True, "targets": True},
+        "trainer": {"models": False, "targets": True},
+    }
+    assert flag(found, "trainer", "--models") == "/claims/models/chat"
+    assert flag(found, "inference", "--target") == "/claims/targets/qwen"
+
+
+def test_redis_is_reached_by_the_buffer_alone():
+    found = objects(buffer={"embedded": {"storage": "3Gi", "storageClassName": "fast"}})
+    redis = container(found, "buffer", "redis")
+    assert redis["ports"] == []
+    assert flag(found, "buffer", "--redis-url") == "redis://127.0.0.1:6379/0"
+    claim = found["StatefulSet", "chat-buffer"]["spec"]["volumeClaimTemplates"][0]["spec"]
+    assert claim["storageClassName"] == "fast"
+    assert claim["resources"]["requests"]["storage"] == "3Gi"
+
+
+def test_an_external_redis_comes_from_its_secret():
+    external = {
+        "urlSecretRef": {"name": "redis", "key": "url"},
+        "caSecretRef": {"name": "redis", "key": "ca"},
+    }
+    found = objects(buffer={"external": external})
+    assert ("Deployment", "chat-buffer") in found
+    buffer = container(found, "buffer")
+    reference = {"name": "redis", "key": "url"}
+    assert {"name": "AURORA_REDIS_URL", "valueFrom": {"secretKeyRef": reference}} in buffer["env"]
+    assert flag(found, "buffer", "--redis-url") is None
+    assert flag(found, "buffer", "--redis-ca") == "/etc/aurora/redis-ca/ca.crt"
+    assert flag(found, "buffer", "--stream") == "aurora:serving/chat:trajectories"
+    assert found["NetworkPolicy", "chat-buffer"]["spec"]["egress"] == [{}]
+
+
+def test_the_autoscaler_owns_the_replicas():
+    assert objects(replicas=3)["Deployment", "chat-inference"]["spec"]["replicas"] == 3
+    found = objects(replicas=3, inference={"autoscaling": {"maxReplicas": 5}})
+    assert "replicas" not in found["Deployment", "chat-inference"]["spec"]
+    scaler = found["HorizontalPodAutoscaler", "chat-inference"]["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (1, 5)
+
+
+def test_a_suspended_trainer_has_no_pod():
+    found = objects(trainer={"suspend": True})
+    assert found["StatefulSet", "chat-trainer"]["spec"]["replicas"] == 0
+
+
+def test_certificates_and_tokens_are_mounted():
+    found = objects(security={"authSecretRef": {"name": "tokens"}})
+    mounts = {m["mountPath"] for m in container(found, "inference")["volumeMounts"]}
+    assert {"/etc/aurora/tls", "/etc/aurora/tokens"} <= mounts
+    assert flag(found, "inference", "--tls") == "/etc/aurora/tls"
+    assert flag(found, "inference", "--tokens") == "/etc/aurora/tokens"
+    plain = objects(security={"tls": {"mode": "Disabled"}})
+    assert flag(plain, "inference", "--tls") is None
+    assert flag(plain, "inference", "--tokens") is None
+
+
+def test_cert_manager_issues_where_asked():
+    tls = {"mode": "CertManager", "issuerRef": {"name": "ours", "kind": "ClusterIssuer"}}
+    found = objects(security={"tls": tls})
+    names = sorted(name for kind, name in found if kind == "Certificate")
+    assert names == ["chat-buffer-tls", "chat-inference-tls", "chat-operator-tls",
+                     "chat-trainer-tls"]  # fmt: skip
+    spec = found["Certificate", "chat-buffer-tls"]["spec"]
+    assert spec["issuerRef"]["name"] == "ours"
+    assert "chat-buffer.serving.svc" in spec["dnsNames"]
+
+
+def test_images_and_resources_and_templates_are_the_users():
+    found = objects(
+        inference={
+            "image": "mine:2",
+            "resources": {"limits": {"nvidia.com/gpu": "1"}},
+            "podTemplate": {
+                "metadata": {"labels": {"team": "x", "app.kubernetes.io/instance": "other"}},
+                "spec": {"priorityClassName": "high", "volumes": [{"name": "extra"}]},
+            },
+        }
+    )
+    main = container(found, "inference")
+    assert main["image"] == "mine:2"
+    assert main["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+    template = found["Deployment", "chat-inference"]["spec"]["template"]
+    assert template["metadata"]["labels"]["team"] == "x"
+    assert template["metadata"]["labels"]["app.kubernetes.io/instance"] == "chat"
+    assert template["spec"]["priorityClassName"] == "high"
+    assert {"name": "extra"} in template["spec"]["volumes"]
+
+
+def test_only_the_named_peers_reach_the_named_ports():
+    policy = objects()["NetworkPolicy", "chat-inference"]["spec"]
+    control = next(rule for rule in policy["ingress"] if rule["ports"][0]["port"] == 9001)
+    assert [peer["podSelector"]["matchLabels"] for peer in control["from"]] == [
+        {"app.kubernetes.io/component": "operator"}
+    ]
+    trainer = objects()["NetworkPolicy", "chat-trainer"]["spec"]["ingress"][0]
+    assert len(trainer["from"]) == 1
+
+
+def test_the_same_deployment_makes_the_same_objects():
+    assert objects() == objects()
