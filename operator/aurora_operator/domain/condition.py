@@ -67,7 +67,9 @@ def _all_ready(scale: Scale, cause: str) -> _Finding:
     """As a Deployment is available that may miss none: pods of any template count."""
     if scale.wanted == 0:
         return _Finding(False, "ScaledToZero", "no inference is wanted")
-    message = f"{scale.ready} of {scale.wanted} inference pods are ready"
+    # One that is on its way out for its successor may be ready beside it.
+    count = min(scale.ready, scale.wanted)
+    message = f"{count} of {scale.wanted} inference pods are ready"
     if scale.ready >= scale.wanted:
         return _Finding(True, "Serving", message)
     return _Finding(False, "InferenceNotReady", f"{message}: {cause}" if cause else message)
