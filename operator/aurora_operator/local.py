@@ -27,7 +27,7 @@ from aurora_operator.change import Changes
 from aurora_operator.domain.deployment import Draft, Status
 from aurora_operator.domain.observation import ComponentView, Problem, Scale
 from aurora_operator.domain.spec import AuroraDeployment
-from aurora_operator.reconciler import Generation, Inference, Reconciler
+from aurora_operator.reconciler import Generation, Reconciler
 from aurora_operator.runtime.child import adopted
 from aurora_operator.runtime.command import (
     HOST,
@@ -43,6 +43,7 @@ from aurora_operator.runtime.port import chosen_ports
 from aurora_operator.runtime.preflight import check_models, check_secrets
 from aurora_operator.runtime.process import ProcessRuntime
 from aurora_operator.runtime.record import RecordBook
+from aurora_operator.scene import Inference
 from aurora_operator.service import SERVICE, OperatorServicer
 
 logger = logging.getLogger(__name__)
@@ -131,6 +132,7 @@ class LocalOperator:
         await server.stop()
         if stop.is_set():
             await self._runtime.stop()
+        await self._reconciler.close()
         await self._inference.close()
         await self._feed.close()
         for result in results:

@@ -4,69 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from aurora_common.errors import AuroraError, CheckpointError
-from aurora_operator.domain.action import Action, StageDraft, share_bps
+from aurora_common.errors import AuroraError
+from aurora_operator.domain.action import share_bps
 from aurora_operator.domain.command import Command, checked
-from aurora_operator.domain.deployment import Candidate, Cursor, Draft, Rollout, Status
-from aurora_operator.domain.observation import (
-    ComponentView,
-    InferenceView,
-    Observation,
-    OutcomeBatch,
-    Problem,
-    Scale,
-)
+from aurora_operator.domain.deployment import Candidate, Draft, Rollout, Status
+from aurora_operator.domain.observation import InferenceView, Observation, OutcomeBatch
 from aurora_operator.domain.plan import plan
 from aurora_operator.domain.spec import AuroraDeployment
+from aurora_operator.errand import Errands
+from aurora_operator.scene import Inference, Scene
 
 logger = logging.getLogger(__name__)
 
 LIVE_SECONDS = 0.3
 IDLE_SECONDS = 1.0
-# A refused stable draft is tried again: its folder may have been mounted meanwhile.
-_REFUSAL_SECONDS = 30.0
-
-
-class Inference(Protocol):
-    """One running inference; each call has a deadline and raises AuroraErrors."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def leaving(self) -> bool:
-        """It is about to end: it still tells its outcomes, and is asked for nothing else."""
-        ...
-
-    async def view(self) -> InferenceView: ...
-    async def outcomes(self, rollout_id: str, cursor: Cursor | None) -> OutcomeBatch: ...
-    async def apply(self, action: Action) -> None: ...
-
-
-class Scene(Protocol):
-    """What runs of a deployment now; each turn asks anew."""
-
-    def inferences(self) -> Sequence[Inference]:
-        """Those that can be asked: ready, starting or leaving."""
-        ...
-
-    def expected(self) -> frozenset[str]:
-        """The names of those that serve and stay, whether they can be asked or not."""
-        ...
-
-    def existing(self) -> frozenset[str]:
-        """The names of all that exist; another name never comes back."""
-        ...
-
-    def components(self) -> tuple[ComponentView, ...]: ...
-    def problems(self) -> tuple[Problem, ...]: ...
-    def scale(self) -> Scale | None: ...
 
 
 class StatusStore(Protocol):
@@ -117,10 +74,7 @@ class Reconciler:
         self._scene = scene
         self._on_change = on_change
         self._published: list[Candidate] = []
-        # Reason and time by digest.
-        self._refusals: dict[str, tuple[str, float]] = {}
-        # Why an inference did not do what the last turn asked of it, by name.
-        self._undone: dict[str, str] = {}
+        self._errands = Errands()
         self._one_turn = asyncio.Lock()
         self._wake = asyncio.Event()
 
@@ -159,6 +113,10 @@ class Reconciler:
             self.wake()
             return self.status
 
+    async def close(self) -> None:
+        """Gives up what is still under way."""
+        await self._errands.close()
+
     async def turn(self, command: Command | None = None) -> Turn:
         """Looks once and does what is due; the status is stored before anything rests on it.
 
@@ -182,14 +140,15 @@ class Reconciler:
             for candidate in self._published
             if candidate.sequence > self.status.queue.sequence
         ]
-        self._undone = await self._act(decision.actions)
+        done = await self._errands.run(decision.actions, self._scene.inferences())
         acted = bool(decision.actions)
         return Turn(
-            moved=moved or (acted and not self._undone),
+            moved=moved or (acted and done),
             live=self.status.live_rollout is not None or acted or bool(observed.awaited),
         )
 
     async def _observe(self, command: Command | None) -> Observation:
+        undone = self._errands.undone()
         rollout = self.status.live_rollout
         inferences = self._scene.inferences()
         looks = await asyncio.gather(*(_look(inference, rollout) for inference in inferences))
@@ -198,58 +157,21 @@ class Reconciler:
             for inference, look in zip(inferences, looks, strict=True)
             if look.cause
         }
-        now = time.monotonic()
-        self._refusals = {
-            digest: (reason, since)
-            for digest, (reason, since) in self._refusals.items()
-            if now - since < _REFUSAL_SECONDS
-        }
         return Observation(
             generation=self.generation.number,
             initial=self.generation.initial,
             inferences=tuple(look.view for look in looks if look.view is not None),
             expected=self._scene.expected(),
             existing=self._scene.existing(),
-            absences={**self._undone, **absences},
+            absences={**undone, **absences},
             batches=tuple(look.batch for look in looks if look.batch is not None),
             published=tuple(self._published),
-            refusals={digest: reason for digest, (reason, _) in self._refusals.items()},
+            refusals=self._errands.refusals(),
             command=command,
             components=self._scene.components(),
             problems=self._scene.problems(),
             scale=self._scene.scale(),
         )
-
-    async def _act(self, actions: Sequence[Action]) -> dict[str, str]:
-        """Does the actions, each inference's in order and all inferences at once.
-
-        Gives why an inference failed one, by name; it gets no more in this turn.
-        """
-        by_name: dict[str, list[Action]] = {}
-        for action in actions:
-            by_name.setdefault(action.inference, []).append(action)
-        inferences = {inference.name: inference for inference in self._scene.inferences()}
-        # One that is gone since it was looked at needs nothing any more.
-        busy = [name for name in by_name if name in inferences]
-        causes = await asyncio.gather(
-            *(self._act_on(inferences[name], by_name[name]) for name in busy)
-        )
-        return {name: cause for name, cause in zip(busy, causes, strict=True) if cause}
-
-    async def _act_on(self, inference: Inference, actions: Sequence[Action]) -> str:
-        """Why it failed one of the actions; empty where all were done."""
-        for action in actions:
-            fields: dict[str, object] = {"action": str(action)}
-            try:
-                await inference.apply(action)
-            except AuroraError as error:
-                if isinstance(error, CheckpointError) and isinstance(action, StageDraft):
-                    reason = f"{inference.name}: {error}"
-                    self._refusals[action.draft.digest] = (reason, time.monotonic())
-                logger.warning("not done", extra={"fields": {**fields, "reason": str(error)}})
-                return str(error)
-            logger.info("done", extra={"fields": fields})
-        return ""
 
     def _report(self, after: Status) -> None:
         """Logs each transition of the rollout, with its evidence."""

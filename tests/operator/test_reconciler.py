@@ -256,6 +256,54 @@ async def test_one_that_cannot_load_the_candidate_now_is_named():
     assert "waiting for b: answers DEADLINE_EXCEEDED" in it.status.conditions[1].message
 
 
+@pytest.fixture
+def hasty(monkeypatch):
+    """A turn that waits for nothing that takes longer than an instant."""
+    monkeypatch.setattr("aurora_operator.errand._PATIENCE_SECONDS", 0.02)
+
+
+async def test_one_that_loads_for_long_holds_up_nobody_else(hasty):
+    pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
+    it = reconciler(Scene(pods), Store())
+    await settle(it)
+    loaded, apply = asyncio.Event(), pods[1].apply
+
+    async def load(action):
+        await loaded.wait()
+        await apply(action)
+
+    pods[1].apply = load
+    it.offer(Candidate(CANDIDATE, 1))
+    for _ in range(4):
+        await it.turn()
+    assert pods[0].candidate_bps > 0
+    assert it.status.conditions[1].message == (
+        "chat-1 is Pending; waiting for b: it is loading a draft"
+    )
+    await it.command(Command("abort"))
+    await it.turn()
+    await it.turn()
+    assert pods[0].candidate is None
+    loaded.set()
+    for _ in range(4):
+        await it.turn()
+    # Staging was under way; the share was not, and must not follow the abort.
+    assert [type(action) for action in pods[1].applied] == [StageDraft, UnstageDraft]
+
+
+async def test_closing_gives_up_what_is_under_way(hasty):
+    pod = Pod("a")
+    it = reconciler(Scene([pod]), Store(), initial=STABLE)
+
+    async def load(action):
+        await asyncio.Event().wait()
+
+    pod.apply = load
+    turn = await it.turn()
+    assert turn == Turn(moved=False, live=True)
+    await it.close()
+
+
 async def test_one_that_leaves_tells_its_outcomes_and_holds_nothing():
     pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
     it = reconciler(Scene(pods), Store())
