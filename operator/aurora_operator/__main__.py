@@ -1,4 +1,4 @@
-"""`python -m aurora_operator up …`, and `run …`, which `up` starts."""
+"""`python -m aurora_operator up …` for one machine (`run …` is started by it), or `cluster …`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,27 @@ from pathlib import Path
 
 from aurora_common import leash, log
 from aurora_common.errors import AuroraError
+from aurora_operator.domain.objects.setting import Setting
 from aurora_operator.local import LocalOperator, RunOptions
 from aurora_operator.runtime.guardian import REFUSED, GuardOptions, guard
+
+_OPERATOR_LABELS = {
+    "app.kubernetes.io/name": "aurora",
+    "app.kubernetes.io/component": "operator",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; after an error, which is told on stderr, it is not 0."""
     parsed = _parser().parse_args(arguments)
     log.configure("WARNING" if parsed.command == "up" else "INFO")
-    if parsed.command == "up":
-        return _up(parsed)
-    return _run(parsed)
+    match parsed.command:
+        case "up":
+            return _up(parsed)
+        case "cluster":
+            return _cluster(parsed)
+        case _:
+            return _run(parsed)
 
 
 def _up(parsed: argparse.Namespace) -> int:
@@ -52,6 +62,33 @@ def _run(parsed: argparse.Namespace) -> int:
         return 1
 
 
+def _cluster(parsed: argparse.Namespace) -> int:
+    # Not above: a machine of one's own needs no Kubernetes client, and loads none.
+    from aurora_operator.cluster.process import ClusterOptions, operate
+
+    setting = Setting(
+        inference_image=parsed.inference_image,
+        buffer_image=parsed.buffer_image,
+        trainer_image=parsed.trainer_image,
+        operator_namespace=parsed.lease_namespace,
+        # Of every release of the chart: one namespace holds the operators of one installation.
+        operator_labels=_OPERATOR_LABELS,
+    )
+    options = ClusterOptions(
+        setting=setting,
+        lease_namespace=parsed.lease_namespace,
+        namespaces=tuple(parsed.namespace),
+        health_listen=parsed.health_listen,
+        metrics_listen=parsed.metrics_listen,
+        kubeconfig=parsed.kubeconfig,
+    )
+    try:
+        return asyncio.run(operate(options))
+    except AuroraError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
 async def _operate(options: RunOptions) -> int:
     try:
         operator = LocalOperator(options)
@@ -65,7 +102,7 @@ async def _operate(options: RunOptions) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="aurora_operator",
-        description="Runs an AuroraDeployment as processes of this machine.",
+        description="Runs AuroraDeployments: one as processes of this machine, or a cluster's.",
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -75,7 +112,26 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="the operator process of a running `up`")
     run.add_argument("--manifest", type=Path, required=True, metavar="FILE")
     _add_common(run, http_port=None, grpc_port=None)
+    _add_cluster(commands.add_parser("cluster", help="run every deployment of a Kubernetes"))
     return parser
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--namespace",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="whose deployments are run; may be given again; default: every one",
+    )
+    parser.add_argument("--lease-namespace", required=True, metavar="NAME")
+    for component in ("inference", "buffer", "trainer"):
+        parser.add_argument(f"--{component}-image", required=True, metavar="IMAGE")
+    parser.add_argument("--health-listen", default="127.0.0.1:8080", metavar="HOST:PORT")
+    parser.add_argument("--metrics-listen", default="127.0.0.1:9090", metavar="HOST:PORT")
+    parser.add_argument(
+        "--kubeconfig", type=Path, metavar="FILE", help="default: the cluster of this pod"
+    )
 
 
 def _add_common(

@@ -101,19 +101,28 @@ class KubernetesApi:
     ApiBusyError.
     """
 
-    def __init__(self, client: ApiClient, *, threads: int) -> None:
+    def __init__(
+        self, client: ApiClient, *, threads: int, timeout_seconds: float = _TIMEOUT_SECONDS
+    ) -> None:
         self._client = client
+        self._timeout_seconds = timeout_seconds
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="kubernetes")
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json:
         return await self._call("GET", kind.path(namespace, name))
 
     async def list(
-        self, kind: Kind, namespace: str | None, selector: str, *, metadata_only: bool = False
+        self,
+        kind: Kind,
+        namespace: str | None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        metadata_only: bool = False,
     ) -> list[Json]:
-        """Every object that the label selector takes, read page by page."""
+        """Every object that the selectors take, read page by page."""
         found: list[Json] = []
-        query = {"labelSelector": selector, "limit": str(_PAGE)}
+        query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(_PAGE)}
         while True:
             page = await self._call(
                 "GET",
@@ -121,7 +130,8 @@ class KubernetesApi:
                 query=query,
                 accept=_METADATA if metadata_only else _JSON,
             )
-            found += page["items"]
+            # A list of metadata that is empty says null.
+            found += page["items"] or ()
             rest = page["metadata"].get("continue")
             if not rest:
                 return found
@@ -212,7 +222,7 @@ class KubernetesApi:
                 url,
                 body=None if body is None else json.dumps(body, separators=(",", ":")),
                 headers=headers,
-                timeout=_TIMEOUT_SECONDS,
+                timeout=self._timeout_seconds,
                 retries=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:

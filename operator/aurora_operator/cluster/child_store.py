@@ -13,7 +13,7 @@ from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.cluster.kinds import POD, Key, Reference, reference
 
 # Whose status says how a deployment is.
-_WITH_STATUS = frozenset({"Deployment", "StatefulSet", "Pod", "AuroraDeployment", "Certificate"})
+_WITH_STATUS = frozenset({"Deployment", "StatefulSet", "Pod", "AuroraDeployment"})
 # What the kubelet and the scheduler read of a pod, and nobody here.
 _POD_SPEC = frozenset({"nodeName", "containers", "volumes", "initContainers"})
 
@@ -83,11 +83,14 @@ class ChildStore:
 
     def remember(self, key: Key, body: Json) -> News:
         """Takes a body over, and what of it was news."""
-        entry, place = known(body), reference(body)
+        place, version = reference(body), int(body["metadata"]["resourceVersion"])
+        if (before := self.known(key, place)) is not None and before.version >= version:
+            return News.NONE
+        entry = known(body)
         with self._lock:
             children = self._by_key.setdefault(key, {})
             before = children.get(place)
-            if before is not None and before.version >= entry.version:
+            if before is not None and before.version >= version:
                 return News.NONE
             children[place] = entry
             same = before is not None and before.essence == entry.essence
@@ -105,9 +108,12 @@ class ChildStore:
                 del self._by_key[key]
             return True
 
-    def get(self, key: Key, place: Reference) -> Json | None:
+    def known(self, key: Key, place: Reference) -> Known | None:
         with self._lock:
-            entry = self._by_key.get(key, {}).get(place)
+            return self._by_key.get(key, {}).get(place)
+
+    def get(self, key: Key, place: Reference) -> Json | None:
+        entry = self.known(key, place)
         return None if entry is None else entry.body
 
     def places(self, key: Key) -> frozenset[Reference]:

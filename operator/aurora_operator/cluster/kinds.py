@@ -9,6 +9,7 @@ from aurora_operator.adapters.kubernetes import Json, Kind
 DEPLOYMENT = Kind("aurora.dev/v1alpha1", "AuroraDeployment", "auroradeployments")
 POD = Kind("v1", "Pod", "pods")
 SECRET = Kind("v1", "Secret", "secrets")
+CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 EVENT = Kind("v1", "Event", "events")
 CERTIFICATE = Kind("cert-manager.io/v1", "Certificate", "certificates")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from aurora_operator.adapters.kubernetes import (
     KubernetesApi,
 )
 from aurora_operator.cluster.child_store import ChildStore
+from aurora_operator.cluster.credentials import Credentials
 from aurora_operator.cluster.directory import Directory, Tracked
 from aurora_operator.cluster.kinds import CHILDREN, Key, Reference, is_owned_by, reference
 from aurora_operator.cluster.metrics import Metrics
@@ -28,16 +30,16 @@ _REPLICAS_MANAGER = "aurora-operator-handover"
 _PROBLEM_SECONDS = 30.0
 
 
-class Wanted(Protocol):
-    """The objects that a deployment should have; `uid` is its own."""
+class Shape(Protocol):
+    """What a deployment consists of."""
 
-    def __call__(self, deployment: AuroraDeployment, uid: str) -> tuple[Json, ...]: ...
+    def wanted(self, deployment: AuroraDeployment, uid: str) -> tuple[Json, ...]:
+        """The objects that the deployment of that uid should have."""
+        ...
 
-
-class Differs(Protocol):
-    """Whether an object must be applied again."""
-
-    def __call__(self, desired: Json, live: Json) -> bool: ...
+    def differs(self, desired: Json, live: Json) -> bool:
+        """Whether an object must be applied again."""
+        ...
 
 
 def deployment_of(body: Json) -> AuroraDeployment:
@@ -66,18 +68,18 @@ class ObjectWork:
         directory: Directory,
         children: ChildStore,
         *,
-        wanted: Wanted,
-        differs: Differs,
+        shape: Shape,
+        credentials: Credentials,
         metrics: Metrics,
-        on_problems: Callable[[Key], None],
+        on_change: Callable[[Key], None],
     ) -> None:
         self._api = api
         self._directory = directory
         self._children = children
-        self._wanted = wanted
-        self._differs = differs
+        self._shape = shape
+        self._credentials = credentials
         self._metrics = metrics
-        self._on_problems = on_problems
+        self._on_change = on_change
 
     async def __call__(self, key: Key) -> float | None:
         """Brings the objects to what the deployment says.
@@ -88,8 +90,8 @@ class ObjectWork:
         if tracked is None:
             return None
         body = tracked.body
-        metadata = body["metadata"]
-        if "deletionTimestamp" in metadata or tracked.settled_generation == metadata["generation"]:
+        generation = body["metadata"]["generation"]
+        if "deletionTimestamp" in body["metadata"] or _is_settled(tracked, generation):
             return None
         changes = tracked.changes
         try:
@@ -97,21 +99,27 @@ class ObjectWork:
         except ValidationError as error:
             self._take(tracked, [Problem("InvalidSpec", _first_line(error))])
             return None
-        problems = await self._bring(tracked, self._wanted(deployment, tracked.uid))
+        identity = tracked.identity
+        problems = await self._bring(tracked, deployment)
         self._take(tracked, problems)
+        if tracked.identity != identity:
+            self._on_change(key)
         if problems:
             return _PROBLEM_SECONDS
         if tracked.changes == changes:
-            tracked.settled_generation = metadata["generation"]
-        return None
+            tracked.settled_generation = generation
+        # The round comes by for what is due later.
+        seconds = tracked.certificates_due - time.monotonic()
+        return seconds if seconds < _PROBLEM_SECONDS else None
 
     def _take(self, tracked: Tracked, problems: list[Problem]) -> None:
         found = tuple(sorted(problems, key=lambda problem: (problem.reason, problem.message)))
         if found != tracked.problems:
             tracked.problems = found
-            self._on_problems(tracked.key)
+            self._on_change(tracked.key)
 
-    async def _bring(self, tracked: Tracked, wanted: tuple[Json, ...]) -> list[Problem]:
+    async def _bring(self, tracked: Tracked, deployment: AuroraDeployment) -> list[Problem]:
+        wanted = self._shape.wanted(deployment, tracked.uid)
         places = {reference(desired) for desired in wanted}
         surplus = [
             place
@@ -119,12 +127,15 @@ class ObjectWork:
             if place.kind in CHILDREN and place not in places
         ]
         results = await asyncio.gather(
+            self._credentials.bring(tracked, deployment),
             *(self._bring_one(tracked, desired) for desired in wanted),
             *(self._remove(tracked, place) for place in surplus),
             return_exceptions=True,
         )
         _raise_first(result for result in results if isinstance(result, BaseException))
-        return [result for result in results if isinstance(result, Problem)]
+        issued, *found = results
+        assert isinstance(issued, list)
+        return issued + [result for result in found if isinstance(result, Problem)]
 
     async def _bring_one(self, tracked: Tracked, desired: Json) -> Problem | None:
         """Applies one object where that is needed; what cannot be helped here is a problem."""
@@ -138,7 +149,7 @@ class ObjectWork:
                     "remove it, or give the deployment another name",
                 )
             # One that is being deleted is made anew once it is gone.
-            if "deletionTimestamp" in live["metadata"] or not self._differs(desired, live):
+            if "deletionTimestamp" in live["metadata"] or not self._shape.differs(desired, live):
                 return None
         try:
             await self._apply(tracked.key, desired, live)
@@ -179,6 +190,11 @@ class ObjectWork:
             # Another of that name by now: its event brings us back.
             return
         self._metrics.writes.labels("delete").inc()
+
+
+def _is_settled(tracked: Tracked, generation: int) -> bool:
+    is_due = time.monotonic() >= tracked.certificates_due
+    return tracked.settled_generation == generation and not is_due
 
 
 def _replicas_only(live: Json) -> Json:

@@ -103,7 +103,8 @@ class Workers(Generic[Key]):
         self, name: str, work: Callable[[Key], Awaitable[float | None]], *, limit: int
     ) -> None:
         self.queue = WorkQueue[Key]()
-        self.finished_at = time.monotonic()
+        # When a key was finished, or none was due, the last time; monotonic.
+        self.well_at = time.monotonic()
         self._name = name
         self._work = work
         self._limit = limit
@@ -117,6 +118,12 @@ class Workers(Generic[Key]):
 
     def forget(self, key: Key) -> None:
         self._failures.pop(key, None)
+
+    def pulse(self) -> None:
+        """Looks whether keys are due that nobody takes."""
+        due = self.queue.next_due()
+        if due is None or due > time.monotonic():
+            self.well_at = time.monotonic()
 
     async def run(self) -> None:
         """Works until cancelled, then cancels what is under way."""
@@ -160,7 +167,7 @@ class Workers(Generic[Key]):
             if again is not None:
                 self.queue.add(key, time.monotonic() + again)
         finally:
-            self.finished_at = time.monotonic()
+            self.well_at = time.monotonic()
             self.queue.done(key)
             self._wake.set()
 

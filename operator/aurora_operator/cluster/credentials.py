@@ -1,0 +1,115 @@
+"""The certificates of a deployment, and who the operator is to its pods."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import time
+from datetime import UTC, datetime
+
+from aurora_common.errors import NotFoundError
+from aurora_operator.adapters.authority import (
+    Data,
+    due_secrets,
+    operator_identity,
+    secret_names,
+)
+from aurora_operator.adapters.channel import Identity
+from aurora_operator.adapters.kubernetes import ApiRefusedError, Json, KubernetesApi
+from aurora_operator.cluster.directory import Tracked
+from aurora_operator.cluster.kinds import SECRET, is_owned_by
+from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.domain.observation import Problem
+from aurora_operator.domain.spec import AuroraDeployment
+
+# Secrets are not watched: so often is looked whether all are there and none is due.
+_LOOK_SECONDS = 500.0
+# cert-manager takes a moment to issue.
+_ISSUE_SECONDS = 2.0
+
+
+class Credentials:
+    """Keeps a deployment's Secrets, which are read by their names and in no other way."""
+
+    def __init__(self, api: KubernetesApi, metrics: Metrics) -> None:
+        self._api = api
+        self._metrics = metrics
+
+    async def bring(self, tracked: Tracked, deployment: AuroraDeployment) -> list[Problem]:
+        """Writes what is due, and notes the operator's identity and when to look again."""
+        problems: list[Problem] = []
+        seconds = _LOOK_SECONDS
+        match deployment.spec.security.tls.mode:
+            case "SelfManaged":
+                problems = await self._issue(tracked, deployment)
+            case "CertManager":
+                tracked.identity = await self._issued(tracked)
+                seconds = _LOOK_SECONDS if tracked.identity else _ISSUE_SECONDS
+            case "Disabled":
+                tracked.identity = None
+        tracked.certificates_due = time.monotonic() + seconds
+        return problems
+
+    async def _issue(self, tracked: Tracked, deployment: AuroraDeployment) -> list[Problem]:
+        key = tracked.key
+        names = secret_names(key.name)
+        found = await asyncio.gather(*(self._read(tracked, name) for name in names))
+        existing = dict(zip(names, found, strict=True))
+        foreign = [
+            Problem(
+                "NameTaken",
+                f"Secret {name} exists and does not belong to this deployment: "
+                "remove it, or give the deployment another name",
+            )
+            for name, secret in existing.items()
+            if secret is not None and not is_owned_by(secret, tracked.uid)
+        ]
+        if foreign:
+            return foreign
+        contents = {name: _data(secret) for name, secret in existing.items()}
+        now = datetime.now(UTC)
+        for secret in due_secrets(deployment, contents, now, owner_uid=tracked.uid):
+            name = secret["metadata"]["name"]
+            try:
+                contents[name] = _data(await self._write(secret, existing[name]))
+            except (ApiRefusedError, NotFoundError) as error:
+                return [Problem("ApplyRefused", f"Secret {name}: {error}")]
+        authority = contents[names[0]]
+        if authority is not None:
+            tracked.identity = operator_identity(authority, tracked.identity, now)
+        return []
+
+    async def _issued(self, tracked: Tracked) -> Identity | None:
+        """What cert-manager made for the operator; None before it did."""
+        secret = await self._read(tracked, f"{tracked.key.name}-operator-tls")
+        data = _data(secret) or {}
+        try:
+            return Identity(data["ca.crt"], data["tls.crt"], data["tls.key"])
+        except KeyError:
+            return None
+
+    async def _read(self, tracked: Tracked, name: str) -> Json | None:
+        try:
+            return await self._api.get(SECRET, tracked.key.namespace, name)
+        except NotFoundError:
+            return None
+
+    async def _write(self, secret: Json, before: Json | None) -> Json:
+        """Raises ConflictError where the Secret changed since it was read."""
+        if before is not None:
+            version = before["metadata"]["resourceVersion"]
+            secret["metadata"]["resourceVersion"] = version
+        written = await self._api.apply(SECRET, secret)
+        self._metrics.writes.labels("apply").inc()
+        return written
+
+
+def _data(secret: Json | None) -> Data | None:
+    """A Secret's content; what is not base64 cannot be there, and counts as empty."""
+    if secret is None:
+        return None
+    try:
+        return {name: base64.b64decode(text) for name, text in secret.get("data", {}).items()}
+    except binascii.Error:
+        return {}

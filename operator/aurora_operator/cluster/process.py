@@ -1,0 +1,158 @@
+"""The operator of a cluster as a process: it waits for the lease, leads, and ends without it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from aurora_common.grpc_server import stop_signal
+from aurora_operator.adapters.kubernetes import KubernetesApi, load_client
+from aurora_operator.adapters.lease import Election
+from aurora_operator.cluster.endpoint import METRICS, Answer, Endpoint
+from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.cluster.operator import ClusterOperator
+from aurora_operator.cluster.shape import ComponentShape
+from aurora_operator.domain.objects.setting import Setting
+
+logger = logging.getLogger(__name__)
+
+LEASE_NAME = "aurora-operator"
+
+_THREADS = 8
+# Less than the lease allows for all of a renewal.
+_LEASE_CALL_SECONDS = 5.0
+_BEAT_SECONDS = 2.0
+_STALLED_SECONDS = 30.0
+_STOP_SECONDS = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """`namespaces`: those whose deployments are run; empty: every one."""
+
+    setting: Setting
+    lease_namespace: str
+    namespaces: tuple[str, ...] = ()
+    health_listen: str = "127.0.0.1:8080"
+    metrics_listen: str = "127.0.0.1:9090"
+    kubeconfig: Path | None = None
+
+
+class ClusterProcess:
+    """Made inside the event loop that it uses; `run` once."""
+
+    def __init__(self, options: ClusterOptions) -> None:
+        self._options = options
+        self._identity = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+        self._metrics = Metrics()
+        client = load_client(options.kubeconfig, connections=_THREADS)
+        # The lease must not wait behind the work.
+        lease_client = load_client(options.kubeconfig, connections=1)
+        self._lease_api = KubernetesApi(
+            lease_client, threads=1, timeout_seconds=_LEASE_CALL_SECONDS
+        )
+        self._api = KubernetesApi(client, threads=_THREADS)
+        self._operator = ClusterOperator(
+            client,
+            self._api,
+            namespaces=options.namespaces,
+            shape=ComponentShape(options.setting),
+            identity=self._identity,
+            metrics=self._metrics,
+        )
+        self._leads = False
+        self._beat = time.monotonic()
+
+    async def run(self) -> int:
+        """Runs until SIGTERM; not 0 where the operator failed.
+
+        Without the lease it never returns: the process is ended at once.
+        """
+        stop = stop_signal()
+        endpoints = [
+            Endpoint(
+                self._options.health_listen, {"/healthz": self._healthz, "/readyz": self._readyz}
+            ),
+            Endpoint(self._options.metrics_listen, {"/metrics": self._metrics_answer}),
+        ]
+        tasks = [
+            asyncio.create_task(self._lead(), name="lead"),
+            asyncio.create_task(self._keep_beating(), name="beat"),
+        ]
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait((stopped, *tasks), return_when=asyncio.FIRST_COMPLETED)
+        failed = [task.exception() for task in tasks if task.done()]
+        for error in failed:
+            logger.error("the operator failed", exc_info=error)
+        for task in (stopped, *tasks):
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_STOP_SECONDS)
+        for endpoint in endpoints:
+            endpoint.close()
+        await self._api.close()
+        await self._lease_api.close()
+        return 1 if failed else 0
+
+    async def _lead(self) -> None:
+        """Waits for the lease, then operates as long as it is held; gives it back at the end."""
+        election = Election(
+            self._lease_api,
+            namespace=self._options.lease_namespace,
+            name=LEASE_NAME,
+            identity=self._identity,
+        )
+        await election.acquire()
+        self._leads = True
+        self._metrics.leader.set(1)
+        holding = asyncio.create_task(_hold(election))
+        try:
+            await self._operator.run()
+        finally:
+            # Only once nothing of ours acts any more may another one begin.
+            await election.release()
+            holding.cancel()
+
+    async def _keep_beating(self) -> None:
+        while True:
+            self._beat = time.monotonic()
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    def _healthz(self) -> Answer:
+        if time.monotonic() - self._beat > _STALLED_SECONDS:
+            return Answer(503, b"the event loop is stuck\n")
+        if self._leads and not self._operator.is_well:
+            return Answer(503, b"nothing was reconciled for three minutes\n")
+        return Answer(200, b"ok\n")
+
+    def _readyz(self) -> Answer:
+        if self._leads and not self._operator.primed:
+            return Answer(503, b"not everything is listed yet\n")
+        return Answer(200, b"ok\n")
+
+    def _metrics_answer(self) -> Answer:
+        return Answer(200, self._metrics.exposition(), METRICS)
+
+
+async def _hold(election: Election) -> None:
+    """Renews the lease, and ends the process where it cannot.
+
+    At once: another operator may lead already, so not even what is under way may go on.
+    """
+    try:
+        await election.hold()
+    except Exception as error:
+        logger.critical("lease lost", exc_info=error)
+        sys.stderr.flush()
+        os._exit(1)
+
+
+async def operate(options: ClusterOptions) -> int:
+    """Runs one operator process to its end; the exit status."""
+    return await ClusterProcess(options).run()

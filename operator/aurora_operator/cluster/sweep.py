@@ -1,0 +1,110 @@
+"""Compares what is known with what the API server has: no event tells of what a watch missed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Sequence
+
+from aurora_common.errors import AuroraError, NotFoundError
+from aurora_operator.adapters.kubernetes import Json, Kind, KubernetesApi
+from aurora_operator.cluster.child_store import ChildStore, Known
+from aurora_operator.cluster.directory import Directory
+from aurora_operator.cluster.kinds import DEPLOYMENT, SELECTOR, Key, Reference, owner, reference
+
+logger = logging.getLogger(__name__)
+
+_SWEEP_SECONDS = 300.0
+
+
+class Sweep:
+    """Kind by kind, all within five minutes.
+
+    A watch that begins anew lists what exists and never says what went away meanwhile.
+    """
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        *,
+        namespaces: Collection[str],
+        directory: Directory,
+        children: ChildStore,
+        on_body: Callable[[bool, Json], None],
+    ) -> None:
+        self._api = api
+        self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
+        self._directory = directory
+        self._children = children
+        self._on_body = on_body
+
+    async def prime(self, kind: Kind) -> None:
+        """Takes over every object of the kind, with its content."""
+        for namespace in self._namespaces:
+            for body in await self._api.list(kind, namespace, labels=_selector(kind)):
+                self._on_body(False, {"apiVersion": kind.api_version, "kind": kind.kind, **body})
+
+    async def run(self, kinds: Sequence[Kind]) -> None:
+        """Sweeps until cancelled."""
+        while True:
+            for kind in kinds:
+                try:
+                    await self._sweep(kind)
+                except AuroraError as error:
+                    fields = {"kind": kind.kind, "reason": str(error)}
+                    logger.warning("sweep failed", extra={"fields": fields})
+                await asyncio.sleep(_SWEEP_SECONDS / len(kinds))
+
+    async def _sweep(self, kind: Kind) -> None:
+        before = self._known(kind)
+        listed: dict[tuple[Key, Reference], int] = {}
+        for namespace in self._namespaces:
+            found = await self._api.list(
+                kind, namespace, labels=_selector(kind), metadata_only=True
+            )
+            for body in found:
+                named = {**body, "kind": kind.kind}
+                if (owned_by := _key(kind, named)) is not None:
+                    version = int(body["metadata"]["resourceVersion"])
+                    listed[owned_by, reference(named)] = version
+        for (key, place), entry in before.items():
+            # What became known after the list was asked for is not judged by it.
+            missing = (key, place) not in listed
+            if missing and self._known_one(kind, key, place) == entry:
+                self._on_body(True, entry.body)
+        for (key, place), version in listed.items():
+            known = self._known_one(kind, key, place)
+            if known is None or known.version < version:
+                await self._read(kind, key, place)
+
+    async def _read(self, kind: Kind, key: Key, place: Reference) -> None:
+        try:
+            body = await self._api.get(kind, key.namespace, place.name)
+        except NotFoundError:
+            # Gone since; the next sweep sees it.
+            return
+        self._on_body(False, body)
+
+    def _known(self, kind: Kind) -> dict[tuple[Key, Reference], Known]:
+        if kind is DEPLOYMENT:
+            return {
+                (key, Reference(DEPLOYMENT.kind, key.name)): tracked.known
+                for key in self._directory
+                if (tracked := self._directory.get(key)) is not None
+            }
+        return self._children.versions(kind.kind)
+
+    def _known_one(self, kind: Kind, key: Key, place: Reference) -> Known | None:
+        if kind is DEPLOYMENT:
+            tracked = self._directory.get(key)
+            return None if tracked is None else tracked.known
+        return self._children.known(key, place)
+
+
+def _selector(kind: Kind) -> str:
+    return "" if kind is DEPLOYMENT else SELECTOR
+
+
+def _key(kind: Kind, body: Json) -> Key | None:
+    metadata = body["metadata"]
+    return Key(metadata["namespace"], metadata["name"]) if kind is DEPLOYMENT else owner(body)

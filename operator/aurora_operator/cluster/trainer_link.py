@@ -1,0 +1,93 @@
+"""The connection to a deployment's trainer, as long as there is one that is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+
+from aurora_common.errors import AuroraError
+from aurora_operator.adapters.channel import Identity, Peer
+from aurora_operator.adapters.kubernetes import Json
+from aurora_operator.adapters.trainer import CheckpointFeed
+from aurora_operator.cluster.kinds import Key
+from aurora_operator.cluster.scene import TRAINER_PORT, component_pods, is_ready, peer
+from aurora_operator.domain.deployment import Candidate, Status
+
+logger = logging.getLogger(__name__)
+
+
+class TrainerLink:
+    """Hands every published checkpoint to `offer`, and tells the trainer which ones may go."""
+
+    def __init__(
+        self,
+        key: Key,
+        *,
+        after_sequence: Callable[[], int],
+        offer: Callable[[Candidate], None],
+    ) -> None:
+        self._key = key
+        self._after_sequence = after_sequence
+        self._offer = offer
+        self._place: tuple[str, Peer] | None = None
+        self._feed: CheckpointFeed | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        # What the trainer was told last.
+        self._pruned: object = None
+
+    async def follow(
+        self, pods: Iterable[Json], identity: Identity | None, *, secure: bool
+    ) -> None:
+        """Follows the trainer that is ready; `secure`: none without an identity."""
+        place = None
+        for pod in component_pods(pods, "trainer"):
+            if is_ready(pod) and pod["status"].get("podIP") and (identity or not secure):
+                trainer = peer(pod, self._key, "trainer", TRAINER_PORT, identity)
+                place = (pod["metadata"]["uid"], trainer)
+        if place == self._place:
+            return
+        await self.close()
+        if place is not None:
+            self._place, self._feed = place, CheckpointFeed(place[1], self._after_sequence)
+            self._start(self._offer_all(self._feed))
+
+    def prune(self, keep: int, status: Status, initial: str) -> None:
+        """Tells the trainer what is needed, where that changed; `initial`: a digest to keep."""
+        feed = self._feed
+        needed = status.needed_digests | ({initial} if initial else frozenset())
+        wanted = (keep, needed, status.queue.sequence)
+        if feed is None or wanted == self._pruned:
+            return
+        self._pruned = wanted
+        self._start(self._prune(feed, keep, needed, status.queue.sequence))
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        tasks, feed = self._tasks, self._feed
+        self._tasks, self._feed, self._place, self._pruned = set(), None, None, None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if feed is not None:
+            await feed.close()
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _offer_all(self, feed: CheckpointFeed) -> None:
+        async for candidate in feed.checkpoints():
+            self._offer(candidate)
+
+    async def _prune(
+        self, feed: CheckpointFeed, keep: int, needed: frozenset[str], sequence: int
+    ) -> None:
+        try:
+            await feed.prune(keep=keep, needed=needed, seen_sequence=sequence)
+        except AuroraError as error:
+            # Asked again with the next look.
+            self._pruned = None
+            fields = {"key": str(self._key), "reason": str(error)}
+            logger.warning("checkpoints not pruned", extra={"fields": fields})

@@ -1,0 +1,137 @@
+"""How a deployment's components are, and why: what pods do not tell is looked up when they fail."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from aurora_common.errors import AuroraError, NotFoundError
+from aurora_operator.adapters.kubernetes import Json, KubernetesApi
+from aurora_operator.cluster.child_store import ChildStore
+from aurora_operator.cluster.kinds import CLAIM, EVENT, Key, Reference
+from aurora_operator.cluster.scene import component_pods, is_leaving, is_ready
+from aurora_operator.domain.cause import Surroundings
+from aurora_operator.domain.observation import ComponentView, Scale
+from aurora_operator.domain.spec import AuroraDeployment
+from aurora_operator.domain.workload import component_view, scale
+
+logger = logging.getLogger(__name__)
+
+# What is younger than this simply starts.
+_STARTING = timedelta(seconds=5)
+# How long something looked up is believed.
+_FRESH_SECONDS = 10.0
+
+
+class PodWorkloads:
+    """Asks the API server only about what is stuck, and once for all deployments of a namespace."""
+
+    def __init__(self, api: KubernetesApi, children: ChildStore) -> None:
+        self._api = api
+        self._children = children
+        self._events: dict[str, tuple[float, list[Json]]] = {}
+        self._claims: dict[tuple[str, str], tuple[float, Json | None]] = {}
+
+    async def __call__(
+        self, key: Key, deployment: AuroraDeployment, pods: Sequence[Json]
+    ) -> tuple[tuple[ComponentView, ...], Scale | None]:
+        workloads = {
+            component: self._children.get(key, Reference(kind, f"{key.name}-{component}"))
+            for component, kind in _workload_kinds(deployment)
+        }
+        now = datetime.now(UTC)
+        around = await self._surroundings(key, pods, list(workloads.values()), now)
+        views = [
+            component_view(component, workload, component_pods(pods, component), around)
+            for component, workload in workloads.items()
+        ]
+        inference = workloads["inference"]
+        return (
+            tuple(view for view in views if view is not None),
+            None if inference is None else scale(inference, component_pods(pods, "inference")),
+        )
+
+    async def _surroundings(
+        self, key: Key, pods: Sequence[Json], workloads: Sequence[Json | None], now: datetime
+    ) -> Surroundings:
+        stuck = [
+            pod for pod in pods if not is_ready(pod) and not is_leaving(pod) and _is_old(pod, now)
+        ]
+        missing = any(
+            workload is not None
+            and workload["spec"].get("replicas", 1) > workload.get("status", {}).get("replicas", 0)
+            and _is_old(workload, now)
+            for workload in workloads
+        )
+        events = await self._events_of(key.namespace) if stuck or missing else []
+        claims = {
+            name: await self._claim(key.namespace, name)
+            for pod in stuck
+            if _is_unscheduled(pod)
+            for name in _claim_names(pod)
+        }
+        return Surroundings(now, claims, events)
+
+    async def _events_of(self, namespace: str) -> list[Json]:
+        """The namespace's recent warnings; none where they cannot be read."""
+        at, found = self._events.get(namespace, (0.0, []))
+        now = time.monotonic()
+        if now - at < _FRESH_SECONDS:
+            return found
+        # Others of the namespace that ask meanwhile are answered by what was known.
+        self._events[namespace] = (now, found)
+        try:
+            found = await self._api.list(EVENT, namespace, fields="type=Warning")
+        except AuroraError as error:
+            logger.warning("events not read", extra={"fields": {"reason": str(error)}})
+        self._events[namespace] = (time.monotonic(), found)
+        return found
+
+    async def _claim(self, namespace: str, name: str) -> Json | None:
+        """The PersistentVolumeClaim; None for one that does not exist."""
+        at, claim = self._claims.get((namespace, name), (0.0, None))
+        if time.monotonic() - at < _FRESH_SECONDS:
+            return claim
+        try:
+            claim = await self._api.get(CLAIM, namespace, name)
+        except NotFoundError:
+            claim = None
+        self._claims = {
+            place: entry
+            for place, entry in self._claims.items()
+            if time.monotonic() - entry[0] < _FRESH_SECONDS
+        }
+        self._claims[namespace, name] = (time.monotonic(), claim)
+        return claim
+
+
+def _workload_kinds(deployment: AuroraDeployment) -> tuple[tuple[str, str], ...]:
+    """Each component, and the kind of object that runs it."""
+    embedded = deployment.spec.buffer.embedded is not None
+    return (
+        ("inference", "Deployment"),
+        ("buffer", "StatefulSet" if embedded else "Deployment"),
+        ("trainer", "StatefulSet"),
+    )
+
+
+def _is_old(body: Json, now: datetime) -> bool:
+    created = datetime.fromisoformat(body["metadata"]["creationTimestamp"])
+    return now - created > _STARTING
+
+
+def _is_unscheduled(pod: Json) -> bool:
+    return any(
+        condition["type"] == "PodScheduled" and condition["status"] == "False"
+        for condition in pod.get("status", {}).get("conditions", ())
+    )
+
+
+def _claim_names(pod: Json) -> list[str]:
+    return [
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in pod.get("spec", {}).get("volumes", ())
+        if "persistentVolumeClaim" in volume
+    ]
