@@ -71,10 +71,11 @@ def _condition_notices(before: Status, after: Status) -> Sequence[Notice]:
     known = {condition.type: condition.status for condition in before.conditions}
     found = []
     for condition in after.conditions:
-        good = condition.status == (condition.type == "Ready")
+        wanted = condition.type == "Ready"
         # One that begins as it should be is no news.
-        if condition.type == "Progressing" or known.get(condition.type, good) == condition.status:
+        if condition.type == "Progressing" or known.get(condition.type, wanted) == condition.status:
             continue
+        good = condition.status == wanted
         message = condition.message or f"{condition.type} is {condition.status}"
         found.append(Notice("Normal" if good else "Warning", condition.reason, message))
     return found
