@@ -83,8 +83,23 @@ def pod_cause(pod: Json, around: Surroundings) -> Cause | None:
     if scheduled.get("status") == "False":
         return _unscheduled(pod, scheduled, around)
     found = _container_causes(pod, around)
-    return next((cause for cause in found if cause.failing), next(iter(found), None)) or Cause(
-        "waits for a node", failing=False
+    if not found:
+        return _silent(pod, conditions)
+    return next((cause for cause in found if cause.failing), found[0])
+
+
+def _silent(pod: Json, conditions: Mapping[str, Json]) -> Cause:
+    """Of a pod that is not ready though none of its containers says why."""
+    node = pod.get("spec", {}).get("nodeName")
+    if node is None:
+        return Cause("waits for a node", failing=False)
+    if not pod.get("status", {}).get("containerStatuses"):
+        return Cause(f"waits for the kubelet of node {node}", failing=False)
+    # A node that does not answer makes its pods unready, and leaves everything else as it was.
+    why = _one_line(conditions.get("Ready", {}).get("message"))
+    return Cause(
+        f"is not ready, though its containers are: {why or f'node {node} may not answer'}",
+        failing=True,
     )
 
 

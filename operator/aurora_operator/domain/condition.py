@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from aurora_operator.domain.deployment import Condition, Status
-from aurora_operator.domain.observation import ComponentView, Observation, Scale
+from aurora_operator.domain.observation import Observation, Scale
 from aurora_operator.domain.rollout import Analyzing
 
 # Enough for a person; a thousand pods may each have a cause.
@@ -116,17 +116,16 @@ def _awaited(observed: Observation) -> Sequence[str]:
 
 
 def _degraded(status: Status, observed: Observation) -> _Finding:
-    if observed.problems:
-        message = "; ".join(problem.message for problem in observed.problems)
-        return _Finding(True, observed.problems[0].reason, message)
-    failing = [view for view in observed.components if view.failing]
-    if failing:
-        return _Finding(True, "ComponentFailing", _told(failing))
+    """Everything that is wrong, under the reason of what comes first."""
+    found = [(problem.reason, problem.message) for problem in observed.problems]
+    found += [
+        ("ComponentFailing", f"{view.name}: {view.message}")
+        for view in observed.components
+        if view.failing
+    ]
     stable = status.stable or observed.initial
     if stable is not None and (reason := observed.refusals.get(stable.digest)):
-        return _Finding(True, "StableDraftRefused", reason)
-    return _Finding(False, "AsExpected")
-
-
-def _told(views: Sequence[ComponentView]) -> str:
-    return "; ".join(f"{view.name}: {view.message}" for view in views)
+        found.append(("StableDraftRefused", reason))
+    if not found:
+        return _Finding(False, "AsExpected")
+    return _Finding(True, found[0][0], "; ".join(message for _, message in found))

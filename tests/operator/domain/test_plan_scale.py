@@ -230,4 +230,5 @@ def test_what_keeps_the_operator_from_its_part_is_told_first(decide):
     failing = ComponentView("trainer", ready=False, failing=True, message="no space")
     observed = seen(components=(*SERVING, failing), problems=(problem,))
     degraded = condition(decide(Status(), observed).status, "Degraded")
-    assert (degraded.reason, degraded.message) == (problem.reason, problem.message)
+    assert degraded.reason == "NameConflict"
+    assert degraded.message == f"{problem.message}; trainer: no space"

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -8,12 +9,15 @@ from aurora_operator.domain.deployment import (
     Condition,
     Cursor,
     Draft,
+    LastCommand,
     Queue,
     Rollout,
     Status,
     Verdict,
 )
 from aurora_operator.domain.evidence import Evidence, Outcome, observe
+from aurora_operator.domain.plan import HISTORY_LIMIT
+from aurora_operator.domain.queue import SUPERSEDED_LIMIT
 from aurora_operator.domain.rollout import (
     Analyzing,
     Clock,
@@ -26,6 +30,7 @@ from aurora_operator.domain.rollout import (
     WaitingForTraffic,
 )
 from aurora_operator.domain.status_json import status_from_json, status_to_json
+from aurora_operator.domain.status_schema import StatusJson
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 PLAN = RolloutPlan((5, 20), "0.01", 10, 300, 21_600.0)
@@ -49,6 +54,11 @@ def full(state):
         paused=True,
         history=(Verdict("chat-0", "ckpt-0", "sha256:0", "Promoted", "x", -3, 12, NOW),),
         conditions=(Condition("Ready", True, "Serving", "", NOW, 3),),
+        last_command=LastCommand("abort/chat-1", "Refused", "too late", NOW),
+        replicas=3,
+        ready_replicas=2,
+        updated_replicas=1,
+        selector="a=1,b=2",
     )
 
 
@@ -86,6 +96,30 @@ def test_no_float_is_written():
     assert not floats(content)
     assert content["rollout"]["evidence"]["threshold"] == "4.6052"
     assert content["rollout"]["stepEnteredAt"] == "2026-01-02T03:04:05.678901Z"
+
+
+def objects(schema):
+    """The schema of every object in it."""
+    return [schema, *schema.get("$defs", {}).values()]
+
+
+def test_every_list_is_bounded_and_everything_described():
+    schema = StatusJson.model_json_schema(by_alias=True, mode="serialization")
+    for found in objects(schema):
+        assert found["description"], found["title"]
+        for name, field in found["properties"].items():
+            assert field.get("description"), f"{found['title']}.{name}"
+            shapes = [field, *field.get("anyOf", ())]
+            for shape in shapes:
+                assert shape.get("type") != "number"
+                assert shape.get("type") != "array" or "maxItems" in shape
+
+
+def test_what_is_kept_fits_its_bounds():
+    entry = full(Pending())
+    digests = tuple(f"sha256:{number}" for number in range(SUPERSEDED_LIMIT))
+    kept = replace(entry, history=entry.history * HISTORY_LIMIT, queue=Queue(4, None, digests))
+    assert status_from_json(status_to_json(kept)) == kept
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,10 @@ def scheduled(*statuses, **more):
     return pod(conditions=conditions, containerStatuses=list(statuses), **more)
 
 
+def on_node(body):
+    return {**body, "spec": {**body["spec"], "nodeName": "gpu-1"}}
+
+
 def unscheduled(message, **more):
     condition = {
         "type": "PodScheduled",
@@ -154,6 +158,10 @@ FAILING = [
         "aurora_inference: no model in /x",
     ),
     (
+        on_node(scheduled({**container({"running": {}}), "ready": True})),
+        "is not ready, though its containers are: node gpu-1 may not answer",
+    ),
+    (
         pod(phase="Failed", reason="Evicted", message="The node was low on memory."),
         "Evicted: The node was low on memory.",
     ),
@@ -168,6 +176,7 @@ def test_a_failure_is_told_in_full(failing, says):
 
 STARTING = [
     (pod(), "waits for a node"),
+    (on_node(scheduled()), "waits for the kubelet of node gpu-1"),
     (unscheduled("held", reason="SchedulingGated"), "is held back by a scheduling gate"),
     (scheduled(container(waiting("ContainerCreating"))), "inference is being created"),
     (
