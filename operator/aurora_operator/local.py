@@ -18,9 +18,9 @@ from aurora_common.durable import write_file
 from aurora_common.errors import AuroraError, NotFoundError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.leash import LEASH_VARIABLE
+from aurora_common.model_store import ModelStore
 from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.inference import GrpcInference
-from aurora_operator.adapters.model_store import ModelStore
 from aurora_operator.adapters.state_file import StatusFile, accept, read_accepted
 from aurora_operator.adapters.trainer import CheckpointFeed
 from aurora_operator.change import Changes

@@ -9,7 +9,7 @@ import grpc
 
 from aurora.operator.v1 import operator_pb2, operator_pb2_grpc
 from aurora_common.errors import InvalidInputError
-from aurora_operator.adapters.model_store import ModelStore, StoredDraft
+from aurora_common.model_store import ModelStore, StoredDraft
 from aurora_operator.change import Changes
 from aurora_operator.domain.command import Command
 from aurora_operator.domain.deployment import Status

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import grpc
 
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from aurora_common.errors import UnavailableError
 from aurora_operator.adapters.channel import Peer, open_channel
 from aurora_operator.domain.deployment import Candidate, Draft
 
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 # A stream that is silent for so long is asked for anew: its peer may be gone without a word.
 _STREAM_SECONDS = 300.0
 _RETRY_SECONDS = 0.5
+_PRUNE_SECONDS = 30.0
 
 
 class CheckpointFeed:
@@ -45,6 +47,19 @@ class CheckpointFeed:
                     fields = {"code": error.code().name, "details": error.details()}
                     logger.warning("trainer gives no checkpoints", extra={"fields": fields})
             await asyncio.sleep(_RETRY_SECONDS)
+
+    async def prune(self, *, keep: int, needed: frozenset[str], seen_sequence: int) -> None:
+        """Removes the checkpoints behind the newest `keep` that nobody needs any more.
+
+        Raises UnavailableError where the trainer does not do it.
+        """
+        request = trainer_pb2.PruneCheckpointsRequest(
+            keep=keep, needed_digests=sorted(needed), seen_sequence=seen_sequence
+        )
+        try:
+            await self._stub.PruneCheckpoints(request, timeout=_PRUNE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise UnavailableError(f"trainer: {error.details() or error.code().name}") from error
 
     async def close(self) -> None:
         await self._channel.close(grace=None)

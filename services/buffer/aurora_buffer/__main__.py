@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,8 +24,10 @@ from aurora_buffer.upkeep import Upkeep
 from aurora_common import leash, log
 from aurora_common.errors import AuroraError, InvalidInputError, UnavailableError
 from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_common.tls import CertificateFolder
 
 SERVICE = "aurora.buffer.v1.Buffer"
+REDIS_URL_VARIABLE = "AURORA_REDIS_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,9 @@ class ServeOptions:
 
     listen: str
     redis_url: str
+    redis_ca: Path | None
+    tls: Path | None
+    health_listen: str | None
     bounds: Bounds
     stream: str
     dead_after_seconds: int
@@ -50,7 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bounds = Bounds(max_bytes=parsed.max_bytes, max_age_seconds=parsed.max_age_seconds)
         options = ServeOptions(
             listen=parsed.listen,
-            redis_url=parsed.redis_url,
+            redis_url=_redis_url(parsed.redis_url),
+            redis_ca=parsed.redis_ca,
+            tls=parsed.tls,
+            health_listen=parsed.health_listen,
             bounds=bounds,
             stream=parsed.stream,
             dead_after_seconds=parsed.dead_after_seconds,
@@ -67,10 +76,15 @@ async def serve(options: ServeOptions) -> None:
     """Serves until SIGTERM or SIGINT; reports NOT_SERVING while Redis is away."""
     stop = stop_signal()
     metrics = Metrics()
-    redis = connect(options.redis_url)
+    redis = connect(options.redis_url, authorities=options.redis_ca)
     stream = TrajectoryStream(redis, options.stream, options.bounds, metrics)
     subscriptions = Subscriptions(stream)
-    server = GrpcServer(options.listen)
+    server = GrpcServer(
+        options.listen,
+        # Whoever the deployment's authority vouches for: inference, trainer, operator.
+        certificates=None if options.tls is None else CertificateFolder(options.tls),
+        health_address=options.health_listen,
+    )
     server.add(
         buffer_pb2_grpc.add_BufferServicer_to_server,
         BufferServicer(stream, subscriptions, metrics),
@@ -96,6 +110,13 @@ async def serve(options: ServeOptions) -> None:
     await redis.aclose()
 
 
+def _redis_url(argument: str | None) -> str:
+    url = argument or os.environ.get(REDIS_URL_VARIABLE, "")
+    if not url:
+        raise InvalidInputError(f"no Redis is named: give --redis-url or set {REDIS_URL_VARIABLE}")
+    return url
+
+
 def _serve_metrics(address: str, metrics: Metrics) -> None:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
@@ -112,7 +133,20 @@ def _parser() -> argparse.ArgumentParser:
 
     serve_parser = commands.add_parser("serve", help="serve the buffer in front of a Redis")
     serve_parser.add_argument("--listen", required=True, metavar="HOST:PORT")
-    serve_parser.add_argument("--redis-url", required=True, metavar="URL")
+    serve_parser.add_argument(
+        "--redis-url",
+        metavar="URL",
+        help=f"default: {REDIS_URL_VARIABLE} of the environment, where nobody sees a password",
+    )
+    serve_parser.add_argument(
+        "--redis-ca", type=Path, metavar="FILE", help="authorities of a rediss:// server"
+    )
+    serve_parser.add_argument(
+        "--tls", type=Path, metavar="DIR", help="ca.crt, tls.crt, tls.key: mutual TLS only"
+    )
+    serve_parser.add_argument(
+        "--health-listen", metavar="HOST:PORT", help="tell the health in plain text here"
+    )
     serve_parser.add_argument("--max-age-seconds", required=True, type=_positive)
     serve_parser.add_argument("--max-bytes", required=True, type=_positive)
     serve_parser.add_argument("--stream", default="aurora:trajectories", metavar="KEY")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -29,11 +30,16 @@ _PASSING = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLIC
 T = TypeVar("T")
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, *, authorities: Path | None = None) -> Redis:
     """A client for `url` (redis://, rediss:// or unix://) that connects when it is first used.
+
+    `authorities`: PEM of those that may vouch for a rediss:// server; None: the system's.
 
     Raises InvalidInputError, without repeating the URL as it may hold a password, where it is none.
     """
+    tls = {} if authorities is None else {"ssl_ca_certs": str(authorities)}
+    if tls and not url.startswith("rediss://"):
+        raise InvalidInputError("--redis-ca is for a rediss:// URL alone")
     try:
         pool = BlockingConnectionPool.from_url(
             url,
@@ -45,6 +51,7 @@ def connect(url: str) -> Redis:
             socket_timeout=ANSWER_SECONDS,
             # The client would also repeat what must not be repeated, as reading new entries.
             retry=Retry(NoBackoff(), 0),
+            **tls,
         )
     except ValueError as error:
         raise InvalidInputError(

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 import grpc
 
 from aurora_client._call import Call, RequestT, ResponseT, ResultT
-from aurora_client._channel_options import channel_options, checked_address
+from aurora_client._channel_options import call_metadata, channel_options, checked_address
 from aurora_client._errors import (
     AuroraClientError,
     CallCancelledError,
@@ -25,9 +25,17 @@ class AsyncChannel:
     `jitter` returns a number in [0, 1) and spreads the pauses between attempts.
     """
 
-    def __init__(self, address: str, *, retry: Retry, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        retry: Retry,
+        jitter: Callable[[], float],
+        token: str | None = None,
+    ) -> None:
         self.address = checked_address(address)
         self._retry = retry
+        self._metadata = call_metadata(token)
         self._jitter = jitter
         self._channel: grpc.aio.Channel | None = None
         self._is_closed = False
@@ -49,7 +57,9 @@ class AsyncChannel:
             )
             try:
                 response = await method(
-                    call.request, timeout=attempts.remaining_seconds(time.monotonic())
+                    call.request,
+                    timeout=attempts.remaining_seconds(time.monotonic()),
+                    metadata=self._metadata,
                 )
             except asyncio.CancelledError:
                 self._raise_where_closed()
@@ -70,7 +80,11 @@ class AsyncChannel:
                 request_serializer=call.request.__class__.SerializeToString,
                 response_deserializer=call.response.FromString,
             )
-            running = method(call.request, timeout=attempts.remaining_seconds(time.monotonic()))
+            running = method(
+                call.request,
+                timeout=attempts.remaining_seconds(time.monotonic()),
+                metadata=self._metadata,
+            )
             has_answered = False
             try:
                 async for response in running:

@@ -20,7 +20,8 @@ class AsyncAuroraClient:
     """An asyncio client of one inference server, at `host:port` of its gRPC front.
 
     It belongs to the event loop of its first call. `jitter` returns a number in [0, 1) and spreads
-    the pauses between attempts. Every call raises an AuroraClientError where it fails.
+    the pauses between attempts. `token`: the bearer token of a server that wants one. Every call
+    raises an AuroraClientError where it fails.
     """
 
     drafts: AsyncDrafts
@@ -31,9 +32,10 @@ class AsyncAuroraClient:
         *,
         timeout: Timeout = DEFAULT_TIMEOUT,
         retry: Retry = DEFAULT_RETRY,
+        token: str | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._channel = AsyncChannel(address, retry=retry, jitter=jitter)
+        self._channel = AsyncChannel(address, retry=retry, jitter=jitter, token=token)
         self._timeout = timeout
         self.drafts = AsyncDrafts(self._channel, timeout)
 

@@ -35,3 +35,12 @@ def channel_options(address: str) -> list[tuple[str, int]]:
     if _LOOPBACK.match(address):
         options.append(("grpc.enable_http_proxy", 0))
     return options
+
+
+def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+    """What every call carries; raises BadRequestError for a token that no header can hold."""
+    if token is None:
+        return ()
+    if not token.isascii() or not token.isprintable() or not token.strip():
+        raise BadRequestError("the token must be printable ASCII")
+    return (("authorization", f"Bearer {token}"),)

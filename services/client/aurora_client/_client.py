@@ -20,7 +20,8 @@ class AuroraClient:
     """A blocking client of one inference server, at `host:port` of its gRPC front.
 
     Any number of threads may share it. `jitter` returns a number in [0, 1) and spreads the pauses
-    between attempts. Every call raises an AuroraClientError where it fails.
+    between attempts. `token`: the bearer token of a server that wants one. Every call raises an
+    AuroraClientError where it fails.
     """
 
     drafts: Drafts
@@ -31,9 +32,10 @@ class AuroraClient:
         *,
         timeout: Timeout = DEFAULT_TIMEOUT,
         retry: Retry = DEFAULT_RETRY,
+        token: str | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._channel = SyncChannel(address, retry=retry, jitter=jitter)
+        self._channel = SyncChannel(address, retry=retry, jitter=jitter, token=token)
         self._timeout = timeout
         self.drafts = Drafts(self._channel, timeout)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 import grpc
 
 from aurora_client._call import Call, RequestT, ResponseT, ResultT
-from aurora_client._channel_options import channel_options, checked_address
+from aurora_client._channel_options import call_metadata, channel_options, checked_address
 from aurora_client._errors import AuroraClientError, ClientClosedError, error_of
 from aurora_client._policy import Attempts, Retry
 
@@ -19,9 +19,17 @@ class SyncChannel:
     `jitter` returns a number in [0, 1) and spreads the pauses between attempts.
     """
 
-    def __init__(self, address: str, *, retry: Retry, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        retry: Retry,
+        jitter: Callable[[], float],
+        token: str | None = None,
+    ) -> None:
         self.address = checked_address(address)
         self._retry = retry
+        self._metadata = call_metadata(token)
         self._jitter = jitter
         self._channel = grpc.insecure_channel(address, options=channel_options(address))
         self._is_closed = False
@@ -43,7 +51,9 @@ class SyncChannel:
             )
             try:
                 response = method(
-                    call.request, timeout=attempts.remaining_seconds(time.monotonic())
+                    call.request,
+                    timeout=attempts.remaining_seconds(time.monotonic()),
+                    metadata=self._metadata,
                 )
             except grpc.RpcError as failure:
                 self._pause(attempts, self._error(failure), may_repeat=call.repeatable)
@@ -62,7 +72,11 @@ class SyncChannel:
                 request_serializer=call.request.__class__.SerializeToString,
                 response_deserializer=call.response.FromString,
             )
-            running = method(call.request, timeout=attempts.remaining_seconds(time.monotonic()))
+            running = method(
+                call.request,
+                timeout=attempts.remaining_seconds(time.monotonic()),
+                metadata=self._metadata,
+            )
             has_answered = False
             try:
                 for response in running:

@@ -22,6 +22,20 @@ class InvalidInputError(AuroraError):
     http_status = 400
 
 
+class UnauthenticatedError(AuroraError):
+    """The caller did not prove who it is."""
+
+    grpc_code = "UNAUTHENTICATED"
+    http_status = 401
+
+
+class ForbiddenError(AuroraError):
+    """The caller is known, and may not do that here."""
+
+    grpc_code = "PERMISSION_DENIED"
+    http_status = 403
+
+
 class NotFoundError(AuroraError):
     """What the caller names does not exist."""
 

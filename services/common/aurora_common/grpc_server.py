@@ -14,7 +14,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from aurora_common.admission import Admission, everyone
 from aurora_common.errors import AuroraError, UnavailableError
+from aurora_common.tls import CertificateFolder
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +34,12 @@ KEEPALIVE_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Turns an AuroraError into its status code, anything else into INTERNAL without details."""
+class BoundaryInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Asks who may call, and turns errors into status codes: an AuroraError into its own, anything
+    else into INTERNAL without details."""
+
+    def __init__(self, admit: Admission) -> None:
+        self._admit = admit
 
     async def intercept_service(
         self,
@@ -55,16 +61,19 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             # The library's own servicers are not coroutines and report their own errors.
             if behaviour is not None and not method.startswith("/grpc."):
                 return rebuild(
-                    guard(behaviour, method),
+                    guard(behaviour, method, self._admit),
                     request_deserializer=handler.request_deserializer,
                     response_serializer=handler.response_serializer,
                 )
         return handler
 
 
-def _guarded(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Any]:
+def _guarded(
+    behaviour: Callable[..., Awaitable[Any]], method: str, admit: Admission
+) -> Callable[..., Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
+            admit(method, context)
             return await behaviour(request, context)
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
@@ -75,10 +84,11 @@ def _guarded(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[
 
 
 def _guarded_stream(
-    behaviour: Callable[..., AsyncIterator[Any]], method: str
+    behaviour: Callable[..., AsyncIterator[Any]], method: str, admit: Admission
 ) -> Callable[..., Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
+            admit(method, context)
             async for response in behaviour(request, context):
                 yield response
         except (asyncio.CancelledError, grpc.aio.AbortError):
@@ -102,18 +112,36 @@ async def _abort(
 
 
 class GrpcServer:
-    """A gRPC server on one address that reports its health and drains before it stops."""
+    """A gRPC server on one address that reports its health and drains before it stops.
 
-    def __init__(self, address: str, *, drain_seconds: float = 10.0) -> None:
+    With `certificates` it is reached by mutual TLS alone; its health is then told in plain text on
+    `health_address`, to a kubelet for example, which shows no certificate.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        drain_seconds: float = 10.0,
+        admit: Admission = everyone,
+        certificates: CertificateFolder | None = None,
+        health_address: str | None = None,
+    ) -> None:
         self._address = address
         self._drain_seconds = drain_seconds
+        self._certificates = certificates
         self._server = grpc.aio.server(
-            interceptors=[ErrorInterceptor()],
+            interceptors=[BoundaryInterceptor(admit)],
             options=[*MESSAGE_OPTIONS, *KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)],
         )
         self._health = HealthServicer()
         self._services: tuple[str, ...] = ()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._health_address = health_address
+        self._health_server: grpc.aio.Server | None = None
+        if health_address is not None:
+            self._health_server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
 
     def add(self, register: Callable[[Any, grpc.aio.Server], None], servicer: object) -> None:
         """Registers a servicer by its generated `add_…Servicer_to_server`."""
@@ -132,12 +160,10 @@ class GrpcServer:
             ],
             self._server,
         )
-        try:
-            port = self._server.add_insecure_port(self._address)
-        except RuntimeError as error:
-            raise UnavailableError(
-                f"cannot listen on {self._address}: the port is taken or not allowed"
-            ) from error
+        port = _bound(self._server, self._address, self._certificates)
+        if self._health_server is not None and self._health_address is not None:
+            _bound(self._health_server, self._health_address, None)
+            await self._health_server.start()
         await self._server.start()
         self._services = ("", *services)
         await self.set_serving(serving)
@@ -155,6 +181,19 @@ class GrpcServer:
         """Reports NOT_SERVING, takes no new call, waits for those in flight, then stops."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._drain_seconds)
+        if self._health_server is not None:
+            await self._health_server.stop(None)
+
+
+def _bound(server: grpc.aio.Server, address: str, certificates: CertificateFolder | None) -> int:
+    try:
+        if certificates is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, certificates.server_credentials())
+    except RuntimeError as error:
+        raise UnavailableError(
+            f"cannot listen on {address}: the port is taken or not allowed"
+        ) from error
 
 
 def stop_signal() -> asyncio.Event:

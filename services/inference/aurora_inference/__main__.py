@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aurora.inference.v1 import inference_pb2_grpc
 from aurora_common import leash, log
+from aurora_common.admission import Admission, all_of, only_bearers, without
 from aurora_common.errors import AuroraError, InvalidInputError
 from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_common.tls import CertificateFolder
+from aurora_common.token import TokenFolder
+from aurora_inference.api.control import ControlServer
 from aurora_inference.api.drafts import DraftSlots
-from aurora_inference.api.grpc_front import SERVICE, InferenceServicer
+from aurora_inference.api.grpc_front import CONTROL_METHODS, SERVICE, InferenceServicer
 from aurora_inference.api.http import openai_app
 from aurora_inference.api.http_server import HttpServer
 from aurora_inference.api.metrics import RequestMetrics
@@ -39,8 +43,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Together under the ten seconds in which every component stops.
-_DRAIN_SECONDS = 6
+# With the six seconds of a default drain, under the ten in which every component stops.
 _ENGINE_STOP_SECONDS = 0.5
 _FLUSH_SECONDS = 2.0
 # Keys and values are reserved for every request at once, so a long context is asked for by name.
@@ -75,22 +78,35 @@ async def serve(settings: Settings) -> bool:
     """
     stop = stop_signal()
     gate = Gate()
+    tokens = None if settings.tokens is None else TokenFolder(settings.tokens)
+    certificates = None if settings.tls is None else CertificateFolder(settings.tls)
+    control = None
+    if settings.control_listen is not None:
+        control = ControlServer(settings.control_listen, certificates)
     http = HttpServer(
-        openai_app(gate, opt_out_header=settings.opt_out_header),
+        openai_app(gate, opt_out_header=settings.opt_out_header, tokens=tokens),
         host=settings.http_listen.host,
         port=settings.http_listen.port,
-        drain_seconds=_DRAIN_SECONDS,
+        drain_seconds=settings.drain_seconds,
     )
-    grpc_server = GrpcServer(str(settings.grpc_listen), drain_seconds=_DRAIN_SECONDS)
+    grpc_server = GrpcServer(
+        str(settings.grpc_listen),
+        drain_seconds=settings.drain_seconds,
+        admit=_client_admission(tokens, has_control=control is not None),
+    )
     grpc_server.add(inference_pb2_grpc.add_InferenceServicer_to_server, InferenceServicer(gate))
     loaded: Loaded | None = None
     await grpc_server.start([SERVICE], serving=False)
     try:
+        if control is not None:
+            await control.start()
         port = http.start()
         logger.info("listening", extra={"fields": {"http_port": port}})
-        loaded = await _unless_stopped(stop, asyncio.create_task(_load(settings)))
+        loaded = await _unless_stopped(stop, asyncio.create_task(_load(settings, certificates)))
         if loaded is not None:
             loaded.worker.start()
+            if control is not None:
+                await control.open(loaded.serving)
             gate.open(loaded.serving)
             await grpc_server.set_serving(True)
             logger.info("serving", extra={"fields": {"model": settings.model_name}})
@@ -98,6 +114,8 @@ async def serve(settings: Settings) -> bool:
     finally:
         gate.close()
         await asyncio.gather(http.stop(), grpc_server.stop())
+        if control is not None:
+            await control.stop()
         if loaded is not None:
             await loaded.stop()
     return loaded is not None
@@ -117,7 +135,18 @@ class Loaded:
             await self.sender.stop(flush_seconds=_FLUSH_SECONDS)
 
 
-async def _load(settings: Settings) -> Loaded:
+def _client_admission(tokens: TokenFolder | None, *, has_control: bool) -> Admission:
+    """Who may call what on the clients' port."""
+    admissions = []
+    if has_control:
+        reason = "is not served on the clients' port: call it on the control port"
+        admissions.append(without(CONTROL_METHODS, reason))
+    if tokens is not None:
+        admissions.append(only_bearers(tokens))
+    return all_of(*admissions)
+
+
+async def _load(settings: Settings, certificates: CertificateFolder | None) -> Loaded:
     # Imports torch, which takes seconds: by now the ports are known to be free.
     from aurora_inference.engine.draft_model import DraftModel
     from aurora_inference.engine.worker import EngineWorker
@@ -131,6 +160,7 @@ async def _load(settings: Settings) -> Loaded:
             str(settings.buffer),
             target_digest=identity.digest,
             tokenizer_digest=identity.tokenizer_digest,
+            certificates=certificates,
         )
     record = sender.record if sender is not None else _keep_nothing
     engine = await _on_thread(lambda: _engine(target, settings, record))

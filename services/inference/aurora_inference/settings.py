@@ -28,7 +28,9 @@ class Settings:
     """The parsed command line of `python -m aurora_inference`.
 
     `draft_digest` is what `draft` must have; empty: whatever its manifest says. `buffer` None: no
-    trajectory is kept. `max_context_tokens` None: as many as the target was made for.
+    trajectory is kept. `control_listen` None: whoever reaches the gRPC front may also change
+    drafts. `tls` is for the control port and the buffer. `max_context_tokens` None: as many as the
+    target was made for.
     """
 
     target: Path
@@ -39,6 +41,10 @@ class Settings:
     draft: Path | None
     draft_digest: str
     buffer: Address | None
+    control_listen: Address | None
+    tls: Path | None
+    tokens: Path | None
+    drain_seconds: int
     max_speculation_length: int
     adaptive_speculation: bool
     max_batch: int
@@ -54,6 +60,8 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     parsed = parser.parse_args(arguments)
     if parsed.draft_digest and parsed.draft is None:
         parser.error("--draft-digest without --draft: name the draft's folder too")
+    if parsed.tls is not None and parsed.control_listen is None:
+        parser.error("--tls without --control-listen: name the port that it secures too")
     return Settings(**vars(parsed))
 
 
@@ -72,6 +80,25 @@ def _parser() -> argparse.ArgumentParser:
     add("--draft", type=Path, metavar="DIR", help="checkpoint to begin with in the stable slot")
     add("--draft-digest", default="", metavar="sha256:HEX", help="what --draft must have")
     add("--buffer", type=_address, metavar="HOST:PORT", help="where trajectories go")
+    add(
+        "--control-listen",
+        type=_address,
+        metavar="HOST:PORT",
+        help="drafts and traffic are changed here, and no longer on --grpc-listen",
+    )
+    add(
+        "--tls",
+        type=Path,
+        metavar="DIR",
+        help="ca.crt, tls.crt, tls.key: mutual TLS on --control-listen and with the buffer",
+    )
+    add(
+        "--tokens",
+        type=Path,
+        metavar="DIR",
+        help="clients must show a bearer token, the content of one of these files",
+    )
+    add("--drain-seconds", type=_whole(0), default=6, metavar="S", help="for requests in flight")
     add("--max-speculation-length", type=_whole(0), default=6, metavar="TOKENS")
     add(
         "--no-adaptive-speculation",

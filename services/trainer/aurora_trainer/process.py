@@ -17,8 +17,10 @@ import torch
 from prometheus_client import CollectorRegistry, start_http_server
 
 from aurora.trainer.v1 import trainer_pb2_grpc
+from aurora_common.admission import OPERATOR, everyone, only_peers
 from aurora_common.errors import ConflictError, InvalidInputError, StorageError, UnavailableError
 from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_common.tls import CertificateFolder
 from aurora_trainer.assembly import assembled_trainer
 from aurora_trainer.inbox import Inbox
 from aurora_trainer.loop import Schedule, TrainingLoop
@@ -55,9 +57,16 @@ def run(settings: Settings) -> int:
 async def _serve(settings: Settings, trainer: Trainer) -> int:
     stop = stop_signal()
     inbox = Inbox()
-    subscription = BufferSubscription(settings.buffer, inbox)
+    certificates = None if settings.tls is None else CertificateFolder(settings.tls)
+    subscription = BufferSubscription(settings.buffer, inbox, certificates=certificates)
     servicer = TrainerServicer(settings.models, lambda: trainer.standing)
-    server = GrpcServer(settings.listen, drain_seconds=_DRAIN_SECONDS)
+    server = GrpcServer(
+        settings.listen,
+        drain_seconds=_DRAIN_SECONDS,
+        admit=everyone if certificates is None else only_peers({OPERATOR}),
+        certificates=certificates,
+        health_address=settings.health_listen,
+    )
     server.add(trainer_pb2_grpc.add_TrainerServicer_to_server, servicer)
     await server.start([SERVICE])
     trigger = Trigger(settings.min_new_trajectories, settings.min_interval_seconds)
@@ -81,6 +90,7 @@ async def _serve(settings: Settings, trainer: Trainer) -> int:
     with suppress(grpc.aio.AioRpcError, TimeoutError):
         async with asyncio.timeout(_FLUSH_SECONDS):
             await subscription.flush()
+    await subscription.close()
     await servicer.close()
     await server.stop()
     return 0 if healthy else 1

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import grpc
 
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
-from aurora_common.errors import UnavailableError
+from aurora_common.errors import InvalidInputError, UnavailableError
+from aurora_common.model_store import ModelStore
 from aurora_trainer.published import Published, checkpoint_name, published_after
 from aurora_trainer.standing import Standing
 
@@ -20,7 +21,7 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
-    """Reads the models folder and the trainer's standing; changes nothing."""
+    """Reads the models folder and the trainer's standing; removes old checkpoints when told."""
 
     def __init__(self, models: Path, standing: Callable[[], Standing]) -> None:
         self._models = models
@@ -52,6 +53,19 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
             for checkpoint in found:
                 yield _message(checkpoint)
                 sequence = checkpoint.sequence
+
+    async def PruneCheckpoints(  # noqa: N802 - the name in the protocol
+        self, request: trainer_pb2.PruneCheckpointsRequest, context: Context
+    ) -> trainer_pb2.PruneCheckpointsResponse:
+        if request.keep < 1:
+            raise InvalidInputError("keep is 0; allowed is at least 1")
+        removed = await asyncio.to_thread(
+            ModelStore(self._models).prune,
+            keep=request.keep,
+            needed=frozenset(request.needed_digests),
+            seen_sequence=request.seen_sequence,
+        )
+        return trainer_pb2.PruneCheckpointsResponse(removed=removed)
 
     async def GetStatus(  # noqa: N802 - the name in the protocol
         self, request: trainer_pb2.GetStatusRequest, context: Context

@@ -33,6 +33,8 @@ class Settings:
     steps_per_round: int
     holdout_percent: int
     seed: int
+    tls: Path | None = None
+    health_listen: str | None = None
 
 
 def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
@@ -63,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--listen", required=True, metavar="HOST:PORT")
+    add("--tls", type=Path, metavar="DIR", help="ca.crt, tls.crt, tls.key: mutual TLS only")
+    add("--health-listen", metavar="HOST:PORT", help="tell the health in plain text here")
     add("--metrics-listen", metavar="HOST:PORT", help="serve Prometheus metrics here")
     add("--buffer", required=True, metavar="HOST:PORT")
     add("--target", required=True, type=Path, metavar="DIR", help="the target's folder")

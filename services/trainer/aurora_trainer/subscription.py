@@ -10,6 +10,7 @@ import grpc
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora_common.grpc_server import MESSAGE_OPTIONS
+from aurora_common.tls import CertificateFolder, Connection
 from aurora_trainer.inbox import Inbox
 
 logger = logging.getLogger(__name__)
@@ -33,8 +34,11 @@ _OPTIONS = (
 class BufferSubscription:
     """Feeds an inbox and acknowledges what became durable; all on one event loop."""
 
-    def __init__(self, address: str, inbox: Inbox) -> None:
+    def __init__(
+        self, address: str, inbox: Inbox, *, certificates: CertificateFolder | None = None
+    ) -> None:
         self._address = address
+        self._connection = Connection(address, certificates=certificates, options=_OPTIONS)
         self._inbox = inbox
         self._durable: asyncio.Queue[str] = asyncio.Queue()
 
@@ -45,39 +49,38 @@ class BufferSubscription:
 
     async def run(self) -> None:
         """Receives and acknowledges until cancelled."""
-        async with (
-            grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel,
-            asyncio.TaskGroup() as tasks,
-        ):
-            stub = _stub(channel)
-            tasks.create_task(self._receive(stub))
-            tasks.create_task(self._acknowledge(stub))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._receive())
+            tasks.create_task(self._acknowledge())
 
     async def flush(self) -> None:
-        """Acknowledges what is left, on a connection of its own; raises AioRpcError."""
-        async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
-            stub = _stub(channel)
-            while not self._durable.empty():
-                await _ack(stub, self._waiting())
+        """Acknowledges what is left; raises AioRpcError."""
+        while not self._durable.empty():
+            await self._ack(self._waiting())
 
-    async def _receive(self, stub: buffer_pb2_grpc.BufferStub) -> None:
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def _receive(self) -> None:
         retry = _Retry(self._address)
         request = buffer_pb2.SubscribeRequest(group=GROUP, consumer=CONSUMER, batch=_BATCH_ENTRIES)
         while True:
             try:
-                async for response in stub.Subscribe(request, timeout=_STREAM_DEADLINE_SECONDS):
+                async for response in self._stub().Subscribe(
+                    request, timeout=_STREAM_DEADLINE_SECONDS
+                ):
                     retry.reset()
                     await self._inbox.put(response.entries)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                     await retry.wait("no trajectories: the buffer cannot be read", error)
 
-    async def _acknowledge(self, stub: buffer_pb2_grpc.BufferStub) -> None:
+    async def _acknowledge(self) -> None:
         retry = _Retry(self._address)
         while True:
             ids = [await self._durable.get(), *self._waiting(_ACK_IDS - 1)]
             try:
-                await _ack(stub, ids)
+                await self._ack(ids)
                 retry.reset()
             except asyncio.CancelledError:
                 self.acknowledge(ids)
@@ -86,19 +89,17 @@ class BufferSubscription:
                 self.acknowledge(ids)
                 await retry.wait("entries are not acknowledged yet", error)
 
+    async def _ack(self, ids: Sequence[str]) -> None:
+        await self._stub().Ack(
+            buffer_pb2.AckRequest(group=GROUP, ids=ids), timeout=_ACK_DEADLINE_SECONDS
+        )
+
+    def _stub(self) -> buffer_pb2_grpc.BufferStub:
+        channel = self._connection.channel()
+        return buffer_pb2_grpc.BufferStub(channel)  # type: ignore[no-untyped-call]  # generated
+
     def _waiting(self, limit: int = _ACK_IDS) -> list[str]:
         return [self._durable.get_nowait() for _ in range(min(limit, self._durable.qsize()))]
-
-
-def _stub(channel: grpc.aio.Channel) -> buffer_pb2_grpc.BufferStub:
-    return buffer_pb2_grpc.BufferStub(channel)  # type: ignore[no-untyped-call]  # generated untyped
-
-
-async def _ack(stub: buffer_pb2_grpc.BufferStub, ids: Sequence[str]) -> None:
-    await stub.Ack(
-        buffer_pb2.AckRequest(group=GROUP, ids=ids),
-        timeout=_ACK_DEADLINE_SECONDS,
-    )
 
 
 class _Retry:

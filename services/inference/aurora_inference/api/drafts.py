@@ -71,6 +71,8 @@ class DraftSlots:
         self._staging: dict[tuple[Arm, str], asyncio.Task[None]] = {}
         # Where the drafts in the slots came from, by digest.
         self._uris: dict[str, str] = {}
+        # How far the outcomes of the rollout in progress were listed.
+        self._listed = ("", 0)
 
     async def stage(self, slot: Arm, draft: DraftReference) -> None:
         """Loads a checkpoint into a slot; a no-op where the slot holds it already.
@@ -146,7 +148,23 @@ class DraftSlots:
             last = outcomes[-1].sequence if outcomes else begin
             return OutcomePage(engine.instance, outcomes, last)
 
-        return await engine_result(self._worker.run(page))
+        found = await engine_result(self._worker.run(page))
+        # A cursor says that everything before it arrived.
+        if instance == found.instance:
+            self._listed = (rollout_id, after)
+        return found
+
+    async def are_outcomes_listed(self) -> bool:
+        """Whether the judge has every outcome of the rollout in progress, if there is one."""
+
+        def last(engine: Engine) -> tuple[str, int]:
+            return engine.traffic.rollout_id, engine.traffic.last_sequence
+
+        rollout_id, sequence = await engine_result(self._worker.run(last))
+        if not rollout_id or sequence == 0:
+            return True
+        listed_id, listed = self._listed
+        return listed_id == rollout_id and listed >= sequence
 
     async def status(self) -> SlotStatus:
         """What the engine holds now."""

@@ -18,6 +18,11 @@ from aurora_inference.engine.request import Arm, Sampling
 
 SERVICE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 
+# What changes the drafts or tells of them: the operator's, on a port of its own where there is one.
+CONTROL_METHODS = frozenset(
+    {"StageDraft", "UnstageDraft", "PromoteDraft", "SetTraffic", "ListOutcomes"}
+)
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _SLOTS: dict[int, Arm] = {

@@ -9,8 +9,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
+from aurora_common.token import TokenFolder
 from aurora_inference.api import metrics, openai_error
 from aurora_inference.api.answer import answer
+from aurora_inference.api.bearer import BearerAuthentication
 from aurora_inference.api.body_limit import BodyLimit
 from aurora_inference.api.openai_request import ChatBody, CompletionBody, GenerationBody
 from aurora_inference.api.openai_response import JsonObject, Reply
@@ -22,10 +24,15 @@ _DOMAIN_HEADER = "x-aurora-domain"
 _REFUSALS = frozenset({"", "0", "false"})
 
 
-def openai_app(gate: Gate, *, opt_out_header: str) -> FastAPI:
-    """The application; `opt_out_header` names the header by which no trajectory is kept."""
+def openai_app(gate: Gate, *, opt_out_header: str, tokens: TokenFolder | None = None) -> FastAPI:
+    """The application; `opt_out_header` names the header by which no trajectory is kept.
+
+    With `tokens`, clients must show one of them.
+    """
     app = FastAPI(title="Aurora", openapi_url=None)
     app.add_middleware(BodyLimit)
+    if tokens is not None:
+        app.add_middleware(BearerAuthentication, tokens=tokens)
     openai_error.install(app)
 
     def asked(

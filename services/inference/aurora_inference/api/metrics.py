@@ -170,6 +170,8 @@ class _SnapshotCollector(Collector):
         counters = self._snapshot.counters
         yield self._gauge("vllm:num_requests_running", "In the batch.", counters.running)
         yield self._gauge("vllm:num_requests_waiting", "Queued.", counters.waiting)
+        # A name that the custom metrics API takes: a HorizontalPodAutoscaler goes by it.
+        yield GaugeMetricFamily("aurora_waiting_requests", "Queued.", value=counters.waiting)
         yield GaugeMetricFamily(
             "aurora_speculation_length",
             "Tokens drafted in a step, as the controller chose last.",

@@ -103,6 +103,11 @@ class Traffic:
             self._sequence += 1
             self._outcomes.append(replace(outcome, sequence=self._sequence))
 
+    @property
+    def last_sequence(self) -> int:
+        """Of the newest outcome; 0 where there is none."""
+        return self._sequence
+
     def outcomes(self, rollout_id: str, *, after: int, limit: int) -> list[Outcome]:
         """The outcomes of a rollout with a sequence above `after`, oldest first."""
         if rollout_id != self.rollout_id:

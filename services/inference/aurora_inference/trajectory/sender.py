@@ -12,6 +12,7 @@ import grpc
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora_common.grpc_server import MESSAGE_OPTIONS
+from aurora_common.tls import CertificateFolder, Connection
 from aurora_inference.engine.request import Completion
 from aurora_inference.trajectory.backlog import Backlog, Finished
 from aurora_inference.trajectory.record import trajectory
@@ -21,6 +22,13 @@ logger = logging.getLogger(__name__)
 # Trying again does not help with these: the buffer will never take that batch.
 _REFUSED = frozenset(
     {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.DATA_LOSS}
+)
+_OPTIONS = (
+    *MESSAGE_OPTIONS,
+    # gRPC's own two minutes would leave a buffer that is back alone for that long.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
 )
 
 
@@ -54,12 +62,13 @@ class TrajectorySender:
         *,
         target_digest: str,
         tokenizer_digest: str,
+        certificates: CertificateFolder | None = None,
         settings: SenderSettings | None = None,
     ) -> None:
         self._settings = settings or SenderSettings()
         self._target_digest = target_digest
         self._tokenizer_digest = tokenizer_digest
-        self._address = address
+        self._connection = Connection(address, certificates=certificates, options=_OPTIONS)
         self._backlog = Backlog(
             max_entries=self._settings.max_entries, max_bytes=self._settings.max_bytes
         )
@@ -101,6 +110,7 @@ class TrajectorySender:
         for task in pending:
             task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        await self._connection.close()
         if self.queued:
             logger.warning("trajectories not sent", extra={"fields": {"count": self.queued}})
 
@@ -111,29 +121,20 @@ class TrajectorySender:
             return
 
     async def _run(self) -> None:
-        options = [
-            *MESSAGE_OPTIONS,
-            # gRPC's own two minutes would leave a buffer that is back alone for that long.
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 2000),
-        ]
-        async with grpc.aio.insecure_channel(self._address, options=options) as channel:
-            stub = buffer_pb2_grpc.BufferStub(channel)  # type: ignore[no-untyped-call]  # generated
-            while True:
-                await self._arrived.wait()
-                if len(self._backlog) < self._settings.batch_entries:
-                    await self._pause(self._settings.linger_seconds)
-                self._arrived.clear()
-                while batch := self._backlog.take(
-                    max_entries=self._settings.batch_entries,
-                    max_bytes=self._settings.batch_bytes,
-                ):
-                    await self._deliver(stub, batch)
-                if self._stopping.is_set():
-                    return
+        while True:
+            await self._arrived.wait()
+            if len(self._backlog) < self._settings.batch_entries:
+                await self._pause(self._settings.linger_seconds)
+            self._arrived.clear()
+            while batch := self._backlog.take(
+                max_entries=self._settings.batch_entries,
+                max_bytes=self._settings.batch_bytes,
+            ):
+                await self._deliver(batch)
+            if self._stopping.is_set():
+                return
 
-    async def _deliver(self, stub: buffer_pb2_grpc.BufferStub, batch: list[Finished]) -> None:
+    async def _deliver(self, batch: list[Finished]) -> None:
         """Sends a batch until the buffer has acknowledged or refused it."""
         self._in_flight = len(batch)
         request = buffer_pb2.AppendRequest(
@@ -150,6 +151,8 @@ class TrajectorySender:
         backoff = self._settings.least_backoff_seconds
         while True:
             try:
+                channel = self._connection.channel()
+                stub = buffer_pb2_grpc.BufferStub(channel)  # type: ignore[no-untyped-call]
                 await stub.Append(iter([request]), timeout=self._settings.call_deadline_seconds)
             except grpc.aio.AioRpcError as error:
                 fields = {"code": error.code().name, "reason": error.details()}

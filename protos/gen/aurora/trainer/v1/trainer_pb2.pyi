@@ -1,5 +1,7 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable
 from typing import ClassVar as _ClassVar, Optional as _Optional
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -57,3 +59,19 @@ class GetStatusResponse(_message.Message):
     loss: float
     training_seconds: float
     def __init__(self, phase: _Optional[str] = ..., trajectories: _Optional[int] = ..., new_trajectories: _Optional[int] = ..., stream_position: _Optional[str] = ..., optimizer_steps: _Optional[int] = ..., published: _Optional[int] = ..., loss: _Optional[float] = ..., training_seconds: _Optional[float] = ...) -> None: ...
+
+class PruneCheckpointsRequest(_message.Message):
+    __slots__ = ("keep", "needed_digests", "seen_sequence")
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    SEEN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    keep: int
+    needed_digests: _containers.RepeatedScalarFieldContainer[str]
+    seen_sequence: int
+    def __init__(self, keep: _Optional[int] = ..., needed_digests: _Optional[_Iterable[str]] = ..., seen_sequence: _Optional[int] = ...) -> None: ...
+
+class PruneCheckpointsResponse(_message.Message):
+    __slots__ = ("removed",)
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    removed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, removed: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -45,6 +45,11 @@ class TrainerStub:
                 request_serializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.PruneCheckpoints = channel.unary_unary(
+                '/aurora.trainer.v1.Trainer/PruneCheckpoints',
+                request_serializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.PruneCheckpointsRequest.SerializeToString,
+                response_deserializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.PruneCheckpointsResponse.FromString,
+                _registered_method=True)
 
 
 class TrainerServicer:
@@ -64,6 +69,13 @@ class TrainerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PruneCheckpoints(self, request, context):
+        """Removes old checkpoints of the model store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +88,11 @@ def add_TrainerServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusRequest.FromString,
                     response_serializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'PruneCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneCheckpoints,
+                    request_deserializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.PruneCheckpointsRequest.FromString,
+                    response_serializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.PruneCheckpointsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +150,33 @@ class Trainer:
             '/aurora.trainer.v1.Trainer/GetStatus',
             aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusRequest.SerializeToString,
             aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aurora.trainer.v1.Trainer/PruneCheckpoints',
+            aurora_dot_trainer_dot_v1_dot_trainer__pb2.PruneCheckpointsRequest.SerializeToString,
+            aurora_dot_trainer_dot_v1_dot_trainer__pb2.PruneCheckpointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,74 @@
+"""Who may call which method of a gRPC server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import grpc
+
+from aurora_common.errors import ForbiddenError, UnauthenticatedError
+from aurora_common.token import TokenFolder
+
+Context = grpc.aio.ServicerContext[Any, Any]
+# Of a full method name and its call; raises an AuroraError for one that may not go on.
+Admission = Callable[[str, Context], None]
+
+# The DNS name in the certificate by which the operator calls.
+OPERATOR = "aurora-operator"
+
+_SCHEME = "bearer "
+
+
+def everyone(method: str, context: Context) -> None:
+    """Admits every call."""
+
+
+def only_peers(names: Collection[str]) -> Admission:
+    """Admits clients whose certificate is for one of the DNS `names`."""
+    allowed = frozenset(name.encode() for name in names)
+
+    def admit(method: str, context: Context) -> None:
+        found = context.auth_context().get("x509_subject_alternative_name", ())
+        if allowed.isdisjoint(found):
+            raise ForbiddenError(f"{method} is not for a client with this certificate")
+
+    return admit
+
+
+def only_bearers(tokens: TokenFolder) -> Admission:
+    """Admits calls with metadata `authorization: Bearer <token>`."""
+
+    def admit(method: str, context: Context) -> None:
+        metadata = dict(context.invocation_metadata() or ())
+        if not tokens.admits(bearer_token(str(metadata.get("authorization", "")))):
+            raise UnauthenticatedError(
+                "no valid token; send the metadata authorization: Bearer <token>"
+            )
+
+    return admit
+
+
+def without(methods: Collection[str], reason: str) -> Admission:
+    """Refuses the methods of these short names."""
+
+    def admit(method: str, context: Context) -> None:
+        if method.rpartition("/")[2] in methods:
+            raise ForbiddenError(f"{method} {reason}")
+
+    return admit
+
+
+def all_of(*admissions: Admission) -> Admission:
+    def admit(method: str, context: Context) -> None:
+        for admission in admissions:
+            admission(method, context)
+
+    return admit
+
+
+def bearer_token(header: str) -> str:
+    """The token of an Authorization header; empty where it holds none."""
+    if header[: len(_SCHEME)].lower() != _SCHEME:
+        return ""
+    return header[len(_SCHEME) :].strip()

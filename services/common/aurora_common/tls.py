@@ -1,0 +1,143 @@
+"""Mutual TLS between the components, with certificates that are replaced while they serve.
+
+A folder holds a component's `ca.crt`, `tls.crt` and `tls.key`, as a Secret of type
+kubernetes.io/tls is mounted. It is looked at whenever a connection begins; a server's connections
+go on meanwhile, and a client's next call uses a new channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from aurora_common.errors import InvalidInputError, NotFoundError
+from aurora_common.watched_folder import Stamp, stamp
+
+logger = logging.getLogger(__name__)
+
+_FILES = ("ca.crt", "tls.crt", "tls.key")
+# Streams of an old channel end by themselves within their own deadlines.
+_OLD_CHANNEL_SECONDS = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """Who we are to our peers, and the authorities that vouch for them; all PEM."""
+
+    authorities: bytes
+    certificate: bytes
+    key: bytes = field(repr=False)
+
+
+class CertificateFolder:
+    """The certificates of a folder as they are now.
+
+    A change that makes no sense, such as a key that does not fit its certificate, is logged once,
+    and the last good ones stay in use.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises NotFoundError or InvalidInputError naming the file that is missing or wrong."""
+        self._folder = folder
+        missing = [name for name in _FILES if not (folder / name).is_file()]
+        if missing:
+            raise NotFoundError(f"{folder} has no {', '.join(missing)}")
+        self._stamp: Stamp = stamp(folder)
+        try:
+            self._certificates = _read(folder)
+        except (OSError, ValueError) as error:
+            raise InvalidInputError(f"the certificates in {folder} are wrong: {error}") from error
+
+    def current(self) -> Certificates:
+        """The newest certificates that make sense."""
+        try:
+            now = stamp(self._folder)
+            if now == self._stamp:
+                return self._certificates
+            self._stamp = now
+            self._certificates = _read(self._folder)
+        except (OSError, ValueError) as error:
+            fields = {"folder": str(self._folder), "reason": str(error)}
+            logger.error("certificates not taken", extra={"fields": fields})
+        else:
+            logger.info("certificates taken", extra={"fields": {"folder": str(self._folder)}})
+        return self._certificates
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """Of a server that asks its clients for certificates of the same authorities."""
+        return grpc.dynamic_ssl_server_credentials(
+            _server_configuration(self.current()),
+            lambda: _server_configuration(self.current()),
+            require_client_authentication=True,
+        )
+
+
+class Connection:
+    """A channel to one address, made anew for the next call once the certificates changed.
+
+    Without certificates it is a plain channel. Belongs to the event loop that first uses it.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        certificates: CertificateFolder | None = None,
+        options: Sequence[tuple[str, int]] = (),
+    ) -> None:
+        self.address = address
+        self._certificates = certificates
+        self._options = list(options)
+        self._used: Certificates | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def channel(self) -> grpc.aio.Channel:
+        """The channel for a call that begins now; do not keep it."""
+        current = None if self._certificates is None else self._certificates.current()
+        if self._channel is not None and current == self._used:
+            return self._channel
+        if self._channel is not None:
+            task = asyncio.create_task(self._channel.close(_OLD_CHANNEL_SECONDS))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        self._used, self._channel = current, self._opened(current)
+        return self._channel
+
+    async def close(self) -> None:
+        """Cancels the calls in flight and closes every connection."""
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        if self._channel is not None:
+            await self._channel.close(None)
+            self._channel = None
+
+    def _opened(self, certificates: Certificates | None) -> grpc.aio.Channel:
+        if certificates is None:
+            return grpc.aio.insecure_channel(self.address, options=self._options)
+        credentials = grpc.ssl_channel_credentials(
+            certificates.authorities, certificates.key, certificates.certificate
+        )
+        return grpc.aio.secure_channel(self.address, credentials, options=self._options)
+
+
+def _read(folder: Path) -> Certificates:
+    authorities, certificate, key = ((folder / name).read_bytes() for name in _FILES)
+    # The standard library knows whether they parse and fit together.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_verify_locations(cadata=authorities.decode("ascii"))
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    return Certificates(authorities, certificate, key)
+
+
+def _server_configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(certificates.key, certificates.certificate)], certificates.authorities
+    )

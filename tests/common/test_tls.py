@@ -1,0 +1,176 @@
+"""Real connections between a server and clients whose certificates change."""
+
+import asyncio
+import importlib.util
+import logging
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
+from aurora_common.admission import only_peers
+from aurora_common.errors import InvalidInputError, NotFoundError
+from aurora_common.grpc_server import GrpcServer
+from aurora_common.port import free_port
+from aurora_common.tls import CertificateFolder, Connection
+
+_spec = importlib.util.spec_from_file_location("authority", Path(__file__).parent / "authority.py")
+_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_module)
+Authority = _module.Authority
+
+ANY_NAME = (("grpc.ssl_target_name_override", "server"),)
+
+
+class Buffer(buffer_pb2_grpc.BufferServicer):
+    async def GetStats(self, request, context):  # noqa: N802
+        return buffer_pb2.GetStatsResponse(entries=7)
+
+
+@asynccontextmanager
+async def serving(folder, **options):
+    address = f"127.0.0.1:{free_port()}"
+    server = GrpcServer(
+        address, drain_seconds=0.1, certificates=CertificateFolder(folder), **options
+    )
+    server.add(buffer_pb2_grpc.add_BufferServicer_to_server, Buffer())
+    await server.start(["aurora.buffer.v1.Buffer"])
+    try:
+        yield address
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def connected(address, folder):
+    certificates = None if folder is None else CertificateFolder(folder)
+    connection = Connection(address, certificates=certificates, options=ANY_NAME)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def asked(connection):
+    stub = buffer_pb2_grpc.BufferStub(connection.channel())
+    return (await stub.GetStats(buffer_pb2.GetStatsRequest(), timeout=5)).entries
+
+
+async def refusal(address, folder):
+    async with connected(address, folder) as connection:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asked(connection)
+        return caught.value.code()
+
+
+@pytest.fixture
+def authority():
+    return Authority()
+
+
+@pytest.fixture
+def server_folder(authority, tmp_path):
+    return authority.issue(tmp_path / "server", "server")
+
+
+async def test_both_sides_prove_who_they_are(authority, server_folder, tmp_path):
+    client = authority.issue(tmp_path / "client", "client")
+    async with serving(server_folder) as address, connected(address, client) as connection:
+        assert await asked(connection) == 7
+        stranger = Authority().issue(tmp_path / "stranger", "client")
+        assert await refusal(address, stranger) == grpc.StatusCode.UNAVAILABLE
+        # Knows the server's authority, and has no certificate of it.
+        trusting = Authority().issue(tmp_path / "trusting", "client", bundle=authority.pem)
+        assert await refusal(address, trusting) == grpc.StatusCode.UNAVAILABLE
+        expired = authority.issue(tmp_path / "old", "client", lifetime=-timedelta(hours=1))
+        assert await refusal(address, expired) == grpc.StatusCode.UNAVAILABLE
+        assert await refusal(address, None) == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_only_the_named_peer_may_call(authority, server_folder, tmp_path):
+    operator = authority.issue(tmp_path / "operator", "aurora-operator")
+    other = authority.issue(tmp_path / "other", "trainer")
+    async with serving(server_folder, admit=only_peers({"aurora-operator"})) as address:
+        async with connected(address, operator) as connection:
+            assert await asked(connection) == 7
+        assert await refusal(address, other) == grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_kubelet_asks_for_health_without_a_certificate(server_folder):
+    health = f"127.0.0.1:{free_port()}"
+    async with (
+        serving(server_folder, health_address=health),
+        grpc.aio.insecure_channel(health) as channel,
+    ):
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await buffer_pb2_grpc.BufferStub(channel).GetStats(
+                buffer_pb2.GetStatsRequest(), timeout=5
+            )
+        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_change_of_authority_loses_no_call(authority, server_folder, tmp_path):
+    client = authority.issue(tmp_path / "client", "client")
+    successor = Authority()
+    both = authority.pem + successor.pem
+    failures, calls, done = [], 0, asyncio.Event()
+
+    async def traffic(connection):
+        nonlocal calls
+        while not done.is_set():
+            try:
+                await asked(connection)
+            except grpc.aio.AioRpcError as error:
+                failures.append(error)
+            calls += 1
+            await asyncio.sleep(0)
+
+    async def some_calls():
+        until = calls + 20
+        async with asyncio.timeout(10):
+            while calls < until:  # noqa: ASYNC110 - the traffic knows no events
+                await asyncio.sleep(0)
+
+    async with serving(server_folder) as address, connected(address, client) as connection:
+        busy = asyncio.create_task(traffic(connection))
+        for issuer, bundle in ((authority, both), (successor, both), (successor, successor.pem)):
+            for folder, name in ((server_folder, "server"), (client, "client")):
+                issuer.issue(folder, name, bundle=bundle)
+                await some_calls()
+        done.set()
+        await busy
+        assert not failures
+        # The old authority is no longer trusted by anybody.
+        left = authority.issue(tmp_path / "left", "client", bundle=both)
+        assert await refusal(address, left) == grpc.StatusCode.UNAVAILABLE
+
+
+def test_nonsense_is_not_taken(authority, server_folder, caplog):
+    certificates = CertificateFolder(server_folder)
+    good = certificates.current()
+    (server_folder / "tls.key").write_text("not a key")
+    with caplog.at_level(logging.ERROR):
+        assert certificates.current() is good
+        assert certificates.current() is good
+    assert len(caplog.records) == 1
+    authority.issue(server_folder, "server")
+    assert certificates.current() is not good
+    assert "PRIVATE KEY" not in repr(certificates.current())
+
+
+def test_what_is_missing_is_named(authority, tmp_path):
+    folder = authority.issue(tmp_path / "server", "server")
+    (folder / "ca.crt").unlink()
+    with pytest.raises(NotFoundError, match=r"ca\.crt"):
+        CertificateFolder(folder)
+    authority.issue(folder, "server")
+    (folder / "tls.crt").write_bytes(b"")
+    with pytest.raises(InvalidInputError, match="server"):
+        CertificateFolder(folder)
