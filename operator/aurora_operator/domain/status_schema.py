@@ -90,7 +90,8 @@ class EvidenceJson(JsonModel):
     log_harm: Decimal = Field(description="Natural logarithm of the e-value for worse.")
     threshold: Decimal = Field(description="What either must reach.")
     effect_bps: int = Field(description="Estimated gain in acceptance; basis points.")
-    ci_bps: tuple[int, int] | None = Field(
+    # A list and no pair: the cluster's schema knows none.
+    ci_bps: Annotated[tuple[int, ...], Field(min_length=2, max_length=2)] | None = Field(
         default=None, description="Its 95% interval, asymptotic; absent before two requests."
     )
     stable: ArmJson = Field(description="Those that the stable draft served.")
