@@ -38,14 +38,16 @@ class Errands:
         for action in actions:
             by_name.setdefault(action.inference, []).append(action)
         until = time.monotonic() + _PATIENCE_SECONDS
+        begun = []
         # One that is gone since it was looked at needs nothing any more.
         for inference in inferences:
             due = by_name.get(inference.name)
             if due is not None and inference.name not in self._tasks:
                 task = asyncio.create_task(self._run_one(inference, due, until))
                 self._tasks[inference.name] = task
-        if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=_PATIENCE_SECONDS)
+                begun.append(task)
+        if begun:
+            await asyncio.wait(begun, timeout=_PATIENCE_SECONDS)
         return all(
             task.done() and not task.cancelled() and not task.result()
             for task in self._tasks.values()
