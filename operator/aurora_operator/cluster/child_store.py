@@ -26,9 +26,13 @@ class News(Enum):
     ESSENCE = 2
 
 
+# How packed content begins; JSON begins with a brace.
+_ZLIB = b"\x78"
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An object's version and compressed body; `essence` is a checksum of all but its status."""
+    """An object's version and packed body; `essence` is a checksum of all but its status."""
 
     uid: str
     version: int
@@ -37,12 +41,13 @@ class Known:
 
     @property
     def body(self) -> Json:
-        body: Json = json.loads(zlib.decompress(self.content))
+        packed = self.content.startswith(_ZLIB)
+        body: Json = json.loads(zlib.decompress(self.content) if packed else self.content)
         return body
 
 
 def known(body: Json) -> Known:
-    """The object without what nobody reads, compressed."""
+    """The object without what nobody reads, packed."""
     metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
     kept: dict[str, Any] = {**body, "metadata": metadata}
     if body["kind"] not in _WITH_STATUS:
@@ -51,11 +56,13 @@ def known(body: Json) -> Known:
         kept["spec"] = _trimmed_pod(body.get("spec", {}))
     unversioned = {name: value for name, value in metadata.items() if name != "resourceVersion"}
     essence = {**kept, "metadata": unversioned, "status": None}
+    encoded = _encoded(kept)
     return Known(
         uid=metadata["uid"],
         version=int(metadata["resourceVersion"]),
         essence=zlib.crc32(_encoded(essence)),
-        content=zlib.compress(_encoded(kept), 3),
+        # What every look reads stays as it is: unpacking lets other threads in, and they keep on.
+        content=encoded if body["kind"] in _WITH_STATUS else zlib.compress(encoded, 3),
     )
 
 

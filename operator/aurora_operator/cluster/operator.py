@@ -43,6 +43,8 @@ _ROLLOUT_WORKERS = 512
 _STALLED_SECONDS = 180.0
 _RETRY_SECONDS = 2.0
 _STOP_SECONDS = 3.0
+# Events come in bursts, our own writes' among them: one look answers all of a burst.
+_GATHER_SECONDS = 0.25
 # A rollout is looked at once these are known, the objects once all are.
 _FIRST = (DEPLOYMENT, POD, *(kind for kind in WATCHED if kind.api_version == "apps/v1"))
 _REST = tuple(kind for kind in WATCHED if kind not in _FIRST)
@@ -198,8 +200,8 @@ class ClusterOperator:
             return
         if kind != POD.kind and news is News.ESSENCE:
             tracked.disturb()
-            self._objects.add(key)
-        self._rollouts.add(key)
+            self._objects.add(key, after_seconds=_GATHER_SECONDS)
+        self._rollouts.add(key, after_seconds=_GATHER_SECONDS)
 
     def _look(self, key: Key) -> None:
         self._objects.add(key)
