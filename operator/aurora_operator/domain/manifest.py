@@ -17,9 +17,16 @@ from aurora_operator.domain.spec import PARENT_PROBLEM, STEPS_PROBLEM, AuroraDep
 
 Location = Sequence[int | str]
 
+_LABEL = "use lower-case letters, digits and '-', at most 63, beginning and ending with a letter or digit"
+_OBJECT_NAME = "use lower-case letters, digits, '-' and '.', at most 253"
+_QUANTITY = "use a quantity such as 4, 500m or 16Gi"
 _PATTERNS = {
-    "name": "use lower-case letters, digits and '-', at most 63, beginning and ending with a "
-    "letter or digit",
+    "name": "use lower-case letters, digits and '-', at most 40, beginning with a letter and "
+    "ending with a letter or digit",
+    "namespace": _LABEL,
+    "claimName": _LABEL,
+    "image": "use repository/name:tag or repository/name@sha256:digest",
+    "key": "use letters, digits, '-', '_' and '.'",
     "digest": "use sha256: followed by 64 hexadecimal digits",
     "optOutHeader": "use a lower-case HTTP header name such as x-aurora-no-train",
 }
@@ -87,8 +94,7 @@ def _reason(details: ErrorDetails, context: Mapping[str, Any]) -> str:
             key, words = _LIMITS[kind]
             return f"{shown} is not allowed; it must be {words} {context[key]}"
         case "string_pattern_mismatch":
-            last = str(location[-1])
-            return f"{shown} is not allowed; {_PATTERNS.get(last, _PATTERNS['name'])}"
+            return f"{shown} is not allowed; {_pattern(location)}"
         case "value_error":
             return str(context["error"])
         case "string_type" if isinstance(value, int | float) and not isinstance(value, bool):
@@ -97,6 +103,14 @@ def _reason(details: ErrorDetails, context: Mapping[str, Any]) -> str:
             return f"{shown} is not {_KINDS[kind]}"
         case _:
             return details["msg"]
+
+
+def _pattern(location: Location) -> str:
+    if "limits" in location or "requests" in location:
+        return _QUANTITY
+    if location[-1] == "name" and location[0] != "metadata":
+        return _OBJECT_NAME
+    return _PATTERNS.get(str(location[-1]), _OBJECT_NAME)
 
 
 def _alternatives(expected: str) -> str:

@@ -1,31 +1,51 @@
 """The AuroraDeployment manifest as frozen types: every field here works, nothing else is accepted.
 
-Durations, quantities and decimals stay the strings that the user wrote (Kubernetes knows no
-floats); a property beside each gives the number, with its unit in the name.
+The cluster's resource definition and docs/reference.md are generated from these types, docstrings
+included. Durations, quantities and decimals stay the strings that the user wrote (Kubernetes knows
+no floats); a property beside each gives the number, with its unit in the name.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from aurora_operator.domain.quantity import parse_bytes, parse_decimal, parse_duration
+from aurora_operator.domain.field_type import (
+    Alpha,
+    Bytes,
+    Digest,
+    DnsLabel,
+    Duration,
+    HeaderName,
+    Image,
+    LearningRate,
+    ModelUri,
+    Name,
+    ObjectName,
+    PositiveDuration,
+    Quantity,
+    RedisUrl,
+    Rule,
+    SecretKeyName,
+    rule,
+)
+from aurora_operator.domain.quantity import parse_bytes, parse_duration
 
 # An error of the list as a whole: its context holds (index, text) for each element.
 STEPS_PROBLEM = "aurora_steps"
 # An error found at one field that belongs to the object around it.
 PARENT_PROBLEM = "aurora_parent"
+
+_MAX_STEPS = 20
+_INCREASING = rule(
+    "self.map(step, step.weightPercent).isSorted() && "
+    "self.all(one, self.exists_one(other, other.weightPercent == one.weightPercent))",
+    "weightPercent must increase from step to step",
+)
 
 
 class Model(BaseModel):
@@ -38,70 +58,21 @@ class Model(BaseModel):
         alias_generator=to_camel,
         validate_by_alias=True,
         validate_by_name=False,
+        use_attribute_docstrings=True,
     )
 
 
-def _duration(text: str) -> str:
-    parse_duration(text)
-    return text
+def _with_rules(*rules: Rule) -> ConfigDict:
+    """What the API server is to check of an object as a whole."""
+    return ConfigDict(json_schema_extra={"x-kubernetes-validations": [dict(one) for one in rules]})
 
 
-def _positive_duration(text: str) -> str:
-    if not parse_duration(text):
-        raise ValueError(f"{text!r} must be longer than 0s")
-    return text
+def _immutable(*fields: str) -> Sequence[Rule]:
+    return [rule(f"self.{name} == oldSelf.{name}", f"{name} is immutable") for name in fields]
 
 
-def _positive_bytes(text: str) -> str:
-    if parse_bytes(text) == 0:
-        raise ValueError(f"{text!r} must be more than 0 bytes")
-    return text
-
-
-def _learning_rate(text: str) -> str:
-    if not 0 < parse_decimal(text) < 1:
-        raise ValueError(f"{text!r} must lie between 0 and 1, both excluded")
-    return text
-
-
-def _alpha(text: str) -> str:
-    if not 0 < parse_decimal(text) < 0.5:
-        raise ValueError(f"{text!r} must lie between 0 and 0.5, both excluded")
-    return text
-
-
-def _model_uri(uri: str) -> str:
-    parts = urlsplit(uri)
-    is_file = parts.scheme == "file" and parts.netloc in ("", "localhost") and len(parts.path) > 1
-    is_claim = parts.scheme == "pvc" and bool(parts.netloc)
-    if not (is_file or is_claim):
-        raise ValueError(f"{uri!r} is not a model URI; use file:///folder or pvc://claim/folder")
-    return uri
-
-
-def _redis_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        # The value is left out: it may hold a password.
-        raise ValueError("is not a Redis URL; use redis://host:port/0 or rediss://host:port/0")
-    return url
-
-
-Duration = Annotated[str, AfterValidator(_duration)]
-PositiveDuration = Annotated[str, AfterValidator(_positive_duration)]
-Bytes = Annotated[str, AfterValidator(_positive_bytes)]
-ModelUri = Annotated[str, AfterValidator(_model_uri)]
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
-# Short enough for every name that is made of it, a pod's hash included.
-Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$")]
-ObjectName = Annotated[
-    str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", max_length=253)
-]
-SecretKeyName = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]{1,253}$")]
-Image = Annotated[str, Field(pattern=r"^[a-z0-9][-a-zA-Z0-9._/:@]{0,511}$")]
-Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|[MGTPE]i?)?$")]
-HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,62})$")]
+def _parent_problem(text: str) -> PydanticCustomError:
+    return PydanticCustomError(PARENT_PROBLEM, "{text}", {"text": text})
 
 
 class Metadata(Model):
@@ -112,62 +83,95 @@ class Metadata(Model):
 
 
 class Target(Model):
-    """The model whose text is served; immutable."""
+    """The model whose text is served."""
+
+    model_config = _with_rules(*_immutable("uri", "dtype"))
 
     uri: ModelUri
+    """Its folder as Hugging Face lays it out: pvc://claim/folder or file:///folder. Immutable."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """The precision of its weights and arithmetic. Immutable."""
 
 
 class InitialCheckpoint(Model):
+    """A draft checkpoint, config.json and safetensors with an aurora.json beside them."""
+
     uri: ModelUri
+    """Its folder: pvc://claim/folder or file:///folder."""
     digest: Digest | None = None
+    """What it must have, sha256:<64 hex>; without it, whatever its manifest says."""
 
 
 class SpeculationLength(Model):
-    """Draft tokens a step: at most `max`, fewer where `adaptive` and fewer are faster."""
+    """How many tokens are drafted in a step."""
 
     max: int = Field(default=6, ge=0, le=16)
+    """At most so many; 0 turns speculation off."""
     adaptive: bool = True
+    """Draft fewer, none included, wherever fewer are faster at the present load."""
 
 
 class Draft(Model):
-    """Without `initial_checkpoint` no draft serves until the first one was promoted."""
+    """The small model that proposes tokens."""
 
     kind: Literal["Standalone"] = "Standalone"
+    """A language model of its own with the target's tokenizer."""
     initial_checkpoint: InitialCheckpoint | None = None
+    """The draft to begin with. Without it none serves until the first one was promoted, and the
+    trainer begins with random weights."""
     speculation_length: SpeculationLength = SpeculationLength()
+    """How many tokens are drafted in a step."""
 
 
 class Engine(Model):
+    """What runs the target."""
+
     type: Literal["native"] = "native"
+    """Aurora's own engine."""
 
 
 class Resources(Model):
-    """Of one pod's main container, as Kubernetes counts them."""
+    """Of a pod's main container. On Kubernetes only."""
 
-    limits: dict[str, Quantity] = Field(default_factory=dict)
-    requests: dict[str, Quantity] = Field(default_factory=dict)
+    limits: dict[str, Quantity] = Field(default_factory=dict, max_length=32)
+    """The most of each resource, such as nvidia.com/gpu, cpu or memory."""
+    requests: dict[str, Quantity] = Field(default_factory=dict, max_length=32)
+    """What the scheduler sets aside of each."""
 
 
 class PodMetadata(Model):
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
+    """Labels and annotations of the pods, beside Aurora's own."""
+
+    labels: dict[str, str] = Field(default_factory=dict, max_length=64)
+    """Labels; Aurora's own cannot be changed."""
+    annotations: dict[str, str] = Field(default_factory=dict, max_length=64)
+    """Annotations."""
 
 
 class PodTemplate(Model):
-    """Merged strategically over the pods that Aurora makes; the main container's name is the
-    component's."""
+    """Merged strategically, as kubectl does it, over the pods that Aurora makes: node selectors,
+    tolerations, volumes, more environment. On Kubernetes only."""
 
     metadata: PodMetadata = PodMetadata()
+    """Labels and annotations of the pods, beside Aurora's own."""
     spec: dict[str, Any] = Field(default_factory=dict)
+    """A PodSpec. The main container is called after its component: inference, buffer or trainer."""
 
 
 class Autoscaling(Model):
-    """A HorizontalPodAutoscaler on the waiting requests of a pod takes `replicas` over."""
+    """A HorizontalPodAutoscaler takes spec.replicas over; the custom metrics API must serve the
+    pods' metric aurora_waiting_requests. On Kubernetes only."""
+
+    model_config = _with_rules(
+        rule("self.minReplicas <= self.maxReplicas", "maxReplicas must not be below minReplicas")
+    )
 
     min_replicas: int = Field(default=1, ge=1, le=1000)
+    """At least so many pods."""
     max_replicas: int = Field(ge=1, le=1000, validate_default=True)
+    """At most so many pods."""
     waiting_requests: int = Field(default=4, ge=1, le=65_536)
+    """How many requests may wait in a pod, on average, before there are more pods."""
 
     @field_validator("max_replicas")
     @classmethod
@@ -179,54 +183,91 @@ class Autoscaling(Model):
 
 
 class Inference(Model):
+    """The pods that serve the target and both drafts."""
+
     image: Image | None = None
+    """In place of the operator's default. On Kubernetes only."""
     resources: Resources = Resources()
+    """Of the container inference. On Kubernetes only."""
     pod_template: PodTemplate = PodTemplate()
+    """Merged over the pods. On Kubernetes only."""
     autoscaling: Autoscaling | None = None
+    """Scale by waiting requests. On Kubernetes only."""
     max_batch: int = Field(default=8, ge=1, le=256)
+    """How many requests are decoded at once."""
     max_waiting: int = Field(default=64, ge=0, le=65_536)
-    # Absent: what the target was trained for.
-    max_context_tokens: int | None = Field(default=None, ge=2)
+    """How many may wait; one more is answered with 429."""
+    max_context_tokens: int | None = Field(default=None, ge=2, le=16_777_216)
+    """Prompt and output together; without it what the target was trained for, at most 4096."""
 
 
 class EmbeddedRedis(Model):
+    """A Redis of the deployment's own, in the buffer's pod, with an append-only file."""
+
+    model_config = _with_rules(
+        *_immutable("storage"),
+        rule(
+            "has(self.storageClassName) == has(oldSelf.storageClassName) && "
+            "(!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
+            "storageClassName is immutable",
+        ),
+    )
+
     appendfsync: Literal["everysec", "always"] = "everysec"
+    """How often it reaches the disk: each second, or with each write."""
     storage: Bytes = "20Gi"
+    """The size of its volume. Immutable. On Kubernetes only."""
     storage_class_name: ObjectName | None = None
+    """The class of its volume; without it the cluster's default. Immutable. On Kubernetes only."""
 
 
 class SecretKeyReference(Model):
+    """A key of a Secret in the deployment's namespace."""
+
     name: ObjectName
+    """The Secret's name."""
     key: SecretKeyName
+    """The key in it."""
 
 
 class SecretReference(Model):
+    """A Secret in the deployment's namespace."""
+
     name: ObjectName
+    """Its name."""
 
 
 class ExternalRedis(Model):
-    """Exactly one of `url` and `url_secret_ref`; the Secret keeps a password out of sight."""
+    """A Redis that is there already; its stream is bounded by the retention, and stays when the
+    deployment goes."""
 
-    url: Annotated[str, AfterValidator(_redis_url)] | None = None
+    model_config = _with_rules(
+        rule("has(self.url) != has(self.urlSecretRef)", "set exactly one of url and urlSecretRef")
+    )
+
+    url: RedisUrl | None = None
+    """redis://host:port/0 or rediss://host:port/0, where it holds no password."""
     url_secret_ref: SecretKeyReference | None = Field(default=None, validate_default=True)
+    """Where the URL is kept that holds a password. On Kubernetes only."""
     ca_secret_ref: SecretKeyReference | None = None
+    """PEM of the authorities that vouch for a rediss:// server. On Kubernetes only."""
 
     @field_validator("url_secret_ref")
     @classmethod
     def _exactly_one(cls, reference: SecretKeyReference | None, info: ValidationInfo) -> object:
         if "url" in info.data and (info.data["url"] is None) == (reference is None):
             count = "neither" if reference is None else "both"
-            raise PydanticCustomError(
-                PARENT_PROBLEM,
-                "{text}",
-                {"text": f"{count} of url and urlSecretRef is set; set exactly one"},
-            )
+            raise _parent_problem(f"{count} of url and urlSecretRef is set; set exactly one")
         return reference
 
 
 class Retention(Model):
+    """How much of the traffic is kept; the oldest goes first."""
+
     max_age: PositiveDuration = "24h"
+    """For how long."""
     max_bytes: Bytes = "16Gi"
+    """How much in all."""
 
     @property
     def max_age_seconds(self) -> int:
@@ -238,18 +279,35 @@ class Retention(Model):
 
 
 class Privacy(Model):
+    """Whose requests are kept for training."""
+
     sample_percent: int = Field(default=100, ge=0, le=100)
+    """The share of requests that is kept."""
     opt_out_header: HeaderName = "x-aurora-no-train"
+    """The HTTP header by which a client keeps a request out."""
 
 
 class Buffer(Model):
+    """Where served requests wait for the trainer, in Redis: exactly one of embedded, external."""
+
+    model_config = _with_rules(
+        rule("has(self.embedded) != has(self.external)", "set exactly one of embedded and external")
+    )
+
     embedded: EmbeddedRedis | None = None
+    """A Redis of the deployment's own."""
     external: ExternalRedis | None = Field(default=None, validate_default=True)
+    """A Redis that is there already."""
     retention: Retention = Retention()
+    """How much is kept."""
     privacy: Privacy = Privacy()
+    """Whose requests are kept."""
     image: Image | None = None
+    """In place of the operator's default. On Kubernetes only."""
     resources: Resources = Resources()
+    """Of the container buffer. On Kubernetes only."""
     pod_template: PodTemplate = PodTemplate()
+    """Merged over the pod. On Kubernetes only."""
 
     @field_validator("external")
     @classmethod
@@ -257,13 +315,9 @@ class Buffer(Model):
         # An `embedded` with a mistake of its own is not in the data, and was reported already.
         if "embedded" in info.data and (info.data["embedded"] is None) == (external is None):
             count = "neither" if external is None else "both"
-            raise PydanticCustomError(
-                PARENT_PROBLEM,
-                "{text}",
-                {
-                    "text": f"{count} of embedded and external is set; set exactly one, "
-                    "for example embedded: {}"
-                },
+            raise _parent_problem(
+                f"{count} of embedded and external is set; set exactly one, "
+                "for example embedded: {}"
             )
         return external
 
@@ -271,8 +325,10 @@ class Buffer(Model):
 class Trigger(Model):
     """A training round starts once both are reached."""
 
-    min_new_trajectories: int = Field(default=500, ge=1)
+    min_new_trajectories: int = Field(default=500, ge=1, le=1_000_000_000)
+    """New requests since the last round."""
     min_interval: Duration = "10m"
+    """Time since the last round began."""
 
     @property
     def min_interval_seconds(self) -> float:
@@ -280,64 +336,103 @@ class Trigger(Model):
 
 
 class Hyperparameters(Model):
-    learning_rate: Annotated[str, AfterValidator(_learning_rate)] = "1e-4"
+    """Of the optimizer."""
+
+    learning_rate: LearningRate = "1e-4"
+    """A decimal between 0 and 1."""
     batch_size: int = Field(default=32, ge=1, le=4096)
+    """Requests in a step."""
     steps_per_round: int = Field(default=100, ge=1, le=1_000_000)
+    """Steps before a checkpoint is published."""
 
 
 class Trainer(Model):
+    """What distils the target into the draft."""
+
     suspend: bool = False
+    """Stop training; what is learned stays."""
     trigger: Trigger = Trigger()
+    """When a round starts."""
     objective: Literal["ForwardKL", "LK"] = "LK"
+    """LK moves from likelihood to acceptance as acceptance rises; ForwardKL stays at likelihood."""
     hyperparameters: Hyperparameters = Hyperparameters()
+    """Of the optimizer."""
     holdout_percent: int = Field(default=5, ge=0, le=50)
+    """The share of requests that is never trained on, to measure with."""
     image: Image | None = None
+    """In place of the operator's default. On Kubernetes only."""
     resources: Resources = Resources()
+    """Of the container trainer. On Kubernetes only."""
     pod_template: PodTemplate = PodTemplate()
+    """Merged over the pod. On Kubernetes only."""
 
 
 class PersistentVolumeClaim(Model):
+    """A claim in the deployment's namespace; ReadWriteMany where pods run on several nodes."""
+
+    model_config = _with_rules(*_immutable("claimName"))
+
     claim_name: DnsLabel
+    """Its name. Immutable."""
 
 
 class ModelStore(Model):
-    """Where drafts are published; the newest `keep` stay, and whatever a rollout still needs."""
+    """Where drafts are published, and the trainer keeps its state."""
 
     pvc: PersistentVolumeClaim
+    """The claim; on one machine a folder of that name."""
     keep: int = Field(default=5, ge=1, le=1000)
+    """The newest so many drafts stay, and whatever a rollout still needs."""
 
 
 class Step(Model):
+    """One step of a rollout."""
+
     weight_percent: int = Field(ge=1, le=99)
+    """The candidate's share of new requests."""
 
 
 class Analysis(Model):
-    """When a candidate counts as better; the rule itself is in domain/rollout.py."""
+    """When a candidate counts as better."""
 
-    alpha: Annotated[str, AfterValidator(_alpha)] = "0.01"
+    alpha: Alpha = "0.01"
+    """The probability with which a candidate that is not better may ever be promoted; a decimal."""
     min_effect_bps: int = Field(default=0, ge=0, le=9999)
-    min_requests: int = Field(default=300, ge=1)
+    """By how much its acceptance must be higher; basis points."""
+    min_requests: int = Field(default=300, ge=1, le=1_000_000_000)
+    """How many requests must be judged before a promotion."""
     max_duration: PositiveDuration = "6h"
+    """After so long without a verdict the stable draft stays; pauses do not count."""
 
     @property
     def max_duration_seconds(self) -> float:
         return parse_duration(self.max_duration).total_seconds()
 
 
-_MAX_STEPS = 20
-
-
 class Rollout(Model):
+    """How a new draft earns its place."""
+
     paused: bool = False
+    """Hold the rollout where it is, and begin no other. Harm still rolls back."""
     supersede: Literal["QueueLatest"] = "QueueLatest"
+    """Of the drafts published during a rollout, the newest is tried next."""
     assignment: Literal["PerRequest"] = "PerRequest"
+    """Each new request draws its draft by itself."""
     # Strictness is each step's; a YAML sequence is a list, never a tuple.
     steps: tuple[Step, ...] = Field(
         default=(Step(weightPercent=5), Step(weightPercent=20), Step(weightPercent=50)),
         strict=False,
+        json_schema_extra={
+            "minItems": 1,
+            "maxItems": _MAX_STEPS,
+            "x-kubernetes-validations": [dict(_INCREASING)],
+        },
     )
+    """The candidate's shares of the traffic, which must increase; at most 20."""
     analysis: Analysis = Analysis()
+    """When a candidate counts as better."""
     on_inconclusive: Literal["KeepStable"] = "KeepStable"
+    """What serves where time ran out without a verdict."""
 
     @field_validator("steps")
     @classmethod
@@ -356,15 +451,28 @@ class Rollout(Model):
 
 
 class IssuerReference(Model):
+    """An issuer of cert-manager."""
+
     name: ObjectName
+    """Its name."""
     kind: Literal["Issuer", "ClusterIssuer"] = "Issuer"
+    """Of the deployment's namespace, or of the cluster."""
 
 
 class Tls(Model):
-    """Mutual TLS between the components; `issuer_ref` exactly where cert-manager issues."""
+    """Mutual TLS between the components. On Kubernetes only."""
+
+    model_config = _with_rules(
+        rule(
+            "(has(self.mode) && self.mode == 'CertManager') == has(self.issuerRef)",
+            "issuerRef must be set exactly where mode is CertManager",
+        )
+    )
 
     mode: Literal["SelfManaged", "CertManager", "Disabled"] = "SelfManaged"
+    """Who issues the certificates: the operator, or cert-manager; Disabled: plain text."""
     issuer_ref: IssuerReference | None = Field(default=None, validate_default=True)
+    """The issuer, where mode is CertManager."""
 
     @field_validator("issuer_ref")
     @classmethod
@@ -372,30 +480,42 @@ class Tls(Model):
         mode = info.data.get("mode")
         if mode is not None and (mode == "CertManager") != (reference is not None):
             verb = "needs" if reference is None else "takes no"
-            raise PydanticCustomError(
-                PARENT_PROBLEM, "{text}", {"text": f"mode {mode} {verb} issuerRef"}
-            )
+            raise _parent_problem(f"mode {mode} {verb} issuerRef")
         return reference
 
 
 class Security(Model):
-    """`auth_secret_ref`: each value of the Secret is a bearer token that clients may show."""
+    """Who may talk to whom. On Kubernetes only."""
 
     tls: Tls = Tls()
+    """Mutual TLS between the components."""
     auth_secret_ref: SecretReference | None = None
+    """A Secret each of whose values is a bearer token; clients must show one of them."""
 
 
 class Spec(Model):
+    """What should run."""
+
     target: Target
+    """The model whose text is served."""
     draft: Draft = Draft()
+    """The small model that proposes tokens."""
     engine: Engine = Engine()
+    """What runs the target."""
     replicas: int = Field(default=1, ge=0, le=1000)
+    """How many inference pods. One machine runs one process whatever it says."""
     inference: Inference = Inference()
+    """The pods that serve."""
     buffer: Buffer
+    """Where served requests wait for the trainer."""
     trainer: Trainer = Trainer()
+    """What distils the target into the draft."""
     model_store: ModelStore
+    """Where drafts are published."""
     rollout: Rollout = Rollout()
+    """How a new draft earns its place."""
     security: Security = Security()
+    """Who may talk to whom."""
 
 
 class AuroraDeployment(Model):

@@ -50,8 +50,8 @@ class TokenFolder:
                 return
             tokens = [(self._folder / name).read_text("utf-8").strip() for name, *_ in now]
         except (OSError, ValueError) as error:
-            fields = {"folder": str(self._folder), "reason": type(error).__name__}
-            logger.error("tokens not taken", extra={"fields": fields})
+            reason = {"folder": str(self._folder), "reason": type(error).__name__}
+            logger.error("tokens not taken", extra={"fields": reason})
             return
         self._stamp = now
         self._digests = tuple(_digest(token) for token in tokens if token)

@@ -1,0 +1,176 @@
+"""The resource definition of the cluster, made from the types of spec and status.
+
+pydantic's JSON schema becomes a structural one: references are written out, an absent value takes
+the place of null, and every default is the schema's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from aurora_operator.domain.field_type import rule
+from aurora_operator.domain.spec import Spec
+from aurora_operator.domain.status_schema import StatusJson
+
+Json = dict[str, Any]
+
+GROUP, VERSION, KIND, PLURAL = "aurora.dev", "v1alpha1", "AuroraDeployment", "auroradeployments"
+
+_INT32 = 2**31 - 1
+# Kept as pydantic says them.
+_KEPT = (
+    "type", "description", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength",
+    "minItems", "maxItems", "maxProperties", "x-kubernetes-validations",
+)  # fmt: skip
+_COLUMNS = (
+    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
+    ("Stable", "string", ".status.stable.checkpoint", 0),
+    ("Candidate", "string", ".status.rollout.candidate.checkpoint", 0),
+    ("State", "string", ".status.rollout.state", 0),
+    ("Evidence", "string", ".status.rollout.evidence.logE", 0),
+    ("Threshold", "string", ".status.rollout.evidence.threshold", 1),
+    ("Requests", "integer", ".status.rollout.evidence.requests", 1),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+)
+
+
+def definition() -> Json:
+    """The CustomResourceDefinition of AuroraDeployments."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["adep"],
+                "categories": ["all", "aurora"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": _root()},
+                    "subresources": {
+                        "status": {},
+                        "scale": {
+                            "specReplicasPath": ".spec.replicas",
+                            "statusReplicasPath": ".status.replicas",
+                            "labelSelectorPath": ".status.selector",
+                        },
+                    },
+                    "additionalPrinterColumns": [
+                        {"name": name, "type": kind, "jsonPath": path, "priority": priority}
+                        for name, kind, path, priority in _COLUMNS
+                    ],
+                }
+            ],
+        },
+    }
+
+
+def _root() -> Json:
+    status = _without_required(structural_schema(StatusJson, mode="serialization"))
+    conditions = status["properties"]["conditions"]
+    conditions["x-kubernetes-list-type"] = "map"
+    conditions["x-kubernetes-list-map-keys"] = ["type"]
+    conditions["items"]["required"] = ["type", "status"]
+    return {
+        "type": "object",
+        "description": "Speculative decoding whose draft keeps learning from live traffic.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": structural_schema(Spec, mode="validation"),
+            "status": {**status, "description": "What was seen last, and what was decided."},
+        },
+        "x-kubernetes-validations": [
+            rule(
+                "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",
+                "metadata.name must have at most 40 lower-case letters, digits and -, begin with "
+                "a letter and not end with -",
+            )
+        ],
+    }
+
+
+def structural_schema(model: type[BaseModel], *, mode: Any) -> Json:
+    """The model's objects as Kubernetes wants them described; `mode` is pydantic's."""
+    schema = model.model_json_schema(by_alias=True, mode=mode)
+    return _structural(schema, schema.get("$defs", {}))
+
+
+def _structural(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
+    if schema.get("x-kubernetes-int-or-string"):
+        return dict(schema)
+    schema = _resolved(schema, known)
+    result = {key: schema[key] for key in _KEPT if key in schema}
+    if "const" in schema:
+        result["enum"] = [schema["const"]]
+    match schema.get("type"):
+        case "object":
+            result |= _object(schema, known)
+        case "array":
+            result["items"] = _structural(schema["items"], known)
+            result.setdefault("maxItems", schema.get("maxItems", 100))
+            result["x-kubernetes-list-type"] = "atomic"
+        case "integer":
+            large = schema.get("maximum", _INT32 + 1) > _INT32
+            result["format"] = "int64" if large else "int32"
+    if (default := schema.get("default")) is not None:
+        # An object's fields have defaults of their own.
+        result["default"] = {} if isinstance(default, Mapping) else default
+    if "description" in result:
+        result["description"] = " ".join(result["description"].split())
+    return result
+
+
+def _object(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
+    if "properties" in schema:
+        result: Json = {
+            "properties": {
+                name: _structural(field, known) for name, field in schema["properties"].items()
+            }
+        }
+        if schema.get("required"):
+            result["required"] = list(schema["required"])
+        return result
+    values = schema.get("additionalProperties")
+    if isinstance(values, Mapping):
+        return {"additionalProperties": _structural(values, known)}
+    return {"x-kubernetes-preserve-unknown-fields": True}
+
+
+def _resolved(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
+    """The schema without references and without null; what stands beside them wins."""
+    result = dict(schema)
+    for key in ("anyOf", "allOf"):
+        if key in result:
+            (only,) = [one for one in result.pop(key) if one.get("type") != "null"]
+            result = {**_resolved(only, known), **result}
+    if (name := result.pop("$ref", None)) is not None:
+        result = {**_resolved(known[name.rpartition("/")[2]], known), **result}
+    return result
+
+
+def _without_required(schema: Json) -> Json:
+    """A status that an older operator wrote, or an interrupted one, is still a status."""
+    result = {key: value for key, value in schema.items() if key != "required"}
+    if "properties" in result:
+        result["properties"] = {
+            name: _without_required(field) for name, field in result["properties"].items()
+        }
+    if "items" in result:
+        result["items"] = _without_required(result["items"])
+    return result
