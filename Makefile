@@ -1,4 +1,4 @@
-# demo · test · check · protos · bench. Everything runs in .venv, made on first use.
+# demo · test · check · protos · bench · images. Everything runs in .venv, made on first use.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -8,13 +8,15 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test check protos bench clean
+.PHONY: help demo test check crd protos bench images clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; ends in out/demo/report.html"
 	@echo "make test    every test"
 	@echo "make check   format, lint, types, layering, generated code"
 	@echo "make bench   every benchmark, into out/bench"
 	@echo "make protos  generate protos/gen"
+	@echo "make crd     generate the resource definition and docs/reference.md"
+	@echo "make images  a container image of each component"
 
 $(STAMP): pyproject.toml constraints.txt tools/setup.sh
 	@PYTHON="$(PYTHON)" tools/setup.sh "$(VENV)"
@@ -32,6 +34,10 @@ check: $(STAMP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/protos.py --check
+	@$(BIN)/python tools/crd.py --check
+
+crd: $(STAMP)
+	@$(BIN)/python tools/crd.py
 
 protos: $(STAMP)
 	@$(BIN)/python tools/protos.py
@@ -40,6 +46,9 @@ bench: $(STAMP)
 	@for name in engine swap capture buffer; do \
 	    echo "bench: $$name"; PYTHONPATH=. $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
+
+images:
+	@tools/images.sh
 
 clean:
 	rm -rf $(VENV) out
