@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ Json = dict[str, Any]
 
 _TIMEOUT_SECONDS = 15.0
 _PAGE = 500
+_SMALL_PAGE = 100
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON = "application/json"
@@ -120,21 +121,27 @@ class KubernetesApi:
         fields: str = "",
         metadata_only: bool = False,
     ) -> list[Json]:
-        """Every object that the selectors take, read page by page."""
-        found: list[Json] = []
+        """Every object that the selectors take."""
+        accept = _METADATA if metadata_only else _JSON
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(_PAGE)}
+        return [body async for page in self._pages(kind, namespace, query, accept) for body in page]
+
+    def pages(
+        self, kind: Kind, namespace: str | None, *, labels: str = ""
+    ) -> AsyncIterator[Sequence[Json]]:
+        """Every object that the selector takes, few at a time: thousands need much memory."""
+        query = {"labelSelector": labels, "limit": str(_SMALL_PAGE)}
+        return self._pages(kind, namespace, query, _JSON)
+
+    async def _pages(
+        self, kind: Kind, namespace: str | None, query: dict[str, str], accept: str
+    ) -> AsyncIterator[Sequence[Json]]:
         while True:
-            page = await self._call(
-                "GET",
-                kind.path(namespace),
-                query=query,
-                accept=_METADATA if metadata_only else _JSON,
-            )
+            page = await self._call("GET", kind.path(namespace), query=query, accept=accept)
             # A list of metadata that is empty says null.
-            found += page["items"] or ()
-            rest = page["metadata"].get("continue")
-            if not rest:
-                return found
+            yield page["items"] or []
+            if not (rest := page["metadata"].get("continue")):
+                return
             query["continue"] = rest
 
     async def apply(self, kind: Kind, body: Json, *, manager: str = FIELD_MANAGER) -> Json:

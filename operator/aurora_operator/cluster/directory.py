@@ -20,7 +20,8 @@ class Tracked:
     known: Known
     # The generation for which every object was found as it should be; None: look at all of them.
     settled_generation: int | None = None
-    problems: tuple[Problem, ...] = ()
+    # What is wrong with its objects; None before they were looked at.
+    problems: tuple[Problem, ...] | None = None
     # Counts what was heard of its objects: a look that something came into settles nothing.
     changes: int = 0
     # Who the operator is to this deployment's pods; None before it is known, or without TLS.

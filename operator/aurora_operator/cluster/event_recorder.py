@@ -71,11 +71,10 @@ def _condition_notices(before: Status, after: Status) -> Sequence[Notice]:
     known = {condition.type: condition.status for condition in before.conditions}
     found = []
     for condition in after.conditions:
-        wanted = condition.type == "Ready"
-        # One that begins as it should be is no news.
-        if condition.type == "Progressing" or known.get(condition.type, wanted) == condition.status:
+        # That a new deployment neither serves nor is broken is no news.
+        if condition.type == "Progressing" or known.get(condition.type, False) == condition.status:
             continue
-        good = condition.status == wanted
+        good = condition.status == (condition.type == "Ready")
         message = condition.message or f"{condition.type} is {condition.status}"
         found.append(Notice("Normal" if good else "Warning", condition.reason, message))
     return found

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 OnEvent = Callable[[bool, Json], None]
 
 _RESTART_SECONDS = 1.0
-_PAGE = 200
+_PAGE = 100
 
 
 class _Backoffs(Iterable[float]):

@@ -129,10 +129,10 @@ class ClusterOperator:
                     rest = (*_REST, CERTIFICATE)
                 for kind in rest:
                     await self._prime(kind)
+                self.primed = True
                 group.create_task(self._objects.run())
                 self._watches.start()
                 group.create_task(self._sweep.run((*_FIRST, *rest)))
-                self.primed = True
         finally:
             self._watches.stop(_STOP_SECONDS)
             await self._work.close()
@@ -196,7 +196,8 @@ class ClusterOperator:
     def _heard(self, key: Key, kind: str, news: News) -> None:
         """Something is new about a child or a pod."""
         tracked = self._directory.get(key)
-        if tracked is None or news is News.NONE:
+        # Until all is listed, every deployment is in both queues by itself.
+        if tracked is None or news is News.NONE or not self.primed:
             return
         if kind != POD.kind and news is News.ESSENCE:
             tracked.disturb()

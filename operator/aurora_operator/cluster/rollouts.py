@@ -31,8 +31,12 @@ from aurora_operator.reconciler import Generation, Reconciler
 
 # While something is under way that no event tells of.
 _LIVE_SECONDS = 1.0
-# While pods are not what they should be: why may come to light without an event of theirs.
-_UNSETTLED_SECONDS = 10.0
+# While pods are not what they should be: why may come to light without an event of theirs. Each
+# look that finds nothing new doubles the wait.
+_FIRST_PATIENCE_SECONDS = 10.0
+_LAST_PATIENCE_SECONDS = 320.0
+# Conditions by which the objects' worker speaks.
+_OBJECT_REASONS = frozenset({"NameTaken", "ApplyRefused", "InvalidSpec"})
 
 
 class Workloads(Protocol):
@@ -51,6 +55,7 @@ class _Held:
     reconciler: Reconciler
     scene: PodScene
     trainer: TrainerLink
+    patience_seconds: float = _FIRST_PATIENCE_SECONDS
 
 
 class RolloutWork:
@@ -84,8 +89,14 @@ class RolloutWork:
             await _close(held)
         if tracked is None or "deletionTimestamp" in tracked.body["metadata"]:
             return None
+        if tracked.problems is None and key not in self._held and not _is_live(tracked):
+            # The objects' worker comes first, and calls: before it did, nothing is there to tell.
+            return None
         try:
             return await self._look(tracked)
+        except NotFoundError:
+            # Deleted meanwhile; its event closes what is held.
+            return None
         except ConflictError:
             await self._reload(tracked)
             return 0.0
@@ -117,7 +128,9 @@ class RolloutWork:
         await held.scene.look(pods, tracked.identity, secure=secure)
         await held.trainer.follow(pods, tracked.identity, secure=secure)
         components, scale = await self._workloads(tracked.key, deployment, pods)
-        held.scene.tell(components, scale, tracked.problems)
+        before = held.reconciler.status
+        problems = tracked.problems
+        held.scene.tell(components, scale, _told(before) if problems is None else problems)
         turn = await held.reconciler.turn(ordered(body))
         initial = "" if generation.initial is None else generation.initial.digest
         keep = deployment.spec.model_store.keep
@@ -126,7 +139,13 @@ class RolloutWork:
             return 0.0
         if turn.live:
             return _LIVE_SECONDS
-        return None if all(view.ready for view in components) else _UNSETTLED_SECONDS
+        if held.reconciler.status != before:
+            held.patience_seconds = _FIRST_PATIENCE_SECONDS
+        if all(view.ready for view in components):
+            return None
+        patience = held.patience_seconds
+        held.patience_seconds = min(_LAST_PATIENCE_SECONDS, 2 * patience)
+        return patience
 
     def _hold(self, tracked: Tracked, body: Json) -> _Held:
         key = tracked.key
@@ -190,6 +209,19 @@ class RolloutWork:
         held = self._held.get(key)
         if held is not None and held.uid == body["metadata"]["uid"]:
             held.reconciler.status = status_of(body)
+
+
+def _is_live(tracked: Tracked) -> bool:
+    return status_of(tracked.body).live_rollout is not None
+
+
+def _told(status: Status) -> tuple[Problem, ...]:
+    """The objects' problems as another operator found them, until ours looked at them."""
+    return tuple(
+        Problem(condition.reason, condition.message)
+        for condition in status.conditions
+        if condition.type == "Degraded" and condition.reason in _OBJECT_REASONS
+    )
 
 
 def _generation(body: Json) -> Generation:

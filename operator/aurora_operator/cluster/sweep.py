@@ -41,8 +41,10 @@ class Sweep:
     async def prime(self, kind: Kind) -> None:
         """Takes over every object of the kind, with its content."""
         for namespace in self._namespaces:
-            for body in await self._api.list(kind, namespace, labels=_selector(kind)):
-                self._on_body(False, {"apiVersion": kind.api_version, "kind": kind.kind, **body})
+            async for page in self._api.pages(kind, namespace, labels=_selector(kind)):
+                for body in page:
+                    named = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
+                    self._on_body(False, named)
 
     async def run(self, kinds: Sequence[Kind]) -> None:
         """Sweeps until cancelled."""

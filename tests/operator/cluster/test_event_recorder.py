@@ -1,0 +1,43 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from aurora_operator.cluster.event_recorder import Notice, notices
+from aurora_operator.domain.deployment import Condition, LastCommand, Status
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _status(*, ready: bool, degraded: bool) -> Status:
+    return Status(
+        conditions=(
+            Condition("Ready", ready, "Serving" if ready else "InferenceNotReady", "", NOW, 1),
+            Condition("Progressing", True, "ComponentsStarting", "", NOW, 1),
+            Condition(
+                "Degraded", degraded, "ApplyRefused" if degraded else "AsExpected", "", NOW, 1
+            ),
+        )
+    )
+
+
+STARTS = _status(ready=False, degraded=False)
+SERVES = _status(ready=True, degraded=False)
+BROKEN = _status(ready=False, degraded=True)
+
+
+def test_that_a_new_deployment_starts_is_no_news():
+    assert notices(Status(), STARTS) == ()
+    assert notices(STARTS, STARTS) == ()
+
+
+def test_each_flip_of_a_condition_is_told_once():
+    assert notices(STARTS, SERVES) == (Notice("Normal", "Serving", "Ready is True"),)
+    assert [notice.type for notice in notices(SERVES, BROKEN)] == ["Warning", "Warning"]
+    assert notices(Status(), BROKEN) == (Notice("Warning", "ApplyRefused", "Degraded is True"),)
+
+
+def test_the_answer_to_a_command_is_told_once():
+    refused = replace(SERVES, last_command=LastCommand("abort/chat-1", "Refused", "too late", NOW))
+    assert notices(SERVES, refused) == (
+        Notice("Warning", "CommandRefused", "abort/chat-1: too late"),
+    )
+    assert notices(refused, refused) == ()
