@@ -17,6 +17,10 @@ from aurora_operator.domain.spec import PARENT_PROBLEM, STEPS_PROBLEM, AuroraDep
 
 Location = Sequence[int | str]
 
+_LABEL = (
+    "use lower-case letters, digits and '-', at most 63, "
+    "beginning and ending with a letter or digit"
+)
 _OBJECT_NAME = "use lower-case letters, digits, '-' and '.', at most 253"
 _QUANTITY = "use a quantity such as 4, 500m or 16Gi"
 _PATTERNS = {
