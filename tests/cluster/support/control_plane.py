@@ -1,4 +1,4 @@
-"""A real Kubernetes control plane on loopback, for as long as a test run."""
+"""A real Kubernetes control plane, on loopback or for a node, for as long as a test run."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from urllib3.exceptions import HTTPError
 from aurora_common.port import free_port
 
 ADMINISTRATORS = ("system:masters",)
+LOOPBACK = "127.0.0.1"
+# Of the Service `kubernetes`: the first of the range.
+SERVICE_ADDRESS = "10.96.0.1"
 DEFINITION = Path(__file__).parents[3] / "deploy/crds/auroradeployments.yaml"
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.05
@@ -32,16 +35,18 @@ _RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 class ApiServer:
     """etcd and kube-apiserver; `start` and `stop` in the thread that lives as long as they.
 
+    `address`: where it serves; only one that is not loopback can be reached by pods.
     `kubeconfig`: an administrator's; `client`: one for the tests' own requests.
     """
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, address: str = LOOPBACK) -> None:
         self._programs = programs
         self._folder = folder
+        self._address = address
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._authority = ClusterAuthority(folder)
         self._signing_key = self._authority.signing_key()
-        self.url = f"https://127.0.0.1:{free_port()}"
+        self.url = f"https://{address}:{free_port()}"
         self.authority = self._authority.certificate
         self.audit = AuditLog(folder / "audit.log")
         self.kubeconfig = self.kubeconfig_of("admin", *ADMINISTRATORS)
@@ -52,15 +57,18 @@ class ApiServer:
         return self._authority.kubeconfig(self.url, user, groups)
 
     def serving_certificate(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key of a server on 127.0.0.1 that the cluster's clients trust."""
-        return self._authority.serving(name)
+        """Certificate and key of a server that the cluster's clients trust."""
+        return self._authority.serving(name, (LOOPBACK, self._address, SERVICE_ADDRESS))
 
     def start(self) -> None:
-        """Returns once objects of every kind can be made, AuroraDeployments among them."""
+        """Returns once objects of every built-in kind can be made."""
         etcd = f"http://127.0.0.1:{free_port()}"
         self._run("etcd", *_etcd(self._folder, etcd))
         self._run("kube-apiserver", *self._flags(etcd))
         self.await_that(self._is_ready, "the API server is ready")
+
+    def install_aurora_deployments(self) -> None:
+        """Returns once AuroraDeployments can be made."""
         self.install(yaml.safe_load(DEFINITION.read_text()))
 
     def start_controllers(self) -> None:
@@ -163,10 +171,9 @@ class ApiServer:
         policy.write_text(json.dumps(POLICY))
         return (
             f"--etcd-servers={etcd}",
-            *("--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"),
+            *(f"--bind-address={self._address}", f"--advertise-address={self._address}"),
             f"--secure-port={self.url.rpartition(':')[2]}",
-            # A loopback address is no endpoint of the Service `kubernetes`.
-            "--endpoint-reconciler-type=none",
+            *self._flags_of_place(),
             "--service-cluster-ip-range=10.96.0.0/16",
             *(f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}"),
             *(f"--client-ca-file={self.authority}", "--authorization-mode=Node,RBAC"),
@@ -175,6 +182,17 @@ class ApiServer:
             f"--service-account-signing-key-file={self._signing_key}",
             *(f"--audit-policy-file={policy}", f"--audit-log-path={self._folder / 'audit.log'}"),
             f"--cert-dir={self._folder}",
+        )
+
+    def _flags_of_place(self) -> tuple[str, ...]:
+        if self._address == LOOPBACK:
+            # A loopback address is no endpoint of the Service `kubernetes`.
+            return ("--endpoint-reconciler-type=none",)
+        certificate, key = self._authority.user("kube-apiserver-kubelet-client", ADMINISTRATORS)
+        return (
+            "--kubelet-preferred-address-types=InternalIP",
+            f"--kubelet-client-certificate={certificate}",
+            f"--kubelet-client-key={key}",
         )
 
 

@@ -80,6 +80,7 @@ def api_server(
     server = ApiServer(kubernetes_programs, folder)
     try:
         server.start()
+        server.install_aurora_deployments()
         yield server
     finally:
         server.stop()
