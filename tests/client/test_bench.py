@@ -11,7 +11,8 @@ from aurora_client import BadRequestError, ServerError
 from aurora_client._bench.load import Acceptance, Piece, Sample, run_load
 from aurora_client._bench.prompt import prompts_of_file, synthetic_prompts
 from aurora_client._bench.result import failures_of, figures_of, nearest_rank
-from aurora_client._cli.app import app, run
+from aurora_client._cli.app import app
+from aurora_client._cli.run import run
 from aurora_client.testing import Answer, FakeServer
 
 
@@ -134,7 +135,11 @@ def test_bench_over_grpc_reports_a_table_and_json(tmp_path):
 
 def test_bench_fails_where_requests_fail(capsys):
     with FakeServer(Answer("a", end=ServerError("why"))) as server:
-        code = run(["bench", "--api", "grpc", "--address", server.address, "-n", "3", "--warmup=0"])
+        code = run(
+            app,
+            ["bench", "--api", "grpc", "--address", server.address, "-n", "3", "--warmup=0"],
+            name="aurora",
+        )
     captured = capsys.readouterr()
     assert code == 1
     assert "failed requests" in captured.out
@@ -214,7 +219,7 @@ def test_bench_lets_aurora_learn_only_on_request(openai):
 
 def test_bench_counts_what_a_server_refuses(openai, monkeypatch, capsys):
     monkeypatch.setattr(OpenAI, "status", 429)
-    assert run(["bench", "--address", openai, "-n", "2", "--warmup", "0"]) == 1
+    assert run(app, ["bench", "--address", openai, "-n", "2", "--warmup", "0"], name="aurora") == 1
     assert (
         capsys.readouterr().err
         == "aurora: of 2 requests failed: 2 OverloadedError (queue is full)\n"

@@ -17,7 +17,8 @@ from aurora_client import (
     PublishedDraft,
     UnavailableError,
 )
-from aurora_client._cli.app import app, run
+from aurora_client._cli.app import app
+from aurora_client._cli.run import run
 from aurora_client.testing import Answer, FakeServer
 
 STATUS = {
@@ -198,7 +199,7 @@ def test_rollouts_are_paused_before_one_is_in_progress():
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line on standard error with which a command fails."""
-    assert run(arguments) == 1
+    assert run(app, arguments, name="aurora") == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     (line,) = captured.err.splitlines()
@@ -257,7 +258,7 @@ def test_a_prompt_that_is_no_text_is_refused(capsys, server):
 
 
 def test_without_arguments_there_is_help(capsys):
-    assert run([]) == 0
+    assert run(app, [], name="aurora") == 0
     assert "Commands:" in capsys.readouterr().out
 
 

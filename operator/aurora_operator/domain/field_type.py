@@ -162,6 +162,7 @@ Quantity = Annotated[
         {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "pattern": _QUANTITY,
+            "minimum": 0,
             "x-kubernetes-int-or-string": True,
         }
     ),

@@ -10,7 +10,8 @@ _NEEDED = ("rich", "typer")
 def main() -> None:
     """Runs the command line and exits with its code."""
     try:
-        from aurora_client._cli.app import run
+        from aurora_client._cli.app import app
+        from aurora_client._cli.run import run
     except ModuleNotFoundError as error:
         if error.name not in _NEEDED:
             raise
@@ -19,7 +20,7 @@ def main() -> None:
         )
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(app, sys.argv[1:], name="aurora"))
 
 
 if __name__ == "__main__":

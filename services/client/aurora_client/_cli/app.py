@@ -1,21 +1,14 @@
-"""The `aurora` command: its subcommands, and how every failure ends."""
+"""The `aurora` command and its subcommands."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.main import get_group
 
 from aurora_client._cli import bench, drafts, generate, launch, rollout, status
-from aurora_client._cli.failure import CommandError
 from aurora_client._cli.place import DEFAULT_DATA_FOLDER, DataFolder
-from aurora_client._cli.terminal import note
-from aurora_client._errors import AuroraClientError
 
 app = typer.Typer(
     help="Speculative decoding whose draft keeps learning from live traffic.",
@@ -55,31 +48,3 @@ app.command()(generate.generate)
 app.add_typer(drafts.app, name="drafts")
 app.add_typer(rollout.app, name="rollout")
 app.command()(bench.bench)
-
-
-def run(arguments: Sequence[str]) -> int:
-    """Runs the command line; the exit code: 0, 1 for a failure, 130 when interrupted."""
-    try:
-        code = app(arguments or ["--help"], prog_name="aurora", standalone_mode=False)
-        sys.stdout.flush()
-        return code if isinstance(code, int) else 0
-    except (CommandError, AuroraClientError) as error:
-        note(f"aurora: {error}")
-    except typer.TyperException as error:
-        note(f"aurora: {error.format_message()} (see {_help_of(arguments)})")
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader has left; Python's own flush at exit would fail on the pipe once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except UnicodeError:
-        note("aurora: the input is not UTF-8 text")
-    except OSError as error:
-        note(f"aurora: {error.filename or 'input or output'}: {error.strerror}")
-    return 1
-
-
-def _help_of(arguments: Sequence[str]) -> str:
-    """The command line whose help covers a wrong one."""
-    name = arguments[0] if arguments else ""
-    return f"aurora {name} --help" if name in get_group(app).commands else "aurora --help"

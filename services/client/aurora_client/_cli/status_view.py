@@ -26,18 +26,19 @@ def view(snapshot: Snapshot, *, problem: str = "") -> RenderableType:
         parts.append(Text(problem, style="red"))
     parts += [Text(), _components(deployment.components), Text(), _serving(snapshot)]
     if deployment.history:
-        parts += [Text(), _history(deployment.history)]
+        parts += [Text(), history_table(deployment.history)]
     return Group(*parts)
 
 
 def _title(deployment: Deployment) -> Text:
     title = Text(f"{deployment.namespace}/{deployment.name}", style="bold")
     for condition in deployment.conditions:
-        title.append("   ").append(_condition(condition))
+        title.append("   ").append(condition_text(condition))
     return title
 
 
-def _condition(condition: Condition) -> Text:
+def condition_text(condition: Condition) -> Text:
+    """A condition where it matters: green, or why not; empty for what is as it should be."""
     is_good = (condition.type, condition.status) in _GOOD
     # Only what is out of order needs its reason.
     if condition.type != "Degraded" and is_good:
@@ -71,9 +72,11 @@ def _components(components: tuple[Component, ...]) -> Table:
     return table
 
 
-def _serving(snapshot: Snapshot) -> Table:
-    """Drafts, rollout and traffic as rows of a label and what there is to say."""
-    deployment, served = snapshot.deployment, snapshot.served
+def drafts_table(deployment: Deployment, candidate_bps: int | None = None) -> Table:
+    """Drafts and rollout as rows of a label and what there is to say.
+
+    `candidate_bps`: the candidate's share of new requests, where it is known.
+    """
     rows = Table.grid(padding=(0, 2, 0, 0))
     rows.add_column(style="dim")
     rows.add_column()
@@ -81,10 +84,21 @@ def _serving(snapshot: Snapshot) -> Table:
     if deployment.queued is not None:
         rows.add_row("queued", deployment.queued.checkpoint)
     if deployment.rollout is not None:
-        rows.add_row("rollout", _rollout(deployment, served))
+        rows.add_row("rollout", _rollout(deployment, candidate_bps))
         if deployment.rollout.evidence is not None:
             for label, line in _evidence(deployment.rollout.evidence):
                 rows.add_row(label, line)
+    return rows
+
+
+def _serving(snapshot: Snapshot) -> Table:
+    """Drafts, rollout and traffic."""
+    deployment, served = snapshot.deployment, snapshot.served
+    share = None
+    if isinstance(served, Served) and deployment.rollout is not None:
+        is_its_own = served.status.rollout_id == deployment.rollout.id
+        share = served.status.candidate_bps if is_its_own else None
+    rows = drafts_table(deployment, share)
     if isinstance(served, str):
         rows.add_row("traffic", Text(served, style="red"))
     else:
@@ -105,7 +119,7 @@ def _stable(deployment: Deployment) -> Text:
     return line
 
 
-def _rollout(deployment: Deployment, served: Served | str) -> Text:
+def _rollout(deployment: Deployment, candidate_bps: int | None) -> Text:
     rollout = deployment.rollout
     assert rollout is not None
     line = Text(rollout.id).append(
@@ -120,8 +134,8 @@ def _rollout(deployment: Deployment, served: Served | str) -> Text:
         line.append(f"  {short_digest(rollout.candidate.digest)}", style="dim")
     if rollout.step is not None:
         line.append(f"  step {rollout.step + 1} of {max(len(rollout.steps_percent), 1)}")
-    if isinstance(served, Served) and served.status.rollout_id == rollout.id:
-        line.append(f"  {served.status.candidate_bps / 100:g}% of new requests")
+    if candidate_bps is not None:
+        line.append(f"  {candidate_bps / 100:g}% of new requests")
     return line
 
 
@@ -172,7 +186,8 @@ def _traffic(served: Served) -> list[tuple[str, Text]]:
     return lines
 
 
-def _history(history: tuple[PastRollout, ...]) -> Table:
+def history_table(history: tuple[PastRollout, ...]) -> Table:
+    """The newest ended rollouts."""
     table = plain_table("past rollout", "checkpoint", "outcome", "reason")
     table.add_column("effect", justify="right")
     table.add_column("requests", justify="right")

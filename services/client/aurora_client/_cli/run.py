@@ -1,0 +1,42 @@
+"""Runs a command line, and how every failure ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.main import get_group
+
+from aurora_client._cli.failure import CommandError
+from aurora_client._cli.terminal import note
+from aurora_client._errors import AuroraClientError
+
+
+def run(app: typer.Typer, arguments: Sequence[str], *, name: str) -> int:
+    """Runs a command line of `app`; the exit code: 0, 1 for a failure, 130 when interrupted."""
+    try:
+        code = app(arguments or ["--help"], prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (CommandError, AuroraClientError) as error:
+        note(f"{name}: {error}")
+    except typer.TyperException as error:
+        note(f"{name}: {error.format_message()} (see {_help_of(app, arguments, name)})")
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader has left; Python's own flush at exit would fail on the pipe once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except UnicodeError:
+        note(f"{name}: the input is not UTF-8 text")
+    except OSError as error:
+        note(f"{name}: {error.filename or 'input or output'}: {error.strerror}")
+    return 1
+
+
+def _help_of(app: typer.Typer, arguments: Sequence[str], name: str) -> str:
+    """The command line whose help covers a wrong one."""
+    command = arguments[0] if arguments else ""
+    return f"{name} {command} --help" if command in get_group(app).commands else f"{name} --help"

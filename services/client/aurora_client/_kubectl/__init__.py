@@ -1,0 +1,1 @@
+"""`kubectl aurora`: AuroraDeployments of a cluster, for people."""

@@ -1,0 +1,24 @@
+"""`kubectl-aurora`, which kubectl finds on the PATH as `kubectl aurora`."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+from aurora_client._cli.run import run
+
+
+def main() -> None:
+    """Runs the command line and exits with its code."""
+    from urllib3.exceptions import InsecureRequestWarning
+
+    from aurora_client._kubectl.app import app
+
+    # A kubeconfig that skips verification says so; kubectl does not repeat it either.
+    warnings.simplefilter("ignore", InsecureRequestWarning)
+
+    sys.exit(run(app, sys.argv[1:], name="kubectl aurora"))
+
+
+if __name__ == "__main__":
+    main()

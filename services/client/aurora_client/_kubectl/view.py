@@ -1,0 +1,148 @@
+"""A deployment of a cluster as a table's row and as a tree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from aurora_client._cli.shape import plain_table
+from aurora_client._cli.status_view import condition_text, drafts_table, history_table
+from aurora_client._deployment import Deployment
+from aurora_client._status_json import parse_status
+
+Json = dict[str, Any]
+
+_COMPONENTS = ("inference", "buffer", "trainer")
+
+
+def read_deployment(body: Json) -> Deployment:
+    """The deployment that the API server tells of; BadResponseError for a status that is none."""
+    metadata, status = body["metadata"], json.dumps(body.get("status", {}))
+    found = parse_status(status)
+    return Deployment(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        stable=found.stable,
+        rollout=found.rollout,
+        queued=found.queued,
+        is_paused=body["spec"].get("rollout", {}).get("paused") is True,
+        history=found.history,
+        conditions=found.conditions,
+        components=(),
+        status_json=status,
+    )
+
+
+def deployments_table(bodies: Sequence[Json], *, with_namespace: bool) -> Table:
+    """One row for each, as kubectl lists them."""
+    headers = ["NAME", "READY", "STABLE", "CANDIDATE", "STATE", "EVIDENCE", "AGE"]
+    table = plain_table(*(["NAMESPACE", *headers] if with_namespace else headers))
+    for body in bodies:
+        deployment = read_deployment(body)
+        status, rollout = body.get("status", {}), deployment.rollout
+        evidence = rollout.evidence if rollout else None
+        judged = ""
+        if evidence is not None and evidence.log_e is not None and evidence.threshold is not None:
+            judged = f"{evidence.log_e:.2f}/{evidence.threshold:.2f}"
+        row = [
+            deployment.name,
+            f"{status.get('readyReplicas', 0)}/{status.get('replicas', 0)}",
+            deployment.stable.checkpoint if deployment.stable else "",
+            rollout.candidate.checkpoint if rollout and rollout.candidate else "",
+            rollout.state if rollout else "",
+            judged,
+            age(body["metadata"]["creationTimestamp"]),
+        ]
+        table.add_row(*([deployment.namespace, *row] if with_namespace else row))
+    return table
+
+
+def story(body: Json, pods: Sequence[Json]) -> RenderableType:
+    """All that there is to know of one deployment."""
+    deployment = read_deployment(body)
+    tree = Tree(Text(f"{deployment.namespace}/{deployment.name}", style="bold"))
+    for condition in deployment.conditions:
+        if (text := condition_text(condition)).plain:
+            tree.add(text)
+    tree.add(drafts_table(deployment))
+    if (command := body.get("status", {}).get("lastCommand")) is not None:
+        said = f": {command['message']}" if command.get("message") else ""
+        tree.add(f"last command  {command['request']}  {command['outcome']}{said}")
+    for component in _COMPONENTS:
+        mine = [pod for pod in pods if _component(pod) == component]
+        branch = tree.add(component if mine else f"{component}  no pod")
+        for pod in mine:
+            branch.add(_pod(pod))
+    if not deployment.history:
+        return tree
+    return Group(tree, Text(), history_table(deployment.history))
+
+
+def drafts(body: Json) -> Table:
+    """The drafts that the status knows, and what became of them; newest first."""
+    deployment = read_deployment(body)
+    table = plain_table("draft", "role", "reason", "digest")
+    rollout = deployment.rollout
+    rows: dict[str, tuple[str, str, str, str]] = {}
+    if deployment.queued is not None:
+        rows[deployment.queued.digest] = (deployment.queued.checkpoint, "queued", "", "cyan")
+    if rollout is not None and rollout.candidate is not None:
+        rows.setdefault(
+            rollout.candidate.digest, (rollout.candidate.checkpoint, rollout.state, "", "cyan")
+        )
+    for past in body.get("status", {}).get("history", []):
+        row = (past["checkpoint"], past["outcome"], past["reason"], "")
+        rows[past["digest"]] = row
+    if deployment.stable is not None:
+        rows[deployment.stable.digest] = (deployment.stable.checkpoint, "stable", "", "green")
+    for digest, (name, role, reason, style) in rows.items():
+        table.add_row(name, role, reason, digest, style=style)
+    return table
+
+
+def age(created: str) -> str:
+    """How long ago, as kubectl says it."""
+    seconds = int((datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds())
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length}{unit}"
+    return f"{max(seconds, 0)}s"
+
+
+def _component(pod: Json) -> str:
+    return str(pod["metadata"].get("labels", {}).get("app.kubernetes.io/component", ""))
+
+
+def _pod(pod: Json) -> Text:
+    status = pod.get("status", {})
+    containers = status.get("containerStatuses", [])
+    ready = sum(1 for one in containers if one.get("ready"))
+    restarts = sum(one.get("restartCount", 0) for one in containers)
+    is_ready = bool(containers) and ready == len(containers)
+    text = Text(str(pod["metadata"]["name"]), style="green" if is_ready else "yellow")
+    text.append(f"  {ready}/{len(containers) or len(pod['spec']['containers'])} ready", "default")
+    if "deletionTimestamp" in pod["metadata"]:
+        text.append("  terminating")
+    elif not is_ready:
+        text.append(f"  {_why(status)}")
+    if restarts:
+        text.append(f"  {restarts} restarts", "yellow")
+    return text.append(f"  {age(pod['metadata']['creationTimestamp'])}", "dim")
+
+
+def _why(status: Json) -> str:
+    for one in status.get("containerStatuses", []):
+        waiting = one.get("state", {}).get("waiting", {})
+        if waiting.get("reason"):
+            return str(waiting["reason"])
+    for condition in status.get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"{condition.get('reason')}: {condition.get('message')}"
+    return str(status.get("phase", "Unknown"))
