@@ -1,15 +1,15 @@
 """Real connections between a server and clients whose certificates change."""
 
 import asyncio
-import importlib.util
 import logging
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from support.certificate import Authority
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora_common.admission import only_peers
@@ -17,11 +17,6 @@ from aurora_common.errors import InvalidInputError, NotFoundError
 from aurora_common.grpc_server import GrpcServer
 from aurora_common.port import free_port
 from aurora_common.tls import CertificateFolder, Connection
-
-_spec = importlib.util.spec_from_file_location("authority", Path(__file__).parent / "authority.py")
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-Authority = _module.Authority
 
 ANY_NAME = (("grpc.ssl_target_name_override", "server"),)
 
