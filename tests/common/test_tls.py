@@ -8,7 +8,6 @@ from datetime import timedelta
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from support.certificate import Authority
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc

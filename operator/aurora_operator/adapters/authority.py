@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aurora_common.errors import InvalidInputError
+from aurora_common.tls import Certificates
 from aurora_operator.adapters.certificate import (
     Certificate,
     new_authority,
     new_leaf,
     read_certificate,
 )
-from aurora_operator.adapters.channel import Identity
 from aurora_operator.domain.certificate import (
     AUTHORITY_LIFETIME,
     BACKDATED,
@@ -96,7 +96,9 @@ def due_secrets(
     return tuple(_secret(deployment, name, data, owner_uid) for name, data in found)
 
 
-def operator_identity(authority_data: Data, held: Identity | None, now: datetime) -> Identity:
+def operator_identity(
+    authority_data: Data, held: Certificates | None, now: datetime
+) -> Certificates:
     """Who the operator is to the components of the deployment whose authority's Secret it is.
 
     `held` is given back while it is good. Raises InvalidInputError where the Secret is damaged.
@@ -110,7 +112,7 @@ def operator_identity(authority_data: Data, held: Identity | None, now: datetime
             return held
     validity = leaf_validity(authority.issuing.validity, now)
     leaf = new_leaf(authority.issuing, OPERATOR, (OPERATOR,), validity)
-    return Identity(authority.bundle, leaf.pem, leaf.key_pem)
+    return Certificates(authority.bundle, leaf.pem, leaf.key_pem)
 
 
 def _stepped(

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 
+from aurora_common.tls import Certificates
 from aurora_operator.runtime.probe import CHANNEL_OPTIONS
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who we are to our peers, and the authorities that may vouch for them; all PEM."""
-
-    authorities: bytes
-    certificate: bytes
-    key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +20,7 @@ class Peer:
     """
 
     address: str
-    identity: Identity | None = None
+    identity: Certificates | None = None
     server_name: str = ""
 
 

@@ -9,13 +9,13 @@ import time
 from datetime import UTC, datetime
 
 from aurora_common.errors import NotFoundError
+from aurora_common.tls import Certificates
 from aurora_operator.adapters.authority import (
     Data,
     due_secrets,
     operator_identity,
     secret_names,
 )
-from aurora_operator.adapters.channel import Identity
 from aurora_operator.adapters.kubernetes import ApiRefusedError, Json, KubernetesApi
 from aurora_operator.cluster.directory import Tracked
 from aurora_operator.cluster.kinds import SECRET, is_owned_by
@@ -80,12 +80,12 @@ class Credentials:
             tracked.identity = operator_identity(authority, tracked.identity, now)
         return []
 
-    async def _issued(self, tracked: Tracked) -> Identity | None:
+    async def _issued(self, tracked: Tracked) -> Certificates | None:
         """What cert-manager made for the operator; None before it did."""
         secret = await self._read(tracked, f"{tracked.key.name}-operator-tls")
         data = _data(secret) or {}
         try:
-            return Identity(data["ca.crt"], data["tls.crt"], data["tls.key"])
+            return Certificates(data["ca.crt"], data["tls.crt"], data["tls.key"])
         except KeyError:
             return None
 

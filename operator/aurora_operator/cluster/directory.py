@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aurora_operator.adapters.channel import Identity
+from aurora_common.tls import Certificates
 from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.cluster.child_store import Known, News, known
 from aurora_operator.cluster.kinds import Key
@@ -25,7 +25,7 @@ class Tracked:
     # Counts what was heard of its objects: a look that something came into settles nothing.
     changes: int = 0
     # Who the operator is to this deployment's pods; None before it is known, or without TLS.
-    identity: Identity | None = None
+    identity: Certificates | None = None
     # When the certificates are looked at again, monotonic.
     certificates_due: float = 0.0
 

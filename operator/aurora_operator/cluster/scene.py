@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from aurora_operator.adapters.channel import Identity, Peer
+from aurora_common.tls import Certificates
+from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.inference import GrpcInference
 from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.cluster.kinds import COMPONENT, Key
+from aurora_operator.domain.objects.pod import CONTROL
 from aurora_operator.domain.observation import ComponentView, Problem, Scale
-
-CONTROL_PORT = 9001
-TRAINER_PORT = 9000
 
 
 def component_pods(pods: Iterable[Json], component: str) -> list[Json]:
@@ -40,7 +39,7 @@ def can_be_asked(pod: Json, component: str) -> bool:
     )
 
 
-def peer(pod: Json, key: Key, component: str, port: int, identity: Identity | None) -> Peer:
+def peer(pod: Json, key: Key, component: str, port: int, identity: Certificates | None) -> Peer:
     """A pod's port; its certificate is for the component's Service."""
     address = pod["status"]["podIP"]
     host = f"[{address}]" if ":" in address else address
@@ -91,7 +90,9 @@ class PodScene:
         """Takes over what the workloads say."""
         self._components, self._scale, self._problems = components, scale, problems
 
-    async def look(self, pods: Iterable[Json], identity: Identity | None, *, secure: bool) -> None:
+    async def look(
+        self, pods: Iterable[Json], identity: Certificates | None, *, secure: bool
+    ) -> None:
         """Takes over the inference pods.
 
         `secure`: nothing is asked without an identity, however long it takes to have one.
@@ -104,7 +105,7 @@ class PodScene:
             if not can_be_asked(pod, "inference") or (secure and identity is None):
                 continue
             metadata = pod["metadata"]
-            place = peer(pod, self._key, "inference", CONTROL_PORT, identity)
+            place = peer(pod, self._key, "inference", CONTROL, identity)
             inference = self._channels.get((metadata["uid"], place))
             if inference is None:
                 inference = GrpcInference(metadata["name"], place)

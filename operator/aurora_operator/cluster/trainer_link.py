@@ -7,12 +7,14 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable
 
 from aurora_common.errors import AuroraError
-from aurora_operator.adapters.channel import Identity, Peer
+from aurora_common.tls import Certificates
+from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.adapters.trainer import CheckpointFeed
 from aurora_operator.cluster.kinds import Key
-from aurora_operator.cluster.scene import TRAINER_PORT, component_pods, is_ready, peer
+from aurora_operator.cluster.scene import component_pods, is_ready, peer
 from aurora_operator.domain.deployment import Candidate, Status
+from aurora_operator.domain.objects.pod import GRPC
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +39,13 @@ class TrainerLink:
         self._pruned: object = None
 
     async def follow(
-        self, pods: Iterable[Json], identity: Identity | None, *, secure: bool
+        self, pods: Iterable[Json], identity: Certificates | None, *, secure: bool
     ) -> None:
         """Follows the trainer that is ready; `secure`: none without an identity."""
         place = None
         for pod in component_pods(pods, "trainer"):
             if is_ready(pod) and pod["status"].get("podIP") and (identity or not secure):
-                trainer = peer(pod, self._key, "trainer", TRAINER_PORT, identity)
+                trainer = peer(pod, self._key, "trainer", GRPC, identity)
                 place = (pod["metadata"]["uid"], trainer)
         if place == self._place:
             return
