@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.control_plane import ApiServer
+from support.control_plane import ADMINISTRATORS, ApiServer
+from support.deployments import Deployments
+from support.kubelet import Kubelet
+from support.operator_process import OperatorProcess, install_rights
 
 OBTAIN = Path(__file__).parents[3] / "tools/kubernetes/obtain.py"
 _SERVERS = ("etcd", "kube-apiserver")
@@ -25,6 +28,7 @@ _NEEDED = {
     "control_plane": (*_SERVERS, *_CONTROLLERS),
     "helm": ("helm",),
     "kubectl": ("kubectl",),
+    "operator_user": ("helm",),
 }
 _FOLDER = pytest.StashKey[Path]()
 
@@ -108,3 +112,46 @@ def namespace(control_plane: ApiServer) -> Iterator[str]:
     control_plane.await_account(name)
     yield name
     control_plane.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def node(control_plane: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
+    """The control plane's one node, whose pods are played."""
+    user = control_plane.kubeconfig_of("played-kubelet", *ADMINISTRATORS)
+    kubelet = Kubelet(user, tmp_path_factory.mktemp("node"))
+    yield kubelet
+    kubelet.close()
+
+
+@pytest.fixture
+def kubelet(node: Kubelet) -> Iterator[Kubelet]:
+    """The node, without the faults of an earlier test, and without those of this one after it."""
+    node.reset()
+    yield node
+    node.reset()
+
+
+@pytest.fixture(scope="session")
+def operator_user(control_plane: ApiServer, helm: Path) -> str:
+    """The operator's account, with the rights that the chart gives it."""
+    namespace = control_plane.create_namespace("aurora-system")
+    return install_rights(control_plane, helm, namespace)
+
+
+@pytest.fixture
+def operator(
+    control_plane: ApiServer, operator_user: str, tmp_path: Path
+) -> Iterator[OperatorProcess]:
+    """The operator, not started yet; its log is shown where the test fails."""
+    process = OperatorProcess(control_plane, operator_user, tmp_path)
+    yield process
+    process.stop()
+    sys.stderr.write(process.log())
+
+
+@pytest.fixture
+def deployments(control_plane: ApiServer, namespace: str) -> Deployments:
+    """The AuroraDeployments of a fresh namespace that has a claim for models."""
+    found = Deployments(control_plane, namespace)
+    found.claim()
+    return found

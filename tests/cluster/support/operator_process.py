@@ -1,0 +1,157 @@
+"""The operator as its own process, with the rights that the chart gives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes.client.exceptions import ApiException
+from support.authority import write_kubeconfig
+from support.control_plane import ApiServer
+from support.tethered import end, tethered
+
+from aurora_common.port import free_port
+
+CHART = Path(__file__).parents[3] / "deploy/helm/aurora"
+ACCOUNT = "aurora-operator"
+_IMAGES = ("inference", "buffer", "trainer")
+_READY_SECONDS = 30.0
+_POLL_SECONDS = 0.02
+_TOKEN_SECONDS = 24 * 3600
+
+
+def install_rights(server: ApiServer, helm: Path, namespace: str) -> str:
+    """Makes the operator's account in `namespace` with the chart's own rules; its user name."""
+    told = subprocess.run(
+        [
+            *(helm, "template", ACCOUNT, CHART, "--namespace", namespace, "--kube-version", "1.36"),
+            *("--show-only", "templates/rbac.yaml"),
+            *("--show-only", "templates/serviceaccount.yaml"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    account = ""
+    for body in yaml.safe_load_all(told.stdout):
+        server.request("PATCH", f"{_path(body)}?fieldManager=test&force=true", body)
+        if body["kind"] == "ServiceAccount":
+            account = body["metadata"]["name"]
+    return f"system:serviceaccount:{namespace}:{account}"
+
+
+def _path(body: dict[str, Any]) -> str:
+    metadata, kind = body["metadata"], body["kind"]
+    root = f"/apis/{body['apiVersion']}" if "/" in body["apiVersion"] else "/api/v1"
+    place = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+    return f"{root}{place}/{kind.lower()}s/{metadata['name']}"
+
+
+class OperatorProcess:
+    """`url`: of the API server, or of a proxy in front of it. `user`: its name in the audit log."""
+
+    def __init__(self, server: ApiServer, user: str, folder: Path, *, url: str = "") -> None:
+        self.user = user
+        self.lease_namespace, account = user.split(":")[2:]
+        self._server = server
+        self._log = folder / "operator.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        path = f"/api/v1/namespaces/{self.lease_namespace}/serviceaccounts/{account}/token"
+        asked = {"spec": {"expirationSeconds": _TOKEN_SECONDS}}
+        token = server.request("POST", path, asked)["status"]["token"]
+        self._kubeconfig = write_kubeconfig(
+            folder / "operator.kubeconfig", url or server.url, server.authority, {"token": token}
+        )
+        self._health, self._metrics = free_port(), free_port()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running process; None while there is none."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, namespaces: Sequence[str] = (), wait: bool = True) -> None:
+        """Starts it, and waits until it leads and knows what there is."""
+        assert self._process is None, "it runs already"
+        command: list[str | Path] = [
+            *(sys.executable, "-m", "aurora_operator", "cluster"),
+            *("--kubeconfig", self._kubeconfig, "--lease-namespace", self.lease_namespace),
+            *("--health-listen", f"127.0.0.1:{self._health}"),
+            *("--metrics-listen", f"127.0.0.1:{self._metrics}"),
+        ]
+        command += [text for each in _IMAGES for text in (f"--{each}-image", f"aurora-{each}:test")]
+        command += [text for namespace in namespaces for text in ("--namespace", namespace)]
+        self._process = tethered(command, log=self._log, environment={"PYTHONSAFEPATH": "1"})
+        if wait:
+            self.await_ready()
+
+    def await_ready(self) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self.is_ready():
+            assert self.runs, f"the operator ended:\n{self.log()}"
+            assert time.monotonic() < deadline, f"the operator is not ready:\n{self.log()}"
+            time.sleep(_POLL_SECONDS)
+
+    def is_ready(self) -> bool:
+        """Whether it leads and has listed everything."""
+        with suppress(urllib.error.URLError, OSError):
+            url = f"http://127.0.0.1:{self._health}/readyz"
+            with urllib.request.urlopen(url, timeout=2):
+                return "aurora_operator_leader 1.0" in self.metrics()
+        return False
+
+    def metrics(self) -> str:
+        url = f"http://127.0.0.1:{self._metrics}/metrics"
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return str(answer.read().decode())
+
+    def kill(self) -> None:
+        """Ends it as a lost machine does; may be called from any thread, and again."""
+        if (process := self._process) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Starts it anew after its end, as if the dead one's lease had run out by now."""
+        self.stop()
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{self.lease_namespace}/leases"
+        with suppress(ApiException):
+            self._server.request("DELETE", f"{path}/aurora-operator")
+        self.start()
+
+    def stop(self) -> None:
+        """Asks it to end, where it runs, and waits for that."""
+        if self._process is not None:
+            end(self._process, seconds=15.0)
+            self._process = None
+
+    def log(self, *, characters: int = 6000) -> str:
+        """The end of what all its starts wrote."""
+        return self._log.read_text(errors="replace")[-characters:] if self._log.exists() else ""
+
+    def errors(self) -> list[dict[str, Any]]:
+        """What it logged as an error, or worse."""
+        if not self._log.exists():
+            return []
+        found = []
+        for line in self._log.read_text(errors="replace").splitlines():
+            with suppress(ValueError):
+                record = json.loads(line)
+                if record.get("level") in ("error", "critical"):
+                    found.append(record)
+        return found

@@ -1,0 +1,211 @@
+"""Stand-ins for inference and trainer: their real contracts, over traffic that is made up."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aurora.inference.v1 import inference_pb2, inference_pb2_grpc
+from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from aurora_common.errors import CheckpointError, ConflictError, UnavailableError
+
+DRAFTED_TOKENS = 20
+_REQUESTS_PER_LOOK = 50
+_STOPPED_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A call that changed something; `pod` is where."""
+
+    method: str
+    pod: str
+
+
+def _nothing(effect: Effect, before: bool) -> None:
+    """What a test that does not care is told."""
+
+
+@dataclass(slots=True)
+class World:
+    """What the stand-ins of all deployments play: a test sets it, and reads what came of it.
+
+    `acceptance`: by digest, of drafts that have another one than 0.5. `refusals`: why a draft
+    cannot be staged, by digest, or by (digest, pod). `on_effect` is told of each change right
+    before it (True) and right after, when its caller does not know yet. `requests_per_look`: how
+    many requests were served since outcomes were last listed. `served`: how many outcomes were ever
+    listed for the first time, by rollout. `promotions`: each pod's, with the digest, in order.
+    """
+
+    acceptance: dict[str, float] = field(default_factory=dict)
+    refusals: dict[str | tuple[str, str], str] = field(default_factory=dict)
+    on_effect: Callable[[Effect, bool], None] = _nothing
+    requests_per_look: int = _REQUESTS_PER_LOOK
+    served: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    promotions: list[tuple[str, str]] = field(default_factory=list)
+    checkpoints: dict[tuple[str, str], list[trainer_pb2.Checkpoint]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    pruned: list[trainer_pb2.PruneCheckpointsRequest] = field(default_factory=list)
+
+    def reset(self) -> None:
+        """Undoes what a test set; what was published stays so."""
+        self.refusals.clear()
+        self.on_effect = _nothing
+        self.requests_per_look = _REQUESTS_PER_LOOK
+
+
+def digest_of(text: str) -> str:
+    """The digest that a checkpoint of this content, or at this place, is given."""
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+class InferenceStandin(inference_pb2_grpc.InferenceServicer):
+    """One start of one pod's inference: empty slots, a new instance."""
+
+    def __init__(self, world: World, pod: str) -> None:
+        self._world = world
+        self._pod = pod
+        self.instance = uuid.uuid4().hex
+        self._draw = random.Random(self.instance)
+        self.stable: inference_pb2.Draft | None = None
+        self.candidate: inference_pb2.Draft | None = None
+        self.rollout_id, self.candidate_bps = "", 0
+        self._outcomes: list[inference_pb2.Outcome] = []
+        self._listed = 0
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the judge has seen every outcome of a live rollout."""
+        return not self.candidate_bps or self._listed == len(self._outcomes)
+
+    async def StageDraft(self, request: Any, context: Any) -> Any:  # noqa: N802
+        draft = request.draft
+        if not draft.digest:
+            draft.digest = digest_of(draft.uri)
+        for key in (draft.digest, (draft.digest, self._pod)):
+            if key in self._world.refusals:
+                raise CheckpointError(self._world.refusals[key])
+        with _Told(self._world, "StageDraft", self._pod):
+            if request.slot == inference_pb2.SLOT_STABLE:
+                self.stable = draft
+            else:
+                self.candidate = draft
+        return inference_pb2.StageDraftResponse()
+
+    async def UnstageDraft(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with _Told(self._world, "UnstageDraft", self._pod):
+            self.candidate, self.rollout_id, self.candidate_bps = None, "", 0
+        return inference_pb2.UnstageDraftResponse()
+
+    async def PromoteDraft(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with _Told(self._world, "PromoteDraft", self._pod):
+            if self.stable is None or self.stable.digest != request.digest:
+                if self.candidate is None or self.candidate.digest != request.digest:
+                    raise ConflictError("the candidate is another")
+                self.stable, self.candidate = self.candidate, None
+                self.rollout_id, self.candidate_bps = "", 0
+                self._world.promotions.append((self._pod, request.digest))
+        return inference_pb2.PromoteDraftResponse(pause_microseconds=1)
+
+    async def SetTraffic(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if request.candidate_bps and self.candidate is None:
+            raise ConflictError("no candidate is staged")
+        with _Told(self._world, "SetTraffic", self._pod):
+            if request.rollout_id and request.rollout_id != self.rollout_id:
+                self._outcomes, self._listed = [], 0
+            self.rollout_id, self.candidate_bps = request.rollout_id, request.candidate_bps
+        return inference_pb2.SetTrafficResponse()
+
+    async def ListOutcomes(self, request: Any, context: Any) -> Any:  # noqa: N802
+        after = request.after if request.instance == self.instance else 0
+        mine = self._outcomes if request.rollout_id == self.rollout_id else []
+        if mine is self._outcomes and self.candidate_bps:
+            for _ in range(self._world.requests_per_look):
+                self._serve()
+        found = mine[after : after + (request.limit or 1000)]
+        last = found[-1].sequence if found else after
+        if mine is self._outcomes:
+            self._world.served[request.rollout_id] += max(0, last - self._listed)
+            self._listed = max(self._listed, last)
+        return inference_pb2.ListOutcomesResponse(
+            instance=self.instance, outcomes=found, next_after=last
+        )
+
+    async def GetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return inference_pb2.GetStatusResponse(
+            instance=self.instance,
+            stable=self.stable,
+            candidate=self.candidate,
+            rollout_id=self.rollout_id,
+            candidate_bps=self.candidate_bps,
+        )
+
+    def _serve(self) -> None:
+        """One request of made-up traffic."""
+        chosen = self._draw.random() * 10_000 < self.candidate_bps
+        draft = self.candidate if chosen else self.stable
+        rate = self._world.acceptance.get(draft.digest, 0.5) if draft else 0.0
+        accepted = sum(self._draw.random() < rate for _ in range(DRAFTED_TOKENS))
+        self._outcomes.append(
+            inference_pb2.Outcome(
+                sequence=len(self._outcomes) + 1,
+                arm="candidate" if chosen else "stable",
+                candidate_bps=self.candidate_bps,
+                drafted_tokens=DRAFTED_TOKENS if draft else 0,
+                accepted_tokens=accepted,
+            )
+        )
+
+
+class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
+    """Tells of the checkpoints that the test published; they outlive the trainer's pod."""
+
+    def __init__(self, world: World, namespace: str, deployment: str) -> None:
+        self._world = world
+        self._checkpoints = world.checkpoints[namespace, deployment]
+        self._closed = False
+
+    def close(self) -> None:
+        """Ends the streams."""
+        self._closed = True
+
+    async def WatchCheckpoints(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        after = request.after_sequence
+        while not self._closed:
+            for checkpoint in list(self._checkpoints):
+                if checkpoint.sequence > after:
+                    after = checkpoint.sequence
+                    yield checkpoint
+            await asyncio.sleep(_STOPPED_SECONDS)
+        raise UnavailableError("the trainer stops")
+
+    async def PruneCheckpoints(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with _Told(self._world, "PruneCheckpoints", "trainer"):
+            self._world.pruned.append(request)
+        return trainer_pb2.PruneCheckpointsResponse()
+
+    async def GetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return trainer_pb2.GetStatusResponse(
+            phase="WaitingForTrajectories", published=len(self._checkpoints)
+        )
+
+
+class _Told:
+    """Tells the world of an effect before and after it, but not of one that failed."""
+
+    def __init__(self, world: World, method: str, pod: str) -> None:
+        self._world, self._effect = world, Effect(method, pod)
+
+    def __enter__(self) -> None:
+        self._world.on_effect(self._effect, True)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if error is None:
+            self._world.on_effect(self._effect, False)

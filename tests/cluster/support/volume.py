@@ -1,0 +1,104 @@
+"""Volumes of pods: claims get storage, Secrets become folders, and what is missing is told."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from support.api import ApiError, AsyncApi, Mirror
+
+Json = dict[str, Any]
+
+
+class Secrets:
+    """Every Secret as a folder, as a kubelet mounts it; replaced whole when it changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def folder(self, namespace: str, name: str) -> Path:
+        return self._folder / namespace / name
+
+    def write(self, secret: Json, gone: bool) -> None:
+        """Takes a change over. A Secret that is gone stays mounted where it was."""
+        if gone:
+            return
+        metadata = secret["metadata"]
+        folder = self.folder(metadata["namespace"], metadata["name"])
+        folder.mkdir(parents=True, exist_ok=True)
+        for key, value in (secret.get("data") or {}).items():
+            beside = folder / f".{key}"
+            beside.write_bytes(base64.b64decode(value))
+            beside.replace(folder / key)
+
+
+async def provision(api: AsyncApi, claim: Json) -> None:
+    """Gives a pending claim a volume of its own, bound to it."""
+    metadata, spec = claim["metadata"], claim["spec"]
+    volume = {
+        "metadata": {"name": f"pv-{metadata['uid']}"},
+        "spec": {
+            "capacity": spec["resources"]["requests"],
+            "accessModes": spec["accessModes"],
+            "hostPath": {"path": "/nowhere"},
+            "storageClassName": spec.get("storageClassName", ""),
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "namespace": metadata["namespace"],
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+            },
+        },
+    }
+    try:
+        await api.request("POST", "/api/v1/persistentvolumes", volume)
+    except ApiError as error:
+        if error.status != 409:
+            raise
+
+
+async def release(api: AsyncApi, claim: Json) -> None:
+    """Removes the volume of a claim that is gone."""
+    try:
+        name = f"pv-{claim['metadata']['uid']}"
+        await api.request("DELETE", f"/api/v1/persistentvolumes/{name}")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+
+
+def missing_volumes(pod: Json, secrets: Mirror, maps: Mirror, claims: Mirror) -> Iterator[str]:
+    """Why each volume that cannot be mounted cannot be, in the kubelet's words."""
+    namespace = pod["metadata"]["namespace"]
+    for volume in pod["spec"].get("volumes", ()):
+        for kind, source, field, mirror in (
+            ("secret", "secret", "secretName", secrets),
+            ("configmap", "configMap", "name", maps),
+            ("persistentvolumeclaim", "persistentVolumeClaim", "claimName", claims),
+        ):
+            named = volume.get(source)
+            if named is None or named.get("optional"):
+                continue
+            if mirror.get(namespace, named[field]) is None:
+                problem = f'{kind} "{named[field]}" not found'
+                yield f'MountVolume.SetUp failed for volume "{volume["name"]}" : {problem}'
+
+
+def missing_environment(pod: Json, container: Json, secrets: Mirror) -> str:
+    """Why a container's environment cannot be made, in the kubelet's words; empty: it can."""
+    namespace = pod["metadata"]["namespace"]
+    for variable in container.get("env", ()):
+        reference = variable.get("valueFrom", {}).get("secretKeyRef")
+        if reference is None or reference.get("optional"):
+            continue
+        secret = secrets.get(namespace, reference["name"])
+        if secret is None:
+            return f'secret "{reference["name"]}" not found'
+        if reference["key"] not in (secret.get("data") or {}):
+            place = f"{namespace}/{reference['name']}"
+            return f"couldn't find key {reference['key']} in Secret {place}"
+    return ""
