@@ -1,4 +1,4 @@
-# demo · test · check · protos · bench · images. Everything runs in .venv, made on first use.
+# demo · test · e2e · check · protos · bench · images. Everything runs in .venv, made on first use.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -8,10 +8,11 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test check crd protos bench images clean
+.PHONY: help demo test e2e check crd protos bench images clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; ends in out/demo/report.html"
 	@echo "make test    every test"
+	@echo "make e2e     the tests of a Kubernetes node, with real pods; needs root on Linux"
 	@echo "make check   format, lint, types, layering, generated code"
 	@echo "make bench   every benchmark, into out/bench"
 	@echo "make protos  generate protos/gen"
@@ -27,6 +28,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/pytest
+
+e2e: $(STAMP)
+	@PYTHONPATH=tests/node $(BIN)/python -m harness.run
 
 check: $(STAMP)
 	@$(BIN)/ruff format --check .

@@ -1,0 +1,68 @@
+"""What the node needs of the machine: root, Linux, and programs from Debian and from Kubernetes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+# Of each Debian package a file by which it is known.
+_PACKAGES = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "containernetworking-plugins": "/usr/lib/cni/ptp",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "iproute2": "ip",
+    "util-linux": "unshare",
+    "mount": "mount",
+}
+_INSTALL_SECONDS = 300
+
+
+class MissingError(Exception):
+    """This machine cannot run a node; the message says what it lacks."""
+
+
+def obtain(repository: Path) -> Path:
+    """The folder of the Kubernetes programs; installs and builds what is missing."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise MissingError("a node needs Linux on x86-64")
+    if os.geteuid() != 0:
+        raise MissingError("a node needs root: it makes namespaces, mounts and containers")
+    if missing := _missing():
+        _install(missing)
+    if missing := _missing():
+        raise MissingError(f"a node needs the Debian packages {' '.join(missing)}")
+    told = subprocess.run(
+        [sys.executable, str(repository / "tools/kubernetes/obtain.py")],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if told.returncode:
+        raise MissingError("a node needs Kubernetes' programs: see above")
+    return Path(told.stdout.strip())
+
+
+def _missing() -> list[str]:
+    return [package for package, file in _PACKAGES.items() if shutil.which(file) is None]
+
+
+def _install(packages: list[str]) -> None:
+    apt = shutil.which("apt-get")
+    if apt is None:
+        return
+    sys.stderr.write(f"e2e: installing {' '.join(packages)}\n")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+        subprocess.run(
+            [apt, "--quiet", "--quiet", *command],
+            env=environment,
+            stdout=sys.stderr,
+            timeout=_INSTALL_SECONDS,
+            check=False,
+        )

@@ -1,0 +1,57 @@
+"""Runs the tests of a Kubernetes node: `python -m harness.run [PYTEST ARGUMENT…]`.
+
+A kubelet, a container runtime, network links and mounts must not outlive their test, even where it
+is killed. Therefore everything runs in namespaces of its own, of which the kernel leaves nothing
+once their first process, `inside.py`, is gone; and that dies with this one. What a namespace does
+not hold, the pods' cgroups, is removed by a process that waits for this one's end.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import leftover, place, requirement
+
+# Longer than the tests' own limits together: it only ends what hangs beyond them.
+_LIMIT_SECONDS = 1500
+_NAMESPACES = ("--net", "--mount", "--pid", "--ipc", "--uts", "--mount-proc", "--kill-child")
+
+
+def main(arguments: Sequence[str]) -> int:
+    try:
+        programs = requirement.obtain(place.REPOSITORY)
+    except requirement.MissingError as error:
+        sys.stderr.write(f"e2e: {error}\n")
+        return 1
+    leftover.remove()
+    before = leftover.snapshot()
+    with leftover.guardian():
+        result = _run(programs, arguments)
+    left = leftover.told(before, leftover.snapshot())
+    for line in left:
+        sys.stderr.write(f"e2e: left behind: {line}\n")
+    return result or bool(left)
+
+
+def _run(programs: Path, arguments: Sequence[str]) -> int:
+    inside = [sys.executable, "-m", "harness.inside", *arguments]
+    command = ["setpriv", "--pdeathsig", "KILL", "unshare", *_NAMESPACES, "--", *inside]
+    environment = {**os.environ, "AURORA_K8S_BIN": str(programs)}
+    with subprocess.Popen(command, env=environment, cwd=place.REPOSITORY) as running:
+        try:
+            return running.wait(_LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            sys.stderr.write(f"e2e: not done after {_LIMIT_SECONDS} s, ended\n")
+            return 1
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            running.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
