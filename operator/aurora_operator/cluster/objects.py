@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from pydantic import ValidationError
-
-from aurora_common.errors import AuroraError, ConflictError, NotFoundError
+from aurora_common.errors import AuroraError, ConflictError, ManifestError, NotFoundError
 from aurora_operator.adapters.kubernetes import (
     FIELD_MANAGER,
     ApiRefusedError,
@@ -21,6 +19,7 @@ from aurora_operator.cluster.credentials import Credentials
 from aurora_operator.cluster.directory import Directory, Tracked
 from aurora_operator.cluster.kinds import CHILDREN, Key, Reference, is_owned_by, reference
 from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.domain.manifest import deployment_from_object
 from aurora_operator.domain.observation import Problem
 from aurora_operator.domain.spec import AuroraDeployment
 
@@ -40,23 +39,6 @@ class Shape(Protocol):
     def differs(self, desired: Json, live: Json) -> bool:
         """Whether an object must be applied again."""
         ...
-
-
-def deployment_of(body: Json) -> AuroraDeployment:
-    """The deployment that the API server stored, as a value.
-
-    Raises ValidationError for one that was stored under another schema.
-    """
-    metadata = body["metadata"]
-    kept = ("name", "namespace", "labels", "annotations")
-    return AuroraDeployment.model_validate(
-        {
-            "apiVersion": body["apiVersion"],
-            "kind": body["kind"],
-            "metadata": {name: metadata[name] for name in kept if name in metadata},
-            "spec": body["spec"],
-        }
-    )
 
 
 class ObjectWork:
@@ -95,9 +77,9 @@ class ObjectWork:
             return None
         changes = tracked.changes
         try:
-            deployment = deployment_of(body)
-        except ValidationError as error:
-            self._take(tracked, [Problem("InvalidSpec", _first_line(error))])
+            deployment = deployment_from_object(body)
+        except ManifestError as error:
+            self._take(tracked, [Problem("InvalidSpec", "; ".join(error.problems))])
             return None
         identity = tracked.identity
         problems = await self._bring(tracked, deployment)
@@ -212,9 +194,3 @@ def _raise_first(errors: Iterable[BaseException]) -> None:
     found = sorted(errors, key=lambda error: isinstance(error, AuroraError))
     if found:
         raise found[0]
-
-
-def _first_line(error: ValidationError) -> str:
-    details = error.errors(include_url=False, include_input=False)[0]
-    path = ".".join(str(part) for part in details["loc"])
-    return f"{path}: {details['msg']}; apply the deployment again with what the schema allows now"

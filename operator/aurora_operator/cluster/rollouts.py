@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from aurora_common.errors import ConflictError, InvalidInputError, NotFoundError
+from aurora_common.errors import ConflictError, InvalidInputError, ManifestError, NotFoundError
 from aurora_operator.adapters.kubernetes import Json, KubernetesApi
 from aurora_operator.cluster.child_store import ChildStore
 from aurora_operator.cluster.commands import ordered
@@ -17,13 +17,13 @@ from aurora_operator.cluster.directory import Directory, Tracked
 from aurora_operator.cluster.event_recorder import EventRecorder, notices
 from aurora_operator.cluster.kinds import DEPLOYMENT, POD, Key
 from aurora_operator.cluster.metrics import Metrics
-from aurora_operator.cluster.objects import deployment_of
 from aurora_operator.cluster.scene import PodScene
 from aurora_operator.cluster.status_store import ApiStatusStore, status_of
 from aurora_operator.cluster.trainer_link import TrainerLink
 from aurora_operator.domain.condition import conditions
 from aurora_operator.domain.deployment import Candidate, Status
 from aurora_operator.domain.initial import initial_draft
+from aurora_operator.domain.manifest import deployment_from_object
 from aurora_operator.domain.objects.pod import CLAIMS
 from aurora_operator.domain.observation import ComponentView, Observation, Problem, Scale
 from aurora_operator.domain.spec import AuroraDeployment
@@ -184,7 +184,8 @@ class RolloutWork:
         status = status_of(body)
         number = body["metadata"]["generation"]
         components = () if held is None else held.scene.components()
-        problems = tracked.problems or (Problem("InvalidSpec", str(error)),)
+        told = "; ".join(error.problems) if isinstance(error, ManifestError) else str(error)
+        problems = tracked.problems or (Problem("InvalidSpec", told),)
         observed = Observation(
             generation=number,
             components=components,
@@ -225,7 +226,7 @@ def _told(status: Status) -> tuple[Problem, ...]:
 
 
 def _generation(body: Json) -> Generation:
-    deployment = deployment_of(body)
+    deployment = deployment_from_object(body)
     initial = initial_draft(deployment, claims=CLAIMS)
     return Generation(body["metadata"]["generation"], deployment, initial)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from aurora_operator.domain.field_type import rule
+from aurora_operator.domain.field_type import NAME, rule
 from aurora_operator.domain.spec import Spec
 from aurora_operator.domain.status_schema import StatusJson
 
@@ -91,15 +91,16 @@ def _root() -> Json:
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": {"type": "object"},
+            # Named here for the rule's sake; the rest of it is Kubernetes' own.
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": structural_schema(Spec, mode="validation"),
             "status": {**status, "description": "What was seen last, and what was decided."},
         },
         "x-kubernetes-validations": [
             rule(
-                "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",
-                "metadata.name must have at most 40 lower-case letters, digits and -, begin with "
-                "a letter and not end with -",
+                f"self.metadata.name.matches(r'{NAME.pattern}')",
+                NAME.allowed,
+                "metadata.name",
             )
         ],
     }
@@ -129,8 +130,11 @@ def _structural(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
             large = schema.get("maximum", _INT32 + 1) > _INT32
             result["format"] = "int64" if large else "int32"
     if (default := schema.get("default")) is not None:
-        # An object's fields have defaults of their own.
-        result["default"] = {} if isinstance(default, Mapping) else default
+        if not isinstance(default, Mapping):
+            result["default"] = default
+        elif any("default" in field for field in result["properties"].values()):
+            # An object's fields have defaults of their own; one without any stays away.
+            result["default"] = {}
     if "description" in result:
         result["description"] = " ".join(result["description"].split())
     return result

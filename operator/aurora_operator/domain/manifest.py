@@ -17,22 +17,9 @@ from aurora_operator.domain.spec import PARENT_PROBLEM, STEPS_PROBLEM, AuroraDep
 
 Location = Sequence[int | str]
 
-_LABEL = (
-    "use lower-case letters, digits and '-', at most 63, "
-    "beginning and ending with a letter or digit"
-)
-_OBJECT_NAME = "use lower-case letters, digits, '-' and '.', at most 253"
-_QUANTITY = "use a quantity such as 4, 500m or 16Gi"
-_PATTERNS = {
-    "name": "use lower-case letters, digits and '-', at most 40, beginning with a letter and "
-    "ending with a letter or digit",
-    "namespace": _LABEL,
-    "claimName": _LABEL,
-    "image": "use repository/name:tag or repository/name@sha256:digest",
-    "key": "use letters, digits, '-', '_' and '.'",
-    "digest": "use sha256: followed by 64 hexadecimal digits",
-    "optOutHeader": "use a lower-case HTTP header name such as x-aurora-no-train",
-}
+# What a person writes; the rest is the API server's own.
+_METADATA = ("name", "namespace", "labels", "annotations")
+
 _LIMITS = {
     "greater_than_equal": ("ge", "at least"),
     "less_than_equal": ("le", "at most"),
@@ -58,15 +45,37 @@ def parse_manifest(text: str, source: str) -> AuroraDeployment:
     document = load_document(text)
     problems = list(document.problems)
     if document.content is not None or not problems:
-        try:
-            deployment = AuroraDeployment.model_validate(document.content)
-        except ValidationError as error:
-            for details in error.errors(include_url=False):
-                problems += _problems(details)
-        else:
-            if not problems:
-                return deployment
+        deployment, found = _read(document.content)
+        problems += found
+        if deployment is not None and not problems:
+            return deployment
     raise ManifestError(source, problems)
+
+
+def deployment_from_object(body: Mapping[str, Any]) -> AuroraDeployment:
+    """The AuroraDeployment that the API server stores as `body`, whatever it added of its own.
+
+    Raises ManifestError as `parse_manifest` does, for one that another schema let in.
+    """
+    metadata = body["metadata"]
+    content = {
+        **{key: value for key, value in body.items() if key != "status"},
+        "metadata": {key: metadata[key] for key in _METADATA if key in metadata},
+    }
+    deployment, problems = _read(content)
+    if deployment is None:
+        raise ManifestError(f"{metadata.get('namespace')}/{metadata.get('name')}", problems)
+    return deployment
+
+
+def _read(content: object) -> tuple[AuroraDeployment | None, list[str]]:
+    """The deployment, or all that is wrong with it."""
+    try:
+        return AuroraDeployment.model_validate(content), []
+    except ValidationError as error:
+        return None, [
+            problem for details in error.errors(include_url=False) for problem in _problems(details)
+        ]
 
 
 def _problems(details: ErrorDetails) -> list[str]:
@@ -96,8 +105,6 @@ def _reason(details: ErrorDetails, context: Mapping[str, Any]) -> str:
         case "greater_than_equal" | "less_than_equal":
             key, words = _LIMITS[kind]
             return f"{shown} is not allowed; it must be {words} {context[key]}"
-        case "string_pattern_mismatch":
-            return f"{shown} is not allowed; {_pattern(location)}"
         case "value_error":
             return str(context["error"])
         case "string_type" if isinstance(value, int | float) and not isinstance(value, bool):
@@ -106,14 +113,6 @@ def _reason(details: ErrorDetails, context: Mapping[str, Any]) -> str:
             return f"{shown} is not {_KINDS[kind]}"
         case _:
             return details["msg"]
-
-
-def _pattern(location: Location) -> str:
-    if "limits" in location or "requests" in location:
-        return _QUANTITY
-    if location[-1] == "name" and location[0] != "metadata":
-        return _OBJECT_NAME
-    return _PATTERNS.get(str(location[-1]), _OBJECT_NAME)
 
 
 def _alternatives(expected: str) -> str:

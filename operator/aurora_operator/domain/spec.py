@@ -68,7 +68,7 @@ def _with_rules(*rules: Rule) -> ConfigDict:
 
 
 def _immutable(*fields: str) -> Sequence[Rule]:
-    return [rule(f"self.{name} == oldSelf.{name}", f"{name} is immutable") for name in fields]
+    return [rule(f"self.{name} == oldSelf.{name}", f"{name} is immutable", name) for name in fields]
 
 
 def _parent_problem(text: str) -> PydanticCustomError:
@@ -114,8 +114,14 @@ class SpeculationLength(Model):
 class Draft(Model):
     """The small model that proposes tokens."""
 
-    kind: Literal["Standalone"] = "Standalone"
-    """A language model of its own with the target's tokenizer."""
+    kind: Literal["Standalone"] = Field(
+        default="Standalone",
+        # Of the field and not of the object, whose default `{}` has no kind yet.
+        json_schema_extra={
+            "x-kubernetes-validations": [dict(rule("self == oldSelf", "kind is immutable"))]
+        },
+    )
+    """A language model of its own with the target's tokenizer. Immutable."""
     initial_checkpoint: InitialCheckpoint | None = None
     """The draft to begin with. Without it none serves until the first one was promoted, and the
     trainer begins with random weights."""
@@ -163,7 +169,11 @@ class Autoscaling(Model):
     pods' metric aurora_waiting_requests. On Kubernetes only."""
 
     model_config = _with_rules(
-        rule("self.minReplicas <= self.maxReplicas", "maxReplicas must not be below minReplicas")
+        rule(
+            "self.minReplicas <= self.maxReplicas",
+            "maxReplicas must not be below minReplicas",
+            "maxReplicas",
+        )
     )
 
     min_replicas: int = Field(default=1, ge=1, le=1000)
@@ -210,6 +220,7 @@ class EmbeddedRedis(Model):
             "has(self.storageClassName) == has(oldSelf.storageClassName) && "
             "(!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
             "storageClassName is immutable",
+            "storageClassName",
         ),
     )
 
@@ -466,6 +477,7 @@ class Tls(Model):
         rule(
             "(has(self.mode) && self.mode == 'CertManager') == has(self.issuerRef)",
             "issuerRef must be set exactly where mode is CertManager",
+            "issuerRef",
         )
     )
 

@@ -1,8 +1,11 @@
 """The schema of the cluster says what the types say."""
 
 import json
+import re
 
 import pytest
+from hypothesis import given, settings
+from support.generated import manifests
 
 from aurora_operator.domain.crd import definition, structural_schema
 from aurora_operator.domain.manifest import parse_manifest
@@ -89,3 +92,35 @@ def test_conditions_are_merged_by_their_type():
     ]
     assert conditions["x-kubernetes-list-type"] == "map"
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]
+
+
+@given(manifests())
+@settings(max_examples=60, deadline=None)
+def test_what_the_schema_takes_the_command_line_takes(manifest):
+    parse_manifest(json.dumps(manifest), "generated")
+
+
+def test_every_text_is_bounded_and_says_in_words_what_is_allowed():
+    version = definition()["spec"]["versions"][0]
+    root = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    for node in nodes(root):
+        if "pattern" not in node:
+            continue
+        assert re.fullmatch(r"\^.*\$", node["pattern"])
+        assert "maxLength" in node
+        assert node["x-kubernetes-validations"][0]["message"].startswith("use ")
+
+
+def test_an_object_without_defaults_stays_away():
+    inference = structural_schema(Spec, mode="validation")["properties"]["inference"]
+    assert inference["default"] == {}
+    assert "default" not in inference["properties"]["podTemplate"]
+    assert "default" not in inference["properties"]["resources"]
+
+
+def test_whole_numbers_are_bounded():
+    version = definition()["spec"]["versions"][0]
+    for node in nodes(version["schema"]["openAPIV3Schema"]["properties"]["spec"]):
+        if node.get("type") == "integer":
+            assert {"minimum", "maximum"} <= node.keys()
+            assert node["format"] == "int32"

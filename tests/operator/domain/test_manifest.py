@@ -3,7 +3,7 @@ import yaml
 from support.manifest import BAD, MINIMAL, changed
 
 from aurora_common.errors import ManifestError
-from aurora_operator.domain.manifest import parse_manifest
+from aurora_operator.domain.manifest import deployment_from_object, parse_manifest
 
 
 def problems_of(text):
@@ -111,3 +111,32 @@ def test_every_problem_at_once():
 def test_a_password_is_never_shown():
     text = yaml.safe_dump(changed("spec.buffer", {"external": {"url": "http://u:secret@h"}}))
     assert "secret" not in "".join(problems_of(text))
+
+
+STORED = {
+    **MINIMAL,
+    "metadata": {
+        "name": "chat",
+        "namespace": "serving",
+        "uid": "d290f1ee",
+        "resourceVersion": "7",
+        "generation": 3,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "managedFields": [{"manager": "kubectl"}],
+        "annotations": {"aurora.dev/command": "abort/chat-1"},
+    },
+    "status": {"replicas": 1},
+}
+
+
+def test_a_stored_object_is_read_without_what_the_server_added():
+    deployment = deployment_from_object(STORED)
+    assert deployment.metadata.namespace == "serving"
+    assert deployment.metadata.annotations == {"aurora.dev/command": "abort/chat-1"}
+    assert deployment.spec == parse_manifest(yaml.safe_dump(MINIMAL), "test.yaml").spec
+
+
+def test_a_stored_object_that_another_schema_let_in_is_refused_in_the_same_words():
+    with pytest.raises(ManifestError) as caught:
+        deployment_from_object({**STORED, **changed("spec.replicas", -1), "status": {}})
+    assert caught.value.problems == ("spec.replicas: -1 is not allowed; it must be at least 0",)

@@ -1,82 +1,27 @@
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
+from support.status import NOW, STATES, full_status
 
 from aurora_operator.domain.deployment import (
-    Candidate,
-    Condition,
-    Cursor,
-    Draft,
-    LastCommand,
     Queue,
-    Rollout,
     Status,
-    Verdict,
 )
-from aurora_operator.domain.evidence import Evidence, Outcome, observe
 from aurora_operator.domain.plan import HISTORY_LIMIT
 from aurora_operator.domain.queue import SUPERSEDED_LIMIT
 from aurora_operator.domain.rollout import (
     Analyzing,
     Clock,
-    Inconclusive,
     Pending,
-    Promoted,
-    Promoting,
-    RolledBack,
-    RolloutPlan,
-    WaitingForTraffic,
 )
 from aurora_operator.domain.status_json import status_from_json, status_to_json
 from aurora_operator.domain.status_schema import StatusJson
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
-PLAN = RolloutPlan((5, 20), "0.01", 10, 300, 21_600.0)
 
-
-def full(state):
-    evidence = Evidence()
-    for accepted in (1, 7, 3):
-        evidence = observe(evidence, Outcome("candidate", 3333, 7, accepted))
-        evidence = observe(evidence, Outcome("stable", 3333, 7, 2))
-    draft = Draft("ckpt-1", "sha256:1", "file:///a")
-    candidate = Candidate(draft, 1, "5-0")
-    return Status(
-        observed_generation=3,
-        stable=Draft("ckpt-0", "sha256:0", "file:///b"),
-        stable_acceptance_bps=6120,
-        rollout=Rollout(
-            "chat-1", candidate, PLAN, state, True, evidence, {"inference": Cursor("i", 9)}
-        ),
-        queue=Queue(4, candidate, ("sha256:2",)),
-        paused=True,
-        history=(Verdict("chat-0", "ckpt-0", "sha256:0", "Promoted", "x", -3, 12, NOW),),
-        conditions=(Condition("Ready", True, "Serving", "", NOW, 3),),
-        last_command=LastCommand("abort/chat-1", "Refused", "too late", NOW),
-        replicas=3,
-        ready_replicas=2,
-        updated_replicas=1,
-        selector="a=1,b=2",
-    )
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        Pending(),
-        WaitingForTraffic(),
-        Analyzing(1, NOW, 12, Clock(NOW, NOW, 0.1)),
-        Analyzing(0, NOW, 0, Clock(NOW)),
-        Promoting("x"),
-        Promoted("x"),
-        RolledBack("x"),
-        Inconclusive("x"),
-    ],
-)
+@pytest.mark.parametrize("state", STATES)
 def test_reads_back_exactly(state):
-    status = full(state)
+    status = full_status(state)
     assert status_from_json(status_to_json(status)) == status
 
 
@@ -92,7 +37,7 @@ def test_no_float_is_written():
             return any(floats(inner) for inner in value)
         return isinstance(value, float)
 
-    content = json.loads(status_to_json(full(Analyzing(1, NOW, 12, Clock(NOW, NOW, 0.5)))))
+    content = json.loads(status_to_json(full_status(Analyzing(1, NOW, 12, Clock(NOW, NOW, 0.5)))))
     assert not floats(content)
     assert content["rollout"]["evidence"]["threshold"] == "4.6052"
     assert content["rollout"]["stepEnteredAt"] == "2026-01-02T03:04:05.678901Z"
@@ -116,7 +61,7 @@ def test_every_list_is_bounded_and_everything_described():
 
 
 def test_what_is_kept_fits_its_bounds():
-    entry = full(Pending())
+    entry = full_status(Pending())
     digests = tuple(f"sha256:{number}" for number in range(SUPERSEDED_LIMIT))
     kept = replace(entry, history=entry.history * HISTORY_LIMIT, queue=Queue(4, None, digests))
     assert status_from_json(status_to_json(kept)) == kept

@@ -1,0 +1,90 @@
+"""Manifests drawn from the resource's schema alone, within the rules that it states in CEL."""
+
+import json
+
+from hypothesis import strategies as st
+
+from aurora_operator.domain.crd import definition
+
+_SCHEMA = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+# What a rule says and a pattern does not: drawn from values that obey.
+_OBEYING = {
+    "alpha": st.sampled_from(["0.01", "1e-3", "0.4999", "4E-1"]),
+    "learningRate": st.sampled_from(["1e-4", "0.999", "5e-1", "0.0001"]),
+    "maxAge": st.sampled_from(["24h", "1h30m", "250ms", "87600h", "0.5s"]),
+    "maxDuration": st.sampled_from(["6h", "90s"]),
+    "minInterval": st.sampled_from(["0s", "10m", "1.5h"]),
+    "maxBytes": st.sampled_from(["16Gi", "500M", "0.1", "1Pi", "7"]),
+    "storage": st.sampled_from(["20Gi", "1.5Ti"]),
+    "uri": st.sampled_from(["file:///a", "file://localhost/a%20b", "pvc://models", "pvc://m/a/b"]),
+    "url": st.sampled_from(["redis://r", "rediss://:p@r.example:6379/0", "redis://[::1]:1/2"]),
+    "steps": st.lists(st.integers(1, 99), min_size=1, max_size=20, unique=True).map(
+        lambda weights: [{"weightPercent": weight} for weight in sorted(weights)]
+    ),
+    "spec": st.just({"nodeSelector": {"zone": "a"}}),
+    "autoscaling": st.integers(1, 1000).flatmap(
+        lambda least: st.fixed_dictionaries(
+            {"minReplicas": st.just(least), "maxReplicas": st.integers(least, 1000)}
+        )
+    ),
+    "tls": st.sampled_from(
+        [{}, {"mode": "Disabled"}, {"mode": "CertManager", "issuerRef": {"name": "ours"}}]
+    ),
+    "external": st.sampled_from(
+        [{"url": "redis://r:1/0"}, {"urlSecretRef": {"name": "redis", "key": "url"}}]
+    ),
+}
+_KEYS = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
+
+
+def manifests():
+    """AuroraDeployments as JSON that schema and rules allow."""
+    return (
+        _drawn(_SCHEMA)
+        .map(_with_one_redis)
+        .map(
+            lambda spec: {
+                "apiVersion": "aurora.dev/v1alpha1",
+                "kind": "AuroraDeployment",
+                "metadata": {"name": "chat"},
+                "spec": spec,
+            }
+        )
+    )
+
+
+def _with_one_redis(spec):
+    buffer = dict(spec["buffer"])
+    if "external" in buffer:
+        buffer.pop("embedded", None)
+    else:
+        buffer.setdefault("embedded", {})
+    return json.loads(json.dumps({**spec, "buffer": buffer}))
+
+
+def _drawn(schema, name=""):
+    if name in _OBEYING:
+        return _OBEYING[name]
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if schema.get("x-kubernetes-int-or-string"):
+        return st.integers(0, 99) | st.sampled_from(["1", "500m", "16Gi", "1.5"])
+    match schema["type"]:
+        case "boolean":
+            return st.booleans()
+        case "integer":
+            return st.integers(schema["minimum"], schema["maximum"])
+        case "string" if "pattern" in schema:
+            return st.from_regex(f"(?a:{schema['pattern']})", fullmatch=True).filter(
+                lambda text: len(text) <= schema["maxLength"]
+            )
+        case "string":
+            return st.text("abc", max_size=8)
+    if "properties" in schema:
+        fields = {key: _drawn(field, key) for key, field in schema["properties"].items()}
+        required = schema.get("required", ())
+        return st.fixed_dictionaries(
+            {key: fields[key] for key in fields if key in required},
+            optional={key: fields[key] for key in fields if key not in required},
+        )
+    return st.dictionaries(_KEYS, _drawn(schema["additionalProperties"]), max_size=3)

@@ -1,0 +1,69 @@
+"""Statuses in which every field is set, one for each state of a rollout."""
+
+from datetime import UTC, datetime
+
+from aurora_operator.domain.deployment import (
+    Candidate,
+    Condition,
+    Cursor,
+    Draft,
+    LastCommand,
+    Queue,
+    Rollout,
+    Status,
+    Verdict,
+)
+from aurora_operator.domain.evidence import Evidence, Outcome, observe
+from aurora_operator.domain.rollout import (
+    Analyzing,
+    Clock,
+    Inconclusive,
+    Pending,
+    Promoted,
+    Promoting,
+    RolledBack,
+    RolloutPlan,
+    WaitingForTraffic,
+)
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
+PLAN = RolloutPlan((5, 20), "0.01", 10, 300, 21_600.0)
+
+
+def full_status(state):
+    evidence = Evidence()
+    for accepted in (1, 7, 3):
+        evidence = observe(evidence, Outcome("candidate", 3333, 7, accepted))
+        evidence = observe(evidence, Outcome("stable", 3333, 7, 2))
+    draft = Draft("ckpt-1", "sha256:1", "file:///a")
+    candidate = Candidate(draft, 1, "5-0")
+    return Status(
+        observed_generation=3,
+        stable=Draft("ckpt-0", "sha256:0", "file:///b"),
+        stable_acceptance_bps=6120,
+        rollout=Rollout(
+            "chat-1", candidate, PLAN, state, True, evidence, {"inference": Cursor("i", 9)}
+        ),
+        queue=Queue(4, candidate, ("sha256:2",)),
+        paused=True,
+        history=(Verdict("chat-0", "ckpt-0", "sha256:0", "Promoted", "x", -3, 12, NOW),),
+        conditions=(Condition("Ready", True, "Serving", "", NOW, 3),),
+        last_command=LastCommand("abort/chat-1", "Refused", "too late", NOW),
+        replicas=3,
+        ready_replicas=2,
+        updated_replicas=1,
+        selector="a=1,b=2",
+    )
+
+
+STATES = (
+    Pending(),
+    WaitingForTraffic(),
+    Analyzing(1, NOW, 12, Clock(NOW, NOW, 0.1)),
+    Analyzing(0, NOW, 0, Clock(NOW)),
+    Promoting("x"),
+    Promoted("x"),
+    RolledBack("x"),
+    Inconclusive("x"),
+)
+STATUSES = (Status(), *(full_status(state) for state in STATES))
