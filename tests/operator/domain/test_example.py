@@ -4,7 +4,11 @@ import pytest
 
 from aurora_operator.domain.manifest import parse_manifest
 
-EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
+EXAMPLES = [
+    path
+    for path in sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
+    if "kind: AuroraDeployment" in path.read_text()
+]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

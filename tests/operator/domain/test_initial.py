@@ -34,5 +34,5 @@ def test_none_is_named(deployment):
 
 
 def test_it_does_not_leave_its_claim():
-    with pytest.raises(InvalidInputError, match="must not contain"):
+    with pytest.raises(InvalidInputError, match="without"):
         initial_draft(manifest(uri="pvc://models/../secrets"), claims=CLAIMS)
