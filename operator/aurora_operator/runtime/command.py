@@ -11,6 +11,7 @@ from typing import Literal
 
 from aurora_common.location import local_path
 from aurora_operator.domain.arguments import (
+    ENVIRONMENT,
     REDIS_URL_VARIABLE,
     Listening,
     Places,
@@ -24,14 +25,6 @@ from aurora_operator.runtime.layout import Layout
 
 HOST = "127.0.0.1"
 COMPONENTS = ("redis", "buffer", "inference", "trainer")
-
-# Idle threads of a parallel loop sleep instead of spinning: the components share the cores.
-# PYTHONSAFEPATH: a folder called `operator` in the working directory shadows no module.
-ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "GOMP_SPINCOUNT": "0",
-    "PYTHONSAFEPATH": "1",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ from pathlib import Path
 from aurora_common.errors import ConflictError, StorageError
 from aurora_common.leash import LEASH_VARIABLE
 from aurora_operator.adapters.state_file import accept
+from aurora_operator.domain.arguments import ENVIRONMENT
 from aurora_operator.domain.manifest import parse_manifest
 from aurora_operator.domain.spec import AuroraDeployment
 from aurora_operator.runtime.backoff import Backoff
-from aurora_operator.runtime.command import ENVIRONMENT
 from aurora_operator.runtime.last_words import last_words
 from aurora_operator.runtime.layout import Layout, prepared_layout
 from aurora_operator.runtime.port import free_ports

@@ -14,10 +14,11 @@ from typing import Protocol
 
 from aurora_common.errors import AuroraError
 from aurora_common.leash import LEASH_VARIABLE
+from aurora_operator.domain.arguments import ENVIRONMENT
 from aurora_operator.domain.observation import ComponentView
 from aurora_operator.runtime.backoff import RESET_AFTER_SECONDS, Backoff
 from aurora_operator.runtime.child import Child, adopted, gated
-from aurora_operator.runtime.command import ENVIRONMENT, Command
+from aurora_operator.runtime.command import Command
 from aurora_operator.runtime.last_words import last_words
 from aurora_operator.runtime.probe import GrpcProbe, RedisProbe
 from aurora_operator.runtime.record import ProcessRecord, RecordBook
