@@ -17,6 +17,8 @@ MERGE_KEYS: Mapping[str, tuple[str, ...]] = {
     "volumes": ("name",),
     "env": ("name",),
     "imagePullSecrets": ("name",),
+    "resourceClaims": ("name",),
+    "schedulingGates": ("name",),
     "hostAliases": ("ip",),
     "ports": ("containerPort", "protocol"),
     "volumeMounts": ("mountPath",),
@@ -68,7 +70,7 @@ def _merged_list(
             if place is not None:
                 del result[place]
         elif place is None:
-            result.append(element)
+            result.append(merged({}, element) if isinstance(element, Mapping) else element)
         else:
             result[place] = merged(result[place], element)
     return result

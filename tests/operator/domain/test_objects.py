@@ -1,39 +1,16 @@
 """What each field of a manifest makes of the cluster's objects."""
 
-import json
-
 import pytest
+from support.desired import SPECS, deployment
+from support.desired import objects as objects_of
 
-from aurora_operator.domain.manifest import parse_manifest
-from aurora_operator.domain.objects import desired_objects
-from aurora_operator.domain.objects.setting import Setting
+from aurora_buffer.__main__ import _parser as buffer_parser
 
-SETTING = Setting(
-    inference_image="inference:1",
-    buffer_image="buffer:1",
-    trainer_image="trainer:1",
-    operator_namespace="aurora-system",
-    operator_labels={"app.kubernetes.io/component": "operator"},
-    owner_uid="uid-1",
-)
 LONGEST = "a" * 40
 
 
 def objects(name="chat", **spec):
-    content = {
-        "apiVersion": "aurora.dev/v1alpha1",
-        "kind": "AuroraDeployment",
-        "metadata": {"name": name, "namespace": "serving"},
-        "spec": {
-            "target": {"uri": "pvc://targets/qwen"},
-            "buffer": {"embedded": {}},
-            "modelStore": {"pvc": {"claimName": "models"}},
-            **spec,
-        },
-    }
-    deployment = parse_manifest(json.dumps(content), "test")
-    found = desired_objects(deployment, SETTING)
-    return {(made["kind"], made["metadata"]["name"]): made for made in found}
+    return objects_of(deployment(name, **spec))
 
 
 def pod_spec(found, component):
@@ -110,9 +87,9 @@ def test_only_the_trainer_writes_and_only_drafts():
     found = objects()
     volumes = {
         component: {
-            volume["persistentVolumeClaim"]["claimName"]: volume["persistentVolumeClaim"][
-                "readOnly"
-            ]
+            volume["persistentVolumeClaim"]["claimName"]: volume["persistentVolumeClaim"].get(
+                "readOnly", False
+            )
             for volume in pod_spec(found, component)["volumes"]
             if "persistentVolumeClaim" in volume
         }
@@ -129,7 +106,7 @@ def test_only_the_trainer_writes_and_only_drafts():
 def test_redis_is_reached_by_the_buffer_alone():
     found = objects(buffer={"embedded": {"storage": "3Gi", "storageClassName": "fast"}})
     redis = container(found, "buffer", "redis")
-    assert redis["ports"] == []
+    assert "ports" not in redis
     assert flag(found, "buffer", "--redis-url") == "redis://127.0.0.1:6379/0"
     claim = found["StatefulSet", "chat-buffer"]["spec"]["volumeClaimTemplates"][0]["spec"]
     assert claim["storageClassName"] == "fast"
@@ -220,3 +197,82 @@ def test_only_the_named_peers_reach_the_named_ports():
 
 def test_the_same_deployment_makes_the_same_objects():
     assert objects() == objects()
+
+
+def test_loading_is_not_taken_for_hanging():
+    found = objects()
+    for component in ("inference", "trainer"):
+        startup = container(found, component)["startupProbe"]
+        assert startup["periodSeconds"] * startup["failureThreshold"] == 3600
+
+
+def test_the_buffer_outlives_an_outage_of_redis():
+    # Its health says NOT_SERVING then: it gets no traffic, and stays.
+    buffer = container(objects(), "buffer")
+    assert buffer["readinessProbe"]["grpc"] == {"port": 9002}
+    assert buffer["livenessProbe"]["tcpSocket"] == {"port": "health"}
+
+
+def test_the_drain_ends_within_the_grace():
+    found = objects()
+    grace = pod_spec(found, "inference")["terminationGracePeriodSeconds"]
+    wait = container(found, "inference")["lifecycle"]["preStop"]["sleep"]["seconds"]
+    # Drained, the outcomes of a live rollout are fetched, and the engine stops.
+    assert wait + int(flag(found, "inference", "--drain-seconds")) + 10 <= grace
+
+
+@pytest.mark.parametrize(
+    ("constraints", "keys"),
+    [
+        ([], ["kubernetes.io/hostname"]),
+        (
+            [{"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}],
+            ["kubernetes.io/hostname", "zone"],
+        ),
+        (None, []),
+    ],
+)
+def test_the_spread_is_the_users_to_change(constraints, keys):
+    template = {"spec": {"topologySpreadConstraints": constraints}}
+    spec = pod_spec(objects(inference={"podTemplate": template}), "inference")
+    found = spec.get("topologySpreadConstraints", [])
+    assert [constraint["topologyKey"] for constraint in found] == keys
+
+
+def test_what_is_tls_is_not_called_plain():
+    found = objects()
+    protocols = {
+        name: [port.get("appProtocol") for port in made["spec"]["ports"]]
+        for (kind, name), made in found.items()
+        if kind == "Service"
+    }
+    assert protocols == {
+        "chat-inference": ["http", "kubernetes.io/h2c"],
+        "chat-inference-pods": ["http", "kubernetes.io/h2c"],
+        "chat-buffer": [None],
+        "chat-trainer": [None],
+    }
+
+
+def test_a_path_is_no_place_for_a_kubelets_variables():
+    found = objects(target={"uri": "file:///models/$(HOME)"})
+    assert flag(found, "inference", "--target") == "/models/$$(HOME)"
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_each_component_understands_its_command(spec):
+    inference = pytest.importorskip("aurora_inference.settings")
+    trainer = pytest.importorskip("aurora_trainer.settings")
+    parse = {
+        "aurora_inference": inference.parse_settings,
+        "aurora_trainer": trainer.parse_settings,
+        "aurora_buffer": buffer_parser().parse_args,
+    }
+    found = objects(**spec)
+    for component in ("inference", "trainer", "buffer"):
+        for known in pod_spec(found, component)["containers"]:
+            if known["name"] == "sidecar":
+                continue
+            python, option, module, *arguments = known["command"]
+            assert (python, option) == ("python", "-m")
+            parse[module](arguments)

@@ -48,3 +48,11 @@ def test_merges_as_kubectl_does(patch, path, expected):
         found = found.get(key) if isinstance(found, dict) else found[key]
     assert found == expected
     assert before == BASE
+
+
+def test_what_is_added_has_no_nulls():
+    added = {"name": "more", "env": [{"name": "A", "value": None}], "image": None}
+    assert merged(BASE, {"containers": [added]})["containers"][1] == {
+        "name": "more",
+        "env": [{"name": "A"}],
+    }

@@ -31,6 +31,6 @@ def _service_account(deployment: AuroraDeployment, setting: Setting) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": metadata(deployment, setting, "inference", name=deployment.metadata.name),
+        "metadata": metadata(deployment, setting, None, name=deployment.metadata.name),
         "automountServiceAccountToken": False,
     }

@@ -89,10 +89,12 @@ def _template(deployment: AuroraDeployment, setting: Setting) -> Json:
     return pod.pod_template(
         deployment,
         "buffer",
-        containers=containers,
-        volumes=volumes,
+        spec={
+            "terminationGracePeriodSeconds": _GRACE_SECONDS,
+            "containers": containers,
+            "volumes": volumes,
+        },
         override=buffer.pod_template,
-        grace_seconds=_GRACE_SECONDS,
     )
 
 
@@ -125,9 +127,9 @@ def _buffer(deployment: AuroraDeployment, setting: Setting) -> Json:
     return {
         **made,
         "imagePullPolicy": setting.image_pull_policy,
-        "readinessProbe": pod.grpc_probe(pod.HEALTH, period_seconds=2, failures=3),
+        "readinessProbe": pod.readiness_probe(pod.HEALTH),
         # It reports that it does not serve while Redis is away: no reason to start it anew.
-        "livenessProbe": pod.tcp_probe("health", period_seconds=10, failures=6),
+        "livenessProbe": pod.liveness_probe(tcpSocket={"port": "health"}),
     }
 
 

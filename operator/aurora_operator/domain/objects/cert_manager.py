@@ -14,30 +14,21 @@ def certificates(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, 
     """One for each component, and the operator's own; none unless the mode is CertManager."""
     if deployment.spec.security.tls.mode != "CertManager":
         return ()
-    name = deployment.metadata.name
-    return (
-        *(
-            _certificate(
-                deployment,
-                setting,
-                leaf_name(name, component),
-                dns_names(deployment.metadata, component),
-            )
-            for component in COMPONENTS
-        ),
-        _certificate(deployment, setting, leaf_name(name, "operator"), (OPERATOR,)),
-    )
+    names = {component: dns_names(deployment.metadata, component) for component in COMPONENTS}
+    names["operator"] = (OPERATOR,)
+    return tuple(_certificate(deployment, setting, peer, found) for peer, found in names.items())
 
 
 def _certificate(
-    deployment: AuroraDeployment, setting: Setting, secret: str, names: Sequence[str]
+    deployment: AuroraDeployment, setting: Setting, peer: str, names: Sequence[str]
 ) -> Json:
     issuer = deployment.spec.security.tls.issuer_ref
     assert issuer is not None
+    secret = leaf_name(deployment.metadata.name, peer)
     return {
         "apiVersion": "cert-manager.io/v1",
         "kind": "Certificate",
-        "metadata": metadata(deployment, setting, "inference", name=secret),
+        "metadata": metadata(deployment, setting, None, name=secret),
         "spec": {
             "secretName": secret,
             "dnsNames": list(names),

@@ -16,7 +16,6 @@ WAITING_METRIC = "aurora_waiting_requests"
 _ENDPOINTS_SECONDS = 5
 _DRAIN_SECONDS = 40
 _GRACE_SECONDS = 60
-_LOADING_SECONDS = 3600
 _CLIENT_PORTS = {"http": pod.HTTP, "grpc": pod.GRPC}
 
 
@@ -48,21 +47,24 @@ def _deployment(deployment: AuroraDeployment, setting: Setting) -> Json:
             "type": "RollingUpdate",
             "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
         },
+        "progressDeadlineSeconds": 600,
         "revisionHistoryLimit": 3,
         "template": pod.pod_template(
             deployment,
             "inference",
-            containers=[_container(deployment, setting)],
-            volumes=[
-                *pod.claim_volumes(deployment, writes_models=False),
-                *pod.tls_volumes(deployment, "inference"),
-                *([] if tokens is None else [pod.secret_volume("aurora-tokens", tokens.name)]),
-            ],
+            spec={
+                "terminationGracePeriodSeconds": _GRACE_SECONDS,
+                "topologySpreadConstraints": [_spread(deployment)],
+                "containers": [_container(deployment, setting)],
+                "volumes": [
+                    *pod.claim_volumes(deployment, writes_models=False),
+                    *pod.tls_volumes(deployment, "inference"),
+                    *([] if tokens is None else [pod.secret_volume("aurora-tokens", tokens.name)]),
+                ],
+            },
             override=inference.pod_template,
-            grace_seconds=_GRACE_SECONDS,
         ),
     }
-    spec["template"]["spec"].setdefault("topologySpreadConstraints", [_spread(deployment)])
     if inference.autoscaling is None:
         spec["replicas"] = deployment.spec.replicas
     return {
@@ -100,10 +102,10 @@ def _container(deployment: AuroraDeployment, setting: Setting) -> Json:
         ),
         "imagePullPolicy": setting.image_pull_policy,
         "lifecycle": {"preStop": {"sleep": {"seconds": _ENDPOINTS_SECONDS}}},
-        # A large model loads for long; only once it served may silence mean that it hangs.
-        "startupProbe": pod.grpc_probe(pod.GRPC, period_seconds=2, failures=_LOADING_SECONDS // 2),
-        "readinessProbe": pod.grpc_probe(pod.GRPC, period_seconds=5, failures=2),
-        "livenessProbe": pod.grpc_probe(pod.GRPC, period_seconds=10, failures=6),
+        "startupProbe": pod.startup_probe(pod.GRPC),
+        "readinessProbe": pod.readiness_probe(pod.GRPC),
+        # Unlike the gRPC health, this asks the engine's thread.
+        "livenessProbe": pod.liveness_probe(httpGet={"path": "/health", "port": "http"}),
     }
 
 

@@ -24,23 +24,32 @@ def selector(deployment: AuroraDeployment, component: Component) -> dict[str, st
     }
 
 
-def labels(deployment: AuroraDeployment, component: Component) -> dict[str, str]:
-    return {
-        **selector(deployment, component),
+def labels(deployment: AuroraDeployment, component: Component | None) -> dict[str, str]:
+    """`component` None: of what serves all of them."""
+    shared = {
+        "app.kubernetes.io/name": "aurora",
+        "app.kubernetes.io/instance": deployment.metadata.name,
         "app.kubernetes.io/managed-by": "aurora-operator",
     }
+    return shared if component is None else {**shared, **selector(deployment, component)}
 
 
 def metadata(
     deployment: AuroraDeployment,
     setting: Setting,
-    component: Component,
+    component: Component | None,
     *,
     name: str | None = None,
 ) -> Json:
-    """Metadata of an object that goes when the deployment goes; named after the component."""
+    """Metadata of an object that goes when the deployment goes.
+
+    `name`: where it is not called after its component.
+    """
+    if name is None:
+        assert component is not None
+        name = component_name(deployment, component)
     return {
-        "name": name or component_name(deployment, component),
+        "name": name,
         "namespace": deployment.metadata.namespace,
         "labels": labels(deployment, component),
         "ownerReferences": [

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aurora_operator.domain.arguments import Places
+from aurora_operator.domain.arguments import ENVIRONMENT, Places
 from aurora_operator.domain.objects.metadata import Component, Json, component_name, labels
 from aurora_operator.domain.spec import AuroraDeployment, PodTemplate, Resources
 from aurora_operator.domain.strategic_merge import merged
@@ -23,14 +23,14 @@ REDIS_DATA = Path("/data")
 # distroless' nonroot.
 _USER = 65532
 _ENVIRONMENT = {
-    # Idle threads of a parallel loop sleep instead of spinning.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "GOMP_SPINCOUNT": "0",
-    "PYTHONSAFEPATH": "1",
+    **ENVIRONMENT,
     "PYTHONDONTWRITEBYTECODE": "1",
     # The only folder that can be written.
     "HOME": "/tmp",
 }
+# A large model is read over a network for long.
+_LOADING_SECONDS = 3600
+_PERIOD_SECONDS = 2
 
 
 def places(deployment: AuroraDeployment) -> Places:
@@ -69,19 +69,12 @@ def container(
     mounts: Mapping[str, str],
 ) -> Json:
     """`mounts`: path by volume; whether one is read-only is the volume's to say."""
-    return {
+    made: Json = {
         "name": name,
         "image": image,
-        "command": ["python", *arguments],
+        # A kubelet would fill $(NAME) in, which may be part of a path.
+        "command": ["python", *(argument.replace("$", "$$") for argument in arguments)],
         "env": [{"name": key, "value": value} for key, value in _ENVIRONMENT.items()],
-        "ports": [
-            {"name": key, "containerPort": port, "protocol": "TCP"} for key, port in ports.items()
-        ],
-        "resources": {
-            key: value
-            for key, value in (("limits", resources.limits), ("requests", resources.requests))
-            if value
-        },
         # The one line in which a component says why it ended.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
@@ -94,18 +87,27 @@ def container(
             *({"name": volume, "mountPath": path} for volume, path in mounts.items()),
         ],
     }
+    if ports:
+        made["ports"] = [
+            {"name": key, "containerPort": port, "protocol": "TCP"} for key, port in ports.items()
+        ]
+    if resources != Resources():
+        asked = {"limits": resources.limits, "requests": resources.requests}
+        made["resources"] = {key: value for key, value in asked.items() if value}
+    return made
 
 
 def pod_template(
     deployment: AuroraDeployment,
     component: Component,
     *,
-    containers: Sequence[Json],
-    volumes: Sequence[Json],
+    spec: Json,
     override: PodTemplate,
-    grace_seconds: int,
 ) -> Json:
-    """The template of a component's pods, with the user's merged over it."""
+    """The template of a component's pods: what all share, its own `spec`, and the user's over it.
+
+    `spec` has at least containers and volumes.
+    """
     base: Json = {
         "metadata": {
             "labels": labels(deployment, component),
@@ -115,7 +117,6 @@ def pod_template(
             "serviceAccountName": deployment.metadata.name,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": grace_seconds,
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": _USER,
@@ -124,8 +125,8 @@ def pod_template(
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": list(containers),
-            "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes],
+            **spec,
+            "volumes": [{"name": "tmp", "emptyDir": {}}, *spec["volumes"]],
         },
     }
     patch: dict[str, Any] = {
@@ -141,16 +142,13 @@ def pod_template(
 def claim_volumes(deployment: AuroraDeployment, *, writes_models: bool) -> list[Json]:
     """One volume for each claim that the manifest names; only the trainer writes, drafts alone."""
     store = deployment.spec.model_store.pvc.claim_name
-    return [
-        {
-            "name": claim_volume(claim),
-            "persistentVolumeClaim": {
-                "claimName": claim,
-                "readOnly": not (writes_models and claim == store),
-            },
-        }
-        for claim in claims(deployment)
-    ]
+    volumes = []
+    for claim in claims(deployment):
+        source: Json = {"claimName": claim}
+        if not (writes_models and claim == store):
+            source["readOnly"] = True
+        volumes.append({"name": claim_volume(claim), "persistentVolumeClaim": source})
+    return volumes
 
 
 def claim_mounts(deployment: AuroraDeployment) -> dict[str, str]:
@@ -187,19 +185,21 @@ def tls_mounts(deployment: AuroraDeployment) -> dict[str, str]:
     return {} if deployment.spec.security.tls.mode == "Disabled" else {"aurora-tls": str(TLS)}
 
 
-def grpc_probe(port: int, *, period_seconds: int, failures: int) -> Json:
+def startup_probe(port: int) -> Json:
+    """Until the component serves, no other probe asks: loading is not hanging."""
+    failures = _LOADING_SECONDS // _PERIOD_SECONDS
+    return {**readiness_probe(port), "failureThreshold": failures}
+
+
+def readiness_probe(port: int) -> Json:
     return {
         "grpc": {"port": port},
-        "periodSeconds": period_seconds,
+        "periodSeconds": _PERIOD_SECONDS,
         "timeoutSeconds": 5,
-        "failureThreshold": failures,
+        "failureThreshold": 3,
     }
 
 
-def tcp_probe(port: str, *, period_seconds: int, failures: int) -> Json:
-    return {
-        "tcpSocket": {"port": port},
-        "periodSeconds": period_seconds,
-        "timeoutSeconds": 5,
-        "failureThreshold": failures,
-    }
+def liveness_probe(**handler: Json) -> Json:
+    """Three minutes of silence are longer than any step takes, on the slowest processor too."""
+    return {**handler, "periodSeconds": 30, "timeoutSeconds": 30, "failureThreshold": 6}

@@ -8,6 +8,8 @@ from aurora_operator.domain.objects.metadata import Component, Json, metadata, s
 from aurora_operator.domain.objects.setting import Setting
 from aurora_operator.domain.spec import AuroraDeployment
 
+_CLIENT_PROTOCOLS = {"http": "http", "grpc": "kubernetes.io/h2c"}
+
 
 def service(
     deployment: AuroraDeployment,
@@ -21,16 +23,14 @@ def service(
     spec: Json = {
         "selector": selector(deployment, component),
         "ports": [
-            {
-                "name": name,
-                "port": port,
-                "targetPort": name,
-                "protocol": "TCP",
-                "appProtocol": "http" if name == "http" else "kubernetes.io/h2c",
-            }
+            {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
             for name, port in ports.items()
         ],
     }
+    if component == "inference":
+        # For meshes and gateways. What the others speak is TLS, into which nobody looks.
+        for port in spec["ports"]:
+            port["appProtocol"] = _CLIENT_PROTOCOLS[port["name"]]
     if headless_name is not None:
         spec["clusterIP"] = "None"
     return {

@@ -29,13 +29,15 @@ def trainer_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Jso
             "template": pod.pod_template(
                 deployment,
                 "trainer",
-                containers=[_container(deployment, setting)],
-                volumes=[
-                    *pod.claim_volumes(deployment, writes_models=True),
-                    *pod.tls_volumes(deployment, "trainer"),
-                ],
+                spec={
+                    "terminationGracePeriodSeconds": _GRACE_SECONDS,
+                    "containers": [_container(deployment, setting)],
+                    "volumes": [
+                        *pod.claim_volumes(deployment, writes_models=True),
+                        *pod.tls_volumes(deployment, "trainer"),
+                    ],
+                },
                 override=trainer.pod_template,
-                grace_seconds=_GRACE_SECONDS,
             ),
         },
     }
@@ -65,6 +67,8 @@ def _container(deployment: AuroraDeployment, setting: Setting) -> Json:
             mounts={**pod.claim_mounts(deployment), **pod.tls_mounts(deployment)},
         ),
         "imagePullPolicy": setting.image_pull_policy,
-        "readinessProbe": pod.grpc_probe(pod.HEALTH, period_seconds=2, failures=3),
-        "livenessProbe": pod.tcp_probe("health", period_seconds=10, failures=6),
+        # It listens only once the target and its state are loaded.
+        "startupProbe": pod.startup_probe(pod.HEALTH),
+        "readinessProbe": pod.readiness_probe(pod.HEALTH),
+        "livenessProbe": pod.liveness_probe(grpc={"port": pod.HEALTH}),
     }

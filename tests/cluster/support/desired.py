@@ -1,0 +1,120 @@
+"""Deployments of many kinds, and the objects that the operator wants for them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aurora_operator.domain.manifest import parse_manifest
+from aurora_operator.domain.objects import desired_objects
+from aurora_operator.domain.objects.setting import Setting
+from aurora_operator.domain.spec import AuroraDeployment
+
+SETTING = Setting(
+    inference_image="inference:1",
+    buffer_image="buffer:1",
+    trainer_image="trainer:1",
+    operator_namespace="aurora-system",
+    operator_labels={"app.kubernetes.io/component": "operator"},
+    owner_uid="uid-1",
+)
+
+_SECRET_KEYS = {
+    "urlSecretRef": {"name": "redis", "key": "url"},
+    "caSecretRef": {"name": "redis", "key": "ca"},
+}
+# What people write into a template that an API server writes back otherwise, or leaves out.
+_TEMPLATE = {
+    "metadata": {"labels": {"team": "x"}, "annotations": {"note": ""}},
+    "spec": {
+        "hostNetwork": False,
+        "nodeSelector": {},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "imagePullSecrets": [{"name": "registry"}],
+        "topologySpreadConstraints": [
+            {
+                "topologyKey": "topology.kubernetes.io/zone",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "maxSkew": 1,
+            }
+        ],
+        "initContainers": [
+            {
+                "name": "fetch",
+                "image": "fetch:1",
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {"sizeLimit": "1024Mi"}},
+            {"name": "more", "configMap": {"name": "more", "optional": False}},
+        ],
+        "containers": [
+            {
+                "name": "inference",
+                "env": [
+                    {"name": "EMPTY", "value": ""},
+                    {"name": "HOME", "value": "/tmp/home"},
+                    {
+                        "name": "CORES",
+                        "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": 1}},
+                    },
+                ],
+                "resources": {"limits": {"cpu": 2, "ephemeral-storage": "1e9"}},
+                "volumeMounts": [{"name": "more", "mountPath": "/more", "readOnly": False}],
+            },
+            {
+                "name": "sidecar",
+                "image": "sidecar:1",
+                "resources": {"requests": {"cpu": "0.5", "memory": "0.5Gi"}},
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            },
+        ],
+    },
+}
+# Parts of a spec by what they show; together, all that changes an object.
+SPECS: dict[str, dict[str, Any]] = {
+    "minimal": {},
+    "other claims": {
+        "draft": {"initialCheckpoint": {"uri": "pvc://drafts/first"}},
+        "buffer": {"embedded": {"storage": "0.5Gi", "storageClassName": "fast"}},
+    },
+    "external Redis": {"buffer": {"external": _SECRET_KEYS}},
+    "autoscaled": {"inference": {"autoscaling": {"maxReplicas": 5}}, "trainer": {"suspend": True}},
+    "no replicas": {"replicas": 0, "security": {"tls": {"mode": "Disabled"}}},
+    "tokens": {"security": {"authSecretRef": {"name": "tokens"}}},
+    "resources": {
+        component: {"resources": {"limits": {"cpu": "1.5", "nvidia.com/gpu": "1"},
+                                  "requests": {"cpu": "0.5", "memory": "1024Mi"}}}
+        for component in ("inference", "trainer")
+    },
+    "template": {"inference": {"podTemplate": _TEMPLATE}},
+}  # fmt: skip
+
+
+def deployment(name: str = "chat", namespace: str = "serving", **spec: Any) -> AuroraDeployment:
+    """The deployment of a small manifest with the given fields of its spec."""
+    content = {
+        "apiVersion": "aurora.dev/v1alpha1",
+        "kind": "AuroraDeployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "target": {"uri": "pvc://targets/qwen"},
+            "modelStore": {"pvc": {"claimName": "models"}},
+            **({} if "buffer" in spec else {"buffer": {"embedded": {}}}),
+            **spec,
+        },
+    }
+    return parse_manifest(json.dumps(content), "test")
+
+
+def objects(wanted: AuroraDeployment) -> dict[tuple[str, str], dict[str, Any]]:
+    """The deployment's objects by kind and name."""
+    found = desired_objects(wanted, SETTING)
+    return {(made["kind"], made["metadata"]["name"]): made for made in found}
