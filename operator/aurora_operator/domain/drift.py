@@ -10,22 +10,34 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from aurora_operator.domain.quantity import parse_quantity
 from aurora_operator.domain.strategic_merge import MERGE_KEYS, element_key
 
 APPLIED = "aurora.dev/applied"
 
-_UNITS = {
-    "m": Decimal("0.001"),
-    "": Decimal(1),
-    **{unit: Decimal(1000**power) for power, unit in enumerate("kMGTPE", start=1)},
-    **{f"{unit}i": Decimal(1024**power) for power, unit in enumerate("KMGTPE", start=1)},
-}
 # Below these keys, texts are quantities: "0.5" is written back as "500m".
-_QUANTITIES = frozenset({"limits", "requests", "sizeLimit", "averageValue"})
-# A Service's ports have a key of their own; a NetworkPolicy's list is one value.
+_QUANTITIES = frozenset({"limits", "requests", "overhead", "sizeLimit", "divisor", "averageValue"})
+# What has its type's zero value may be left out by the API server, but not these: without them,
+# something else is meant.
+_NEVER_LEFT_OUT = frozenset(
+    {
+        "allowPrivilegeEscalation",
+        "automountServiceAccountToken",
+        "emptyDir",
+        "enableServiceLinks",
+        "hostUsers",
+        "maxSurge",
+        "maxUnavailable",
+        "replicas",
+    }
+)
+# The rules of a NetworkPolicy: whatever anybody adds to one opens or closes a way.
+_EXACT = frozenset({"ingress", "egress"})
+# Others may own an object too, without controlling it.
+_KEYS: Mapping[str, tuple[str, ...]] = {**MERGE_KEYS, "ownerReferences": ("uid",)}
+# A Service's ports have a key of their own.
 _SERVICE_PORT = ("port", "protocol")
 
 
@@ -44,10 +56,12 @@ def needs_apply(desired: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
 
 
 def _holds(desired: Any, live: Any, *, key: str, is_quantity: bool) -> bool:
+    if live is None:
+        return not desired and key not in _NEVER_LEFT_OUT
+    if key in _EXACT:
+        return bool(desired == live)
     if isinstance(desired, Mapping):
-        if not isinstance(live, Mapping):
-            return not desired and live is None
-        return all(
+        return isinstance(live, Mapping) and all(
             _holds(
                 value,
                 live.get(name),
@@ -57,34 +71,29 @@ def _holds(desired: Any, live: Any, *, key: str, is_quantity: bool) -> bool:
             for name, value in desired.items()
         )
     if isinstance(desired, list):
-        return _holds_list(desired, live, key)
-    if live is None:
-        # What has its type's zero value may be left out.
-        return not desired
+        return isinstance(live, list) and _holds_list(desired, live, key)
     if is_quantity:
         return _same_quantity(str(desired), str(live))
     return bool(desired == live)
 
 
-def _holds_list(desired: Sequence[Any], live: Any, key: str) -> bool:
-    if not isinstance(live, list):
-        return not desired and live is None
+def _holds_list(desired: Sequence[Any], live: Sequence[Any], key: str) -> bool:
     keys = _keys(desired, key)
     if keys is None:
         return len(desired) == len(live) and all(
-            _holds(one, other, key=key, is_quantity=False)
+            _holds(one, other, key="", is_quantity=False)
             for one, other in zip(desired, live, strict=True)
         )
     known = {element_key(element, keys): element for element in live}
     return all(
-        _holds(element, known.get(element_key(element, keys), {}), key=key, is_quantity=False)
+        _holds(element, known.get(element_key(element, keys)), key="", is_quantity=False)
         for element in desired
     )
 
 
 def _keys(desired: Sequence[Any], key: str) -> tuple[str, ...] | None:
     """What the elements of such a list are told apart by; None where the list is one value."""
-    keys = MERGE_KEYS.get(key)
+    keys = _KEYS.get(key)
     if key == "ports" and any("targetPort" in element for element in desired):
         keys = _SERVICE_PORT
     if keys is None or any(element_key(element, keys) is None for element in desired):
@@ -93,13 +102,4 @@ def _keys(desired: Sequence[Any], key: str) -> tuple[str, ...] | None:
 
 
 def _same_quantity(one: str, other: str) -> bool:
-    return one == other or (_quantity(one) == _quantity(other) is not None)
-
-
-def _quantity(text: str) -> Decimal | None:
-    number = text.rstrip("mkMGTPEiK")
-    unit = _UNITS.get(text[len(number) :])
-    try:
-        return None if unit is None else Decimal(number) * unit
-    except InvalidOperation:
-        return None
+    return one == other or parse_quantity(one) == parse_quantity(other) is not None

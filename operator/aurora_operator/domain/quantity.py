@@ -10,11 +10,12 @@ _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)")
-_BYTES = {
-    "": 1,
-    **{unit: 1000**power for power, unit in enumerate(("k", "M", "G", "T", "P"), start=1)},
-    **{unit: 1024**power for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), start=1)},
+_QUANTITY = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?)([numkMGTPE]?|[KMGTPE]i)")
+_BYTES = re.compile(r"\d+(?:\.\d+)?(?:|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)")
+_UNITS = {
+    **{unit: Decimal(1000) ** power for power, unit in enumerate(("n", "u", "m", ""), start=-3)},
+    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", start=1)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
 }
 
 _DECIMAL = re.compile(r"\d+(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
@@ -36,11 +37,19 @@ def parse_bytes(text: str) -> int:
 
     A fraction of a byte is rounded up, as Kubernetes does.
     """
+    amount = parse_quantity(text) if _BYTES.fullmatch(text) else None
+    if amount is None:
+        raise ValueError(f"{text!r} is not a quantity; write it like 16Gi, 500M or 1048576")
+    return int(amount.to_integral_value(ROUND_CEILING))
+
+
+def parse_quantity(text: str) -> Decimal | None:
+    """Whatever Kubernetes takes for a quantity: `0.5` and `500m` are the same; None: it is none."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a quantity; write it like 16Gi, 500M or 1048576")
+        return None
     number, unit = match.groups()
-    return int((Decimal(number) * _BYTES[unit]).to_integral_value(ROUND_CEILING))
+    return Decimal(number) * _UNITS[unit]
 
 
 def parse_decimal(text: str) -> float:
