@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from harness import place
 from harness.cluster import Cluster
+from harness.host_folder import writable_folder
+from harness.model import Models, models_in
 
 _LIMIT_SECONDS = 900
 _HERE = Path(__file__).parent
@@ -34,3 +36,8 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def models() -> Models:
+    return models_in(writable_folder("models"))

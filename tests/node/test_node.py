@@ -55,7 +55,7 @@ def _pod(namespace, folders):
             "containers": [
                 {
                     "name": "a",
-                    "image": f"{place.REGISTRY}/inference:1",
+                    "image": f"{place.REGISTRY}/aurora-inference:1",
                     "command": ["python", "-c", _ANSWER],
                     "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
                     "securityContext": {

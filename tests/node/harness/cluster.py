@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,15 @@ from support.control_plane import ApiServer
 _READY_SECONDS = 60.0
 _COMMAND_SECONDS = 60.0
 _POLL_SECONDS = 0.2
-IMAGES = ("pause", "operator", "inference", "buffer", "trainer")
+# Two of inference, so that one can be replaced.
+_IMAGES = (
+    place.PAUSE_IMAGE,
+    *(
+        f"{place.REGISTRY}/aurora-{name}:1"
+        for name in ("operator", "inference", "buffer", "trainer")
+    ),
+    f"{place.REGISTRY}/aurora-inference:2",
+)
 
 
 class Cluster:
@@ -40,7 +49,7 @@ class Cluster:
             **os.environ,
             "KUBECONFIG": str(self.api.kubeconfig),
             "HOME": str(place.FOLDER),
-            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
 
     def start(self) -> None:
@@ -108,8 +117,7 @@ class Cluster:
 
     def _import_images(self) -> None:
         archive = place.FOLDER / "images.tar"
-        names = [f"{place.REGISTRY}/{name}:1" for name in IMAGES]
-        write_image(archive, names, environment=host_environment())
+        write_image(archive, _IMAGES, environment=host_environment())
         import_image(archive)
 
     def _is_ready(self) -> bool:
@@ -124,7 +132,7 @@ class Cluster:
 def host_environment() -> list[str]:
     """By which a container finds the Python of this machine."""
     return [
-        f"PATH={place.REPOSITORY / '.venv/bin'}:/usr/bin",
+        f"PATH={Path(sys.prefix) / 'bin'}:/usr/bin",
         "PYTHONSAFEPATH=1",
         "PYTHONDONTWRITEBYTECODE=1",
     ]

@@ -68,6 +68,24 @@ def import_image(archive: Path) -> None:
     _ctr("images", "import", str(archive), seconds=_IMPORT_SECONDS)
 
 
+def kill_container(container_id: str) -> None:
+    """Kills a container's processes; `container_id` as in a pod's status."""
+    _ctr(
+        "tasks",
+        "kill",
+        "--all",
+        "--signal",
+        "9",
+        container_id.removeprefix("containerd://"),
+        seconds=10.0,
+    )
+
+
+def running_containers() -> list[str]:
+    """Ids of the containers, those that hold a pod's namespaces included."""
+    return _ctr("tasks", "list", "--quiet", seconds=10.0).split()
+
+
 def _network() -> dict[str, object]:
     pairs = {
         "type": "ptp",
@@ -90,6 +108,7 @@ def _answers() -> bool:
     return True
 
 
-def _ctr(*arguments: str, seconds: float) -> None:
+def _ctr(*arguments: str, seconds: float) -> str:
     command = ["/usr/bin/ctr", "--address", str(SOCKET), "--namespace", "k8s.io", *arguments]
-    subprocess.run(command, check=True, capture_output=True, timeout=seconds)
+    result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds)
+    return result.stdout

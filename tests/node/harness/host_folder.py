@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness import place
+from harness.image import USER
+
+_MODES = ["ReadOnlyMany", "ReadWriteOnce"]
+_SIZE = {"storage": "10Gi"}
 
 
 def python_folders() -> dict[str, Path]:
@@ -25,29 +30,47 @@ def python_folders() -> dict[str, Path]:
     }
 
 
-def claimed(namespace: str, claim: str, folder: Path, mode: str = "ReadOnlyMany") -> list[Any]:
-    """A volume that is a folder of the machine, and the claim that is bound to it alone."""
-    name = f"{namespace}-{claim}"
-    size = {"storage": "10Gi"}
-    common = {"accessModes": [mode], "storageClassName": ""}
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": name},
-            "spec": {
-                **common,
-                "capacity": size,
-                "claimRef": {"namespace": namespace, "name": claim},
-                "hostPath": {"path": str(folder), "type": "Directory"},
-                "persistentVolumeReclaimPolicy": "Retain",
-            },
+def writable_folder(name: str) -> Path:
+    """A folder that pods may write, which is gone with the node."""
+    path = place.FOLDER / name
+    path.mkdir()
+    os.chown(path, USER, USER)
+    return path
+
+
+def volume(namespace: str, claim: str, folder: Path) -> dict[str, Any]:
+    """A PersistentVolume that is a folder of the machine, for a claim of that name alone."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"{namespace}-{claim}"},
+        "spec": {
+            "accessModes": _MODES,
+            "storageClassName": "",
+            "capacity": _SIZE,
+            "claimRef": {"namespace": namespace, "name": claim},
+            "hostPath": {"path": str(folder), "type": "Directory"},
+            "persistentVolumeReclaimPolicy": "Retain",
         },
+    }
+
+
+def claimed(namespace: str, claim: str, folder: Path) -> list[dict[str, Any]]:
+    """Such a volume, and the claim that is bound to it."""
+    made = volume(namespace, claim, folder)
+    claim_spec = {
+        "accessModes": _MODES,
+        "storageClassName": "",
+        "volumeName": made["metadata"]["name"],
+        "resources": {"requests": _SIZE},
+    }
+    return [
+        made,
         {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
             "metadata": {"name": claim, "namespace": namespace},
-            "spec": {**common, "volumeName": name, "resources": {"requests": size}},
+            "spec": claim_spec,
         },
     ]
 

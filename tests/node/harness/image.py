@@ -16,10 +16,11 @@ from pathlib import Path
 
 _LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
 _FOLDERS = ("dev", "etc", "proc", "sys", "tmp", "usr")
-_USER = 65532
+# Whom the images, and the pods of Aurora, run as.
+USER = 65532
 _FILES = {
-    "etc/passwd": f"root:x:0:0::/:/sbin/nologin\naurora:x:{_USER}:{_USER}::/tmp:/sbin/nologin\n",
-    "etc/group": f"root:x:0:\naurora:x:{_USER}:\n",
+    "etc/passwd": f"root:x:0:0::/:/sbin/nologin\naurora:x:{USER}:{USER}::/tmp:/sbin/nologin\n",
+    "etc/group": f"root:x:0:\naurora:x:{USER}:\n",
     "etc/nsswitch.conf": "hosts: files dns\n",
 }
 # mov eax, 34 (pause); syscall; jmp to the beginning: for x86-64.
@@ -37,7 +38,7 @@ def write_image(path: Path, names: Sequence[str], environment: Sequence[str]) ->
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"User": str(_USER), "Entrypoint": ["/pause"], "Env": list(environment)},
+        "config": {"User": str(USER), "Entrypoint": ["/pause"], "Env": list(environment)},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
         "history": [{"created_by": "tests/node"}],
     }

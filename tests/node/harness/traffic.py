@@ -1,0 +1,86 @@
+"""Clients that send completions through a Service without pause, and keep what came of each."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any, Self
+
+_REQUEST_SECONDS = 30.0
+_OUTPUT_TOKENS = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One answer: which draft proposed, and how many of its tokens were accepted."""
+
+    draft: str
+    drafted_tokens: int
+    accepted_tokens: int
+
+
+def complete(url: str, token: str, model: str, prompt: str) -> Served:
+    """One completion on a connection of its own, as any pod behind the Service may get it.
+
+    Raises OSError where it is refused or fails.
+    """
+    body = {
+        "model": model,
+        "prompt": prompt,
+        "max_tokens": _OUTPUT_TOKENS,
+        "temperature": 0.0,
+        "ignore_eos": True,
+    }
+    request = urllib.request.Request(
+        f"{url}/v1/completions",
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=_REQUEST_SECONDS) as response:
+        told: dict[str, Any] = json.load(response)["aurora"]
+    return Served(told["draft"], told["drafted_tokens"], told["accepted_tokens"])
+
+
+class Traffic:
+    """Streams of requests for as long as the block runs; `turn_to` changes what they ask."""
+
+    def __init__(self, url: str, token: str, model: str, streams: int = 2) -> None:
+        self._target = (url, token, model)
+        self._prompts: Iterator[str] = iter(())
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._send) for _ in range(streams)]
+        self.served: list[Served] = []
+        self.failures: list[str] = []
+
+    def turn_to(self, prompts: Sequence[str]) -> None:
+        """Sends these from now on, again and again."""
+        with self._lock:
+            self._prompts = cycle(prompts)
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(2 * _REQUEST_SECONDS)
+
+    def _send(self) -> None:
+        while not self._stop.is_set():
+            with self._lock:
+                prompt = next(self._prompts)
+            try:
+                served = complete(*self._target, prompt)
+            except (OSError, ValueError, KeyError) as error:
+                self.failures.append(f"after {len(self.served)} requests: {error!r}")
+                # A refusal comes at once; what refuses needs no storm.
+                self._stop.wait(1.0)
+            else:
+                self.served.append(served)

@@ -1,0 +1,260 @@
+"""A user's way with Aurora on a cluster, one step a test: the next begins where the last ended."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.error
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import place
+from harness.cluster import Cluster
+from harness.container_runtime import kill_container, running_containers
+from harness.endpoint_watch import EndpointWatch
+from harness.host_folder import claimed, python_folders, volume, writable_folder
+from harness.installation import CHART, chart_values, deployment, image
+from harness.model import Models
+from harness.traffic import Traffic, complete
+
+SYSTEM, NAMESPACE, NAME = "aurora-system", "serving", "chat"
+TOKEN = "a-client's-token"
+REPLICAS = 2
+PROMPTS = 200
+READY_SECONDS = 180
+PROMOTION_SECONDS = 240
+RESOURCE = f"auroradeployment/{NAME}"
+
+
+@dataclass(frozen=True)
+class Chat:
+    """The deployment under test, as its user sees it."""
+
+    cluster: Cluster
+    url: str
+
+    def status(self) -> dict[str, Any]:
+        return self.cluster.get("-n", NAMESPACE, RESOURCE).get("status", {})
+
+    def promoted(self) -> list[dict[str, Any]]:
+        return [past for past in self.status().get("history", ()) if past["outcome"] == "Promoted"]
+
+    def await_ready(self, what: str) -> None:
+        self.cluster.await_that(lambda: self.is_ready(), what, READY_SECONDS)
+
+    def is_ready(self) -> bool:
+        found = self.cluster.get("-n", NAMESPACE, RESOURCE)
+        status = found.get("status", {})
+        return status.get("observedGeneration") == found["metadata"]["generation"] and any(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for condition in status.get("conditions", ())
+        )
+
+    def pods(self, component: str) -> list[dict[str, Any]]:
+        labels = f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component={component}"
+        return self.cluster.get("-n", NAMESPACE, "pods", "-l", labels)["items"]
+
+
+@pytest.fixture(scope="module")
+def values(cluster: Cluster) -> Path:
+    """The namespaces with the claims that stand for what real images hold; the chart's values."""
+    folders = python_folders()
+    restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+    for namespace in (SYSTEM, NAMESPACE):
+        metadata = {"name": namespace, "labels": restricted}
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        for claim, folder in folders.items():
+            cluster.apply(*claimed(namespace, claim, folder))
+    path = place.FOLDER / "values.yaml"
+    path.write_text(json.dumps(chart_values(folders)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def chart(cluster: Cluster, values: Path) -> None:
+    cluster.helm(
+        *("install", "aurora", CHART, "--namespace", SYSTEM, "--values", values),
+        *("--wait", "--timeout", "90s"),
+    )
+
+
+@pytest.fixture(scope="module")
+def chat(cluster: Cluster, chart: None, models: Models) -> Chat:
+    token = base64.b64encode(TOKEN.encode()).decode()
+    cluster.apply(
+        *claimed(NAMESPACE, "models", models.folder),
+        volume(NAMESPACE, f"redis-{NAME}-buffer-0", writable_folder("redis")),
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": f"{NAME}-tokens", "namespace": NAMESPACE},
+            "data": {"client": token},
+        },
+        deployment(NAMESPACE, REPLICAS, models, python_folders()),
+    )
+    cluster.await_that(
+        lambda: "status" in cluster.get("-n", NAMESPACE, RESOURCE), "the operator sees it", 30
+    )
+    found = Chat(cluster, "")
+    found.await_ready("the deployment is ready")
+    address = cluster.get("-n", NAMESPACE, "service", f"{NAME}-inference")["spec"]["clusterIP"]
+    return Chat(cluster, f"http://{address}:8000")
+
+
+@pytest.fixture(scope="module")
+def traffic(chat: Chat, models: Models) -> Iterator[Traffic]:
+    """Requests from the first promotion to the uninstallation, of which none may fail."""
+    traffic = Traffic(chat.url, TOKEN, NAME)
+    traffic.turn_to(models.prompts("sql", PROMPTS, seed=1))
+    with traffic:
+        yield traffic
+
+
+@pytest.fixture(autouse=True)
+def no_request_fails(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "traffic" in request.fixturenames:
+        assert request.getfixturevalue("traffic").failures == []
+
+
+def test_the_chart_tests_itself(cluster, chart):
+    assert "Succeeded" in cluster.helm("test", "aurora", "--namespace", SYSTEM)
+
+
+def test_only_a_client_with_a_token_is_served(chat, models):
+    (prompt,) = models.prompts("python", 1, seed=3)
+
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        complete(chat.url, "another token", NAME, prompt)
+
+    assert refused.value.code == 401
+    assert complete(chat.url, TOKEN, NAME, prompt).drafted_tokens > 0
+
+
+def test_a_draft_that_learned_from_the_traffic_is_promoted(cluster, chat, traffic):
+    first = chat.status()["stable"]["digest"]
+
+    cluster.await_that(lambda: chat.promoted(), "a promotion", PROMOTION_SECONDS)
+
+    promoted = chat.promoted()[-1]
+    assert promoted["effectBps"] > 0
+    assert chat.status()["stable"]["digest"] != first
+    assert last_in_redis(cluster) > 0
+
+
+def test_traffic_that_shifts_brings_another_promotion(cluster, chat, traffic, models):
+    before = {past["id"] for past in chat.promoted()}
+
+    traffic.turn_to(models.prompts("logs", PROMPTS, seed=2))
+
+    def is_promoted() -> bool:
+        return bool({past["id"] for past in chat.promoted()} - before)
+
+    cluster.await_that(is_promoted, "a promotion after the shift", PROMOTION_SECONDS)
+
+
+def test_kubectl_aurora_tells_the_story(cluster, chat):
+    told = cluster.kubectl("aurora", "get", NAME, "-n", NAMESPACE)
+
+    assert chat.promoted()[0]["id"] in told
+    assert all(pod["metadata"]["name"] in told for pod in chat.pods("inference"))
+
+
+def test_a_kill_of_redis_fails_no_request(cluster, chat, traffic):
+    served = len(traffic.served)
+    (pod,) = chat.pods("buffer")
+    (redis,) = [each for each in pod["status"]["containerStatuses"] if each["name"] == "redis"]
+
+    kill_container(redis["containerID"])
+
+    def is_back() -> bool:
+        (pod,) = chat.pods("buffer")
+        return all(each["ready"] for each in pod["status"]["containerStatuses"]) and any(
+            each["restartCount"] > redis["restartCount"]
+            for each in pod["status"]["containerStatuses"]
+        )
+
+    cluster.await_that(is_back, "Redis runs again", 60)
+    last = last_in_redis(cluster)
+    cluster.await_that(
+        lambda: last_in_redis(cluster) > last and len(traffic.served) > served,
+        "traffic is recorded again",
+        60,
+    )
+
+
+def test_another_image_rolls_the_pods_without_losing_an_endpoint(cluster, chat, traffic):
+    before = {pod["metadata"]["uid"] for pod in chat.pods("inference")}
+    stable = chat.status()["stable"]["digest"]
+
+    with EndpointWatch(cluster.api, NAMESPACE, f"{NAME}-inference") as watch:
+        change = {"spec": {"inference": {"image": image("inference", "2")}}}
+        cluster.kubectl(
+            *("patch", RESOURCE, "-n", NAMESPACE, "--type=merge", "-p", json.dumps(change))
+        )
+
+        def is_rolled() -> bool:
+            after = {pod["metadata"]["uid"] for pod in chat.pods("inference")}
+            return not before & after and len(after) == REPLICAS and chat.is_ready()
+
+        cluster.await_that(is_rolled, "every pod has the new image", READY_SECONDS)
+
+    assert watch.fewest >= REPLICAS
+    # A pod that came anew serves the draft that the others do.
+    served = len(traffic.served)
+    cluster.await_that(lambda: len(traffic.served) > served + 20, "requests are served", 60)
+    drafts = Counter(each.draft for each in traffic.served[served:])
+    assert stable in drafts
+
+
+def test_an_upgrade_of_the_chart_leaves_what_runs_alone(cluster, chat, traffic, values):
+    before = {pod["metadata"]["uid"] for pod in chat.pods("inference")}
+
+    cluster.helm(
+        *("upgrade", "aurora", CHART, "--namespace", SYSTEM, "--values", values),
+        *("--set", "podLabels.team=serving", "--wait", "--timeout", "90s"),
+    )
+
+    assert chat.is_ready()
+    assert {pod["metadata"]["uid"] for pod in chat.pods("inference")} == before
+
+
+def test_without_the_chart_what_runs_goes_on(cluster, chat, traffic):
+    served = len(traffic.served)
+
+    cluster.helm("uninstall", "aurora", "--namespace", SYSTEM, "--wait", "--timeout", "60s")
+
+    cluster.await_that(lambda: len(traffic.served) > served + 10, "requests are served", 60)
+    assert cluster.get("-n", NAMESPACE, RESOURCE)["spec"]["replicas"] == REPLICAS
+
+
+def test_a_deleted_namespace_leaves_nothing(cluster, chat, traffic):
+    traffic.__exit__()
+    failures = list(traffic.failures)
+
+    cluster.kubectl("delete", "namespace", NAMESPACE, SYSTEM, "--wait=false")
+
+    def is_gone() -> bool:
+        names = {each["metadata"]["name"] for each in cluster.get("namespaces")["items"]}
+        return not names & {NAMESPACE, SYSTEM}
+
+    cluster.await_that(is_gone, "the namespaces are gone", 120)
+    cluster.await_that(lambda: not running_containers(), "no container runs", 30)
+    assert failures == []
+
+
+def last_in_redis(cluster: Cluster) -> int:
+    """When the last trajectory was written to the stream, in milliseconds; 0 for none."""
+    ask = (
+        "import redis; store = redis.Redis(); print(max((int(store.xinfo_stream(key)"
+        "['last-generated-id'].split(b'-')[0]) for key in "
+        "store.scan_iter(match='*trajectories*', _type='stream')), default=0))"
+    )
+    pod = f"{NAME}-buffer-0"
+    return int(
+        cluster.kubectl("exec", "-n", NAMESPACE, pod, "-c", "redis", "--", "python", "-c", ask)
+    )
