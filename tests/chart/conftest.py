@@ -1,0 +1,62 @@
+"""The chart as Helm renders it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CHART = Path(__file__).parents[2] / "deploy/helm/aurora"
+VERSION = "1.36.2"
+_MONITORS = ("ServiceMonitor", "PodMonitor")
+
+
+@pytest.fixture(scope="session")
+def chart() -> Path:
+    return CHART
+
+
+@pytest.fixture(scope="session")
+def call_helm(helm: Path) -> Callable:
+    """Runs Helm on a file of values; gives the finished process."""
+
+    def call(command: list[str], values: dict[str, Any], folder: Path):
+        path = folder / "values.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return subprocess.run(
+            [helm, *command, CHART, "--values", path, "--kube-version", VERSION],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return call
+
+
+@pytest.fixture
+def render(call_helm, tmp_path) -> Callable:
+    """The manifests of a release called `aurora`, as text."""
+
+    def render(values: dict[str, Any], *, namespace: str = "aurora-system", monitors=False) -> str:
+        command = ["template", "aurora", "--namespace", namespace]
+        if monitors:
+            command += [f"--api-versions=monitoring.coreos.com/v1/{kind}" for kind in _MONITORS]
+        told = call_helm(command, values, tmp_path)
+        assert told.returncode == 0, told.stderr
+        return told.stdout
+
+    return render
+
+
+@pytest.fixture
+def objects(render) -> Callable:
+    """What `render` gives, as objects."""
+
+    def objects(values: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
+        return [each for each in yaml.safe_load_all(render(values, **options)) if each]
+
+    return objects

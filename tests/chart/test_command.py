@@ -1,0 +1,64 @@
+"""The chart starts an operator that understands it."""
+
+import pytest
+
+from aurora_operator import __main__ as operator
+from aurora_operator.cluster import process
+
+
+def container(objects, values):
+    (deployment,) = (body for body in objects(values) if body["kind"] == "Deployment")
+    return deployment["spec"]["template"]["spec"]["containers"][0]
+
+
+@pytest.mark.parametrize("watched", [[], ["serving", "research"]])
+def test_the_arguments_are_the_operators(objects, monkeypatch, watched):
+    told = []
+
+    async def operate(options):
+        told.append(options)
+        return 0
+
+    monkeypatch.setattr(process, "operate", operate)
+    made = container(objects, {"watchNamespaces": watched})
+
+    assert made["command"] == ["python", "-m", "aurora_operator"]
+    assert operator.main(made["args"]) == 0
+    (options,) = told
+    assert options.namespaces == tuple(watched)
+    assert options.lease_namespace == "aurora-system"
+    assert options.setting.trainer_image == "aurora-trainer:0.1.0"
+    # Everywhere, and at the ports that the probes and the monitors ask.
+    ports = {port["name"]: port["containerPort"] for port in made["ports"]}
+    assert options.health_listen == f"0.0.0.0:{ports['health']}"
+    assert options.metrics_listen == f"0.0.0.0:{ports['metrics']}"
+
+
+def test_its_pods_may_call_the_control_ports(objects):
+    (deployment,) = (body for body in objects({}) if body["kind"] == "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+
+    # By these the operator's own network policies know it.
+    assert operator._OPERATOR_LABELS.items() <= labels.items()
+
+
+def test_it_may_write_the_lease_that_it_asks_for(objects):
+    (role,) = (
+        body
+        for body in objects({})
+        if body["kind"] == "Role" and body["metadata"]["name"].endswith("-lease")
+    )
+
+    assert [process.LEASE_NAME] in [rule.get("resourceNames") for rule in role["rules"]]
+
+
+def test_a_digest_wins_over_a_tag(objects):
+    digest = "sha256:" + "1" * 64
+    images = {
+        "registry": "registry.example.com:5000/a/",
+        "operator": {"tag": "x", "digest": digest},
+    }
+
+    image = container(objects, {"images": images})["image"]
+
+    assert image == f"registry.example.com:5000/a/aurora-operator@{digest}"

@@ -1,0 +1,109 @@
+"""Every query of the dashboards asks for what a component tells."""
+
+import json
+import re
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from aurora_buffer.metrics import Metrics as BufferMetrics
+from aurora_inference.api.metrics import RequestMetrics, Snapshot, exposition
+from aurora_inference.engine.counters import ArmCounters, EngineCounters
+from aurora_operator.cluster.metrics import Metrics as OperatorMetrics
+from aurora_trainer.progress import Progress
+from aurora_trainer.standing import Standing, StandingCollector
+
+DASHBOARDS = ("serving", "loop")
+
+
+def _inference():
+    arm = ArmCounters()
+    arm.observe_step(drafted=2, accepted=1, emitted=2)
+    snapshot = Snapshot(
+        model_name="chat",
+        counters=EngineCounters({"stable": arm}, running=0, waiting=0),
+        drafts={"stable": ("ckpt-1", "sha256:1")},
+        speculation_length=1,
+        trajectories_sent=0,
+        trajectories_dropped=0,
+        trajectories_queued=0,
+    )
+    return RequestMetrics("chat").exposition() + exposition(snapshot)
+
+
+def _buffer():
+    metrics = BufferMetrics()
+    metrics.errors.labels("Append").inc()
+    return generate_latest(metrics.registry)
+
+
+def _trainer():
+    registry = CollectorRegistry()
+    registry.register(StandingCollector(lambda: Standing(Progress(), 0, 0)))
+    return generate_latest(registry)
+
+
+def _operator():
+    metrics = OperatorMetrics()
+    metrics.reconcile_seconds.labels("objects", "done").observe(1)
+    metrics.writes.labels("apply").inc()
+    metrics.follow_queue("objects", lambda: 0)
+    return metrics.exposition()
+
+
+@pytest.fixture(scope="module")
+def told():
+    """The labels of every series that a component tells, by its name."""
+    found = {}
+    for text in (_inference(), _buffer(), _trainer(), _operator()):
+        for family in text_string_to_metric_families(text.decode()):
+            for sample in family.samples:
+                found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def queries(chart, name):
+    dashboard = json.loads((chart / f"dashboards/{name}.json").read_text())
+    found = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return found + [each["query"] for each in dashboard["templating"]["list"]]
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_query_names_a_metric_that_is_told(chart, told, name):
+    asked = {
+        metric
+        for query in queries(chart, name)
+        for metric in re.findall(r"\b(?:aurora|vllm)[_:][a-z0-9_:]+", query)
+    }
+
+    assert asked, "no query found"
+    assert asked - told.keys() == set()
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_label_is_told_or_comes_from_the_monitor(chart, told, name):
+    known = set().union(*told.values()) | {"namespace", "pod", "deployment", "le"}
+    asked = {
+        label.strip()
+        for query in queries(chart, name)
+        for labels in re.findall(r"(?:by|on|group_left) \(([^)]*)\)", query)
+        for label in labels.split(",")
+    }
+
+    assert asked - known == set()
+
+
+def test_each_dashboard_is_a_config_map(chart, objects):
+    made = {
+        each["metadata"]["name"]: each
+        for each in objects({"dashboards": {"enabled": True}})
+        if each["kind"] == "ConfigMap"
+    }
+
+    assert set(made) == {f"aurora-dashboard-{name}" for name in DASHBOARDS}
+    for name in DASHBOARDS:
+        config = made[f"aurora-dashboard-{name}"]
+        assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
+        stored = json.loads(config["data"][f"{name}.json"])
+        assert stored == json.loads((chart / f"dashboards/{name}.json").read_text())

@@ -1,0 +1,235 @@
+"""What can be told of the images without a builder: the Dockerfile, the wheel, the extras."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+COMPONENTS = ("operator", "buffer", "inference", "trainer")
+
+
+def stages():
+    """Each stage's instructions and the name of what it begins from, by its name."""
+    text = (ROOT / "deploy/docker/Dockerfile").read_text().replace("\\\n", " ")
+    found, name = {}, ""
+    for line in text.splitlines():
+        instruction, _, rest = line.partition(" ")
+        if instruction == "FROM":
+            base, _, name = rest.partition(" AS ")
+            found[name] = (base, [])
+        elif line.strip() and not line.startswith("#") and name:
+            found[name][1].append((instruction, rest))
+    return found
+
+
+def lineage(name):
+    """The instructions of a stage and of those that it begins from, the first first."""
+    base, instructions = stages()[name]
+    return (lineage(base) if base in stages() else []) + instructions
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_an_image_is_no_more_than_an_environment_under_a_user(component):
+    instructions = lineage(component)
+
+    assert ("USER", "65532:65532") in instructions
+    copied = [rest for instruction, rest in instructions if instruction == "COPY"]
+    assert copied == [f"--from={component}-environment /opt/aurora /opt/aurora"]
+    assert not [rest for instruction, rest in instructions if instruction == "RUN"]
+    environment = " ".join(rest for instruction, rest in instructions if instruction == "ENV")
+    assert "PYTHONSAFEPATH=1" in environment
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_an_environment_has_the_extra_of_its_component(component):
+    extra = {"trainer": "models"}.get(component, component)
+
+    assert ("RUN", f"install-aurora {extra}") in lineage(f"{component}-environment")
+    assert extra in _project()["optional-dependencies"]
+
+
+def test_an_environment_holds_the_pinned_versions():
+    (script,) = (rest for _, rest in lineage("installer") if "printf" in rest)
+
+    assert "--constraint /constraints.txt" in script
+    assert stages()["installer"][0] == stages()["wheel"][0] == "${BUILDER}"
+
+
+def _project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_wheel_holds_every_package(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+
+    there = {path.name for place in _places() for path in place.glob("aurora*") if path.is_dir()}
+    assert there - held == set()
+    assert {name for name in held if not name.endswith(".dist-info")} == there
+
+
+def _places():
+    return [
+        ROOT / "operator",
+        ROOT / "kernels",
+        ROOT / "protos/gen",
+        *(path for path in (ROOT / "services").iterdir() if path.is_dir()),
+    ]
+
+
+def test_the_context_holds_what_the_wheel_is_made_of():
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    kept = {line[1:] for line in ignored if line.startswith("!")}
+
+    needed = {"pyproject.toml", "README.md", "LICENSE", "constraints.txt"}
+    assert needed <= kept
+    for place in _places():
+        relative = place.relative_to(ROOT)
+        assert any(str(part) in kept for part in (relative, *relative.parents)), relative
+
+
+def requirements(extra):
+    """The distributions that `aurora-serving[extra]` installs here, by their canonical names."""
+    seen: dict[str, set[str]] = {}
+    waiting = [Requirement(f"aurora-serving[{extra}]")]
+    while waiting:
+        wanted = waiting.pop()
+        name, asked = canonicalize_name(wanted.name), wanted.extras | {""}
+        if asked <= seen.get(name, set()):
+            continue
+        seen.setdefault(name, set()).update(asked)
+        waiting += [
+            inner
+            for inner in _required(name)
+            if inner.marker is None or any(inner.marker.evaluate({"extra": each}) for each in asked)
+        ]
+    return set(seen)
+
+
+def _required(name):
+    if name != "aurora-serving":
+        return [Requirement(text) for text in metadata.requires(name) or ()]
+    # What is installed may be older.
+    project = _project()
+    return [Requirement(text) for text in project["dependencies"]] + [
+        Requirement(f"{text}; extra == '{extra}'")
+        for extra, texts in project["optional-dependencies"].items()
+        for text in texts
+    ]
+
+
+@pytest.mark.parametrize("extra", ["operator", "buffer", "client"])
+def test_without_torch(extra):
+    assert requirements(extra).isdisjoint({"torch", "transformers", "numpy"})
+
+
+# Runs a module where what its extra does not install cannot be imported.
+_ALONE = """
+import runpy, sys
+
+hidden, module, *arguments = sys.argv[1:]
+hidden = set(hidden.split(","))
+
+class Visible:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in hidden:
+            return self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Visible(finder) for finder in sys.meta_path]
+sys.argv = [module, *arguments]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("extra", "command"),
+    [
+        ("operator", "aurora_operator cluster --help"),
+        ("operator", "aurora_operator.cluster.process"),
+        ("buffer", "aurora_buffer serve --help"),
+        ("buffer", "aurora_buffer redis --help"),
+        ("inference", "aurora_inference --help"),
+        ("trainer", "aurora_trainer --help"),
+        ("models", "aurora_demo.quickstart --help"),
+        ("client", "aurora_client --help"),
+        ("client", "aurora_client._kubectl --help"),
+    ],
+)
+def test_a_component_runs_with_its_extra_alone(extra, command):
+    installed = requirements(extra)
+    hidden = [
+        package
+        for package, owners in metadata.packages_distributions().items()
+        if not package.startswith("aurora")
+        and installed.isdisjoint(canonicalize_name(owner) for owner in owners)
+    ]
+
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _ALONE, ",".join(hidden), *command.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert told.returncode == 0, told.stderr
+
+
+def test_without_a_builder_it_says_what_to_install(tmp_path):
+    for name in ("bash", "dirname", "sed"):
+        found = subprocess.run(["which", name], capture_output=True, text=True, check=True)
+        (tmp_path / name).symlink_to(found.stdout.strip())
+
+    told = subprocess.run(
+        [tmp_path / "bash", ROOT / "tools/images.sh"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert told.returncode == 1
+    assert "podman" in told.stderr
+    assert "install one of them" in told.stderr
+
+
+@pytest.mark.parametrize("builder", ["podman", "buildah"])
+def test_it_builds_every_component_with_the_builder_that_is_there(tmp_path, builder):
+    for name in ("bash", "dirname", "sed"):
+        found = subprocess.run(["which", name], capture_output=True, text=True, check=True)
+        (tmp_path / name).symlink_to(found.stdout.strip())
+    program = tmp_path / builder
+    program.write_text('#!/bin/bash\necho "built: $*"\n')
+    program.chmod(0o755)
+
+    told = subprocess.run(
+        [tmp_path / "bash", ROOT / "tools/images.sh"],
+        env={"PATH": str(tmp_path), "IMAGE_PREFIX": "r.example/aurora", "BUILD_ARGS": "--pull"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    version = _project()["version"]
+    assert re.findall(r"built: (.*)", told.stdout) == [
+        f"build --pull --file deploy/docker/Dockerfile --target {component} "
+        f"--tag r.example/aurora-{component}:{version} ."
+        for component in COMPONENTS
+    ]

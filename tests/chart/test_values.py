@@ -1,0 +1,124 @@
+"""The chart's values: linted, each documented, used and checked, wrong ones refused by path."""
+
+import itertools
+import json
+import re
+
+import pytest
+import yaml
+
+
+def leaves(values, path=()):
+    """Every value that is no object of further values, as its path."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value and (*path, name) != ("resources",):
+            yield from leaves(value, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def test_passes_the_strict_lint(call_helm, tmp_path):
+    told = call_helm(["lint", "--strict"], {}, tmp_path)
+
+    assert told.returncode == 0, told.stdout
+
+
+def test_every_value_is_documented(chart):
+    lines = (chart / "values.yaml").read_text().splitlines()
+    silent = [
+        line
+        for before, line in itertools.pairwise(lines)
+        if re.match(r" *\w+:( \S|$)", line)
+        and not before.strip().startswith("#")
+        # The object around documented values, and the one obvious value of an image.
+        and not re.match(r" *(\w+:$|repository: )", line)
+        and "cpu:" not in line
+        and not line.startswith("  limits:")
+    ]
+
+    assert silent == []
+
+
+def test_every_value_is_used(chart):
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    text = "".join(path.read_text() for path in (chart / "templates").rglob("*") if path.is_file())
+    unused = [
+        path
+        for path in leaves(values)
+        if f".Values.{'.'.join(path)}" not in text and not _is_image(path)
+    ]
+    # A label's and a node's names are the user's.
+    assert unused == [
+        ("nodeSelector", "kubernetes.io/os"),
+        ("dashboards", "labels", "grafana_dashboard"),
+    ]
+
+
+def _is_image(path):
+    return path[0] == "images" and len(path) == 3
+
+
+def test_the_schema_knows_exactly_the_values(chart):
+    schema = json.loads((chart / "values.schema.json").read_text())
+
+    def known(node):
+        if "$ref" in node:
+            return known(schema["definitions"][node["$ref"].split("/")[-1]])
+        return {name: known(each) for name, each in node.get("properties", {}).items()}
+
+    def given(node):
+        return {name: given(each) if isinstance(each, dict) else {} for name, each in node.items()}
+
+    values = given(yaml.safe_load((chart / "values.yaml").read_text()))
+    expected = known(schema)
+    # Helm hands these to every chart, and the next are the user's own names.
+    expected.pop("global")
+    values["nodeSelector"] = values["dashboards"]["labels"] = {}
+    values["resources"] = {"limits": {}, "requests": {}}
+    expected["affinity"] = {}
+    assert values == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        ({"replicas": 2}, "replicas"),
+        ({"replicaCount": "2"}, "replicaCount"),
+        ({"replicaCount": -1}, "replicaCount"),
+        ({"replicaCount": 11}, "replicaCount"),
+        ({"nameOverride": "Aurora"}, "nameOverride"),
+        ({"fullnameOverride": "a" * 51}, "fullnameOverride"),
+        ({"commonLabels": {"team": "a b"}}, "commonLabels/team"),
+        ({"commonLabels": {"team": 1}}, "commonLabels/team"),
+        ({"watchNamespaces": "serving"}, "watchNamespaces"),
+        ({"watchNamespaces": ["Serving"]}, "watchNamespaces/0"),
+        ({"watchNamespaces": ["a", "a"]}, "watchNamespaces"),
+        ({"crds": {"enable": True}}, "enable"),
+        ({"crds": {"keep": "yes"}}, "crds/keep"),
+        ({"images": {"pullPolicy": "Sometimes"}}, "images/pullPolicy"),
+        ({"images": {"pullSecrets": ["registry"]}}, "images/pullSecrets/0"),
+        ({"images": {"operator": {"digest": "sha256:1"}}}, "images/operator/digest"),
+        ({"images": {"operator": {"tag": "a/b"}}}, "images/operator/tag"),
+        ({"images": {"operator": {"repository": ""}}}, "images/operator/repository"),
+        ({"images": {"gateway": {"repository": "a"}}}, "gateway"),
+        ({"resources": {"limit": {}}}, "limit"),
+        ({"resources": {"limits": {"memory": "lots"}}}, "resources/limits/memory"),
+        ({"podAnnotations": {"a": True}}, "podAnnotations/a"),
+        ({"volumes": [{"emptyDir": {}}]}, "volumes/0"),
+        ({"affinity": {"nodes": {}}}, "nodes"),
+        ({"tolerations": {"key": "a"}}, "tolerations"),
+        ({"serviceAccount": {"create": 1}}, "serviceAccount/create"),
+        ({"rbac": {"secrets": True}}, "secrets"),
+        ({"networkPolicy": {"apiServerPorts": []}}, "networkPolicy/apiServerPorts"),
+        ({"networkPolicy": {"apiServerPorts": [70000]}}, "networkPolicy/apiServerPorts/0"),
+        ({"serviceMonitor": {"interval": 30}}, "serviceMonitor/interval"),
+        ({"podMonitor": {"interval": "soon"}}, "podMonitor/interval"),
+        ({"dashboards": {"enabled": None, "folder": "a"}}, "folder"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_path(call_helm, tmp_path, values, path):
+    told = call_helm(["template", "aurora"], values, tmp_path)
+
+    assert told.returncode != 0
+    assert "don't meet the specifications of the schema" in told.stderr
+    assert f"/{path}" in told.stderr or f"'{path}'" in told.stderr, told.stderr
