@@ -16,7 +16,7 @@ MERGE = "application/merge-patch+json"
 _CALL_SECONDS = 30.0
 _RETRY_SECONDS = 0.2
 # Of an event in a watch, which is one line: a large Secret fits.
-_LINE_BYTES = 16 << 20
+LINE_BYTES = 16 << 20
 
 
 class ApiError(Exception):
@@ -37,7 +37,7 @@ class AsyncApi:
             cluster["server"],
             connector=aiohttp.TCPConnector(ssl=context, limit=0),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CALL_SECONDS),
-            read_bufsize=_LINE_BYTES,
+            read_bufsize=LINE_BYTES,
         )
 
     async def request(

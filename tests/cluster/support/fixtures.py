@@ -17,6 +17,7 @@ from support.control_plane import ADMINISTRATORS, ApiServer
 from support.deployments import Deployments
 from support.kubelet import Kubelet
 from support.operator_process import OperatorProcess, install_rights
+from support.proxy import FaultyProxy
 
 OBTAIN = Path(__file__).parents[3] / "tools/kubernetes/obtain.py"
 _SERVERS = ("etcd", "kube-apiserver")
@@ -144,6 +145,25 @@ def operator(
 ) -> Iterator[OperatorProcess]:
     """The operator, not started yet; its log is shown where the test fails."""
     process = OperatorProcess(control_plane, operator_user, tmp_path)
+    yield process
+    process.stop()
+    sys.stderr.write(process.log())
+
+
+@pytest.fixture
+def proxy(control_plane: ApiServer) -> Iterator[FaultyProxy]:
+    """What `proxied_operator` takes for the API server."""
+    made = FaultyProxy(control_plane)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def proxied_operator(
+    control_plane: ApiServer, proxy: FaultyProxy, operator_user: str, tmp_path: Path
+) -> Iterator[OperatorProcess]:
+    """The operator behind the proxy, not started yet; its log is shown where the test fails."""
+    process = OperatorProcess(control_plane, operator_user, tmp_path, url=proxy.url)
     yield process
     process.stop()
     sys.stderr.write(process.log())

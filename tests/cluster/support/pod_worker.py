@@ -79,6 +79,10 @@ class PodWorker:
         await self._stop_all()
 
     @property
+    def is_ready(self) -> bool:
+        return all(container.ready for container in list(self._containers.values()))
+
+    @property
     def _path(self) -> str:
         return f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
 

@@ -39,15 +39,14 @@ class World:
     `acceptance`: by digest, of drafts that have another one than 0.5. `refusals`: why a draft
     cannot be staged, by digest, or by (digest, pod). `on_effect` is told of each change right
     before it (True) and right after, when its caller does not know yet. `requests_per_look`: how
-    many requests were served since outcomes were last listed. `served`: how many outcomes were ever
-    listed for the first time, by rollout. `promotions`: each pod's, with the digest, in order.
+    many requests were served since outcomes were last listed. `promotions`: each pod's, with the
+    digest, in order.
     """
 
     acceptance: dict[str, float] = field(default_factory=dict)
     refusals: dict[str | tuple[str, str], str] = field(default_factory=dict)
     on_effect: Callable[[Effect, bool], None] = _nothing
     requests_per_look: int = _REQUESTS_PER_LOOK
-    served: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     promotions: list[tuple[str, str]] = field(default_factory=list)
     checkpoints: dict[tuple[str, str], list[trainer_pb2.Checkpoint]] = field(
         default_factory=lambda: defaultdict(list)
@@ -132,7 +131,6 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         found = mine[after : after + (request.limit or 1000)]
         last = found[-1].sequence if found else after
         if mine is self._outcomes:
-            self._world.served[request.rollout_id] += max(0, last - self._listed)
             self._listed = max(self._listed, last)
         return inference_pb2.ListOutcomesResponse(
             instance=self.instance, outcomes=found, next_after=last
