@@ -10,10 +10,12 @@ from typing import Annotated, Literal
 
 import typer
 import yaml
+from rich.console import Group
 from rich.live import Live
+from rich.text import Text
 
 from aurora_client._cli.failure import CommandError
-from aurora_client._cli.terminal import console, show
+from aurora_client._cli.terminal import console, note, show
 from aurora_client._kubectl import view
 from aurora_client._kubectl.cluster import Access, Cluster, Json
 
@@ -81,10 +83,17 @@ def watch(
 ) -> None:
     """Keep telling the story of a deployment until interrupted."""
     cluster = _cluster(namespace, context, kubeconfig)
-    with Live(console=console(), auto_refresh=False) as live:
+    # Who cannot be reached at the start is not there: that ends the command.
+    story = view.story(cluster.deployment(name), cluster.pods(name))
+    with Live(story, console=console(), auto_refresh=False) as live:
         while True:
-            live.update(view.story(cluster.deployment(name), cluster.pods(name)), refresh=True)
             time.sleep(_REFRESH_SECONDS)
+            try:
+                story = view.story(cluster.deployment(name), cluster.pods(name))
+                live.update(story, refresh=True)
+            except CommandError as error:
+                problem = Text(f"{error}; this is what was seen last", style="red")
+                live.update(Group(problem, story), refresh=True)
 
 
 @app.command()
@@ -169,6 +178,10 @@ def logs(
     if not names:
         cluster.deployment(name)
         raise CommandError(f"{name} has no {component} pod" + (f" {pod}" if pod else ""))
+    if len(names) > 1:
+        note(
+            f"of {len(names)} pods this is {names[0]}; --pod takes another: {', '.join(names[1:])}"
+        )
     for chunk in cluster.log(names[0], component, follow=follow, tail=tail):
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
@@ -211,6 +224,9 @@ def _awaited(
 
 
 def _write(content: Json, output: str) -> None:
+    for body in content.get("items", [content]):
+        # Who wrote which field is of no use to people: kubectl leaves it out as well.
+        body["metadata"].pop("managedFields", None)
     if output == "json":
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
     else:

@@ -76,10 +76,16 @@ class Cluster:
         if tail is not None:
             query["tailLines"] = str(tail)
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log?{urlencode(query)}"
-        response = self._request(
-            "GET", path, timeout=_FOLLOW_SECONDS if follow else _TIMEOUT_SECONDS, stream=True
+        timeout = urllib3.Timeout(
+            connect=_TIMEOUT_SECONDS, read=_FOLLOW_SECONDS if follow else _TIMEOUT_SECONDS
         )
-        yield from response.stream(4096)
+        response = self._request("GET", path, timeout=timeout, stream=True)
+        try:
+            # As much as there is at a time: a line is shown once it is written.
+            while chunk := response.read1():
+                yield chunk
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise CommandError(f"the log of {pod} broke off: {error}") from error
 
     def _path(self) -> str:
         return f"{_DEPLOYMENTS}/namespaces/{self.namespace}/{_PLURAL}"
@@ -93,7 +99,7 @@ class Cluster:
         path: str,
         *,
         body: Json | None = None,
-        timeout: float = _TIMEOUT_SECONDS,
+        timeout: float | urllib3.Timeout = _TIMEOUT_SECONDS,
         stream: bool = False,
     ) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "application/json", "Content-Type": "application/merge-patch+json"}
