@@ -7,10 +7,11 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from aurora_common import leash, log
 from aurora_common.errors import AuroraError
-from aurora_operator.domain.objects.setting import Setting
+from aurora_operator.domain.objects.setting import PullPolicy, Setting
 from aurora_operator.local import LocalOperator, RunOptions
 from aurora_operator.runtime.guardian import REFUSED, GuardOptions, guard
 
@@ -73,6 +74,7 @@ def _cluster(parsed: argparse.Namespace) -> int:
         operator_namespace=parsed.lease_namespace,
         # Of every release of the chart: one namespace holds the operators of one installation.
         operator_labels=_OPERATOR_LABELS,
+        image_pull_policy=parsed.image_pull_policy,
     )
     options = ClusterOptions(
         setting=setting,
@@ -127,6 +129,12 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lease-namespace", required=True, metavar="NAME")
     for component in ("inference", "buffer", "trainer"):
         parser.add_argument(f"--{component}-image", required=True, metavar="IMAGE")
+    parser.add_argument(
+        "--image-pull-policy",
+        choices=get_args(PullPolicy),
+        default="IfNotPresent",
+        help="of the components' images",
+    )
     parser.add_argument("--health-listen", default="127.0.0.1:8080", metavar="HOST:PORT")
     parser.add_argument("--metrics-listen", default="127.0.0.1:9090", metavar="HOST:PORT")
     parser.add_argument(

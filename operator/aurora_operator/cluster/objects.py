@@ -185,7 +185,8 @@ def _replicas_only(live: Json) -> Json:
         "apiVersion": live["apiVersion"],
         "kind": live["kind"],
         "metadata": {"namespace": metadata["namespace"], "name": metadata["name"]},
-        "spec": {"replicas": live["spec"]["replicas"]},
+        # An autoscaler leaves alone what has no pods.
+        "spec": {"replicas": live["spec"]["replicas"] or 1},
     }
 
 

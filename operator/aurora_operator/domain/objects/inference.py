@@ -126,6 +126,8 @@ def _budget(deployment: AuroraDeployment, setting: Setting) -> Json:
         "metadata": metadata(deployment, setting, "inference"),
         "spec": {
             "maxUnavailable": 1,
+            # A pod that does not serve anyway holds up no node's drain.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": selector(deployment, "inference")},
         },
     }
