@@ -1,0 +1,87 @@
+"""docs/operator.md names the reasons, states and metrics that the operator has, and no others."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.domain.rollout import Ended, State
+
+ROOT = Path(__file__).parents[2]
+OPERATOR = ROOT / "operator/aurora_operator"
+
+
+@pytest.fixture(scope="module")
+def text():
+    return (ROOT / "docs/operator.md").read_text()
+
+
+def _section(text, title):
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def _sources(*folders):
+    return "".join(path.read_text() for each in folders for path in (OPERATOR / each).glob("*.py"))
+
+
+def test_it_is_short(text):
+    assert len(text.splitlines()) <= 150
+
+
+def test_the_reasons_of_conditions_are_the_codes(text):
+    found = set(re.findall(r'_Finding\(\s*(?:True|False), "(\w+)"', _sources("domain")))
+    found |= set(re.findall(r'Problem\(\s*"(\w+)"', _sources("domain", "cluster")))
+    found |= set(re.findall(r'found\.append\(\("(\w+)"', _sources("domain")))
+    found |= set(re.findall(r'^ +\("([A-Z]\w+)", f"', _sources("domain"), re.MULTILINE))
+    found |= {f"Rollout{state.__name__}" for state in get_args(State) if state not in _ended()}
+    table = _section(text, "Conditions").split("\nReady speaks")[0]
+
+    assert set(re.findall(r"`(\w+)`", table)) == found
+
+
+def test_every_reason_that_is_wrong_has_a_remedy(text):
+    wrong = {"InferenceNotReady"} | set(
+        re.findall(r"`(\w+)`", re.search(r"Degraded=True \|(.*)\|", text)[1])
+    )
+    remedies = {
+        name
+        for row in _section(text, "When something is wrong").splitlines()
+        for name in re.findall(r"`(\w+)`", row.split("|")[1] if "|" in row else "")
+    }
+
+    assert remedies == wrong
+
+
+def test_every_state_is_drawn(text):
+    drawing = _section(text, "The states of a rollout").split("```")[1]
+
+    for state in get_args(State):
+        assert state.__name__ in drawing
+
+
+def test_the_reasons_of_verdicts_are_the_codes(text):
+    names = "|".join(state.__name__ for state in (*_ended(), _promoting()))
+    code = (OPERATOR / "domain/rollout.py").read_text()
+    found = set(re.findall(rf'(?:{names})\(f?"(\w+)', code))
+    told = _section(text, "The states of a rollout").split("gives the reason:")[1]
+
+    assert set(re.findall(r"`(\w+)`", told)) == found
+
+
+def _ended():
+    return get_args(Ended)
+
+
+def _promoting():
+    return next(state for state in get_args(State) if state.__name__ == "Promoting")
+
+
+def test_the_metrics_are_the_operators(text):
+    metrics = Metrics()
+    metrics.follow_queue("objects", lambda: 0)
+    told = {family.name: family.type for family in metrics.registry.collect()}
+    names = {name + "_total" * (kind == "counter") for name, kind in told.items()}
+
+    assert set(re.findall(r"`(aurora_operator_\w+)`", _section(text, "Metrics"))) == names
