@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aurora_operator.domain.quantity import parse_quantity
-from aurora_operator.domain.strategic_merge import MERGE_KEYS, element_key
+from aurora_operator.domain.strategic_merge import MERGE_KEYS
 
 APPLIED = "aurora.dev/applied"
 
@@ -35,10 +35,17 @@ _NEVER_LEFT_OUT = frozenset(
 )
 # The rules of a NetworkPolicy: whatever anybody adds to one opens or closes a way.
 _EXACT = frozenset({"ingress", "egress"})
-# Others may own an object too, without controlling it.
-_KEYS: Mapping[str, tuple[str, ...]] = {**MERGE_KEYS, "ownerReferences": ("uid",)}
+# By what server-side apply tells the elements of a list apart (listMapKey).
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    **{name: (key,) for name, key in MERGE_KEYS.items()},
+    "ports": ("containerPort", "protocol"),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    # Others may own an object too, without controlling it.
+    "ownerReferences": ("uid",),
+}
 # A Service's ports have a key of their own.
 _SERVICE_PORT = ("port", "protocol")
+_DEFAULTS = {"protocol": "TCP"}
 
 
 def stamped(desired: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,9 +91,9 @@ def _holds_list(desired: Sequence[Any], live: Sequence[Any], key: str) -> bool:
             _holds(one, other, key="", is_quantity=False)
             for one, other in zip(desired, live, strict=True)
         )
-    known = {element_key(element, keys): element for element in live}
+    known = {_element_key(element, keys): element for element in live}
     return all(
-        _holds(element, known.get(element_key(element, keys)), key="", is_quantity=False)
+        _holds(element, known.get(_element_key(element, keys)), key="", is_quantity=False)
         for element in desired
     )
 
@@ -96,9 +103,16 @@ def _keys(desired: Sequence[Any], key: str) -> tuple[str, ...] | None:
     keys = _KEYS.get(key)
     if key == "ports" and any("targetPort" in element for element in desired):
         keys = _SERVICE_PORT
-    if keys is None or any(element_key(element, keys) is None for element in desired):
+    if keys is None or any(_element_key(element, keys) is None for element in desired):
         return None
     return keys
+
+
+def _element_key(element: Any, keys: tuple[str, ...]) -> tuple[Any, ...] | None:
+    """What tells one element of a list from its siblings; None where it has no such thing."""
+    if not isinstance(element, Mapping) or keys[0] not in element:
+        return None
+    return tuple(element.get(key, _DEFAULTS.get(key)) for key in keys)
 
 
 def _same_quantity(one: str, other: str) -> bool:

@@ -10,22 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# The patchMergeKey of core/v1's types; further keys tell apart what shares the first one.
-MERGE_KEYS: Mapping[str, tuple[str, ...]] = {
-    "containers": ("name",),
-    "initContainers": ("name",),
-    "volumes": ("name",),
-    "env": ("name",),
-    "imagePullSecrets": ("name",),
-    "resourceClaims": ("name",),
-    "schedulingGates": ("name",),
-    "hostAliases": ("ip",),
-    "ports": ("containerPort", "protocol"),
-    "volumeMounts": ("mountPath",),
-    "volumeDevices": ("devicePath",),
-    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+# The patchMergeKey of core/v1's types.
+MERGE_KEYS: Mapping[str, str] = {
+    "containers": "name",
+    "initContainers": "name",
+    "volumes": "name",
+    "env": "name",
+    "imagePullSecrets": "name",
+    "resourceClaims": "name",
+    "schedulingGates": "name",
+    "hostAliases": "ip",
+    "ports": "containerPort",
+    "volumeMounts": "mountPath",
+    "volumeDevices": "devicePath",
+    "topologySpreadConstraints": "topologyKey",
 }
-_DEFAULTS = {"protocol": "TCP"}
 _DIRECTIVE = "$patch"
 
 
@@ -45,32 +44,29 @@ def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def element_key(element: Any, keys: tuple[str, ...]) -> tuple[Any, ...] | None:
-    """What tells one element of a list from its siblings; None where it has no such thing."""
-    if not isinstance(element, Mapping) or keys[0] not in element:
-        return None
-    return tuple(element.get(key, _DEFAULTS.get(key)) for key in keys)
-
-
-def _merged_list(
-    base: Sequence[Any], patch: Sequence[Any], keys: tuple[str, ...]
-) -> list[dict[str, Any]]:
+def _merged_list(base: Sequence[Any], patch: Sequence[Any], key: str) -> list[Any]:
     result = list(base)
     for element in patch:
-        wanted = element_key(element, keys)
-        place = next(
-            (
-                index
-                for index, known in enumerate(result)
-                if wanted is not None and element_key(known, keys) == wanted
-            ),
-            None,
-        )
-        if isinstance(element, Mapping) and element.get(_DIRECTIVE) == "delete":
+        if not isinstance(element, Mapping):
+            # No PodSpec: the API server says so, naming the field.
+            result.append(element)
+            continue
+        place = _place(result, key, element.get(key))
+        if element.get(_DIRECTIVE) == "delete":
             if place is not None:
                 del result[place]
         elif place is None:
-            result.append(merged({}, element) if isinstance(element, Mapping) else element)
+            result.append(merged({}, element))
         else:
             result[place] = merged(result[place], element)
     return result
+
+
+def _place(elements: Sequence[Any], key: str, wanted: object) -> int | None:
+    """Where the element lies whose `key` has that value; None: nowhere."""
+    if wanted is None:
+        return None
+    for index, known in enumerate(elements):
+        if isinstance(known, Mapping) and known.get(key) == wanted:
+            return index
+    return None
