@@ -126,7 +126,6 @@ def test_an_external_redis_comes_from_its_secret():
     assert flag(found, "buffer", "--redis-url") is None
     assert flag(found, "buffer", "--redis-ca") == "/etc/aurora/redis-ca/ca.crt"
     assert flag(found, "buffer", "--stream") == "aurora:serving/chat:trajectories"
-    assert found["NetworkPolicy", "chat-buffer"]["spec"]["egress"] == [{}]
 
 
 def test_the_autoscaler_owns_the_replicas():
@@ -183,16 +182,6 @@ def test_images_and_resources_and_templates_are_the_users():
     assert template["metadata"]["labels"]["app.kubernetes.io/instance"] == "chat"
     assert template["spec"]["priorityClassName"] == "high"
     assert {"name": "extra"} in template["spec"]["volumes"]
-
-
-def test_only_the_named_peers_reach_the_named_ports():
-    policy = objects()["NetworkPolicy", "chat-inference"]["spec"]
-    control = next(rule for rule in policy["ingress"] if rule["ports"][0]["port"] == 9001)
-    assert [peer["podSelector"]["matchLabels"] for peer in control["from"]] == [
-        {"app.kubernetes.io/component": "operator"}
-    ]
-    trainer = objects()["NetworkPolicy", "chat-trainer"]["spec"]["ingress"][0]
-    assert len(trainer["from"]) == 1
 
 
 def test_the_same_deployment_makes_the_same_objects():
