@@ -1,6 +1,7 @@
 """A real API server takes everything that the chart renders, and its rights are what they say."""
 
 import pytest
+import yaml
 
 ALL = {
     "podDisruptionBudget": {"enabled": True},
@@ -48,6 +49,20 @@ def test_the_operators_pods_are_restricted(control_plane, namespace, objects):
     )
 
     assert pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_the_quick_starts_models_are_made_by_a_restricted_pod(
+    control_plane, namespace, pytestconfig
+):
+    text = (pytestconfig.rootpath / "examples/kubernetes-models.yaml").read_text()
+    claim, job = (
+        {**body, "metadata": {**body["metadata"], "namespace": namespace}}
+        for body in yaml.safe_load_all(text)
+    )
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": job["metadata"]}
+
+    for body in (claim, job, {**pod, "spec": job["spec"]["template"]["spec"]}):
+        dry_run(control_plane, body)
 
 
 @pytest.fixture
