@@ -167,6 +167,15 @@ def test_what_is_immutable_stays(api_server, api_namespace, path, value, says):
     assert says in refused.value.body
 
 
+def test_an_external_redis_may_take_the_embedded_ones_place(api_server, api_namespace):
+    objects = f"/apis/aurora.dev/v1alpha1/namespaces/{api_namespace}/auroradeployments"
+    stored = api_server.request("POST", objects, MINIMAL)
+    del stored["spec"]["buffer"]["embedded"]
+    stored["spec"]["buffer"]["external"] = {"url": "redis://redis:6379/0"}
+    stored = api_server.request("PUT", f"{objects}/chat", stored)
+    assert "embedded" not in stored["spec"]["buffer"]
+
+
 def test_the_scale_subresource_is_the_replicas(api_server, api_namespace, kubectl):
     objects = f"/apis/aurora.dev/v1alpha1/namespaces/{api_namespace}/auroradeployments"
     api_server.request("POST", objects, MINIMAL)

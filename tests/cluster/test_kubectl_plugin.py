@@ -96,6 +96,12 @@ def test_lists(aurora, set_status):
     assert stored["items"][0]["metadata"]["name"] == "chat"
 
 
+def test_lists_every_namespace(aurora, objects):
+    told = aurora("get", "--all-namespaces").stdout
+    assert told.splitlines()[0].split()[:2] == ["NAMESPACE", "NAME"]
+    assert objects.split("/")[5] in told
+
+
 def test_drafts(aurora, set_status):
     set_status(STATUS)
     told = aurora("drafts", "chat").stdout
@@ -106,19 +112,20 @@ def test_drafts(aurora, set_status):
     ]
 
 
+@pytest.mark.parametrize("order", ["abort", "promote"])
 @pytest.mark.parametrize("outcome", ["Done", "Refused"])
-def test_an_order_waits_for_its_answer(aurora, set_status, api_server, objects, outcome):
+def test_an_order_waits_for_its_answer(aurora, set_status, api_server, objects, order, outcome):
     set_status(STATUS)
     results = []
-    asking = threading.Thread(target=lambda: results.append(aurora("abort", "chat")))
+    asking = threading.Thread(target=lambda: results.append(aurora(order, "chat")))
     asking.start()
 
     def was_asked():
         annotations = api_server.request("GET", f"{objects}/chat")["metadata"].get("annotations")
-        return (annotations or {}).get("aurora.dev/command") == "abort/chat-2"
+        return (annotations or {}).get("aurora.dev/command") == f"{order}/chat-2"
 
     api_server.await_that(was_asked, "the order is written")
-    answer = {"request": "abort/chat-2", "outcome": outcome, "message": "too late",
+    answer = {"request": f"{order}/chat-2", "outcome": outcome, "message": "too late",
               "at": "2026-01-01T00:00:00Z"}  # fmt: skip
     set_status({**STATUS, "lastCommand": answer})
     asking.join(60)

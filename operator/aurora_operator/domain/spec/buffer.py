@@ -92,14 +92,18 @@ class Privacy(Model):
 
 
 class Buffer(Model):
-    """Where served requests wait for the trainer, in Redis: exactly one of embedded, external."""
+    """Where served requests wait for the trainer, in Redis: exactly one of embedded, external.
+
+    One may take the other's place: the buffer's pod is made anew, and what the trainer has not
+    read by then is lost to it.
+    """
 
     model_config = with_rules(
         rule("has(self.embedded) != has(self.external)", "set exactly one of embedded and external")
     )
 
     embedded: EmbeddedRedis | None = None
-    """A Redis of the deployment's own."""
+    """A Redis of the deployment's own; its volume goes when `external` takes its place."""
     external: ExternalRedis | None = Field(default=None, validate_default=True)
     """A Redis that is there already."""
     retention: Retention = Retention()
