@@ -15,7 +15,7 @@ from pathlib import Path
 from aurora.operator.v1 import operator_pb2_grpc
 from aurora_common.checkpoint import read_manifest
 from aurora_common.durable import write_file
-from aurora_common.errors import AuroraError, NotFoundError
+from aurora_common.errors import AuroraError, NotFoundError, UnavailableError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.leash import LEASH_VARIABLE
 from aurora_common.model_store import ModelStore
@@ -51,6 +51,7 @@ logger = logging.getLogger(__name__)
 _KEPT_PORTS = ("redis", "buffer", "trainer", "operator")
 # Calls are short, and watches are ended by us.
 _DRAIN_SECONDS = 1.0
+_PRUNE_RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ class LocalOperator:
             self._reconciler.offer(candidate)
 
     async def _prune(self) -> None:
-        """Removes old checkpoints whenever what is needed of them changed."""
+        """Tells the trainer whenever what is needed of the checkpoints changed."""
         done: object = None
         while True:
             await self._prune_wanted.wait()
@@ -199,10 +200,14 @@ class LocalOperator:
             wanted = (keep, _needed(status, generation), status.queue.sequence)
             if wanted == done:
                 continue
-            await asyncio.to_thread(
-                self._models.prune, keep=keep, needed=wanted[1], seen_sequence=wanted[2]
-            )
-            done = wanted
+            try:
+                await self._feed.prune(keep=keep, needed=wanted[1], seen_sequence=wanted[2])
+            except UnavailableError:
+                # It is suspended or starts anew; nothing is published meanwhile either.
+                await asyncio.sleep(_PRUNE_RETRY_SECONDS)
+                self._prune_wanted.set()
+            else:
+                done = wanted
 
     async def _reload(self, asked: asyncio.Event) -> None:
         """Takes the manifest file's new content over, component by component."""
