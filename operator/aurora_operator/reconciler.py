@@ -215,5 +215,6 @@ async def _look(inference: Inference, rollout: Rollout | None) -> _Look:
 
 
 def _decided(status: Status) -> object:
+    """The part of the status on which actions rest."""
     rollout = status.rollout
-    return None if rollout is None else (rollout.id, rollout.state)
+    return status.stable, rollout and (rollout.id, rollout.state)

@@ -207,6 +207,14 @@ async def test_the_first_draft_is_staged_and_adopted():
     assert pods[2].stable == STABLE
 
 
+async def test_those_still_without_the_first_draft_are_looked_at_at_once():
+    # An operator that was killed amid staging finds one that has it, and one that has not.
+    pods = [Pod("a", stable=STABLE), Pod("b")]
+    it = reconciler(Scene(pods), Store(), initial=STABLE)
+    await settle(it)
+    assert pods[1].stable == STABLE
+
+
 async def test_one_that_refuses_the_first_draft_is_named():
     pod = Pod("a")
     scene = Scene([pod])
