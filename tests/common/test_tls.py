@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.certificate import Authority
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
+from aurora_common import tls
 from aurora_common.admission import only_peers
 from aurora_common.errors import InvalidInputError, NotFoundError
 from aurora_common.grpc_server import GrpcServer
@@ -85,6 +87,12 @@ async def test_both_sides_prove_who_they_are(authority, server_folder, tmp_path)
         assert await refusal(address, None) == grpc.StatusCode.UNAVAILABLE
 
 
+async def test_a_server_of_another_name_is_not_trusted(authority, tmp_path):
+    client = authority.issue(tmp_path / "client", "client")
+    async with serving(authority.issue(tmp_path / "other", "other")) as address:
+        assert await refusal(address, client) == grpc.StatusCode.UNAVAILABLE
+
+
 async def test_only_the_named_peer_may_call(authority, server_folder, tmp_path):
     operator = authority.issue(tmp_path / "operator", "aurora-operator")
     other = authority.issue(tmp_path / "other", "trainer")
@@ -146,6 +154,44 @@ async def test_a_change_of_authority_loses_no_call(authority, server_folder, tmp
         assert await refusal(address, left) == grpc.StatusCode.UNAVAILABLE
 
 
+def mounted(authority, folder, generation):
+    """Replaces the folder's content as a kubelet does: by one rename of a link."""
+    authority.issue(folder / f"..{generation}", "server")
+    (folder / "..data_tmp").symlink_to(f"..{generation}")
+    (folder / "..data_tmp").rename(folder / "..data")
+
+
+def test_a_replaced_secret_is_taken(authority, tmp_path):
+    mounted(authority, tmp_path, "first")
+    for name in ("ca.crt", "tls.crt", "tls.key"):
+        (tmp_path / name).symlink_to(f"..data/{name}")
+    certificates = CertificateFolder(tmp_path)
+    first = certificates.current()
+    assert certificates.current() is first
+    mounted(Authority(), tmp_path, "second")
+    shutil.rmtree(tmp_path / "..first")
+    assert certificates.current().authorities == (tmp_path / "ca.crt").read_bytes()
+    assert certificates.current() != first
+
+
+def test_two_generations_are_never_mixed(authority, server_folder, monkeypatch):
+    certificates = CertificateFolder(server_folder)
+    first = certificates.current()
+    authority.issue(server_folder, "server")
+    read = tls._read
+
+    def replaced_meanwhile(folder):
+        monkeypatch.setattr(tls, "_read", read)
+        found = read(folder)
+        authority.issue(server_folder, "server")
+        return found
+
+    monkeypatch.setattr(tls, "_read", replaced_meanwhile)
+    assert certificates.current() is first
+    assert certificates.current() is not first
+    assert certificates.current().key == (server_folder / "tls.key").read_bytes()
+
+
 def test_nonsense_is_not_taken(authority, server_folder, caplog):
     certificates = CertificateFolder(server_folder)
     good = certificates.current()
@@ -153,7 +199,11 @@ def test_nonsense_is_not_taken(authority, server_folder, caplog):
     with caplog.at_level(logging.ERROR):
         assert certificates.current() is good
         assert certificates.current() is good
-    assert len(caplog.records) == 1
+        (server_folder / "tls.crt").unlink()
+        assert certificates.current() is good
+        assert certificates.current() is good
+    assert len(caplog.records) == 2
+    assert "tls.crt" in caplog.records[1].fields["reason"]
     authority.issue(server_folder, "server")
     assert certificates.current() is not good
     assert "PRIVATE KEY" not in repr(certificates.current())

@@ -41,6 +41,21 @@ def test_a_replaced_token_is_taken_within_a_second(folder):
     assert not tokens.admits("secret-a")
 
 
+def test_the_last_good_tokens_hold_while_the_folder_is_unreadable(folder, caplog):
+    clock = Clock()
+    tokens = TokenFolder(folder, clock=clock)
+    (folder / "team-b").unlink()
+    (folder / "team-b").mkdir()
+    with caplog.at_level(logging.ERROR):
+        for clock.seconds in (1.0, 2.0, 3.0):
+            assert tokens.admits("secret-b")
+    assert len(caplog.records) == 1
+    (folder / "team-b").rmdir()
+    clock.seconds = 4.0
+    assert not tokens.admits("secret-b")
+    assert tokens.admits("secret-a")
+
+
 def test_without_a_token_nobody_gets_in(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert not TokenFolder(tmp_path).admits("")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,12 +40,15 @@ class CertificateFolder:
     """The certificates of a folder as they are now.
 
     A change that makes no sense, such as a key that does not fit its certificate, is logged once,
-    and the last good ones stay in use.
+    and the last good ones stay in use. Any thread may ask.
     """
 
     def __init__(self, folder: Path) -> None:
         """Raises NotFoundError or InvalidInputError naming the file that is missing or wrong."""
         self._folder = folder
+        self._lock = threading.Lock()
+        # Why the newest were not taken; empty: they were.
+        self._refused = ""
         missing = [name for name in _FILES if not (folder / name).is_file()]
         if missing:
             raise NotFoundError(f"{folder} has no {', '.join(missing)}")
@@ -56,24 +60,44 @@ class CertificateFolder:
 
     def current(self) -> Certificates:
         """The newest certificates that make sense."""
-        try:
-            now = stamp(self._folder)
-            if now == self._stamp:
+        with self._lock:
+            try:
+                now = stamp(self._folder)
+                if now == self._stamp:
+                    return self._certificates
+                found = _read(self._folder)
+                # Replaced while they were read, they may be of two generations.
+                if stamp(self._folder) != now:
+                    return self._certificates
+            except (OSError, ValueError) as error:
+                self._refuse(str(error))
                 return self._certificates
-            self._stamp = now
-            self._certificates = _read(self._folder)
-        except (OSError, ValueError) as error:
-            fields = {"folder": str(self._folder), "reason": str(error)}
+            self._stamp, self._certificates, self._refused = now, found, ""
+        logger.info("certificates taken", extra={"fields": {"folder": str(self._folder)}})
+        return found
+
+    def _refuse(self, reason: str) -> None:
+        if reason != self._refused:
+            self._refused = reason
+            fields = {"folder": str(self._folder), "reason": reason}
             logger.error("certificates not taken", extra={"fields": fields})
-        else:
-            logger.info("certificates taken", extra={"fields": {"folder": str(self._folder)}})
-        return self._certificates
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """Of a server that asks its clients for certificates of the same authorities."""
+        used = self.current()
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            """For each handshake, on a thread of gRPC's; None: those that it has."""
+            nonlocal used
+            certificates = self.current()
+            if certificates is used:
+                return None
+            used = certificates
+            return _server_configuration(certificates)
+
         return grpc.dynamic_ssl_server_credentials(
-            _server_configuration(self.current()),
-            lambda: _server_configuration(self.current()),
+            _server_configuration(used),
+            changed,  # type: ignore[arg-type]  # the stubs know no None
             require_client_authentication=True,
         )
 
@@ -101,7 +125,7 @@ class Connection:
     def channel(self) -> grpc.aio.Channel:
         """The channel for a call that begins now; do not keep it."""
         current = None if self._certificates is None else self._certificates.current()
-        if self._channel is not None and current == self._used:
+        if self._channel is not None and current is self._used:
             return self._channel
         if self._channel is not None:
             task = asyncio.create_task(self._channel.close(_OLD_CHANNEL_SECONDS))

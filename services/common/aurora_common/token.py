@@ -20,7 +20,8 @@ _LOOK_SECONDS = 1.0
 class TokenFolder:
     """Each file's content, without surrounding white space, is a token that is accepted.
 
-    The folder is looked at again at most once a second. Only digests of the tokens are kept.
+    The folder is looked at again at most once a second; the last good tokens are valid while it
+    cannot be read. Only digests of the tokens are kept.
     """
 
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -31,6 +32,8 @@ class TokenFolder:
         self._clock = clock
         self._digests: tuple[bytes, ...] = ()
         self._stamp: Stamp | None = None
+        # Why the newest were not taken; empty: they were.
+        self._refused = ""
         self._look_at = clock()
         self._look()
 
@@ -38,7 +41,7 @@ class TokenFolder:
         """Whether it is one of the tokens; takes as long whichever it is."""
         if self._clock() >= self._look_at:
             self._look()
-        digest = _digest(token)
+        digest = _digest(token.encode("utf-8", "surrogateescape"))
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return bool(token) and any(matches)
 
@@ -48,12 +51,14 @@ class TokenFolder:
             now = stamp(self._folder)
             if now == self._stamp:
                 return
-            tokens = [(self._folder / name).read_text("utf-8").strip() for name, *_ in now]
-        except (OSError, ValueError) as error:
-            reason = {"folder": str(self._folder), "reason": type(error).__name__}
-            logger.error("tokens not taken", extra={"fields": reason})
+            tokens = [(self._folder / name).read_bytes().strip() for name, *_ in now]
+        except OSError as error:
+            if str(error) != self._refused:
+                self._refused = str(error)
+                reason = {"folder": str(self._folder), "reason": self._refused}
+                logger.error("tokens not taken", extra={"fields": reason})
             return
-        self._stamp = now
+        self._stamp, self._refused = now, ""
         self._digests = tuple(_digest(token) for token in tokens if token)
         fields: dict[str, object] = {
             "folder": str(self._folder),
@@ -65,5 +70,5 @@ class TokenFolder:
             logger.warning("no token: every request is refused", extra={"fields": fields})
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
