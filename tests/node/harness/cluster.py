@@ -64,7 +64,11 @@ class Cluster:
         self.await_that(self._is_ready, "the node is ready", _READY_SECONDS)
 
     def stop(self) -> None:
-        """Ends the programs; containers end with the namespaces."""
+        """Ends the programs; containers end with the namespaces. What happened stays told."""
+        for name, what in (("events", "events"), ("objects", "all,auroradeployments,pvc")):
+            asked = ("get", what, "--all-namespaces", "-o", "yaml")
+            told = self._run("kubectl", *asked, given=None, seconds=_COMMAND_SECONDS)
+            (place.LOGS / f"{name}.yaml").write_text(told.stdout + told.stderr)
         for program in reversed(self._node):
             program.stop()
         self.api.stop()
@@ -102,7 +106,15 @@ class Cluster:
         given: str | None = None,
         seconds: float = _COMMAND_SECONDS,
     ) -> str:
-        result = subprocess.run(
+        result = self._run(program, *arguments, given=given, seconds=seconds)
+        said = result.stdout + result.stderr
+        assert result.returncode == 0, f"{program} {' '.join(map(str, arguments))}:\n{said}"
+        return result.stdout
+
+    def _run(
+        self, program: str, *arguments: str | Path, given: str | None, seconds: float
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [self._programs / program, *arguments],
             env=self.environment,
             input=given,
@@ -111,9 +123,6 @@ class Cluster:
             timeout=seconds,
             check=False,
         )
-        said = result.stdout + result.stderr
-        assert result.returncode == 0, f"{program} {' '.join(map(str, arguments))}:\n{said}"
-        return result.stdout
 
     def _import_images(self) -> None:
         archive = place.FOLDER / "images.tar"
