@@ -126,13 +126,13 @@ class OperatorProcess:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
 
-    def restart(self) -> None:
+    def restart(self, *, wait: bool = True) -> None:
         """Starts it anew after its end, as if the dead one's lease had run out by now."""
         self.stop()
         path = f"/apis/coordination.k8s.io/v1/namespaces/{self.lease_namespace}/leases"
         with suppress(ApiException):
             self._server.request("DELETE", f"{path}/aurora-operator")
-        self.start()
+        self.start(wait=wait)
 
     def stop(self) -> None:
         """Asks it to end, where it runs, and waits for that."""

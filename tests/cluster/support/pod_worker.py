@@ -59,6 +59,7 @@ class PodWorker:
             name: asyncio.Queue() for name in self._containers
         }
         self._leaving = asyncio.Event()
+        self._one_write = asyncio.Lock()
         self._task = asyncio.create_task(self._run())
         self.changed(pod)
 
@@ -220,10 +221,13 @@ class PodWorker:
         await self._write()
 
     async def _write(self) -> None:
-        status = pod_status(self._pod, self._containers.values(), self.address, self._kubelet.host)
-        # Gone already, or about to be: nobody reads it.
-        with suppress(ApiError):
-            await self._kubelet.merge(f"{self._path}/status", {"status": status})
+        # One after the other: the last one written must be the last one known.
+        async with self._one_write:
+            containers = list(self._containers.values())
+            status = pod_status(self._pod, containers, self.address, self._kubelet.host)
+            # Gone already, or about to be: nobody reads it.
+            with suppress(ApiError):
+                await self._kubelet.merge(f"{self._path}/status", {"status": status})
 
 
 async def _nothing() -> None:

@@ -77,6 +77,10 @@ class FaultyProxy:
         self._background = Background("proxy")
         self._background.call(self._start(port))
 
+    def reset(self) -> None:
+        """Goes on without faults and without a hook."""
+        self.faults, self.hook = ApiFaults(), _nothing
+
     def close(self) -> None:
         self._background.call(self._stop())
         self._background.close()

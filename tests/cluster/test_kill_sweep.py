@@ -1,0 +1,181 @@
+"""The operator is killed right before and right after its effects, and must end the same.
+
+At the first effect of each kind by default; with AURORA_KILL_SWEEP=full at every single one.
+"""
+
+import os
+import threading
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+from support.deployments import Deployments
+from support.operator_process import OperatorProcess
+from support.proxy import FaultyProxy, LostError
+from support.story import Story
+
+STATUS = "PATCH auroradeployments status"
+# What the operator asks of pods.
+CALLS = ("StageDraft", "SetTraffic", "PromoteDraft", "PruneCheckpoints")
+KINDS = (
+    *("PATCH serviceaccounts", "PATCH services", "PATCH networkpolicies", "PATCH secrets"),
+    *("PATCH deployments", "PATCH statefulsets", "PATCH poddisruptionbudgets"),
+    *("POST events", STATUS, *CALLS),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Right before or right after the n-th effect of a kind, from 1."""
+
+    kind: str
+    number: int
+    before: bool
+
+
+class Killer:
+    """Counts the operator's effects upon one namespace, and kills it where `is_due` says so."""
+
+    def __init__(self, operator, proxy, kubelet, namespace, is_due):
+        self.operator, self.namespace, self.is_due = operator, namespace, is_due
+        self.before_promotion = lambda: None
+        self.counts = Counter()
+        self.kills = []
+        # Several effects are under way at once: the number of each is its own.
+        self._numbers = {}
+        self._killed = threading.Event()
+        self._lock = threading.Lock()
+        proxy.hook = self._write
+        kubelet.world.on_effect = self._effect
+
+    def revive(self):
+        """Starts the operator again where it was killed."""
+        if self._killed.is_set():
+            self.operator.stop()
+            self._killed.clear()
+            # It may be killed again before it is ready.
+            self.operator.restart(wait=False)
+        elif not self.operator.runs:
+            assert self._killed.is_set(), f"the operator ended by itself:\n{self.operator.log()}"
+
+    def _write(self, write, before):
+        if f"/namespaces/{self.namespace}/" in write.path:
+            self._reach(write, write.kind, before=before)
+
+    def _effect(self, effect, before):
+        if before and effect.method == "PromoteDraft":
+            self.before_promotion()
+        self._reach(effect, effect.method, before=before)
+
+    def _reach(self, effect, kind, *, before):
+        with self._lock:
+            # Nothing comes any more of what a dead operator had asked for.
+            if self._killed.is_set():
+                raise LostError
+            if before:
+                self.counts[kind] += 1
+                self._numbers[id(effect)] = self.counts[kind]
+            point = Point(kind, self._numbers[id(effect)], before)
+            if self.is_due(point):
+                self.kills.append(point)
+                self._killed.set()
+                self.operator.kill()
+                raise LostError
+
+
+@pytest.fixture(scope="module")
+def proxied(control_plane, operator_user, tmp_path_factory):
+    """A proxy and the operator behind it, which runs on from test to test."""
+    proxy = FaultyProxy(control_plane)
+    folder = tmp_path_factory.mktemp("killed")
+    operator = OperatorProcess(control_plane, operator_user, folder, url=proxy.url)
+    operator.start()
+    yield proxy, operator
+    operator.stop()
+    proxy.close()
+
+
+@pytest.fixture
+def play(control_plane, proxied, kubelet):
+    """Plays the story in a fresh namespace, killing the operator where `is_due` says so."""
+    proxy, operator = proxied
+    if not operator.runs:
+        operator.restart()
+
+    def play(is_due=lambda point: False, *, seconds=60.0):
+        namespace = control_plane.create_namespace()
+        control_plane.await_account(namespace)
+        deployments = Deployments(control_plane, namespace)
+        deployments.claim()
+        killer = Killer(operator, proxy, kubelet, namespace, is_due)
+        story = Story(
+            deployments,
+            kubelet,
+            meanwhile=killer.revive,
+            situation=operator.log,
+            seconds=seconds,
+        )
+        killer.before_promotion = lambda: story.before_promotion()
+        summary = story.play()
+        killer.is_due = lambda point: False
+        killer.revive()
+        operator.await_ready()
+        control_plane.request("DELETE", f"/api/v1/namespaces/{namespace}")
+        return summary, killer
+
+    yield play
+    proxy.reset()
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """What the undisturbed run came to, kept for the module."""
+    return {}
+
+
+@pytest.fixture
+def undisturbed(play, recorded):
+    """The end of a run without kills, and how often each kind of effect occurred in it."""
+    if not recorded:
+        summary, killer = play()
+        recorded.update(summary=summary, counts=killer.counts)
+    return recorded
+
+
+def test_every_kind_of_effect_is_swept(undisturbed):
+    assert set(undisturbed["counts"]) == set(KINDS)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ends_the_same_when_killed_at_the_first_of_a_kind(undisturbed, play, kind, before):
+    point = Point(kind, 1, before)
+
+    summary, killer = play(lambda reached: reached == point)
+
+    assert killer.kills == [point]
+    assert summary == undisturbed["summary"]
+
+
+@pytest.mark.slow
+def test_ends_the_same_when_killed_after_each_decision_and_each_call(undisturbed, play):
+    fatal = {STATUS, *CALLS}
+
+    summary, killer = play(lambda reached: not reached.before and reached.kind in fatal)
+
+    assert {point.kind for point in killer.kills} == fatal
+    assert summary == undisturbed["summary"]
+
+
+@pytest.mark.skipif(os.environ.get("AURORA_KILL_SWEEP") != "full", reason="takes half an hour")
+@pytest.mark.timeout(0)
+def test_ends_the_same_when_killed_at_any_effect(undisturbed, play):
+    different = []
+    for kind, count in undisturbed["counts"].items():
+        for number in range(1, count + 1):
+            for before in (True, False):
+                point = Point(kind, number, before)
+                summary, _ = play(lambda reached, point=point: reached == point)
+                if summary != undisturbed["summary"]:
+                    different.append((point, summary))
+    assert different == []
