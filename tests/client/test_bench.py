@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -151,18 +152,21 @@ class OpenAI(BaseHTTPRequestHandler):
 
     bodies: list[dict[str, object]] = []  # noqa: RUF012 - one server a test
     headers_seen: list[str | None] = []  # noqa: RUF012 - one server a test
+    tokens_seen: list[str | None] = []  # noqa: RUF012 - one server a test
     status = 200
 
     def log_message(self, format, *args):
         pass
 
     def do_GET(self):
+        self.tokens_seen.append(self.headers["authorization"])
         self._answer(200, b'{"object": "list", "data": [{"id": "tiny", "object": "model"}]}')
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.bodies.append(json.loads(body))
         self.headers_seen.append(self.headers["x-aurora-no-train"])
+        self.tokens_seen.append(self.headers["authorization"])
         if self.status != 200:
             self._answer(self.status, b'{"error": {"message": "queue is full"}}')
             return
@@ -190,6 +194,7 @@ class OpenAI(BaseHTTPRequestHandler):
 def openai(monkeypatch):
     monkeypatch.setattr(OpenAI, "bodies", [])
     monkeypatch.setattr(OpenAI, "headers_seen", [])
+    monkeypatch.setattr(OpenAI, "tokens_seen", [])
     with ThreadingHTTPServer(("127.0.0.1", 0), OpenAI) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -210,6 +215,16 @@ def test_bench_over_http(openai, form):
     assert OpenAI.headers_seen == ["true"] * 4
     assert "acceptance rate" in shown
     assert "25.0%" in shown
+
+
+def test_bench_shows_its_token_to_the_server_alone(openai, monkeypatch, tmp_path):
+    file = tmp_path / "bench.json"
+    arguments = ["bench", "--address", openai, "-n", "1", "--warmup=0", f"--json={file}"]
+    monkeypatch.setattr(sys, "argv", ["aurora", *arguments, "--token=secret-a"])
+    assert run(app, sys.argv[1:], name="aurora") == 0
+    assert OpenAI.tokens_seen == ["Bearer secret-a"] * 2
+    assert "--token=***" in json.loads(file.read_text())["command"]
+    assert "secret-a" not in file.read_text()
 
 
 def test_bench_lets_aurora_learn_only_on_request(openai):

@@ -146,6 +146,17 @@ def test_generate_passes_its_options_on(server):
     assert request.stop == ("a", "b")
 
 
+@pytest.mark.parametrize("arguments", [["generate", "Hi"], ["bench", "-n", "1", "--api", "grpc"]])
+def test_the_token_comes_from_the_environment_or_the_command_line(monkeypatch, capsys, arguments):
+    with FakeServer(Answer("Hello"), token="secret-a") as server:
+        arguments = [*arguments, "--address", server.address]
+        invoke(*arguments, "--token", "secret-a")
+        monkeypatch.setenv("AURORA_TOKEN", "secret-a")
+        invoke(*arguments)
+        capsys.readouterr()
+        assert "no valid token" in failure(capsys, *arguments, "--token", "secret-b")
+
+
 def test_generate_reads_standard_input(server):
     CliRunner().invoke(app, ["generate", "-", "--address", server.address], input="from a pipe")
     assert server.requests[0].prompt == "from a pipe"

@@ -4,8 +4,11 @@ import asyncio
 import gc
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
+from support.certificate import Authority
 
 from aurora_client import (
     AsyncAuroraClient,
@@ -18,10 +21,13 @@ from aurora_client import (
     DeadlineExceededError,
     GenerateRequest,
     OverloadedError,
+    PermissionDeniedError,
     Retry,
     Speculation,
     Timeout,
+    Tls,
     UnavailableError,
+    UnsupportedError,
     Usage,
 )
 from aurora_client.testing import Answer, FakeServer
@@ -247,6 +253,44 @@ def test_a_stream_that_ends_too_early_is_no_completion(driver, monkeypatch):
 def test_an_address_is_host_and_port(driver, address):
     with pytest.raises(BadRequestError, match="host:port"):
         driver.client(address)
+
+
+def test_only_the_token_opens_the_server(driver):
+    with FakeServer(token="secret-a") as server:
+        assert driver.result(driver.client(server.address, token="secret-a").status())
+        for token in (None, "secret-b"):
+            with pytest.raises(PermissionDeniedError, match="no valid token"):
+                driver.result(driver.client(server.address, token=token).status())
+
+
+@pytest.mark.parametrize("token", ["", " ", "two\nlines", "sécret"])
+def test_a_token_that_no_header_can_hold_asks_no_server(driver, token):
+    with pytest.raises(BadRequestError, match="printable ASCII"):
+        driver.client("127.0.0.1:1", token=token)
+
+
+@pytest.fixture
+def tls_server(tmp_path):
+    """A port that answers by TLS alone, as an ingress: its number and its authority's folder."""
+    folder = Authority().issue(tmp_path, "localhost")
+    pair = ((folder / "tls.key").read_bytes(), (folder / "tls.crt").read_bytes())
+    with ThreadPoolExecutor() as pool:
+        server = grpc.server(pool)
+        port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([pair]))
+        server.start()
+        yield port, folder
+        server.stop(None).wait()
+
+
+def test_a_server_behind_tls_must_be_vouched_for(driver, tls_server):
+    port, folder = tls_server
+    known = Tls(authorities=(folder / "ca.crt").read_bytes())
+    # It offers no service: that it says so shows that they understand each other.
+    with pytest.raises(UnsupportedError):
+        driver.result(driver.client(f"localhost:{port}", tls=known).status())
+    for tls in (None, Tls(), Tls(authorities=Authority().pem)):
+        with pytest.raises(UnavailableError):
+            driver.result(driver.client(f"localhost:{port}", tls=tls).status())
 
 
 def test_many_threads_share_a_client():

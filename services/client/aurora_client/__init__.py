@@ -8,6 +8,7 @@ AuroraClient speaks to an inference server, OperatorClient to the operator of a 
 has an asyncio twin. `aurora_client.testing` has a server for tests.
 """
 
+from aurora_client._access import Tls
 from aurora_client._async_client import AsyncAuroraClient
 from aurora_client._async_operator_client import AsyncOperatorClient
 from aurora_client._client import AuroraClient
@@ -83,6 +84,7 @@ __all__ = [
     "Speculation",
     "Stream",
     "Timeout",
+    "Tls",
     "UnavailableError",
     "UnsupportedError",
     "Usage",

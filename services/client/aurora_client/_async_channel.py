@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 
 import grpc
 
+from aurora_client._access import Tls
 from aurora_client._call import Call, RequestT, ResponseT, ResultT
 from aurora_client._channel_options import call_metadata, channel_options, checked_address
 from aurora_client._errors import (
@@ -32,10 +33,12 @@ class AsyncChannel:
         retry: Retry,
         jitter: Callable[[], float],
         token: str | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.address = checked_address(address)
         self._retry = retry
         self._metadata = call_metadata(token)
+        self._tls = tls
         self._jitter = jitter
         self._channel: grpc.aio.Channel | None = None
         self._is_closed = False
@@ -108,9 +111,12 @@ class AsyncChannel:
             raise ClientClosedError("the client is closed", address=self.address)
         # It belongs to the loop that is running, which a client may be built before.
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(
-                self.address, options=channel_options(self.address)
-            )
+            options = channel_options(self.address)
+            if self._tls is None:
+                self._channel = grpc.aio.insecure_channel(self.address, options=options)
+            else:
+                credentials = grpc.ssl_channel_credentials(self._tls.authorities)
+                self._channel = grpc.aio.secure_channel(self.address, credentials, options=options)
         return self._channel
 
     def _raise_where_closed(self) -> None:

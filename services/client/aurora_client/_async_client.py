@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Literal, Self, Unpack, overload
 
 from aurora_client import _inference_calls as calls
+from aurora_client._access import Tls
 from aurora_client._async_channel import AsyncChannel
 from aurora_client._completion import Chunk, Completion, joined
 from aurora_client._inference import Counters, Draft, InferenceStatus
@@ -20,8 +21,8 @@ class AsyncAuroraClient:
     """An asyncio client of one inference server, at `host:port` of its gRPC front.
 
     It belongs to the event loop of its first call. `jitter` returns a number in [0, 1) and spreads
-    the pauses between attempts. `token`: the bearer token of a server that wants one. Every call
-    raises an AuroraClientError where it fails.
+    the pauses between attempts. `token`: the bearer token of a server that wants one; `tls`: how
+    one behind TLS is known. Every call raises an AuroraClientError where it fails.
     """
 
     drafts: AsyncDrafts
@@ -33,9 +34,10 @@ class AsyncAuroraClient:
         timeout: Timeout = DEFAULT_TIMEOUT,
         retry: Retry = DEFAULT_RETRY,
         token: str | None = None,
+        tls: Tls | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._channel = AsyncChannel(address, retry=retry, jitter=jitter, token=token)
+        self._channel = AsyncChannel(address, retry=retry, jitter=jitter, token=token, tls=tls)
         self._timeout = timeout
         self.drafts = AsyncDrafts(self._channel, timeout)
 

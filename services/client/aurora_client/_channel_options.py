@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from aurora_client._access import authorization
 from aurora_client._errors import BadRequestError
 from aurora_common.grpc_server import MESSAGE_OPTIONS
 
@@ -39,8 +40,4 @@ def channel_options(address: str) -> list[tuple[str, int]]:
 
 def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
     """What every call carries; raises BadRequestError for a token that no header can hold."""
-    if token is None:
-        return ()
-    if not token.isascii() or not token.isprintable() or not token.strip():
-        raise BadRequestError("the token must be printable ASCII")
-    return (("authorization", f"Bearer {token}"),)
+    return () if token is None else (("authorization", authorization(token)),)

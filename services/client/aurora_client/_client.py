@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Literal, Self, Unpack, overload
 
 from aurora_client import _inference_calls as calls
+from aurora_client._access import Tls
 from aurora_client._completion import Chunk, Completion, joined
 from aurora_client._inference import Counters, Draft, InferenceStatus
 from aurora_client._policy import DEFAULT_RETRY, DEFAULT_TIMEOUT, Retry, Timeout
@@ -20,8 +21,8 @@ class AuroraClient:
     """A blocking client of one inference server, at `host:port` of its gRPC front.
 
     Any number of threads may share it. `jitter` returns a number in [0, 1) and spreads the pauses
-    between attempts. `token`: the bearer token of a server that wants one. Every call raises an
-    AuroraClientError where it fails.
+    between attempts. `token`: the bearer token of a server that wants one; `tls`: how one behind
+    TLS is known. Every call raises an AuroraClientError where it fails.
     """
 
     drafts: Drafts
@@ -33,9 +34,10 @@ class AuroraClient:
         timeout: Timeout = DEFAULT_TIMEOUT,
         retry: Retry = DEFAULT_RETRY,
         token: str | None = None,
+        tls: Tls | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._channel = SyncChannel(address, retry=retry, jitter=jitter, token=token)
+        self._channel = SyncChannel(address, retry=retry, jitter=jitter, token=token, tls=tls)
         self._timeout = timeout
         self.drafts = Drafts(self._channel, timeout)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 
 import grpc
 
+from aurora_client._access import Tls
 from aurora_client._call import Call, RequestT, ResponseT, ResultT
 from aurora_client._channel_options import call_metadata, channel_options, checked_address
 from aurora_client._errors import AuroraClientError, ClientClosedError, error_of
@@ -26,12 +27,18 @@ class SyncChannel:
         retry: Retry,
         jitter: Callable[[], float],
         token: str | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.address = checked_address(address)
         self._retry = retry
         self._metadata = call_metadata(token)
         self._jitter = jitter
-        self._channel = grpc.insecure_channel(address, options=channel_options(address))
+        options = channel_options(address)
+        if tls is None:
+            self._channel = grpc.insecure_channel(address, options=options)
+        else:
+            credentials = grpc.ssl_channel_credentials(tls.authorities)
+            self._channel = grpc.secure_channel(address, credentials, options=options)
         self._is_closed = False
 
     def close(self) -> None:

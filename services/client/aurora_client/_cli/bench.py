@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from aurora_client._access import Tls, authorization
 from aurora_client._async_client import AsyncAuroraClient
 from aurora_client._bench.grpc_endpoint import GrpcEndpoint
 from aurora_client._bench.http_endpoint import HttpEndpoint, served_model
@@ -24,7 +25,7 @@ from aurora_client._bench.load import Endpoint, Sample, run_load
 from aurora_client._bench.prompt import prompts_of_file, synthetic_prompts
 from aurora_client._bench.result import Figure, failures_of, figures_of, report_json
 from aurora_client._cli.failure import CommandError
-from aurora_client._cli.place import DEFAULT_DATA_FOLDER, DataFolder, read_place
+from aurora_client._cli.place import DEFAULT_DATA_FOLDER, DataFolder, Token, UsesTls, read_place
 from aurora_client._cli.shape import percent, plain_table
 from aurora_client._cli.terminal import show
 from aurora_client._policy import Retry, Timeout
@@ -44,6 +45,8 @@ class Load:
 
     api: Api
     address: str
+    token: str | None = field(repr=False)
+    tls: bool
     prompts: list[str]
     warmup: int
     concurrency: int
@@ -58,6 +61,8 @@ def bench(
         typer.Option(help="host:port, or the URL of the server; default: that of --data-dir."),
     ] = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+    token: Token = None,
+    tls: UsesTls = False,
     requests: Annotated[int, typer.Option("--requests", "-n", min=1, help="How many.")] = 64,
     concurrency: Annotated[
         int, typer.Option("--concurrency", "-c", min=1, help="Requests in flight.")
@@ -99,13 +104,13 @@ def bench(
         no_train=not train,
         model=model,
     )
-    load = Load(api, address, texts, warmup, concurrency, options, timeout)
+    load = Load(api, address, token, tls, texts, warmup, concurrency, options, timeout)
     samples = asyncio.run(_run(load))
     figures = figures_of(samples)
     show(_table(figures))
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(report_json(["aurora", *sys.argv[1:]], figures), encoding="utf-8")
+        json_file.write_text(report_json(_command(token), figures), encoding="utf-8")
     failures = failures_of(samples)
     if failures:
         raise CommandError(f"of {len(samples)} requests failed: {failures}")
@@ -138,11 +143,14 @@ async def _endpoint(load: Load, stack: AsyncExitStack) -> Endpoint:
                 load.address,
                 timeout=Timeout(generate_seconds=load.timeout_seconds),
                 retry=Retry(retries=0),
+                token=load.token,
+                tls=Tls() if load.tls else None,
             )
         )
         await client.status()
         return GrpcEndpoint(client, load.options)
-    url = load.address if "://" in load.address else f"http://{load.address}"
+    scheme = "https" if load.tls else "http"
+    url = load.address if "://" in load.address else f"{scheme}://{load.address}"
     limits = httpx2.Limits(max_connections=load.concurrency)
     http = await stack.enter_async_context(
         httpx2.AsyncClient(
@@ -150,10 +158,17 @@ async def _endpoint(load: Load, stack: AsyncExitStack) -> Endpoint:
             base_url=url.rstrip("/").removesuffix("/v1"),
             timeout=load.timeout_seconds,
             limits=limits,
+            headers={} if load.token is None else {"authorization": authorization(load.token)},
         )
     )
     model = load.options.get("model") or await served_model(http)
     return HttpEndpoint(http, load.options, model)
+
+
+def _command(token: str | None) -> list[str]:
+    """This command line; a report is shown around, so it holds no token."""
+    arguments = ["aurora", *sys.argv[1:]]
+    return [text.replace(token, "***") for text in arguments] if token else arguments
 
 
 def _table(figures: Mapping[str, Figure]) -> Table:

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from aurora_client._cli.place import DEFAULT_DATA_FOLDER, Address, DataFolder, read_place
+from aurora_client._access import Tls
+from aurora_client._cli.place import (
+    DEFAULT_DATA_FOLDER,
+    Address,
+    DataFolder,
+    Token,
+    UsesTls,
+    read_place,
+)
 from aurora_client._cli.terminal import note, write_text
 from aurora_client._client import AuroraClient
 from aurora_client._completion import Chunk, joined
@@ -18,6 +26,8 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads standard input.")],
     address: Address = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
+    token: Token = None,
+    tls: UsesTls = False,
     max_tokens: Annotated[int, typer.Option(help="Most tokens to generate.")] = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Nucleus; 1 is off.")] = 1.0,
@@ -37,7 +47,7 @@ def generate(
     chunks: list[Chunk] = []
     started_at = time.perf_counter()
     first_at = started_at
-    with AuroraClient(address) as client:
+    with AuroraClient(address, token=token, tls=Tls() if tls else None) as client:
         stream = client.generate(
             sys.stdin.read() if prompt == "-" else prompt,
             stream=True,

@@ -28,6 +28,11 @@ Address = Annotated[
         help="Inference server's gRPC address, host:port; default: that of --data-dir.",
     ),
 ]
+Token = Annotated[
+    str | None,
+    typer.Option("--token", envvar="AURORA_TOKEN", help="Bearer token, for a server that asks."),
+]
+UsesTls = Annotated[bool, typer.Option("--tls", help="Reach the server by TLS.")]
 OperatorAddress = Annotated[
     str | None,
     typer.Option("--operator", help="Operator's address, host:port; default: that of --data-dir."),

@@ -16,6 +16,7 @@ from aurora_client._errors import AuroraClientError
 from aurora_client._inference import Counters, InferenceStatus
 from aurora_client._request import GenerateRequest
 from aurora_client.testing._answer import Answer
+from aurora_client.testing._authentication import FakeAuthentication
 from aurora_client.testing._book import Book
 from aurora_client.testing._inference import FakeInference
 from aurora_client.testing._operator import FakeOperator
@@ -28,15 +29,20 @@ class FakeServer:
     """An inference server and an operator at one address, in this process; a context manager.
 
     `generate` is answered with `answers` in turn, the last of them again and again; without any,
-    with `ok`. Drafts that are staged, promoted and unstaged show in `status`.
+    with `ok`. Drafts that are staged, promoted and unstaged show in `status`. With a `token` the
+    inference server refuses calls without it.
     """
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: Answer, token: str | None = None) -> None:
         self._book = Book()
         self._inference = FakeInference(self._book, answers or (Answer("ok"),))
         self._operator = FakeOperator(self._book)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fake-server")
-        self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.server(
+            self._pool,
+            interceptors=[] if token is None else [FakeAuthentication(token)],
+            options=[("grpc.so_reuseport", 0)],
+        )
         for register, servicer in (
             (inference_pb2_grpc.add_InferenceServicer_to_server, self._inference),
             (operator_pb2_grpc.add_OperatorServicer_to_server, self._operator),
