@@ -223,6 +223,8 @@ async def test_metrics_have_our_names_and_vllms(http, ask, worker, tokenizer):
         'vllm:spec_decode_num_accepted_tokens_per_pos_total{model_name="tiny",position="2"} 1.0',
         'vllm:num_requests_running{model_name="tiny"} 1.0',
         'vllm:num_requests_waiting{model_name="tiny"} 2.0',
+        "aurora_running_requests 1.0",
+        "aurora_waiting_requests 2.0",
         'vllm:time_to_first_token_seconds_count{model_name="tiny"} 1.0',
         'vllm:e2e_request_latency_seconds_count{model_name="tiny"} 1.0',
         f'vllm:generation_tokens_total{{model_name="tiny"}} {float(len(tokens))}',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 
 import grpc
@@ -25,13 +26,24 @@ class Pod:
     def __init__(self, process, control_port, authority, folder):
         self.process = process
         self._control = f"127.0.0.1:{control_port}"
-        self._authority = authority
-        self._folder = folder
+        self.authority = authority
+        self.folder = folder
+        self.tokens = folder / "tokens"
+
+    def models(self, token):
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx2.get(f"{self.process.http}/v1/models", headers=headers, timeout=30)
+
+    def until(self, condition):
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
     @contextmanager
     def control(self, peer="aurora-operator"):
         """The control port, as a client with a certificate for `peer` sees it."""
-        folder = self._authority.issue(self._folder / peer, peer)
+        folder = self.authority.issue(self.folder / peer, peer)
         credentials = grpc.ssl_channel_credentials(
             *((folder / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt"))
         )
@@ -73,9 +85,24 @@ def test_openai_clients_show_their_key(pod):
             client.models.list()
 
 
-def test_health_and_metrics_need_none(pod):
+def test_health_and_metrics_alone_need_none(pod):
     for path in ("/health", "/metrics"):
         assert httpx2.get(f"{pod.process.http}{path}", timeout=30).status_code == 200
+    for path in ("/", "/v1", "/v1/models", "//v1/models", "/metrics/../v1/models", "/docs"):
+        answer = httpx2.get(f"{pod.process.http}{path}", timeout=30)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+
+
+def test_a_token_is_replaced_while_it_serves(pod):
+    team = pod.tokens / "team-b"
+    for token in ("first-of-team-b", "second-of-team-b"):
+        (pod.tokens / ".new").write_text(token)
+        (pod.tokens / ".new").rename(team)
+        pod.until(lambda token=token: pod.models(token).status_code == 200)
+    assert pod.models("first-of-team-b").status_code == 401
+    team.unlink()
+    pod.until(lambda: pod.models("second-of-team-b").status_code == 401)
+    assert pod.models(TOKEN).status_code == 200
 
 
 def test_grpc_clients_show_their_token(pod):
@@ -99,6 +126,24 @@ def test_the_operator_alone_reaches_the_control_port(pod):
     with pod.control("trainer") as stub, pytest.raises(grpc.RpcError) as refused:
         stub.GetStatus(pb.GetStatusRequest(), timeout=30)
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_certificates_are_replaced_while_it_serves(pod):
+    successor = Authority()
+    old = pod.authority
+    with pod.control() as before:
+        assert before.GetStatus(pb.GetStatusRequest(), timeout=30).model == MODEL
+        successor.issue(pod.folder / "tls", "inference")
+        pod.authority = successor
+        with pod.control() as after:
+            assert after.GetStatus(pb.GetStatusRequest(), timeout=30).model == MODEL
+        # A connection that was there goes on.
+        assert before.GetStatus(pb.GetStatusRequest(), timeout=30).model == MODEL
+    pod.authority = old
+    with pod.control() as stub, pytest.raises(grpc.RpcError) as refused:
+        stub.GetStatus(pb.GetStatusRequest(), timeout=30)
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    pod.authority = successor
 
 
 def test_no_token_is_logged(pod):

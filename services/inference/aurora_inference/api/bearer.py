@@ -1,4 +1,4 @@
-"""Bearer tokens in front of OpenAI's endpoints."""
+"""Bearer tokens in front of the HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from aurora_common.admission import bearer_token
 from aurora_common.token import TokenFolder
 from aurora_inference.api.openai_error import error_body
 
+# Whoever probes and scrapes has no token, and learns no prompt there.
+_OPEN = frozenset({"/health", "/metrics"})
+
 
 class BearerAuthentication:
-    """ASGI middleware: 401 for /v1 without a valid token; health and metrics stay open."""
+    """ASGI middleware: 401 without a valid token, for all but health and metrics."""
 
     def __init__(self, app: ASGIApp, tokens: TokenFolder) -> None:
         self._app = app
         self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+        if scope["type"] == "http" and scope["path"] not in _OPEN:
             header = Headers(scope=scope).get("authorization", "")
             if not self._tokens.admits(bearer_token(header)):
                 message = "no valid token; send the header Authorization: Bearer <token>"

@@ -170,7 +170,8 @@ class _SnapshotCollector(Collector):
         counters = self._snapshot.counters
         yield self._gauge("vllm:num_requests_running", "In the batch.", counters.running)
         yield self._gauge("vllm:num_requests_waiting", "Queued.", counters.waiting)
-        # A name that the custom metrics API takes: a HorizontalPodAutoscaler goes by it.
+        # Names that the custom metrics API takes: a HorizontalPodAutoscaler goes by them.
+        yield GaugeMetricFamily("aurora_running_requests", "In the batch.", value=counters.running)
         yield GaugeMetricFamily("aurora_waiting_requests", "Queued.", value=counters.waiting)
         yield GaugeMetricFamily(
             "aurora_speculation_length",
