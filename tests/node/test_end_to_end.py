@@ -166,17 +166,18 @@ def test_kubectl_aurora_tells_the_story(cluster, chat):
 
 def test_a_kill_of_redis_fails_no_request(cluster, chat, traffic):
     served = len(traffic.served)
-    (pod,) = chat.pods("buffer")
-    (redis,) = [each for each in pod["status"]["containerStatuses"] if each["name"] == "redis"]
 
-    kill_container(redis["containerID"])
+    def containers() -> dict[str, Any]:
+        (pod,) = chat.pods("buffer")
+        return {each["name"]: each for each in pod["status"]["containerStatuses"]}
+
+    before = containers()["redis"]
+    kill_container(before["containerID"])
 
     def is_back() -> bool:
-        (pod,) = chat.pods("buffer")
-        return all(each["ready"] for each in pod["status"]["containerStatuses"]) and any(
-            each["restartCount"] > redis["restartCount"]
-            for each in pod["status"]["containerStatuses"]
-        )
+        now = containers()
+        restarted = now["redis"]["restartCount"] > before["restartCount"]
+        return restarted and all(each["ready"] for each in now.values())
 
     cluster.await_that(is_back, "Redis runs again", 60)
     last = last_in_redis(cluster)

@@ -29,7 +29,8 @@ _KERNEL_SETTINGS = {
 def main() -> int:
     _mount()
     _connect()
-    command = [sys.executable, "-m", "pytest", str(place.TESTS), *sys.argv[1:]]
+    # The steps of a story: after one that failed, the others mean nothing.
+    command = [sys.executable, "-m", "pytest", "--exitfirst", str(place.TESTS), *sys.argv[1:]]
     environment = {**os.environ, place.VARIABLE: "1"}
     tests = subprocess.Popen([*command, f"--basetemp={place.FOLDER / 'tests'}"], env=environment)
     # Ctrl-C reaches every process of the terminal: pytest decides.

@@ -1,4 +1,8 @@
-"""What the node needs of the machine: root, Linux, and programs from Debian and from Kubernetes."""
+"""What the node needs of the machine: root, Linux, and programs from Debian and from Kubernetes.
+
+As a program, `python -m harness.requirement`, it says whether `make e2e` can run here: exit code 0,
+or 1 and why not.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +32,11 @@ class MissingError(Exception):
 
 
 def obtain(repository: Path) -> Path:
-    """The folder of the Kubernetes programs; installs and builds what is missing."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise MissingError("a node needs Linux on x86-64")
-    if os.geteuid() != 0:
-        raise MissingError("a node needs root: it makes namespaces, mounts and containers")
+    """The folder of the Kubernetes programs; installs and builds what is missing.
+
+    Raises MissingError where that cannot be.
+    """
+    check()
     if missing := _missing():
         _install(missing)
     if missing := _missing():
@@ -48,21 +52,38 @@ def obtain(repository: Path) -> Path:
     return Path(told.stdout.strip())
 
 
+def check() -> None:
+    """Raises MissingError where this machine cannot run a node, nothing being changed on it."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise MissingError("a node needs Linux on x86-64")
+    if os.geteuid() != 0:
+        raise MissingError("a node needs root: it makes namespaces, mounts and containers")
+    if (missing := _missing()) and shutil.which("apt-get") is None:
+        raise MissingError(f"a node needs the Debian packages {' '.join(missing)}")
+    attempt = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "true"]
+    if "util-linux" not in missing and subprocess.run(attempt, check=False).returncode:
+        raise MissingError("a node needs a root that may make namespaces")
+
+
 def _missing() -> list[str]:
     return [package for package, file in _PACKAGES.items() if shutil.which(file) is None]
 
 
 def _install(packages: list[str]) -> None:
-    apt = shutil.which("apt-get")
-    if apt is None:
-        return
     sys.stderr.write(f"e2e: installing {' '.join(packages)}\n")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         subprocess.run(
-            [apt, "--quiet", "--quiet", *command],
+            ["apt-get", "--quiet", "--quiet", *command],
             env=environment,
             stdout=sys.stderr,
             timeout=_INSTALL_SECONDS,
             check=False,
         )
+
+
+if __name__ == "__main__":
+    try:
+        check()
+    except MissingError as error:
+        sys.exit(f"e2e: {error}")

@@ -8,17 +8,19 @@ not hold, the pods' cgroups, is removed by a process that waits for this one's e
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness import leftover, place, requirement
 
 # Longer than the tests' own limits together: it only ends what hangs beyond them.
 _LIMIT_SECONDS = 1500
-_NAMESPACES = ("--net", "--mount", "--pid", "--ipc", "--uts", "--mount-proc", "--kill-child")
+_NAMESPACES = ("--net", "--mount", "--pid", "--ipc", "--mount-proc", "--kill-child")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,6 +29,24 @@ def main(arguments: Sequence[str]) -> int:
     except requirement.MissingError as error:
         sys.stderr.write(f"e2e: {error}\n")
         return 1
+    with _alone():
+        return _run_and_look(programs, arguments)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One run at a time: they write the same logs."""
+    place.LOGS.mkdir(parents=True, exist_ok=True)
+    with (place.LOGS.parent / "e2e.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("e2e: another run is under way")
+        yield
+
+
+def _run_and_look(programs: Path, arguments: Sequence[str]) -> int:
+    """Runs the tests, and fails too where they left something behind."""
     leftover.remove()
     before = leftover.snapshot()
     with leftover.guardian():
