@@ -53,6 +53,7 @@ class _Held:
 
     uid: str
     reconciler: Reconciler
+    store: ApiStatusStore
     scene: PodScene
     trainer: TrainerLink
     patience_seconds: float = _FIRST_PATIENCE_SECONDS
@@ -110,6 +111,10 @@ class RolloutWork:
     async def _look(self, tracked: Tracked) -> float | None:
         body = tracked.body
         held = self._held.get(tracked.key)
+        if held is not None and held.store.version != tracked.known.version:
+            # Another hand wrote it, or we did and the answer was lost, or only the spec changed.
+            held.store.version = tracked.known.version
+            held.reconciler.status = status_of(body)
         try:
             if held is None:
                 held = self._held[tracked.key] = self._hold(tracked, body)
@@ -150,10 +155,11 @@ class RolloutWork:
     def _hold(self, tracked: Tracked, body: Json) -> _Held:
         key = tracked.key
         scene = PodScene(key)
+        store = self._store(tracked)
         reconciler = Reconciler(
             _generation(body),
             status_of(body),
-            store=self._store(tracked),
+            store=store,
             scene=scene,
             on_change=_nothing,
         )
@@ -165,7 +171,7 @@ class RolloutWork:
         trainer = TrainerLink(
             key, after_sequence=lambda: reconciler.status.queue.sequence, offer=offer
         )
-        return _Held(tracked.uid, reconciler, scene, trainer)
+        return _Held(tracked.uid, reconciler, store, scene, trainer)
 
     def _store(self, tracked: Tracked) -> ApiStatusStore:
         key, uid = tracked.key, tracked.uid
@@ -174,7 +180,13 @@ class RolloutWork:
             self._recorder.record(key, uid, notices(before, after))
 
         return ApiStatusStore(
-            self._api, self._directory, key, uid, metrics=self._metrics, on_written=written
+            self._api,
+            self._directory,
+            key,
+            uid,
+            version=tracked.known.version,
+            metrics=self._metrics,
+            on_written=written,
         )
 
     async def _refuse(
@@ -195,11 +207,9 @@ class RolloutWork:
         status = replace(status, observed_generation=number)
         status = replace(status, conditions=conditions(status, observed, now=datetime.now(UTC)))
         await self._store(tracked).save(status)
-        if held is not None:
-            held.reconciler.status = status
 
     async def _reload(self, tracked: Tracked) -> None:
-        """Takes over what the API server has: another hand, or our own whose answer was lost."""
+        """Learns what the API server has, for the next look to take over."""
         key = tracked.key
         try:
             body = await self._api.get(DEPLOYMENT, key.namespace, key.name)
@@ -207,9 +217,6 @@ class RolloutWork:
             self._directory.forget(key, tracked.uid)
             return
         self._directory.remember(body)
-        held = self._held.get(key)
-        if held is not None and held.uid == body["metadata"]["uid"]:
-            held.reconciler.status = status_of(body)
 
 
 def _is_live(tracked: Tracked) -> bool:
@@ -232,7 +239,6 @@ def _generation(body: Json) -> Generation:
 
 
 async def _close(held: _Held) -> None:
-    await held.reconciler.close()
     await held.reconciler.close()
     await held.trainer.close()
     await held.scene.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from aurora_common.errors import ConflictError
 from aurora_operator.adapters.kubernetes import Json, KubernetesApi
 from aurora_operator.cluster.directory import Directory
 from aurora_operator.cluster.kinds import DEPLOYMENT, Key
@@ -31,7 +32,7 @@ def status_of(body: Json) -> Status:
 
 
 class ApiStatusStore:
-    """One deployment's status."""
+    """One deployment's status; `version` is that of the body whose status the owner knows."""
 
     def __init__(
         self,
@@ -40,9 +41,11 @@ class ApiStatusStore:
         key: Key,
         uid: str,
         *,
+        version: int,
         metrics: Metrics,
         on_written: OnWritten,
     ) -> None:
+        self.version = version
         self._api = api
         self._directory = directory
         self._key = key
@@ -51,26 +54,31 @@ class ApiStatusStore:
         self._on_written = on_written
 
     async def save(self, status: Status) -> None:
-        """Writes the status over the version last seen.
+        """Writes the status over `version`.
 
         Raises ConflictError where that is no longer the newest: read again, and decide anew.
         """
         tracked = self._directory.get(self._key)
         if tracked is None or tracked.uid != self._uid:
             return
+        if tracked.known.version != self.version:
+            raise ConflictError("the deployment changed since its status was read")
         body = tracked.body
         patch = merge_patch(body.get("status") or {}, json.loads(status_to_json(status)))
         if not patch:
             return
-        version = body["metadata"]["resourceVersion"]
         answer = await self._api.patch_status(
             DEPLOYMENT,
             self._key.namespace,
             self._key.name,
-            {"metadata": {"resourceVersion": version, "uid": self._uid}, "status": patch},
+            {
+                "metadata": {"resourceVersion": str(self.version), "uid": self._uid},
+                "status": patch,
+            },
             manager=STATUS_MANAGER,
         )
         self._metrics.writes.labels("status").inc()
         before = status_of(body)
+        self.version = int(answer["metadata"]["resourceVersion"])
         self._directory.remember(answer)
         self._on_written(before, status)

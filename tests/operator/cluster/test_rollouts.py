@@ -1,0 +1,128 @@
+"""A look at a rollout against an API server that holds one deployment."""
+
+import copy
+import json
+
+import pytest
+
+from aurora_common.errors import ConflictError
+from aurora_operator.cluster.child_store import ChildStore
+from aurora_operator.cluster.directory import Directory
+from aurora_operator.cluster.event_recorder import EventRecorder
+from aurora_operator.cluster.kinds import Key
+from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.cluster.rollouts import RolloutWork
+from aurora_operator.cluster.status_store import ApiStatusStore, status_of
+from aurora_operator.domain.deployment import Draft, Status
+from aurora_operator.domain.status_json import status_to_json
+
+KEY = Key("default", "chat")
+STABLE = Draft("draft-7", "sha256:" + "7" * 64, "file:///claims/models/chat/draft-7")
+
+
+def _body() -> dict:
+    return {
+        "apiVersion": "aurora.dev/v1alpha1",
+        "kind": "AuroraDeployment",
+        "metadata": {
+            "namespace": KEY.namespace,
+            "name": KEY.name,
+            "uid": "u-1",
+            "resourceVersion": "1",
+            "generation": 1,
+        },
+        "spec": {
+            "target": {"uri": "pvc://models/target"},
+            "modelStore": {"pvc": {"claimName": "models"}},
+            "buffer": {"embedded": {}},
+            "security": {"tls": {"mode": "Disabled"}},
+        },
+    }
+
+
+class _Api:
+    """The one deployment, written only over the version that the writer read."""
+
+    def __init__(self) -> None:
+        self.body = _body()
+
+    async def get(self, kind, namespace, name):
+        return copy.deepcopy(self.body)
+
+    async def patch_status(self, kind, namespace, name, patch, *, manager):
+        if patch["metadata"]["resourceVersion"] != self.body["metadata"]["resourceVersion"]:
+            raise ConflictError("the object has been modified")
+        return self.write(_merged(self.body.get("status", {}), patch["status"]))
+
+    def write(self, status):
+        metadata = self.body["metadata"]
+        version = str(int(metadata["resourceVersion"]) + 1)
+        metadata = {**metadata, "resourceVersion": version}
+        self.body = {**self.body, "metadata": metadata, "status": status}
+        return copy.deepcopy(self.body)
+
+
+def _merged(known, patch):
+    merged = dict(known)
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, dict) and isinstance(merged.get(name), dict):
+            merged[name] = _merged(merged[name], value)
+        else:
+            merged[name] = value
+    return merged
+
+
+async def _no_workloads(key, deployment, pods):
+    return (), None
+
+
+def _work(api, directory):
+    metrics = Metrics()
+    return RolloutWork(
+        api,
+        directory,
+        ChildStore(),
+        workloads=_no_workloads,
+        recorder=EventRecorder(api, metrics, "me"),
+        metrics=metrics,
+        again=lambda key: None,
+    )
+
+
+async def _looked(work, looks=5):
+    for _ in range(looks):
+        if await work(KEY) is None:
+            return
+
+
+async def test_a_status_that_another_hand_wrote_is_taken_over_and_not_overwritten():
+    api, directory = _Api(), Directory()
+    directory.remember(api.body)
+    directory.get(KEY).problems = ()
+    work = _work(api, directory)
+    await _looked(work)
+    theirs = {**api.body["status"], **json.loads(status_to_json(Status(stable=STABLE)))}
+    # The watch tells of it, as of a write of ours.
+    directory.remember(api.write(theirs))
+    # Something else to write, so that a stale status would go with it.
+    metadata = {**api.body["metadata"], "generation": 2, "resourceVersion": "90"}
+    api.body = {**api.body, "metadata": metadata}
+    directory.remember(api.body)
+    await _looked(work)
+    found = status_of(api.body)
+    assert (found.observed_generation, found.stable) == (2, STABLE)
+    await work.close()
+
+
+async def test_a_status_is_never_written_over_a_body_that_came_after_it_was_read():
+    api, directory = _Api(), Directory()
+    directory.remember(api.body)
+    store = ApiStatusStore(
+        api, directory, KEY, "u-1", version=1, metrics=Metrics(), on_written=lambda *_: None
+    )
+    directory.remember(api.write(json.loads(status_to_json(Status(stable=STABLE)))))
+    with pytest.raises(ConflictError):
+        await store.save(Status(observed_generation=1))
+    assert status_of(api.body).stable == STABLE
