@@ -1,0 +1,191 @@
+"""An API server with the operator, and when each AuroraDeployment got what, by the audit log."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from support.audit import WRITES
+from support.control_plane import ApiServer
+from support.operator_process import OperatorProcess, install_rights
+
+_OBTAIN = Path(__file__).parents[1] / "tools/kubernetes/obtain.py"
+_PROGRAMS = ("etcd", "kube-apiserver", "helm")
+_CREATORS = 8
+_POLL_SECONDS = 0.2
+_WAIT_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write that the API server took; times are of its clock, in seconds."""
+
+    user: str
+    verb: str
+    resource: str
+    subresource: str
+    name: str
+    created: bool
+    received_at: float
+    answered_at: float
+
+
+class Writes:
+    """Follows the audit log: each `read` tells of the writes since the one before."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> list[Write]:
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            content = file.read()
+        # The last line may still be being written.
+        content = content[: content.rfind(b"\n") + 1]
+        self._offset += len(content)
+        events = (json.loads(line) for line in content.splitlines())
+        return [
+            _write(event)
+            for event in events
+            if event["verb"] in WRITES and event["responseStatus"].get("code", 0) < 300
+        ]
+
+
+def _write(event: dict[str, Any]) -> Write:
+    target = event["objectRef"]
+    return Write(
+        user=event["user"]["username"],
+        verb=event["verb"],
+        resource=target["resource"],
+        subresource=target.get("subresource", ""),
+        name=target.get("name", ""),
+        created=event["responseStatus"]["code"] == 201,
+        received_at=datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp(),
+        answered_at=datetime.fromisoformat(event["stageTimestamp"]).timestamp(),
+    )
+
+
+class Settling:
+    """When each of some deployments was made, got its last child, and was told so in its status.
+
+    A child's name is that of its deployment, or that with `-…` after it; `children`: how many each
+    is to have.
+    """
+
+    def __init__(self, user: str, names: Sequence[str], children: int) -> None:
+        self._user = user
+        self._names = frozenset(names)
+        self._children = children
+        self._made: dict[str, float] = {}
+        self._applied: defaultdict[str, list[float]] = defaultdict(list)
+        self._told: dict[str, float] = {}
+
+    def take(self, write: Write) -> None:
+        if write.resource == "auroradeployments":
+            if write.verb == "create":
+                self._made[write.name] = write.received_at
+            elif write.user == self._user and write.subresource == "status":
+                self._told.setdefault(write.name, write.answered_at)
+        elif write.user == self._user and write.created:
+            if (owner := self._owner(write.name)) is not None:
+                self._applied[owner].append(write.answered_at)
+
+    @property
+    def is_over(self) -> bool:
+        return all(
+            len(self._applied[name]) >= self._children and name in self._told
+            for name in self._names
+        )
+
+    @property
+    def seconds(self) -> float:
+        """From the first that was made to the last that is settled."""
+        ends = [max(self._told[name], *self._applied[name]) for name in self._names]
+        return max(ends) - min(self._made[name] for name in self._names)
+
+    def apply_seconds(self) -> list[float]:
+        """For each, from its making to its last child."""
+        return [max(self._applied[name]) - self._made[name] for name in self._names]
+
+    def told_at(self) -> list[float]:
+        return [self._told[name] for name in self._names]
+
+    def _owner(self, name: str) -> str | None:
+        parts = name.split("-")
+        found = ("-".join(parts[:count]) for count in range(len(parts), 0, -1))
+        return next((each for each in found if each in self._names), None)
+
+
+class Cluster:
+    """One API server and one operator, which is ready."""
+
+    def __init__(self, server: ApiServer, operator: OperatorProcess, audit_log: Path) -> None:
+        self.server = server
+        self.operator = operator
+        self.writes = Writes(audit_log)
+        self.namespace = server.create_namespace("bench")
+        self.path = f"/apis/aurora.dev/v1alpha1/namespaces/{self.namespace}/auroradeployments"
+
+    @property
+    def process(self) -> psutil.Process:
+        assert self.operator.pid is not None
+        return psutil.Process(self.operator.pid)
+
+    def cpu_seconds(self) -> float:
+        """That the operator has used."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+    def create(self, bodies: Sequence[dict[str, Any]]) -> None:
+        """Creates deployments, several at a time."""
+        with ThreadPoolExecutor(_CREATORS) as pool:
+            list(pool.map(lambda body: self.server.request("POST", self.path, body), bodies))
+
+    def follow(self, take: Callable[[Write], None], is_over: Callable[[], bool]) -> None:
+        """Hands on writes until it is over."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while not is_over():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not settled in time:\n{self.operator.log()}")
+            time.sleep(_POLL_SECONDS)
+            for write in self.writes.read():
+                take(write)
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """A fresh one for the block; without controller manager, scheduler and nodes."""
+    told = subprocess.run(
+        [sys.executable, _OBTAIN, *_PROGRAMS], stdout=subprocess.PIPE, text=True, check=True
+    )
+    programs = Path(told.stdout.strip())
+    with tempfile.TemporaryDirectory(prefix="aurora-bench-") as name:
+        folder = Path(name)
+        server = ApiServer(programs, folder)
+        try:
+            server.start()
+            server.install_aurora_deployments()
+            user = install_rights(
+                server, programs / "helm", server.create_namespace("aurora-system")
+            )
+            operator = OperatorProcess(server, user, folder)
+            operator.start()
+            try:
+                yield Cluster(server, operator, folder / "audit.log")
+            finally:
+                operator.stop()
+        finally:
+            server.stop()
