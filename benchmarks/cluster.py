@@ -99,9 +99,12 @@ class Settling:
                 self._made[write.name] = write.received_at
             elif write.user == self._user and write.subresource == "status":
                 self._told.setdefault(write.name, write.answered_at)
-        elif write.user == self._user and write.created:
-            if (owner := self._owner(write.name)) is not None:
-                self._applied[owner].append(write.answered_at)
+        elif (
+            write.user == self._user
+            and write.created
+            and (owner := self._owner(write.name)) is not None
+        ):
+            self._applied[owner].append(write.answered_at)
 
     @property
     def is_over(self) -> bool:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import urllib3
+import aiohttp
 from kubernetes import config
-from kubernetes.client import ApiClient, Configuration
+from kubernetes.client import Configuration
+from yarl import URL
 
 from aurora_common.errors import (
     AuroraError,
@@ -67,15 +68,12 @@ class Kind:
         return "/".join(parts)
 
 
-def load_client(kubeconfig: Path | None, *, connections: int) -> ApiClient:
-    """A client of the cluster that `kubeconfig` names, or of the one that this pod runs in.
+def load_configuration(kubeconfig: Path | None) -> Configuration:
+    """How to reach the cluster that `kubeconfig` names, or the one that this pod runs in.
 
     Raises InvalidInputError where neither is to be had.
     """
     configuration = Configuration()
-    configuration.connection_pool_maxsize = connections
-    # Each retry is the caller's decision, and seen by it.
-    configuration.retries = False
     try:
         if kubeconfig is None:
             config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
@@ -84,30 +82,46 @@ def load_client(kubeconfig: Path | None, *, connections: int) -> ApiClient:
             config.load_kube_config(source, None, configuration)  # type: ignore[no-untyped-call]
     except (config.ConfigException, OSError) as error:
         raise InvalidInputError(f"no access to a cluster: {error}") from error
-    return ApiClient(configuration)
+    return configuration
 
 
-def bearer(client: ApiClient) -> str | None:
+def bearer(configuration: Configuration) -> str | None:
     """The Authorization header's value at this moment; a pod's token is replaced now and then."""
-    value: str | None = client.configuration.get_api_key_with_prefix(
-        "BearerToken", alias="authorization"
-    )
+    value: str | None = configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
     return value
 
 
-class KubernetesApi:
-    """One client with its own threads; each method raises AuroraErrors only.
+def _tls(configuration: Configuration) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
-    NotFoundError, ConflictError (another version, or a name that is taken), ApiRefusedError,
-    ApiBusyError.
+
+class KubernetesApi:
+    """One client with its own connections, made inside the event loop that it uses.
+
+    Each method raises AuroraErrors only: NotFoundError, ConflictError (another version, or a name
+    that is taken), ApiRefusedError, ApiBusyError. At most `connections` calls are under way at
+    once; the deadline of a call begins when it is its turn.
     """
 
     def __init__(
-        self, client: ApiClient, *, threads: int, timeout_seconds: float = _TIMEOUT_SECONDS
+        self,
+        configuration: Configuration,
+        *,
+        connections: int,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
     ) -> None:
-        self._client = client
-        self._timeout_seconds = timeout_seconds
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="kubernetes")
+        self._configuration = configuration
+        self._turn = asyncio.Semaphore(connections)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=_tls(configuration), limit=0),
+            timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+        )
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json:
         return await self._call("GET", kind.path(namespace, name))
@@ -195,9 +209,8 @@ class KubernetesApi:
         return frozenset(resource["name"] for resource in content["resources"])
 
     async def close(self) -> None:
-        """Ends the threads and their connections once the calls in flight are over."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self._client.close)
+        """Ends the connections, and with them the calls under way."""
+        await self._session.close()
 
     async def _call(
         self,
@@ -209,40 +222,37 @@ class KubernetesApi:
         content_type: str = _JSON,
         accept: str = _JSON,
     ) -> Json:
-        url = f"{self._client.configuration.host}{path}"
+        url = f"{self._configuration.host}{path}"
         if query:
             url += f"?{urlencode(query)}"
-
-        def request() -> Json:
-            headers = {"Accept": accept, "User-Agent": FIELD_MANAGER, "Content-Type": content_type}
-            return self._request(verb, url, headers, body)
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, request)
-
-    def _request(self, verb: str, url: str, headers: dict[str, str], body: Json | None) -> Json:
-        # Straight to the pool: the client's own way copies every object several times.
-        if token := bearer(self._client):
+        headers = {"Accept": accept, "User-Agent": FIELD_MANAGER, "Content-Type": content_type}
+        if token := bearer(self._configuration):
             headers["Authorization"] = token
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         try:
-            response = self._client.rest_client.pool_manager.request(
-                verb,
-                url,
-                body=None if body is None else json.dumps(body, separators=(",", ":")),
-                headers=headers,
-                timeout=self._timeout_seconds,
-                retries=False,
-            )
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ApiBusyError(f"the Kubernetes API cannot be reached: {error}") from error
+            async with (
+                self._turn,
+                self._session.request(
+                    verb, URL(url, encoded=True), data=data, headers=headers
+                ) as response,
+            ):
+                content = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            told = str(error) or type(error).__name__
+            raise ApiBusyError(f"the Kubernetes API cannot be reached: {told}") from error
         if response.status >= 300:
-            raise _error(response.status, response.data, response.headers)
-        try:
-            content = json.loads(response.data)
-        except ValueError as error:
-            raise ApiBusyError("the Kubernetes API answers with something not JSON") from error
-        if not isinstance(content, dict):
-            raise ApiBusyError("the Kubernetes API answers with something not an object")
-        return content
+            raise _error(response.status, content, response.headers)
+        return _object(content)
+
+
+def _object(content: bytes) -> Json:
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise ApiBusyError("the Kubernetes API answers with something not JSON") from error
+    if not isinstance(found, dict):
+        raise ApiBusyError("the Kubernetes API answers with something not an object")
+    return found
 
 
 _MANAGER = {"fieldManager": FIELD_MANAGER}

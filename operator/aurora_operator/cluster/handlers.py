@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import kopf
-from kubernetes.client import ApiClient
+from kubernetes.client import Configuration
 
 from aurora_operator.adapters.kubernetes import Json, Kind, bearer
 from aurora_operator.cluster.kinds import DEPLOYMENT, SELECTOR
@@ -54,13 +54,13 @@ class Watches:
 
     def __init__(
         self,
-        client: ApiClient,
+        configuration: Configuration,
         kinds: Collection[Kind],
         *,
         namespaces: Collection[str],
         on_event: OnEvent,
     ) -> None:
-        self._client = client
+        self._configuration = configuration
         self._kinds = kinds
         self._namespaces = namespaces
         self._on_event = on_event
@@ -106,7 +106,7 @@ class Watches:
             self._on_event(event["type"] == "DELETED", body)
 
         def login(**_: Any) -> kopf.ConnectionInfo:
-            return _connection(self._client)
+            return _connection(self._configuration)
 
         kopf.on.login(registry=registry)(login)
         for kind in self._kinds:
@@ -134,9 +134,8 @@ def _settings(kinds: Collection[Kind]) -> kopf.OperatorSettings:
     return settings
 
 
-def _connection(client: ApiClient) -> kopf.ConnectionInfo:
-    configuration = client.configuration
-    scheme, _, token = (bearer(client) or "").rpartition(" ")
+def _connection(configuration: Configuration) -> kopf.ConnectionInfo:
+    scheme, _, token = (bearer(configuration) or "").rpartition(" ")
     return kopf.ConnectionInfo(
         server=configuration.host,
         ca_path=configuration.ssl_ca_cert,

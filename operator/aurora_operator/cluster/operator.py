@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
 
-from kubernetes.client import ApiClient
+from kubernetes.client import Configuration
 
 from aurora_common.errors import AuroraError
 from aurora_operator.adapters.kubernetes import Json, Kind, KubernetesApi
@@ -36,7 +36,7 @@ from aurora_operator.cluster.workloads import PodWorkloads
 
 logger = logging.getLogger(__name__)
 
-# Enough to keep the API's threads busy, few enough that each deployment is soon done.
+# Enough to keep the API's connections busy, few enough that each deployment is soon done.
 _OBJECT_WORKERS = 16
 # Most wait for an inference's answer, some for minutes.
 _ROLLOUT_WORKERS = 512
@@ -58,7 +58,7 @@ class ClusterOperator:
 
     def __init__(
         self,
-        client: ApiClient,
+        configuration: Configuration,
         api: KubernetesApi,
         *,
         namespaces: Collection[str],
@@ -101,7 +101,7 @@ class ClusterOperator:
             children=self._children,
             on_body=self._seen,
         )
-        self._watches = Watches(client, _ALL, namespaces=namespaces, on_event=self._watched)
+        self._watches = Watches(configuration, _ALL, namespaces=namespaces, on_event=self._watched)
         self._loop = asyncio.get_running_loop()
         self.primed = False
         metrics.follow_deployments(lambda: len(self._directory))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aurora_common.grpc_server import stop_signal
-from aurora_operator.adapters.kubernetes import KubernetesApi, load_client
+from aurora_operator.adapters.kubernetes import KubernetesApi, load_configuration
 from aurora_operator.adapters.lease import Election
 from aurora_operator.cluster.endpoint import METRICS, Answer, Endpoint
 from aurora_operator.cluster.metrics import Metrics
@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 LEASE_NAME = "aurora-operator"
 
-_THREADS = 12
-# A thread that has its answer must not wait 5 ms for the loop to let go of the interpreter.
+_CONNECTIONS = 12
+# The watches' thread must not wait 5 ms for the work to let go of the interpreter.
 _SWITCH_SECONDS = 0.0005
 # Less than the lease allows for all of a renewal.
 _LEASE_CALL_SECONDS = 5.0
@@ -54,15 +54,14 @@ class ClusterProcess:
         self._options = options
         self._identity = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self._metrics = Metrics()
-        client = load_client(options.kubeconfig, connections=_THREADS)
+        configuration = load_configuration(options.kubeconfig)
         # The lease must not wait behind the work.
-        lease_client = load_client(options.kubeconfig, connections=1)
         self._lease_api = KubernetesApi(
-            lease_client, threads=1, timeout_seconds=_LEASE_CALL_SECONDS
+            configuration, connections=1, timeout_seconds=_LEASE_CALL_SECONDS
         )
-        self._api = KubernetesApi(client, threads=_THREADS)
+        self._api = KubernetesApi(configuration, connections=_CONNECTIONS)
         self._operator = ClusterOperator(
-            client,
+            configuration,
             self._api,
             namespaces=options.namespaces,
             shape=ComponentShape(options.setting),
