@@ -127,6 +127,8 @@ def test_secrets_are_never_listed(api_namespace, install, allowed):
         ("list", "", "namespaces"),
         ("get", "", "configmaps"),
         ("delete", "", "persistentvolumeclaims"),
+        ("delete", "", "secrets"),
+        ("patch", "", "events"),
         ("list", "apiextensions.k8s.io", "customresourcedefinitions"),
         ("create", "rbac.authorization.k8s.io", "roles"),
         ("get", "coordination.k8s.io", "leases"),

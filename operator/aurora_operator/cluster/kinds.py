@@ -24,7 +24,7 @@ WATCHED = (
     Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
 )
-CHILDREN = {kind.kind: kind for kind in (*WATCHED, CERTIFICATE, SECRET)}
+CHILDREN = {kind.kind: kind for kind in (*WATCHED, CERTIFICATE)}
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 INSTANCE = "app.kubernetes.io/instance"
