@@ -80,12 +80,16 @@ class Election:
         self._name = name
         self._identity = identity
         self._seen: Seen | None = None
+        # When the renewal that succeeded last was asked for: others may count from then on.
+        self._renewed_at = 0.0
 
     async def acquire(self) -> None:
         """Returns once the lease is ours."""
         while True:
+            asked_at = time.monotonic()
             try:
                 if await self._attempt():
+                    self._renewed_at = asked_at
                     logger.info("leading", extra={"fields": {"identity": self._identity}})
                     return
             except AuroraError as error:
@@ -95,27 +99,26 @@ class Election:
 
     async def hold(self) -> None:
         """Renews until it cannot; never returns, raises LeaseLostError."""
-        renewed_at = time.monotonic()
         while True:
             await asyncio.sleep(RETRY_SECONDS)
             try:
                 async with asyncio.timeout_at(
                     asyncio.get_running_loop().time()
-                    + renewed_at
+                    + self._renewed_at
                     + RENEW_DEADLINE_SECONDS
                     - time.monotonic()
                 ):
                     asked_at = time.monotonic()
                     if not await self._attempt():
                         raise LeaseLostError("another operator holds the lease")
-                    renewed_at = asked_at
+                    self._renewed_at = asked_at
             except TimeoutError:
                 pass
             except LeaseLostError:
                 raise
             except AuroraError as error:
                 logger.warning("lease not renewed", extra={"fields": {"reason": str(error)}})
-            if time.monotonic() - renewed_at >= RENEW_DEADLINE_SECONDS:
+            if time.monotonic() - self._renewed_at >= RENEW_DEADLINE_SECONDS:
                 raise LeaseLostError(
                     f"the lease was not renewed for {RENEW_DEADLINE_SECONDS:.0f} s"
                 )
