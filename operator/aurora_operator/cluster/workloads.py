@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from aurora_common.errors import AuroraError, NotFoundError
 from aurora_operator.adapters.kubernetes import Json, KubernetesApi
@@ -18,6 +19,9 @@ from aurora_operator.domain.spec import AuroraDeployment
 from aurora_operator.domain.workload import component_view, scale
 
 logger = logging.getLogger(__name__)
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 # What is younger than this simply starts.
 _STARTING = timedelta(seconds=5)
@@ -66,13 +70,9 @@ class PodWorkloads:
             for workload in workloads
         )
         events = await self._events_of(key.namespace) if stuck or missing else []
-        claims = {
-            name: await self._claim(key.namespace, name)
-            for pod in stuck
-            if _is_unscheduled(pod)
-            for name in _claim_names(pod)
-        }
-        return Surroundings(now, claims, events)
+        unscheduled = [pod for pod in stuck if _is_unscheduled(pod)]
+        names = {name for pod in unscheduled for name in _claim_names(pod)}
+        return Surroundings(now, await self._claims_of(key.namespace, names), events)
 
     async def _events_of(self, namespace: str) -> list[Json]:
         """The namespace's recent warnings; none where they cannot be read."""
@@ -81,7 +81,7 @@ class PodWorkloads:
         if now - at < _FRESH_SECONDS:
             return found
         # Others of the namespace that ask meanwhile are answered by what was known.
-        self._events[namespace] = (now, found)
+        self._events = {**_fresh(self._events), namespace: (now, found)}
         try:
             found = await self._api.list(EVENT, namespace, fields="type=Warning")
         except AuroraError as error:
@@ -89,22 +89,33 @@ class PodWorkloads:
         self._events[namespace] = (time.monotonic(), found)
         return found
 
+    async def _claims_of(self, namespace: str, names: Iterable[str]) -> dict[str, Json | None]:
+        """The PersistentVolumeClaims: None for one that does not exist, without the unreadable."""
+        found = {}
+        for name in names:
+            try:
+                found[name] = await self._claim(namespace, name)
+            except AuroraError as error:
+                logger.warning("claim not read", extra={"fields": {"reason": str(error)}})
+        return found
+
     async def _claim(self, namespace: str, name: str) -> Json | None:
-        """The PersistentVolumeClaim; None for one that does not exist."""
-        at, claim = self._claims.get((namespace, name), (0.0, None))
-        if time.monotonic() - at < _FRESH_SECONDS:
-            return claim
+        place = (namespace, name)
+        self._claims = _fresh(self._claims)
+        if place in self._claims:
+            return self._claims[place][1]
         try:
             claim = await self._api.get(CLAIM, namespace, name)
         except NotFoundError:
             claim = None
-        self._claims = {
-            place: entry
-            for place, entry in self._claims.items()
-            if time.monotonic() - entry[0] < _FRESH_SECONDS
-        }
-        self._claims[namespace, name] = (time.monotonic(), claim)
+        self._claims[place] = (time.monotonic(), claim)
         return claim
+
+
+def _fresh(entries: Mapping[K, tuple[float, V]]) -> dict[K, tuple[float, V]]:
+    """Those that are still believed, by when they were looked up."""
+    since = time.monotonic() - _FRESH_SECONDS
+    return {place: entry for place, entry in entries.items() if entry[0] > since}
 
 
 def _workload_kinds(deployment: AuroraDeployment) -> tuple[tuple[str, str], ...]:
