@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Write:
 
     method: str
     path: str
+    content: bytes = field(repr=False)
 
     @property
     def kind(self) -> str:
@@ -71,6 +73,8 @@ class FaultyProxy:
         self.faults = ApiFaults()
         self.hook: Callable[[Write, bool], None] = _nothing
         self.writes: list[Write] = []
+        # How often each fault of `ApiFaults` was done to the operator.
+        self.done: Counter[str] = Counter()
         self._server = server
         self._draw = random.Random(seed)
         self._answers: dict[str, list[bytes]] = {}
@@ -80,6 +84,7 @@ class FaultyProxy:
     def reset(self) -> None:
         """Goes on without faults and without a hook."""
         self.faults, self.hook = ApiFaults(), _nothing
+        self.done.clear()
 
     def close(self) -> None:
         self._background.call(self._stop())
@@ -120,18 +125,23 @@ class FaultyProxy:
 
     def _refusal(self, method: str) -> int | None:
         for status, rate in self.faults.refusals.items():
-            if (status != 409 or method in _WRITES) and self._draw.random() < rate:
+            if (status != 409 or method in _WRITES) and self._happens("refusals", rate):
                 return status
         return None
 
+    def _happens(self, fault: str, rate: float) -> bool:
+        happens = self._draw.random() < rate
+        self.done[fault] += happens
+        return happens
+
     async def _write(self, request: web.Request) -> web.StreamResponse:
-        write = Write(request.method, request.path)
+        write = Write(request.method, request.path, await request.read())
         # The number of a write is its place in this list, from 1.
         self.writes.append(write)
         self.hook(write, True)
         status, headers, content = await self._forward(request)
         self.hook(write, False)
-        if self._draw.random() < self.faults.lost:
+        if self._happens("lost", self.faults.lost):
             raise LostError
         return web.Response(status=status, headers=headers, body=content)
 
@@ -141,7 +151,7 @@ class FaultyProxy:
             known = self._answers.setdefault(str(request.rel_url), [])
             known.append(content)
             del known[:-_REMEMBERED]
-            if self._draw.random() < self.faults.stale:
+            if known[0] != content and self._happens("stale", self.faults.stale):
                 content = known[0]
         return web.Response(status=status, headers=headers, body=content)
 
@@ -163,9 +173,9 @@ class FaultyProxy:
                 async for line in upstream.content:
                     if self.faults.delay_seconds:
                         await asyncio.sleep(self._draw.uniform(0, self.faults.delay_seconds))
-                    if self._draw.random() >= self.faults.dropped:
+                    if not self._happens("dropped", self.faults.dropped):
                         await answer.write(line)
-                    if self._draw.random() < self.faults.cut:
+                    if self._happens("cut", self.faults.cut):
                         break
             return answer
 

@@ -1,0 +1,72 @@
+"""Behind an API server that fails in every way it can, a rollout ends as behind a sound one."""
+
+from dataclasses import asdict
+
+import pytest
+from support.deployments import Deployments
+from support.proxy import ApiFaults
+from support.story import Story
+
+# Streams end often enough for what they swallowed to be listed again within a test's patience.
+FAULTS = {
+    "watch events late, lost and cut off": ApiFaults(dropped=0.1, cut=0.1, delay_seconds=0.1),
+    "stale reads": ApiFaults(stale=0.5, cut=0.2),
+    "conflicts": ApiFaults(refusals={409: 0.2}),
+    "too many requests": ApiFaults(refusals={429: 0.1}),
+    "server errors": ApiFaults(refusals={500: 0.2}),
+    "answers lost after they took effect": ApiFaults(lost=0.2),
+    "everything at once": ApiFaults(
+        refusals={409: 0.05, 429: 0.03, 500: 0.05},
+        lost=0.05,
+        stale=0.3,
+        dropped=0.05,
+        cut=0.1,
+        delay_seconds=0.05,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def sound():
+    """What it comes to without faults, kept for the module."""
+    return {}
+
+
+@pytest.fixture
+def play(control_plane, kubelet, proxied_operator):
+    namespaces = []
+
+    def play():
+        namespace = control_plane.create_namespace()
+        namespaces.append(namespace)
+        control_plane.await_account(namespace)
+        deployments = Deployments(control_plane, namespace)
+        deployments.claim()
+        story = Story(deployments, kubelet, situation=proxied_operator.log, seconds=120.0)
+        kubelet.world.on_effect = lambda effect, before: (
+            story.before_promotion() if before and effect.method == "PromoteDraft" else None
+        )
+        return story.play()
+
+    yield play
+    for namespace in namespaces:
+        control_plane.request("DELETE", f"/api/v1/namespaces/{namespace}")
+
+
+def wanted(faults):
+    rates = {name: value for name, value in asdict(faults).items() if name != "delay_seconds"}
+    return {name for name, rate in rates.items() if rate}
+
+
+@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
+def test_ends_as_without_faults(sound, play, proxy, proxied_operator, faults):
+    if not sound:
+        proxied_operator.start()
+        sound.update(play())
+        proxied_operator.stop()
+    proxy.faults = faults
+    proxied_operator.start(wait=False)
+
+    assert play() == sound
+    assert proxied_operator.runs
+    assert {name for name, count in proxy.done.items() if count} == wanted(faults)
