@@ -72,9 +72,10 @@ class Watches:
         self._thread.start()
 
     def stop(self, timeout_seconds: float) -> None:
-        """Blocks until the thread ended, or for that long."""
+        """Blocks until the thread, if it was started, ended, or for that long."""
         self._stop.set()
-        self._thread.join(timeout_seconds)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
         # It says of a thread that signals are ignored, which is as it should be.

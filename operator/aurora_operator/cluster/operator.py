@@ -110,7 +110,10 @@ class ClusterOperator:
 
     @property
     def is_well(self) -> bool:
-        """Whether what is due was taken up within the last three minutes."""
+        """Whether what is due was taken up within the last three minutes; until all is listed the
+        objects wait."""
+        if not self.primed:
+            return True
         least = time.monotonic() - _STALLED_SECONDS
         return min(self._objects.well_at, self._rollouts.well_at) > least
 
@@ -120,12 +123,15 @@ class ClusterOperator:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._recorder.run())
                 group.create_task(self._round.run())
-                await self._await_kinds()
+                while not await self._serves(DEPLOYMENT):
+                    # It may be installed after us.
+                    logger.warning("the AuroraDeployment definition is not installed yet")
+                    await asyncio.sleep(_RETRY_SECONDS)
                 for kind in _FIRST:
                     await self._prime(kind)
                 group.create_task(self._rollouts.run())
                 rest = _REST
-                if CERTIFICATE.plural in await self._api.served(CERTIFICATE.api_version):
+                if await self._serves(CERTIFICATE):
                     rest = (*_REST, CERTIFICATE)
                 for kind in rest:
                     await self._prime(kind)
@@ -137,13 +143,11 @@ class ClusterOperator:
             self._watches.stop(_STOP_SECONDS)
             await self._work.close()
 
-    async def _await_kinds(self) -> None:
-        """Until the API server knows AuroraDeployments: their definition may come after us."""
+    async def _serves(self, kind: Kind) -> bool:
+        """Whether the API server knows the kind, once it answers."""
         while True:
             try:
-                if DEPLOYMENT.plural in await self._api.served(DEPLOYMENT.api_version):
-                    return
-                logger.warning("the AuroraDeployment definition is not installed yet")
+                return kind.plural in await self._api.served(kind.api_version)
             except AuroraError as error:
                 logger.warning("waiting for the API", extra={"fields": {"reason": str(error)}})
             await asyncio.sleep(_RETRY_SECONDS)

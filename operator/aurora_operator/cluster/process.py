@@ -116,9 +116,10 @@ class ClusterProcess:
         try:
             await self._operator.run()
         finally:
+            # A renewal beside it could undo the release, or find the lease given back.
+            holding.cancel()
             # Only once nothing of ours acts any more may another one begin.
             await election.release()
-            holding.cancel()
 
     async def _keep_beating(self) -> None:
         while True:

@@ -1,0 +1,61 @@
+"""How the operator begins where the API server does not tell everything yet."""
+
+import asyncio
+
+from kubernetes.client import Configuration
+
+from aurora_common.errors import UnavailableError
+from aurora_operator.cluster import operator
+from aurora_operator.cluster.kinds import DEPLOYMENT
+from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.cluster.operator import ClusterOperator
+
+BODY = {
+    "apiVersion": DEPLOYMENT.api_version,
+    "kind": DEPLOYMENT.kind,
+    "metadata": {
+        "namespace": "default",
+        "name": "chat",
+        "uid": "u-1",
+        "resourceVersion": "1",
+        "generation": 1,
+    },
+    "spec": {},
+}
+
+
+class _Api:
+    """Tells of one deployment, and fails when asked for cert-manager."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.asked_often = asyncio.Event()
+
+    async def served(self, api_version):
+        if api_version == DEPLOYMENT.api_version:
+            return frozenset({DEPLOYMENT.plural})
+        self.asked += 1
+        if self.asked == 20:
+            self.asked_often.set()
+        raise UnavailableError("the API server is overloaded")
+
+    async def pages(self, kind, namespace, *, labels=""):
+        yield [BODY] if kind is DEPLOYMENT else []
+
+
+async def test_it_waits_for_an_api_server_that_does_not_answer_and_ends_when_told(monkeypatch):
+    monkeypatch.setattr(operator, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(operator, "_STALLED_SECONDS", 0.05)
+    api = _Api()
+    found = ClusterOperator(
+        Configuration(), api, namespaces=(), shape=None, identity="me", metrics=Metrics()
+    )
+    task = asyncio.create_task(found.run())
+    async with asyncio.timeout(5):
+        await api.asked_often.wait()
+    assert not task.done()
+    # The objects wait until all is listed: to start over would help nothing.
+    assert found.is_well
+    task.cancel()
+    await asyncio.wait({task}, timeout=5)
+    assert task.cancelled()
