@@ -31,6 +31,8 @@ Json = dict[str, Any]
 _TIMEOUT_SECONDS = 15.0
 _PAGE = 500
 _SMALL_PAGE = 100
+# Before the first write of all.
+_NO_VERSION = "1"
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON = "application/json"
@@ -168,6 +170,12 @@ class KubernetesApi:
             body=body,
             content_type=_APPLY,
         )
+
+    async def apply_new(self, kind: Kind, body: Json) -> Json:
+        """Server-side apply of an object that must not exist yet: else ConflictError."""
+        # The version is compared with that of an object which exists, and with nothing else.
+        metadata = {**body["metadata"], "resourceVersion": _NO_VERSION}
+        return await self.apply(kind, {**body, "metadata": metadata})
 
     async def create(self, kind: Kind, body: Json) -> Json:
         path = kind.path(body["metadata"]["namespace"])

@@ -6,9 +6,10 @@ import asyncio
 import base64
 import binascii
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
-from aurora_common.errors import NotFoundError
+from aurora_common.errors import ConflictError, NotFoundError
 from aurora_common.tls import Certificates
 from aurora_operator.adapters.authority import (
     Data,
@@ -20,6 +21,7 @@ from aurora_operator.adapters.kubernetes import ApiRefusedError, Json, Kubernete
 from aurora_operator.cluster.directory import Tracked
 from aurora_operator.cluster.kinds import SECRET, is_owned_by
 from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.domain.certificate import authority_name
 from aurora_operator.domain.observation import Problem
 from aurora_operator.domain.spec import AuroraDeployment
 
@@ -36,13 +38,18 @@ class Credentials:
         self._api = api
         self._metrics = metrics
 
-    async def bring(self, tracked: Tracked, deployment: AuroraDeployment) -> list[Problem]:
-        """Writes what is due, and notes the operator's identity and when to look again."""
+    async def bring(
+        self, tracked: Tracked, deployment: AuroraDeployment, *, is_new: bool
+    ) -> list[Problem]:
+        """Writes what is due, and notes the operator's identity and when to look again.
+
+        `is_new`: there is hardly any Secret yet, so none is asked for before the first is made.
+        """
         problems: list[Problem] = []
         seconds = _LOOK_SECONDS
         match deployment.spec.security.tls.mode:
             case "SelfManaged":
-                problems = await self._issue(tracked, deployment)
+                problems = await self._issue(tracked, deployment, is_new=is_new)
             case "CertManager":
                 tracked.identity = await self._issued(tracked)
                 seconds = _LOOK_SECONDS if tracked.identity else _ISSUE_SECONDS
@@ -51,11 +58,20 @@ class Credentials:
         tracked.certificates_due = time.monotonic() + seconds
         return problems
 
-    async def _issue(self, tracked: Tracked, deployment: AuroraDeployment) -> list[Problem]:
-        key = tracked.key
-        names = secret_names(key.name)
+    async def _issue(
+        self, tracked: Tracked, deployment: AuroraDeployment, *, is_new: bool
+    ) -> list[Problem]:
+        names = secret_names(tracked.key.name)
+        if is_new:
+            with suppress(ConflictError):
+                return await self._issue_over(tracked, deployment, dict.fromkeys(names))
         found = await asyncio.gather(*(self._read(tracked, name) for name in names))
-        existing = dict(zip(names, found, strict=True))
+        return await self._issue_over(tracked, deployment, dict(zip(names, found, strict=True)))
+
+    async def _issue_over(
+        self, tracked: Tracked, deployment: AuroraDeployment, existing: dict[str, Json | None]
+    ) -> list[Problem]:
+        """Writes what is due, given the Secrets that exist; ConflictError where others do."""
         foreign = [
             Problem(
                 "NameTaken",
@@ -75,7 +91,7 @@ class Credentials:
                 contents[name] = _data(await self._write(secret, existing[name]))
             except (ApiRefusedError, NotFoundError) as error:
                 return [Problem("ApplyRefused", f"Secret {name}: {error}")]
-        authority = contents[names[0]]
+        authority = contents[authority_name(tracked.key.name)]
         if authority is not None:
             tracked.identity = operator_identity(authority, tracked.identity, now)
         return []
@@ -96,11 +112,12 @@ class Credentials:
             return None
 
     async def _write(self, secret: Json, before: Json | None) -> Json:
-        """Raises ConflictError where the Secret changed since it was read."""
-        if before is not None:
-            version = before["metadata"]["resourceVersion"]
-            secret["metadata"]["resourceVersion"] = version
-        written = await self._api.apply(SECRET, secret)
+        """Raises ConflictError where the Secret changed since it was read, or exists after all."""
+        if before is None:
+            written = await self._api.apply_new(SECRET, secret)
+        else:
+            secret["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"]
+            written = await self._api.apply(SECRET, secret)
         self._metrics.writes.labels("apply").inc()
         return written
 

@@ -102,15 +102,14 @@ class ObjectWork:
 
     async def _bring(self, tracked: Tracked, deployment: AuroraDeployment) -> list[Problem]:
         wanted = self._shape.wanted(deployment, tracked.uid)
+        known = self._children.places(tracked.key)
+        # At the first look at a deployment of which nothing is known nothing is asked for.
+        is_new = tracked.problems is None and not known
         places = {reference(desired) for desired in wanted}
-        surplus = [
-            place
-            for place in self._children.places(tracked.key)
-            if place.kind in CHILDREN and place not in places
-        ]
+        surplus = [place for place in known if place.kind in CHILDREN and place not in places]
         results = await asyncio.gather(
-            self._credentials.bring(tracked, deployment),
-            *(self._bring_one(tracked, desired) for desired in wanted),
+            self._credentials.bring(tracked, deployment, is_new=is_new),
+            *(self._bring_one(tracked, desired, is_new=is_new) for desired in wanted),
             *(self._remove(tracked, place) for place in surplus),
             return_exceptions=True,
         )
@@ -119,21 +118,24 @@ class ObjectWork:
         assert isinstance(issued, list)
         return issued + [result for result in found if isinstance(result, Problem)]
 
-    async def _bring_one(self, tracked: Tracked, desired: Json) -> Problem | None:
+    async def _bring_one(self, tracked: Tracked, desired: Json, *, is_new: bool) -> Problem | None:
         """Applies one object where that is needed; what cannot be helped here is a problem."""
         place = reference(desired)
-        live = await self._live(tracked.key, place)
-        if live is not None:
-            if not is_owned_by(live, tracked.uid):
-                return Problem(
-                    "NameTaken",
-                    f"{place} exists and does not belong to this deployment: "
-                    "remove it, or give the deployment another name",
-                )
-            # One that is being deleted is made anew once it is gone.
-            if "deletionTimestamp" in live["metadata"] or not self._shape.differs(desired, live):
-                return None
         try:
+            if is_new and await self._made(tracked.key, desired):
+                return None
+            live = await self._live(tracked.key, place)
+            if live is not None:
+                if not is_owned_by(live, tracked.uid):
+                    return Problem(
+                        "NameTaken",
+                        f"{place} exists and does not belong to this deployment: "
+                        "remove it, or give the deployment another name",
+                    )
+                # One that is being deleted is made anew once it is gone.
+                is_leaving = "deletionTimestamp" in live["metadata"]
+                if is_leaving or not self._shape.differs(desired, live):
+                    return None
             await self._apply(tracked.key, desired, live)
         except ApiRefusedError as error:
             return Problem("ApplyRefused", f"{place}: {error}")
@@ -141,6 +143,16 @@ class ObjectWork:
             # Its namespace or its kind is gone.
             return Problem("ApplyRefused", f"{place}: {error}")
         return None
+
+    async def _made(self, key: Key, desired: Json) -> bool:
+        """Makes the object, and whether there was none."""
+        try:
+            answer = await self._api.apply_new(CHILDREN[desired["kind"]], desired)
+        except ConflictError:
+            return False
+        self._metrics.writes.labels("apply").inc()
+        self._children.remember(key, answer)
+        return True
 
     async def _live(self, key: Key, place: Reference) -> Json | None:
         """The object as it is known, else as the API server has it: it may be another's."""
