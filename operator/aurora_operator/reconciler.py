@@ -129,7 +129,7 @@ class Reconciler:
     async def _locked_turn(self, command: Command | None) -> Turn:
         observed = await self._observe(command)
         decision = plan(self.generation.deployment, self.status, observed, datetime.now(UTC))
-        moved = _decided(decision.status) != _decided(self.status)
+        moved = decision.status.decided != self.status.decided
         if decision.status != self.status:
             await self._store.save(decision.status)
             self._report(decision.status)
@@ -176,7 +176,7 @@ class Reconciler:
     def _report(self, after: Status) -> None:
         """Logs each transition of the rollout, with its evidence."""
         rollout = after.rollout
-        if rollout is None or _decided(after) == _decided(self.status):
+        if rollout is None or after.decided == self.status.decided:
             return
         fields = {
             "rollout": rollout.id,
@@ -212,9 +212,3 @@ async def _look(inference: Inference, rollout: Rollout | None) -> _Look:
         # It starts, or is being restarted: its component says so in the conditions.
         logger.debug("not seen", extra={"fields": {"reason": str(error)}})
         return _Look(cause=str(error))
-
-
-def _decided(status: Status) -> object:
-    """The part of the status on which actions rest."""
-    rollout = status.rollout
-    return status.stable, rollout and (rollout.id, rollout.state)

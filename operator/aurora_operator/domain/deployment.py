@@ -128,6 +128,12 @@ class Status:
         return self.rollout if self.rollout is not None and self.rollout.is_live else None
 
     @property
+    def decided(self) -> object:
+        """The part on which actions rest."""
+        rollout = self.rollout
+        return self.stable, rollout and (rollout.id, rollout.state)
+
+    @property
     def needed_digests(self) -> frozenset[str]:
         """The drafts that a rollout or a restart may still want."""
         rollout, waiting = self.live_rollout, self.queue.waiting

@@ -65,15 +65,9 @@ def plan(
         after = _begun(deployment, after)
     after = _with_scale(after, observed)
     after = replace(after, conditions=conditions(after, observed, now=now))
-    moved = _decided(after) != _decided(status)
+    moved = after.decided != status.decided
     actions = () if moved else tuple(due_actions(after, observed))
     return Decision(after, actions)
-
-
-def _decided(status: Status) -> object:
-    """The part of the status on which actions rest."""
-    rollout = status.rollout
-    return status.stable, rollout and (rollout.id, rollout.state)
 
 
 def _ordered(
