@@ -135,7 +135,7 @@ class Connection:
         return self._channel
 
     async def close(self) -> None:
-        """Cancels the calls in flight and closes every connection."""
+        """Cancels the newest channel's calls; for the streams of older ones nobody waits."""
         for task in self._closing:
             task.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
