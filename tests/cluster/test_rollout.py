@@ -1,14 +1,124 @@
-def test_promotes_a_better_draft_on_every_pod(deployments, kubelet, operator):
+"""A deployment from its making to its end, with a draft promoted, refused or held up between."""
+
+import re
+
+import pytest
+from support.deployments import wait_until
+
+from aurora_operator.adapters.kubernetes import Kind
+from aurora_operator.cluster.kinds import CERTIFICATE, CHILDREN, POD
+
+# Every kind of object that there may be for a deployment.
+MADE = (
+    *(kind for kind in CHILDREN.values() if kind is not CERTIFICATE),
+    *(POD, Kind("v1", "Secret", "secrets")),
+    Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
+)
+
+
+@pytest.fixture
+def chat(deployments, kubelet, operator):
+    """A deployment of two pods that serves the draft to begin with."""
     deployments.apply(replicas=2, draft={"initialCheckpoint": {"uri": "pvc://models/draft-0"}})
     operator.start(namespaces=[deployments.namespace])
     deployments.await_ready()
+    deployments.await_status(lambda status: is_idle(status) and status.get("stable"))
+    return deployments
 
-    digest = kubelet.publish(deployments.namespace, "chat", acceptance=0.9)
-    status = deployments.await_status(lambda status: status.get("history"))
+
+def is_idle(status):
+    return {"Progressing": "False", "Degraded": "False"}.items() <= {
+        each["type"]: each["status"] for each in status.get("conditions", ())
+    }.items()
+
+
+def message(status, kind):
+    return next(each["message"] for each in status["conditions"] if each["type"] == kind)
+
+
+def stable_digests(kubelet, namespace):
+    return [worker.standin.stable.digest for worker in kubelet.workers(namespace, "inference")]
+
+
+def test_promotes_a_better_draft_on_every_pod(chat, kubelet):
+    digest = kubelet.publish(chat.namespace, "chat", acceptance=0.9)
+    status = chat.await_status(lambda status: status.get("history"))
 
     assert status["history"][0]["outcome"] == "Promoted"
-    pods = [
-        worker.standin.stable.digest
-        for worker in kubelet.workers(deployments.namespace, "inference")
+    assert stable_digests(kubelet, chat.namespace) == [digest, digest]
+
+
+def test_a_pod_that_cannot_stage_holds_the_rollout_up_and_is_named(chat, kubelet):
+    first, _ = kubelet.workers(chat.namespace, "inference")
+    kubelet.world.hindrances[first.name] = "the disk is full"
+    digest = kubelet.publish(chat.namespace, "chat", acceptance=0.9)
+
+    status = chat.await_status(lambda status: first.name in message(status, "Progressing"))
+    assert status["rollout"]["state"] == "Pending"
+    assert "the disk is full" in message(status, "Progressing")
+
+    kubelet.world.hindrances.clear()
+    status = chat.await_status(lambda status: status.get("history"))
+    assert status["history"][0]["outcome"] == "Promoted"
+    assert stable_digests(kubelet, chat.namespace) == [digest, digest]
+
+
+def test_a_draft_that_one_pod_refuses_is_taken_back_from_all(chat, kubelet):
+    before = stable_digests(kubelet, chat.namespace)
+    first, second = kubelet.workers(chat.namespace, "inference")
+    kubelet.world.refusals[first.name] = "lm_head holds NaN"
+    kubelet.publish(chat.namespace, "chat", acceptance=0.9)
+
+    status = chat.await_status(lambda status: status.get("history"))
+    assert status["history"][0]["outcome"] == "RolledBack"
+    assert status["history"][0]["reason"] == f"CheckpointRefused: {first.name}: lm_head holds NaN"
+    wait_until(lambda: second.standin.candidate is None)
+    assert stable_digests(kubelet, chat.namespace) == before
+
+
+def test_what_did_not_change_is_never_written(chat, operator, control_plane):
+    assert control_plane.audit.writes(user=operator.user, namespace=chat.namespace) != []
+    version = chat.get()["metadata"]["resourceVersion"]
+    mark = control_plane.audit.mark()
+    # Each start looks at everything, and remembers nothing of what it found before.
+    for _ in range(2):
+        operator.restart()
+        wait_until(lambda: looks(operator, "objects") and looks(operator, "rollout"))
+
+    assert control_plane.audit.writes(mark, user=operator.user, namespace=chat.namespace) == []
+    assert chat.get()["metadata"]["resourceVersion"] == version
+
+
+def test_a_deleted_deployment_leaves_nothing_behind(chat, kubelet, operator):
+    kubelet.publish(chat.namespace, "chat", acceptance=0.9)
+    chat.await_status(lambda status: status.get("rollout"))
+
+    made = {kind for kind, _ in remains(chat)}
+    assert {kind.kind for kind in MADE} - made == {"HorizontalPodAutoscaler"}
+
+    chat.delete()
+
+    wait_until(lambda: remains(chat) == [], seconds=60, why=lambda: remains(chat))
+    assert kubelet.workers(chat.namespace) == []
+    assert operator.runs
+    assert operator.errors() == []
+
+
+def looks(operator, worker):
+    """How often the operator looked at a deployment since its start."""
+    found = re.search(
+        rf'^aurora_operator_reconcile_seconds_count{{result="done",worker="{worker}"}} (\S+)$',
+        operator.metrics(),
+        re.MULTILINE,
+    )
+    return float(found[1]) if found else 0.0
+
+
+def remains(chat):
+    """What there is of the deployment; claims that were made for it are of it too."""
+    labels = "app.kubernetes.io/instance=chat"
+    return [
+        (kind.kind, body["metadata"]["name"])
+        for kind in MADE
+        for body in chat.objects(kind.api_version, kind.plural, labels)
     ]
-    assert pods == [digest, digest]

@@ -37,14 +37,15 @@ class World:
     """What the stand-ins of all deployments play: a test sets it, and reads what came of it.
 
     `acceptance`: by digest, of drafts that have another one than 0.5. `refusals`: why a draft
-    cannot be staged, by digest, or by (digest, pod). `on_effect` is told of each change right
-    before it (True) and right after, when its caller does not know yet. `requests_per_look`: how
-    many requests were served since outcomes were last listed. `promotions`: each pod's, with the
-    digest, in order.
+    is refused, by digest, or by the pod that refuses every one. `hindrances`: by pod, why it can
+    stage nothing for now. `on_effect` is told of each change right before it (True) and right
+    after, when its caller does not know yet. `requests_per_look`: how many requests were served
+    since outcomes were last listed. `promotions`: each pod's, with the digest, in order.
     """
 
     acceptance: dict[str, float] = field(default_factory=dict)
-    refusals: dict[str | tuple[str, str], str] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+    hindrances: dict[str, str] = field(default_factory=dict)
     on_effect: Callable[[Effect, bool], None] = _nothing
     requests_per_look: int = _REQUESTS_PER_LOOK
     promotions: list[tuple[str, str]] = field(default_factory=list)
@@ -56,6 +57,7 @@ class World:
     def reset(self) -> None:
         """Undoes what a test set; what was published stays so."""
         self.refusals.clear()
+        self.hindrances.clear()
         self.on_effect = _nothing
         self.requests_per_look = _REQUESTS_PER_LOOK
 
@@ -88,9 +90,11 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         draft = request.draft
         if not draft.digest:
             draft.digest = digest_of(draft.uri)
-        for key in (draft.digest, (draft.digest, self._pod)):
+        for key in (draft.digest, self._pod):
             if key in self._world.refusals:
                 raise CheckpointError(self._world.refusals[key])
+        if self._pod in self._world.hindrances:
+            raise UnavailableError(self._world.hindrances[self._pod])
         with _Told(self._world, "StageDraft", self._pod):
             if request.slot == inference_pb2.SLOT_STABLE:
                 self.stable = draft
