@@ -1,0 +1,135 @@
+"""What goes wrong with a pod is said in the status, by the pod's name and with its cause."""
+
+import pytest
+from support.deployments import wait_until
+
+IMAGE = "aurora-inference:wrong"
+
+
+@pytest.fixture
+def chat(deployments, kubelet, operator):
+    """A deployment of two pods that serves."""
+    deployments.apply(replicas=2)
+    operator.start(namespaces=[deployments.namespace])
+    deployments.await_ready()
+    return deployments
+
+
+@pytest.fixture
+def cordoned(kubelet):
+    kubelet.cordon()
+    yield
+    kubelet.cordon(unschedulable=False)
+
+
+def condition(status, kind):
+    return next((each for each in status.get("conditions", ()) if each["type"] == kind), {})
+
+
+def says(kind, *parts):
+    """Whether a condition is true and tells every part."""
+
+    def found(status):
+        told = condition(status, kind)
+        return told.get("status") == "True" and all(part in told["message"] for part in parts)
+
+    return found
+
+
+def is_well(status):
+    return condition(status, "Degraded").get("status") == "False" and (
+        condition(status, "Progressing").get("status") == "False"
+    )
+
+
+FAULTS = {
+    "an image that does not exist": (
+        lambda faults: faults.unpullable.add(IMAGE),
+        (f"cannot pull image {IMAGE}", "not found"),
+    ),
+    "a container that ends": (
+        lambda faults: faults.crashing.update({IMAGE: "no CUDA device"}),
+        ("inference ended with exit code 1 (Error): no CUDA device",),
+    ),
+}
+
+
+@pytest.mark.parametrize(("begin", "told"), FAULTS.values(), ids=FAULTS)
+def test_a_bad_image_is_named_while_what_served_goes_on(chat, kubelet, begin, told):
+    begin(kubelet.faults)
+    served = {pod["metadata"]["name"] for pod in chat.pods("inference")}
+
+    chat.apply(replicas=2, inference={"image": IMAGE})
+    status = chat.await_status(says("Degraded", *told))
+
+    (bad,) = {pod["metadata"]["name"] for pod in chat.pods("inference")} - served
+    assert f"pod {bad}: " in condition(status, "Degraded")["message"]
+    assert condition(status, "Ready")["status"] == "True"
+    assert (status["readyReplicas"], status["updatedReplicas"]) == (2, 1)
+
+    chat.apply(replicas=2)
+    chat.await_status(is_well)
+    assert {pod["metadata"]["name"] for pod in chat.pods("inference")} == served
+
+
+def test_a_pod_that_does_not_become_ready_is_waited_for(chat, kubelet):
+    kubelet.faults.unready.add(IMAGE)
+
+    chat.apply(replicas=2, inference={"image": IMAGE})
+    status = chat.await_status(says("Progressing", "1 of 2 inference pods are updated"))
+
+    assert condition(status, "Ready")["status"] == "True"
+    # What served stays until its successor serves.
+    assert len(chat.pods("inference")) == 3
+    kubelet.faults.unready.clear()
+    chat.await_status(lambda status: is_well(status) and status["updatedReplicas"] == 2)
+
+
+def test_a_node_that_takes_no_pod_is_named(chat, cordoned):
+    chat.apply(replicas=3)
+
+    status = chat.await_status(says("Degraded", "cannot be scheduled", "unschedulable"))
+    assert condition(status, "Ready")["message"].startswith("2 of 3 inference pods are ready: pod")
+    assert condition(status, "Ready")["status"] == "False"
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (
+            {"security": {"authSecretRef": {"name": "tokens"}}},
+            'cannot mount its volumes: MountVolume.SetUp failed for volume "aurora-tokens" : '
+            'secret "tokens" not found',
+        ),
+        (
+            {"buffer": {"external": {"urlSecretRef": {"name": "redis", "key": "url"}}}},
+            'secret "redis" not found',
+        ),
+        (
+            {"modelStore": {"pvc": {"claimName": "absent"}}},
+            "PersistentVolumeClaim absent does not exist",
+        ),
+    ],
+    ids=["tokens", "Redis URL", "claim"],
+)
+def test_what_is_missing_is_named(deployments, kubelet, operator, changed, told):
+    operator.start(namespaces=[deployments.namespace])
+    deployments.apply(**changed)
+
+    # Events are not watched: they are listed every few seconds.
+    deployments.await_status(says("Degraded", told), seconds=60)
+
+
+def test_an_inference_that_crashed_gets_its_draft_again(deployments, kubelet, operator):
+    deployments.apply(replicas=2, draft={"initialCheckpoint": {"uri": "pvc://models/draft-0"}})
+    operator.start(namespaces=[deployments.namespace])
+    first = deployments.await_status(lambda status: is_well(status) and status.get("stable"))
+    worker = kubelet.workers(deployments.namespace, "inference")[0]
+    before = worker.standin
+
+    kubelet.crash(deployments.namespace, worker.name, message="out of memory")
+
+    deployments.await_status(says("Degraded", worker.name, "out of memory"))
+    deployments.await_status(is_well)
+    wait_until(lambda: worker.standin is not before and worker.standin.stable is not None)
+    assert worker.standin.stable.digest == first["stable"]["digest"]
