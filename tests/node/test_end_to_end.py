@@ -16,7 +16,7 @@ from harness.cluster import Cluster
 from harness.container_runtime import kill_container, running_containers
 from harness.endpoint_watch import EndpointWatch
 from harness.host_folder import claimed, python_folders, volume, writable_folder
-from harness.installation import CHART, chart_values, deployment, image
+from harness.installation import ANOTHER_IMAGE, CHART, chart_values, deployment
 from harness.model import Models
 from harness.traffic import Traffic, complete
 
@@ -192,7 +192,7 @@ def test_another_image_rolls_the_pods_without_losing_an_endpoint(cluster, chat, 
     before = {pod["metadata"]["uid"] for pod in chat.pods("inference")}
 
     with EndpointWatch(cluster.api, NAMESPACE, f"{NAME}-inference") as watch:
-        change = {"spec": {"inference": {"image": image("inference", "2")}}}
+        change = {"spec": {"inference": {"image": ANOTHER_IMAGE}}}
         cluster.kubectl(
             *("patch", RESOURCE, "-n", NAMESPACE, "--type=merge", "-p", json.dumps(change))
         )

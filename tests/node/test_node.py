@@ -2,8 +2,8 @@
 
 import urllib.request
 
-from harness import place
 from harness.host_folder import claimed, mounts, python_folders, volumes
+from harness.installation import ANOTHER_IMAGE
 
 _ANSWER = """
 import http.server, socket, torch
@@ -55,7 +55,7 @@ def _pod(namespace, folders):
             "containers": [
                 {
                     "name": "a",
-                    "image": f"{place.REGISTRY}/aurora-inference:1",
+                    "image": ANOTHER_IMAGE,
                     "command": ["python", "-c", _ANSWER],
                     "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
                     "securityContext": {

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import place
+from harness import installation, place
 from harness.container_runtime import import_image, start_container_runtime
 from harness.image import write_image
 from harness.node import start_node
@@ -22,15 +22,6 @@ from support.control_plane import ApiServer
 _READY_SECONDS = 60.0
 _COMMAND_SECONDS = 60.0
 _POLL_SECONDS = 0.2
-# Two of inference, so that one can be replaced.
-_IMAGES = (
-    place.PAUSE_IMAGE,
-    *(
-        f"{place.REGISTRY}/aurora-{name}:1"
-        for name in ("operator", "inference", "buffer", "trainer")
-    ),
-    f"{place.REGISTRY}/aurora-inference:2",
-)
 
 
 class Cluster:
@@ -126,7 +117,9 @@ class Cluster:
 
     def _import_images(self) -> None:
         archive = place.FOLDER / "images.tar"
-        write_image(archive, _IMAGES, environment=host_environment())
+        write_image(
+            archive, [place.PAUSE_IMAGE, *installation.images()], environment=host_environment()
+        )
         import_image(archive)
 
     def _is_ready(self) -> bool:

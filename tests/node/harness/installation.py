@@ -13,24 +13,23 @@ from harness.model import Models
 
 CHART = place.REPOSITORY / "deploy/helm/aurora"
 _EXAMPLE = place.REPOSITORY / "examples/kubernetes-quickstart.yaml"
+ANOTHER_IMAGE = "aurora-inference:another"
 COMPONENTS = ("inference", "buffer", "trainer")
 _CONTAINERS = {"inference": ("inference",), "buffer": ("buffer", "redis"), "trainer": ("trainer",)}
 # Two cores are shared by every pod and the cluster itself.
 _ONE_THREAD = [{"name": "OMP_NUM_THREADS", "value": "1"}]
 
 
-def image(component: str, tag: str = "1") -> str:
-    return f"{place.REGISTRY}/aurora-{component}:{tag}"
+def images() -> list[str]:
+    """What `make images` makes, and a second one of inference, by which it can be replaced."""
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    made = [f"aurora-{component}:{version}" for component in ("operator", *COMPONENTS)]
+    return [f"docker.io/library/{name}" for name in (*made, ANOTHER_IMAGE)]
 
 
 def chart_values(folders: Mapping[str, Path]) -> dict[str, Any]:
-    """The chart's values: images that are on the node, and the folders that they need."""
-    components = {name: {"tag": "1"} for name in ("operator", *COMPONENTS)}
-    return {
-        "images": {"registry": place.REGISTRY, "pullPolicy": "Never", **components},
-        "volumes": volumes(folders),
-        "volumeMounts": mounts(folders),
-    }
+    """The chart's values: what its image lacks comes from the machine."""
+    return {"volumes": volumes(folders), "volumeMounts": mounts(folders)}
 
 
 def deployment(
@@ -50,7 +49,7 @@ def deployment(
         "objective": "ForwardKL",
         "hyperparameters": {"learningRate": "2e-3", "batchSize": 16, "stepsPerRound": 40},
     }
-    spec["rollout"]["analysis"] = {"alpha": "0.05", "minRequests": 24, "maxDuration": "60s"}
+    spec["rollout"]["analysis"] = {"alpha": "0.05", "minRequests": 24, "maxDuration": "30s"}
     spec["security"] = {"authSecretRef": {"name": "chat-tokens"}}
     spec["inference"] = {"maxContextTokens": 256}
     for component in COMPONENTS:

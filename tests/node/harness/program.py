@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from harness import place
@@ -16,10 +16,17 @@ _POLL_SECONDS = 0.1
 class Program:
     """Runs until the node's end; what it says is in the logs' folder."""
 
-    def __init__(self, name: str, command: Sequence[str | Path]) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._name = name
         self._log = place.LOGS / f"{name}.log"
-        self._process: subprocess.Popen[bytes] = tethered(command, log=self._log)
+        self._process: subprocess.Popen[bytes] = tethered(
+            command, log=self._log, environment=environment
+        )
 
     def check(self) -> None:
         """AssertionError, with the log's end, where the program is no longer running."""

@@ -1,0 +1,87 @@
+"""An admission policy that gives the machine's Python to every pod of a namespace.
+
+With it a manifest needs no word of it, as it needs none where images hold Python themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_NAME = "python-of-the-machine"
+_VERSION = "admissionregistration.k8s.io/v1"
+
+
+def machine_policy(folders: Mapping[str, Path], namespaces: Sequence[str]) -> list[dict[str, Any]]:
+    """The policy and its binding, for the claims that `host_folder` makes."""
+    return [
+        {
+            "apiVersion": _VERSION,
+            "kind": "MutatingAdmissionPolicy",
+            "metadata": {"name": _NAME},
+            "spec": {
+                "failurePolicy": "Fail",
+                "reinvocationPolicy": "Never",
+                "matchConstraints": {
+                    "resourceRules": [
+                        {
+                            "apiGroups": [""],
+                            "apiVersions": ["v1"],
+                            "operations": ["CREATE"],
+                            "resources": ["pods"],
+                        }
+                    ]
+                },
+                "mutations": [
+                    {
+                        "patchType": "ApplyConfiguration",
+                        "applyConfiguration": {"expression": _expression(folders)},
+                    }
+                ],
+            },
+        },
+        {
+            "apiVersion": _VERSION,
+            "kind": "MutatingAdmissionPolicyBinding",
+            "metadata": {"name": _NAME},
+            "spec": {
+                "policyName": _NAME,
+                "matchResources": {
+                    "namespaceSelector": {
+                        "matchExpressions": [
+                            {
+                                "key": "kubernetes.io/metadata.name",
+                                "operator": "In",
+                                "values": list(namespaces),
+                            }
+                        ]
+                    }
+                },
+            },
+        },
+    ]
+
+
+def _expression(folders: Mapping[str, Path]) -> str:
+    """CEL; its strings are written as JSON's are."""
+    volumes, mounts = [], []
+    for name, folder in folders.items():
+        volume, claim = json.dumps(f"host-{name}"), json.dumps(name)
+        source = f"{{claimName: {claim}, readOnly: true}}"
+        volumes.append(
+            f"Object.spec.volumes{{name: {volume}, "
+            f"persistentVolumeClaim: Object.spec.volumes.persistentVolumeClaim{source}}}"
+        )
+        mounts.append(
+            f"Object.spec.containers.volumeMounts{{name: {volume}, "
+            f"mountPath: {json.dumps(str(folder))}, readOnly: true}}"
+        )
+    containers = (
+        "object.spec.containers.map(container, Object.spec.containers{name: container.name, "
+        f"volumeMounts: [{', '.join(mounts)}]}})"
+    )
+    return (
+        f"Object{{spec: Object.spec{{volumes: [{', '.join(volumes)}], containers: {containers}}}}}"
+    )

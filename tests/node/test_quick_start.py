@@ -1,0 +1,90 @@
+"""The README's quick start on a cluster, command by command as it is written there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from harness import place
+from harness.cluster import Cluster
+from harness.host_folder import claimed, python_folders, volume, writable_folder
+from harness.machine_policy import machine_policy
+from harness.program import Program
+
+from aurora_demo.models import cache_root
+
+_SECONDS = 600
+_BLOCK = re.compile(r"^## On Kubernetes$.*?^```sh$(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Those of the README, without the images, which are on the node."""
+    text = (place.REPOSITORY / "README.md").read_text()
+    (block,) = _BLOCK.findall(text)
+    lines = block.replace("\\\n", " ").strip().splitlines()
+    return [line for line in lines if line and not line.startswith("make images")]
+
+
+@pytest.fixture
+def prepared(cluster: Cluster) -> Iterator[None]:
+    """What a user's cluster has: volumes for claims; and images that have Python in them."""
+    folders = python_folders()
+    models = writable_folder("quick-start-models")
+    # Trained here before, they need not be trained once more.
+    if (made := cache_root() / "demo").is_dir():
+        shutil.copytree(made, models / "demo")
+        subprocess.run(["chown", "-R", "65532:65532", models], check=True)
+    for namespace in ("default", "aurora-system"):
+        metadata = {"name": namespace}
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        for claim, folder in folders.items():
+            cluster.apply(*claimed(namespace, claim, folder))
+    cluster.apply(
+        volume("default", "models", models),
+        volume("default", "redis-chat-buffer-0", writable_folder("quick-start-redis")),
+        *machine_policy(folders, ("default", "aurora-system")),
+    )
+    yield
+    cluster.kubectl("delete", "adep", "chat")
+    cluster.helm("uninstall", "aurora", "--namespace", "aurora-system", "--wait")
+
+
+def test_the_quick_start_works_as_written(cluster, prepared, request):
+    environment = {**cluster.environment, "COLUMNS": "200"}
+    told = []
+    for command in commands():
+        if command.rstrip().endswith("&"):
+            shell = ["/usr/bin/bash", "-c", f"exec {command.rstrip(' &')}"]
+            request.addfinalizer(Program("port-forward", shell, environment).stop)
+            cluster.await_that(is_forwarded, command, 30)
+        else:
+            told.append(said(command, environment))
+    (place.LOGS / "quick-start.txt").write_text("\n".join(told))
+
+    assert "chat" in told[-1]
+
+
+def said(command: str, environment: dict[str, str]) -> str:
+    """The command, and what it said; AssertionError where it failed."""
+    result = subprocess.run(
+        ["/usr/bin/bash", "-c", command],
+        cwd=place.REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    text = f"$ {command}\n{result.stdout}"
+    assert result.returncode == 0, text
+    return text
+
+
+def is_forwarded() -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", 8000)) == 0
