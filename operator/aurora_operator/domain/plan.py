@@ -213,6 +213,8 @@ def _of_rollout(rollout: Rollout, observed: Observation, *, is_paused: bool) -> 
     views = observed.participants
     # One that serves and cannot be seen may have the candidate, or not.
     complete = bool(views) and len(views) == len(observed.expected)
+    # Once it serves somewhere there is no way back: a refusal is the refusing pod's own trouble.
+    is_serving = any(_is(view.stable, digest) for view in views)
     command = observed.command
     ordered: Literal["abort", "promote"] | None = None
     if command is not None and command.rollout_id == rollout.id:
@@ -228,7 +230,7 @@ def _of_rollout(rollout: Rollout, observed: Observation, *, is_paused: bool) -> 
             for view in views
         ),
         promoted=complete and all(_is(view.stable, digest) for view in views),
-        refusal=observed.refusals.get(digest),
+        refusal=None if is_serving else observed.refusals.get(digest),
         paused=is_paused,
         command=ordered,
     )

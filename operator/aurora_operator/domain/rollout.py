@@ -124,7 +124,7 @@ class Observed:
     staged: bool = False
     # The candidate is the stable draft of every inference.
     promoted: bool = False
-    # Why an inference will never take the candidate.
+    # Why an inference will never take the candidate, which serves nowhere as the stable draft.
     refusal: str | None = None
     paused: bool = False
     command: Literal["abort", "promote"] | None = None

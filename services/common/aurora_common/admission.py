@@ -49,11 +49,11 @@ def only_bearers(tokens: TokenFolder) -> Admission:
     return admit
 
 
-def without(methods: Collection[str], reason: str) -> Admission:
-    """Refuses the methods of these short names."""
+def only_methods(methods: Collection[str], reason: str) -> Admission:
+    """Refuses every method but those of these short names; `reason` completes the refusal."""
 
     def admit(method: str, context: Context) -> None:
-        if method.rpartition("/")[2] in methods:
+        if method.rpartition("/")[2] not in methods:
             raise ForbiddenError(f"{method} {reason}")
 
     return admit

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aurora.inference.v1 import inference_pb2_grpc
 from aurora_common import leash, log
-from aurora_common.admission import Admission, all_of, only_bearers, without
+from aurora_common.admission import Admission, all_of, only_bearers, only_methods
 from aurora_common.errors import AuroraError, InvalidInputError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.tls import CertificateFolder
 from aurora_common.token import TokenFolder
 from aurora_inference.api.control import ControlServer
 from aurora_inference.api.drafts import DraftSlots
-from aurora_inference.api.grpc_front import CONTROL_METHODS, SERVICE, InferenceServicer
+from aurora_inference.api.grpc_front import CLIENT_METHODS, SERVICE, InferenceServicer
 from aurora_inference.api.http import openai_app
 from aurora_inference.api.http_server import HttpServer
 from aurora_inference.api.metrics import RequestMetrics
@@ -140,7 +140,7 @@ def _client_admission(tokens: TokenFolder | None, *, has_control: bool) -> Admis
     admissions = []
     if has_control:
         reason = "is not served on the clients' port: call it on the control port"
-        admissions.append(without(CONTROL_METHODS, reason))
+        admissions.append(only_methods(CLIENT_METHODS, reason))
     if tokens is not None:
         admissions.append(only_bearers(tokens))
     return all_of(*admissions)

@@ -294,6 +294,19 @@ def test_a_refused_checkpoint_is_rolled_back_by_name(deployment):
     assert it.inferences[0].candidate is None
 
 
+def test_a_refusal_undoes_no_promotion_that_has_begun(deployment):
+    it = world(deployment, published=[candidate(1)], acceptance={draft(1).digest: 0.7})
+    for _ in range(300):
+        it.inferences[0].serve(it.draw, it.acceptance)
+        if any(isinstance(action, PromoteDraft) for action in it.reconcile().actions):
+            break
+    assert it.inferences[0].stable == draft(1)
+    it.refusals = {draft(1).digest: "another pod: its volume is not mounted"}
+    it.settle()
+    assert it.status.rollout.state == Promoted("AcceptanceBetter")
+    assert it.status.stable == draft(1)
+
+
 def test_pause_holds_and_resume_goes_on(deployment):
     it = world(deployment, published=[candidate(1)], acceptance={draft(1).digest: 0.7})
     it.settle()

@@ -18,10 +18,8 @@ from aurora_inference.engine.request import Arm, Sampling
 
 SERVICE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 
-# What changes the drafts or tells of them: the operator's, on a port of its own where there is one.
-CONTROL_METHODS = frozenset(
-    {"StageDraft", "UnstageDraft", "PromoteDraft", "SetTraffic", "ListOutcomes"}
-)
+# What is for clients where the operator has a port of its own.
+CLIENT_METHODS = frozenset({"Generate", "GetCounters", "GetStatus"})
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
