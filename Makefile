@@ -8,13 +8,14 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test e2e check crd protos bench images clean
+.PHONY: help demo test e2e check crd protos bench bench-operator images clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; ends in out/demo/report.html"
 	@echo "make test    every test"
 	@echo "make e2e     the tests of a Kubernetes node, with real pods; needs root on Linux"
 	@echo "make check   format, lint, types, layering, generated code"
 	@echo "make bench   every benchmark, into out/bench"
+	@echo "make bench-operator  how fast and cheap the operator is, with a real Kubernetes API server"
 	@echo "make protos  generate protos/gen"
 	@echo "make crd     generate the resource definition and docs/reference.md"
 	@echo "make images  a container image of each component"
@@ -50,6 +51,9 @@ bench: $(STAMP)
 	@for name in engine swap capture buffer; do \
 	    echo "bench: $$name"; PYTHONPATH=. $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
+
+bench-operator: $(STAMP)
+	@PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.operator
 
 images:
 	@tools/images.sh
