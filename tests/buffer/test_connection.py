@@ -7,7 +7,13 @@ from redis.exceptions import BusyLoadingError, OutOfMemoryError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from aurora_buffer.connection import connect, persistently, redis_errors
-from aurora_common.errors import AuroraError, InvalidInputError, OverloadedError, UnavailableError
+from aurora_common.errors import (
+    AuroraError,
+    InvalidInputError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
 
 
 def _translated(error: Exception) -> AuroraError:
@@ -66,6 +72,13 @@ async def test_what_does_not_pass_is_not_repeated():
     with pytest.raises(AuroraError):
         await persistently(operation, purpose="do it", patience_seconds=5)
     assert len(calls) == 1
+
+
+def test_authorities_need_tls_and_a_file(tmp_path):
+    with pytest.raises(InvalidInputError, match="rediss://"):
+        connect("redis://host", authorities=tmp_path / "ca.crt")
+    with pytest.raises(NotFoundError, match=r"ca\.crt: no such file"):
+        connect("rediss://host", authorities=tmp_path / "ca.crt")
 
 
 def test_wrong_url_does_not_show_its_password():

@@ -7,6 +7,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import redis
@@ -14,9 +16,26 @@ import redis
 from aurora_buffer.redis_server import RedisOptions, redis_arguments, redis_binary
 from aurora_common.errors import NotFoundError
 
+# A container's user, who owns nothing.
+NOBODY = 65532
 
-def _start(folder, port, **more):
-    command = [sys.executable, "-m", "aurora_buffer", "redis"]
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+
+
+# The interpreter may lie where nobody else can read it, so it changes its user once it runs.
+_AS_NOBODY = f"""
+import os, sys
+from aurora_buffer.__main__ import main
+os.setgroups([])
+os.setgid({NOBODY})
+os.setuid({NOBODY})
+os.chdir("/")
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def _start(folder, port, *python, **more):
+    command = [sys.executable, *(python or ("-m", "aurora_buffer")), "redis"]
     command += ["--dir", str(folder), "--port", str(port)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **more)
 
@@ -114,6 +133,42 @@ def test_port_taken_is_one_line(tmp_path):
             _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     assert errors == f"aurora_buffer: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+@pytest.fixture
+def users_folder():
+    """A folder that somebody else than the test's user may reach."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@needs_root
+@pytest.mark.redis
+def test_it_needs_no_more_than_its_folder(users_folder, free_port, until):
+    data = users_folder / "data"
+    data.mkdir()
+    os.chown(data, NOBODY, NOBODY)
+    with (
+        _start(data, free_port, "-c", _AS_NOBODY) as process,
+        redis.Redis(port=free_port) as client,
+    ):
+        _ready(client, until)
+        client.set("key", "value")
+        client.bgrewriteaof()
+        until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "rewritten")
+        process.terminate()
+        assert process.wait(10) == 0
+    assert [path.name for path in data.iterdir()] == ["appendonly.aof"]
+
+
+@needs_root
+def test_a_folder_that_cannot_be_written_is_one_line(users_folder, free_port):
+    with _start(users_folder, free_port, "-c", _AS_NOBODY) as process:
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors == f"aurora_buffer: cannot write in {users_folder}: Permission denied\n"
 
 
 def test_folder_that_cannot_be_made_is_one_line(tmp_path, free_port):

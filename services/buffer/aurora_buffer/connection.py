@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from aurora_common.errors import AuroraError, InvalidInputError, OverloadedError, UnavailableError
+from aurora_common.errors import (
+    AuroraError,
+    InvalidInputError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 10.0
@@ -35,11 +42,16 @@ def connect(url: str, *, authorities: Path | None = None) -> Redis:
 
     `authorities`: PEM of those that may vouch for a rediss:// server; None: the system's.
 
-    Raises InvalidInputError, without repeating the URL as it may hold a password, where it is none.
+    Raises InvalidInputError, without repeating the URL as it may hold a password, where it is none,
+    and NotFoundError where there is no file `authorities`.
     """
-    tls = {} if authorities is None else {"ssl_ca_certs": str(authorities)}
-    if tls and not url.startswith("rediss://"):
-        raise InvalidInputError("--redis-ca is for a rediss:// URL alone")
+    tls = {}
+    if authorities is not None:
+        if not url.startswith("rediss://"):
+            raise InvalidInputError("--redis-ca is for a rediss:// URL alone")
+        if not authorities.is_file():
+            raise NotFoundError(f"--redis-ca {authorities}: no such file")
+        tls = {"ssl_ca_certs": str(authorities)}
     try:
         pool = BlockingConnectionPool.from_url(
             url,
@@ -57,7 +69,17 @@ def connect(url: str, *, authorities: Path | None = None) -> Redis:
         raise InvalidInputError(
             "the Redis URL is wrong: use redis://host:port, rediss://host:port or unix:///path"
         ) from error
+    if authorities is not None:
+        pool.connection_class = _TrustingAnew
     return Redis.from_pool(pool)
+
+
+class _TrustingAnew(SSLConnection):
+    """Reads the authorities whenever it connects: the file may have been replaced."""
+
+    async def connect(self) -> None:
+        self.ssl_context.context = None
+        await super().connect()  # type: ignore[no-untyped-call]  # redis leaves it out
 
 
 @contextmanager

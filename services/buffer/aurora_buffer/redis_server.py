@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -80,8 +81,11 @@ def exec_redis(options: RedisOptions) -> NoReturn:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make {folder}: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise StorageError(f"cannot write in {folder}: permission denied")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StorageError(f"cannot write in {folder}: {error.strerror}") from error
     _check_port(options.port)
     arguments = redis_arguments(binary, RedisOptions(folder, options.port, options.appendfsync))
     _follow_leash()
