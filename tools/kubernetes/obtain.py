@@ -203,11 +203,16 @@ def _wait(process: subprocess.Popen[bytes]) -> int | None:
 
 
 def _link_flags() -> str:
-    """Without them the programs say that they are v0.0.0."""
+    """Without them the programs do not know their own versions."""
     major, minor, _ = KUBERNETES.removeprefix("v").split(".")
-    values = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor}
-    settings = (f"-X k8s.io/component-base/version.{name}={it}" for name, it in values.items())
-    return " ".join(("-s", "-w", *settings))
+    component = "k8s.io/component-base/version"
+    values = {
+        f"{component}.gitVersion": KUBERNETES,
+        f"{component}.gitMajor": major,
+        f"{component}.gitMinor": minor,
+        "helm.sh/helm/v3/internal/version.version": HELM,
+    }
+    return " ".join(("-s", "-w", *(f"-X {name}={value}" for name, value in values.items())))
 
 
 def _environment(destination: Path) -> Mapping[str, str]:
