@@ -39,12 +39,15 @@ class Credentials:
         self._metrics = metrics
 
     async def bring(
-        self, tracked: Tracked, deployment: AuroraDeployment, *, is_new: bool
+        self, tracked: Tracked, deployment: AuroraDeployment, generation: int, *, is_new: bool
     ) -> list[Problem]:
         """Writes what is due, and notes the operator's identity and when to look again.
 
         `is_new`: there is hardly any Secret yet, so none is asked for before the first is made.
         """
+        is_due = time.monotonic() >= tracked.certificates_due
+        if tracked.certified_generation == generation and not is_due:
+            return []
         problems: list[Problem] = []
         seconds = _LOOK_SECONDS
         match deployment.spec.security.tls.mode:
@@ -56,6 +59,7 @@ class Credentials:
             case "Disabled":
                 tracked.identity = None
         tracked.certificates_due = time.monotonic() + seconds
+        tracked.certified_generation = None if problems else generation
         return problems
 
     async def _issue(

@@ -26,7 +26,9 @@ class Tracked:
     changes: int = 0
     # Who the operator is to this deployment's pods; None before it is known, or without TLS.
     identity: Certificates | None = None
-    # When the certificates are looked at again, monotonic.
+    # The generation whose certificates were found as they should be, and when, monotonic, they
+    # are looked at again.
+    certified_generation: int | None = None
     certificates_due: float = 0.0
 
     def disturb(self) -> None:

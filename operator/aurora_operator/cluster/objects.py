@@ -82,7 +82,7 @@ class ObjectWork:
             self._take(tracked, [Problem("InvalidSpec", "; ".join(error.problems))])
             return None
         identity = tracked.identity
-        problems = await self._bring(tracked, deployment)
+        problems = await self._bring(tracked, deployment, generation)
         self._take(tracked, problems)
         if tracked.identity != identity:
             self._on_change(key)
@@ -100,7 +100,9 @@ class ObjectWork:
             tracked.problems = found
             self._on_change(tracked.key)
 
-    async def _bring(self, tracked: Tracked, deployment: AuroraDeployment) -> list[Problem]:
+    async def _bring(
+        self, tracked: Tracked, deployment: AuroraDeployment, generation: int
+    ) -> list[Problem]:
         wanted = self._shape.wanted(deployment, tracked.uid)
         known = self._children.places(tracked.key)
         # At the first look at a deployment of which nothing is known nothing is asked for.
@@ -108,7 +110,7 @@ class ObjectWork:
         places = {reference(desired) for desired in wanted}
         surplus = [place for place in known if place.kind in CHILDREN and place not in places]
         results = await asyncio.gather(
-            self._credentials.bring(tracked, deployment, is_new=is_new),
+            self._credentials.bring(tracked, deployment, generation, is_new=is_new),
             *(self._bring_one(tracked, desired, is_new=is_new) for desired in wanted),
             *(self._remove(tracked, place) for place in surplus),
             return_exceptions=True,
