@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from support.certificate import Authority
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
@@ -69,10 +70,37 @@ class Child:
             self.kill()
 
 
+class Certified:
+    """What the parts of a world show each other: everybody is called `localhost` as well."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.authority = Authority()
+
+    def flags(self, name: str) -> tuple[object, ...]:
+        return ("--tls", self.issued(name))
+
+    def issued(self, name: str) -> Path:
+        return self.authority.issue(self._folder / f"{name}-tls", name, "localhost")
+
+    def channel(self, port: int, peer: str = "aurora-operator") -> grpc.Channel:
+        folder = self.issued(peer)
+        credentials = grpc.ssl_channel_credentials(
+            *((folder / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt"))
+        )
+        return grpc.secure_channel(f"localhost:{port}", credentials)
+
+
 class World:
     """Redis, buffer and trainer, with clients of both services."""
 
-    def __init__(self, folder: Path, target: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        target: Path,
+        stack: contextlib.ExitStack,
+        certified: Certified | None = None,
+    ) -> None:
         redis_port, self.buffer_port = free_port(), free_port()
         self.trainer_port, self.metrics_port = free_port(), free_port()
         self.models, self.state = folder / "models", folder / "state"
@@ -84,25 +112,29 @@ class World:
             folder, "aurora_buffer", "serve", "--listen", f"127.0.0.1:{self.buffer_port}",
             "--redis-url", f"redis://127.0.0.1:{redis_port}",
             "--max-age-seconds", 3600, "--max-bytes", 1 << 30,
+            *(certified.flags("buffer") if certified else ()),
         )  # fmt: skip
         self.trainer_arguments = (
             "--listen", f"127.0.0.1:{self.trainer_port}",
             "--metrics-listen", f"127.0.0.1:{self.metrics_port}",
-            "--buffer", f"127.0.0.1:{self.buffer_port}",
+            "--buffer", f"localhost:{self.buffer_port}",
             "--target", target, "--models", self.models, "--state", self.state,
             "--min-new-trajectories", 10, "--min-interval-seconds", 0,
             "--objective", "LK", "--learning-rate", "3e-3", "--batch-size", 4,
             "--steps-per-round", 50, "--holdout-percent", 10,
+            *(certified.flags("trainer") if certified else ()),
         )  # fmt: skip
         self.trainer = Child(folder, "aurora_trainer", *self.trainer_arguments)
         for child in (self.redis, self.buffer, self.trainer):
             stack.callback(child.close)
         options = [("grpc.max_reconnect_backoff_ms", 200)]
-        self._buffer_channel = stack.enter_context(
-            grpc.insecure_channel(f"127.0.0.1:{self.buffer_port}", options=options)
-        )
-        self._trainer_channel = stack.enter_context(
-            grpc.insecure_channel(f"127.0.0.1:{self.trainer_port}", options=options)
+        self._buffer_channel, self._trainer_channel = (
+            stack.enter_context(
+                certified.channel(port)
+                if certified
+                else grpc.insecure_channel(f"127.0.0.1:{port}", options=options)
+            )
+            for port in (self.buffer_port, self.trainer_port)
         )
         self.buffer_stub = buffer_pb2_grpc.BufferStub(self._buffer_channel)
         self.trainer_stub = trainer_pb2_grpc.TrainerStub(self._trainer_channel)
@@ -185,6 +217,46 @@ def test_trajectories_become_checkpoints_that_a_watcher_hears_of(world, target, 
     with pytest.raises(grpc.RpcError) as ended:
         list(watch)
     assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "Traceback" not in world.trainer.log
+
+
+@pytest.fixture
+def certified(tmp_path) -> Certified:
+    return Certified(tmp_path)
+
+
+@pytest.fixture
+def secure_world(tmp_path, target, certified) -> Iterator[World]:
+    with contextlib.ExitStack() as stack:
+        yield World(tmp_path, target.folder, stack, certified)
+
+
+def test_by_mutual_tls_the_operator_alone_is_served(secure_world, certified, make_records):
+    world = secure_world
+    world.start_buffer()
+    world.start_trainer()
+    world.append(make_records(5))
+    until(lambda: world.status().trajectories == 5, "five arrive")
+    with certified.channel(world.trainer_port, "inference") as channel:
+        stub = trainer_pb2_grpc.TrainerStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.PruneCheckpoints(trainer_pb2.PruneCheckpointsRequest(keep=1), timeout=SECONDS)
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    # Replaced under both, whose next connection is made with the new ones.
+    certified.authority = Authority()
+    for name in ("buffer", "trainer"):
+        certified.issued(name)
+    world.buffer.kill()
+    world.buffer.start()
+    with certified.channel(world.buffer_port) as channel:
+        request = buffer_pb2.AppendRequest(trajectories=make_records(5, seed=1))
+        buffer_pb2_grpc.BufferStub(channel).Append(
+            iter([request]), timeout=SECONDS, wait_for_ready=True
+        )
+    with certified.channel(world.trainer_port) as channel:
+        world.trainer_stub = trainer_pb2_grpc.TrainerStub(channel)
+        until(lambda: world.status().trajectories == 10, "ten arrive")
+    assert world.trainer.terminate() == 0
     assert "Traceback" not in world.trainer.log
 
 

@@ -48,16 +48,19 @@ def run(settings: Settings) -> int:
     """
     os.nice(_NICENESS)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
+    # Before the model is loaded, which takes its time: what is missing is told at once.
+    certificates = None if settings.tls is None else CertificateFolder(settings.tls)
     with _locked(settings.state):
         trainer = assembled_trainer(settings)
         with _metrics_served(settings.metrics_listen, trainer):
-            return asyncio.run(_serve(settings, trainer))
+            return asyncio.run(_serve(settings, trainer, certificates))
 
 
-async def _serve(settings: Settings, trainer: Trainer) -> int:
+async def _serve(
+    settings: Settings, trainer: Trainer, certificates: CertificateFolder | None
+) -> int:
     stop = stop_signal()
     inbox = Inbox()
-    certificates = None if settings.tls is None else CertificateFolder(settings.tls)
     subscription = BufferSubscription(settings.buffer, inbox, certificates=certificates)
     servicer = TrainerServicer(settings.models, lambda: trainer.standing)
     server = GrpcServer(
