@@ -8,9 +8,11 @@ import time
 import grpc
 import numpy as np
 import pytest
+from support.certificate import Authority
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora_common.grpc_server import GrpcServer
+from aurora_common.tls import CertificateFolder
 from aurora_inference.engine.request import (
     Completion,
     Request,
@@ -142,6 +144,31 @@ async def test_all_are_sent_in_order_and_counted(buffer):
     assert buffer.ids == names
     assert (sender.queued, sender.dropped) == (0, 0)
     assert buffer.calls < 50
+    await sender.stop(flush_seconds=5)
+    await server.stop()
+
+
+async def test_certificates_are_replaced_under_it(buffer, tmp_path):
+    folders = [tmp_path / "buffer", tmp_path / "inference"]
+    authorities = [Authority() for _ in range(3)]
+    for folder in folders:
+        authorities[0].issue(folder, "localhost")
+    server = GrpcServer("localhost:0", drain_seconds=0, certificates=CertificateFolder(folders[0]))
+    server.add(buffer_pb2_grpc.add_BufferServicer_to_server, buffer)
+    port = await server.start(["aurora.buffer.v1.Buffer"])
+    sender = TrajectorySender(
+        f"localhost:{port}",
+        target_digest="t",
+        tokenizer_digest="k",
+        certificates=CertificateFolder(folders[1]),
+        settings=QUICK,
+    )
+    for number, authority in enumerate(authorities):
+        for folder in folders:
+            authority.issue(folder, "localhost")
+        sender.record(_completion(str(number)))
+        await _until(lambda number=number: sender.sent == number + 1)
+    assert buffer.ids == ["0", "1", "2"]
     await sender.stop(flush_seconds=5)
     await server.stop()
 
