@@ -86,9 +86,6 @@ class Mirror:
     def get(self, namespace: str, name: str) -> Json | None:
         return self._objects.get((namespace, name))
 
-    def all(self) -> list[Json]:
-        return list(self._objects.values())
-
     async def run(self) -> None:
         """Lists and watches until cancelled, whatever the API server does."""
         while True:
