@@ -1,0 +1,129 @@
+"""Where a cluster's programs come from, with a stand-in for Go that only notes what it does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+OBTAIN = Path(__file__).parents[2] / "tools/kubernetes/obtain.py"
+NAMES = ("etcd", "kubectl")
+# Makes the output that it is asked for; fails where it is to, as a build that was interrupted.
+GO = """#!/bin/sh
+case "$1" in version) echo "go version go99.0.0 linux/amd64"; exit 0;; esac
+while [ "$1" != -o ]; do shift; done
+echo "$(basename "$2")" >> "$NOTES"
+[ "$(basename "$2")" = "$FAILS" ] && exit 1
+sleep 0.3
+printf '#!/bin/sh\\n' > "$2"
+chmod +x "$2"
+"""
+
+
+def program(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """Nothing is to be found yet but Go, and the tools of the system."""
+    program(tmp_path / "go" / "go", "")
+    (tmp_path / "go" / "go").write_text(GO)
+    kept = {key: value for key, value in os.environ.items() if key != "AURORA_K8S_BIN"}
+    path = f"{tmp_path / 'go'}:/usr/bin:/bin"
+    cache, notes = str(tmp_path / "cache"), str(tmp_path / "notes")
+    return kept | {"PATH": path, "XDG_CACHE_HOME": cache, "NOTES": notes, "FAILS": ""}
+
+
+@pytest.fixture
+def begin(environment):
+    def begin(**changes):
+        return subprocess.Popen(
+            [sys.executable, OBTAIN, *NAMES],
+            env=environment | changes,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return begin
+
+
+@pytest.fixture
+def obtain(begin):
+    """Runs it to its end: exit status, what it prints, and what it tells."""
+
+    def obtain(**changes):
+        with begin(**changes) as process:
+            printed, told = process.communicate(timeout=60)
+        return process.returncode, printed.strip(), told
+
+    return obtain
+
+
+@pytest.fixture
+def built(tmp_path):
+    """The programs that Go was asked for, in order."""
+    notes = tmp_path / "notes"
+    return lambda: notes.read_text().split() if notes.exists() else []
+
+
+def test_what_is_built_is_found_by_the_next_run(obtain, built):
+    status, folder, told = obtain()
+    assert (status, built()) == (0, list(NAMES))
+    assert all(os.access(Path(folder) / name, os.X_OK) for name in NAMES)
+    assert "building etcd" in told
+    assert "(2 of 2)" in told
+
+    assert obtain() == (0, folder, "")
+    assert built() == list(NAMES)
+
+
+def test_a_build_that_failed_leaves_what_was_built_before(obtain, built):
+    status, folder, told = obtain(FAILS="kubectl")
+    assert (status, folder) == (1, "")
+    assert told.endswith("kubernetes: kubectl cannot be built; above is what Go says\n")
+
+    status, folder, _ = obtain()
+    assert status == 0
+    assert built() == ["etcd", "kubectl", "kubectl"]
+
+
+def test_two_runs_at_once_build_once(begin, built):
+    with begin() as one, begin() as other:
+        printed = {process.communicate(timeout=60)[0] for process in (one, other)}
+
+    assert len(printed) == 1
+    assert built() == list(NAMES)
+
+
+def test_a_folder_that_is_given_is_taken_and_must_be_whole(obtain, tmp_path, built):
+    given = tmp_path / "given"
+    program(given / "etcd", "")
+    status, _, told = obtain(AURORA_K8S_BIN=str(given))
+    assert status == 1
+    assert told == f"kubernetes: AURORA_K8S_BIN is {given}, which lacks kubectl\n"
+
+    program(given / "kubectl", "")
+    assert obtain(AURORA_K8S_BIN=str(given)) == (0, str(given), "")
+    assert built() == []
+
+
+@pytest.mark.parametrize(("version", "is_taken"), [("99.0.0", False), ("", True)])
+def test_the_path_is_taken_only_at_the_pinned_versions(
+    obtain, environment, tmp_path, built, version, is_taken
+):
+    module = (OBTAIN.parent / "go.mod").read_text().split()
+    folder = tmp_path / "path"
+    for name, pinned in zip(NAMES, ("go.etcd.io/etcd/server/v3", "k8s.io/kubernetes"), strict=True):
+        told = version or module[module.index(pinned) + 1].removeprefix("v")
+        program(folder / name, f"echo {told}")
+
+    status, found, _ = obtain(PATH=f"{folder}:{environment['PATH']}")
+
+    assert status == 0
+    assert (found == str(folder)) is is_taken
+    assert built() == ([] if is_taken else list(NAMES))
