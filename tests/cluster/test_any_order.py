@@ -4,9 +4,11 @@ import contextlib
 import copy
 import json
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from kubernetes.client.exceptions import ApiException
+from support.deployments import wait_until
 
 from aurora_operator.cluster.kinds import WATCHED
 
@@ -40,7 +42,7 @@ _SPEC = st.fixed_dictionaries(
 )
 # Refused by the API server itself.
 _INVALID = st.sampled_from(
-    [{"replicas": -1}, {"buffer": {}}, {"target": {"uri": "file:///elsewhere"}}]
+    [{"replicas": -1}, {"buffer": {}}, {"inference": {"image": "NOT AN IMAGE"}}]
 )
 _STEP = st.one_of(
     st.tuples(st.just("apply"), _SPEC),
@@ -92,7 +94,7 @@ def holds(deployments, operator, fresh_names, steps, last):
             case "apply":
                 deployments.apply(name, **spec)
             case "refused":
-                deployments_refuse(deployments, name, spec)
+                refused(deployments, name, spec)
             case "delete":
                 with contextlib.suppress(ApiException):
                     deployments.delete(name)
@@ -104,14 +106,23 @@ def holds(deployments, operator, fresh_names, steps, last):
         deployments.await_status(
             lambda status, each=each: is_settled(deployments, each, status), each, seconds=60
         )
-    assert children(deployments, name) == children(deployments, fresh)
+    # A generation is observed before its last object is applied.
+    wait_until(
+        lambda: not differing(deployments, name, fresh),
+        why=lambda: differing(deployments, name, fresh),
+    )
     for each in (name, fresh):
         deployments.delete(each)
 
 
-def deployments_refuse(deployments, name, spec):
-    """Applies what the API server refuses, or takes where there is nothing yet to differ from."""
-    with contextlib.suppress(ApiException):
+def differing(deployments, name, fresh):
+    """The objects that one of the two has otherwise than the other."""
+    one, other = children(deployments, name), children(deployments, fresh)
+    return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+
+
+def refused(deployments, name, spec):
+    with pytest.raises(ApiException):
         deployments.apply(name, **spec)
 
 
@@ -147,7 +158,7 @@ def wanted(spec):
 
 def test_the_last_spec_alone_decides(deployments, kubelet, operator):
     operator.start(namespaces=[deployments.namespace])
-    fresh_names = (f"d{number}" for number in range(10_000))
+    fresh_names = (f"order-{number}-x" for number in range(10_000))
     holds(deployments, operator, fresh_names)
 
 
