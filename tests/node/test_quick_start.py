@@ -6,7 +6,6 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 from harness import place
@@ -30,7 +29,7 @@ def commands() -> list[str]:
 
 
 @pytest.fixture
-def prepared(cluster: Cluster) -> Iterator[None]:
+def prepared(cluster: Cluster) -> None:
     """What a user's cluster has: volumes for claims; and images that have Python in them."""
     folders = python_folders()
     models = writable_folder("quick-start-models")
@@ -48,9 +47,7 @@ def prepared(cluster: Cluster) -> Iterator[None]:
         volume("default", "redis-chat-buffer-0", writable_folder("quick-start-redis")),
         *machine_policy(folders, ("default", "aurora-system")),
     )
-    yield
-    cluster.kubectl("delete", "adep", "chat")
-    cluster.helm("uninstall", "aurora", "--namespace", "aurora-system", "--wait")
+    cluster.await_that(lambda: is_policy_in_force(cluster), "pods get the machine's Python", 30)
 
 
 def test_the_quick_start_works_as_written(cluster, prepared, request):
@@ -83,6 +80,13 @@ def said(command: str, environment: dict[str, str]) -> str:
     text = f"$ {command}\n{result.stdout}"
     assert result.returncode == 0, text
     return text
+
+
+def is_policy_in_force(cluster: Cluster) -> bool:
+    """Whether a pod would get what it says; that takes the API server a moment."""
+    pod = {"metadata": {"name": "a"}, "spec": {"containers": [{"name": "a", "image": "a"}]}}
+    made = cluster.api.request("POST", "/api/v1/namespaces/default/pods?dryRun=All", pod)
+    return any(each["name"] == "host-system" for each in made["spec"]["volumes"])
 
 
 def is_forwarded() -> bool:
