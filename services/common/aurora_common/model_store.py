@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aurora_common.checkpoint import CheckpointManifest, read_manifest
-from aurora_common.errors import CheckpointError
+from aurora_common.errors import CheckpointError, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +65,20 @@ class ModelStore:
 
     def _folders(self) -> list[tuple[int, Path]]:
         try:
-            entries = list(self._folder.iterdir())
-        except OSError:
-            # Made by the trainer's first publication.
+            return sorted(checkpoint_folders(self._folder), reverse=True)
+        except StorageError:
             return []
-        matches = ((_FOLDER.fullmatch(entry.name), entry) for entry in entries)
-        return sorted(((int(match[1]), entry) for match, entry in matches if match), reverse=True)
+
+
+def checkpoint_folders(models: Path) -> list[tuple[int, Path]]:
+    """Sequence and folder of each checkpoint in `models`, by name alone and in no order.
+
+    None before the first publication has made the folder. Raises StorageError where it cannot be
+    read.
+    """
+    try:
+        entries = list(models.iterdir()) if models.exists() else []
+    except OSError as error:
+        raise StorageError(f"cannot read {models}: {error.strerror}") from error
+    matches = ((_FOLDER.fullmatch(entry.name), entry) for entry in entries)
+    return [(int(match[1]), entry) for match, entry in matches if match]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from aurora_common.checkpoint import CheckpointManifest, read_manifest
-from aurora_common.errors import CheckpointError, StorageError
+from aurora_common.errors import CheckpointError
+from aurora_common.model_store import checkpoint_folders
 
 logger = logging.getLogger(__name__)
 
-_FOLDER = re.compile(r"ckpt-(\d+)-[0-9a-f]{12}")
 _UNFINISHED = ".ckpt-*.partial"
 
 
@@ -36,13 +35,13 @@ def newest_sequence(models: Path) -> int:
 
     By name alone: even a checkpoint that cannot be read has used its number.
     """
-    return max((sequence for sequence, _ in _folders(models)), default=0)
+    return max((sequence for sequence, _ in checkpoint_folders(models)), default=0)
 
 
 def published_after(models: Path, sequence: int) -> list[Published]:
     """The checkpoints with a higher sequence, in order, but for those without a sound manifest."""
     found = []
-    for number, folder in sorted(_folders(models)):
+    for number, folder in sorted(checkpoint_folders(models)):
         if number <= sequence:
             continue
         try:
@@ -57,12 +56,3 @@ def discard_unfinished(models: Path) -> None:
     """Removes what a killed trainer left half-written; call before anything is published."""
     for folder in models.glob(_UNFINISHED):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _folders(models: Path) -> list[tuple[int, Path]]:
-    try:
-        entries = list(models.iterdir()) if models.exists() else []
-    except OSError as error:
-        raise StorageError(f"cannot read {models}: {error.strerror}") from error
-    matches = ((_FOLDER.fullmatch(entry.name), entry) for entry in entries)
-    return [(int(match[1]), entry) for match, entry in matches if match]
