@@ -168,6 +168,29 @@ class Cluster:
                 take(write)
 
 
+def body(name: str) -> dict[str, Any]:
+    """A deployment as a person would write one."""
+    return {
+        "apiVersion": "aurora.dev/v1alpha1",
+        "kind": "AuroraDeployment",
+        "metadata": {"name": name},
+        "spec": {
+            "target": {"uri": "pvc://models/target"},
+            "buffer": {"embedded": {}},
+            "modelStore": {"pvc": {"claimName": "models"}},
+            "rollout": {"steps": [{"weightPercent": 20}, {"weightPercent": 50}]},
+        },
+    }
+
+
+def _await_writes(server: ApiServer) -> None:
+    """An API server holds back the first write of a kind that was just defined for two seconds."""
+    namespace = server.create_namespace("first")
+    path = f"/apis/aurora.dev/v1alpha1/namespaces/{namespace}/auroradeployments"
+    server.request("POST", path, body("first"))
+    server.request("DELETE", f"{path}/first")
+
+
 @contextmanager
 def cluster() -> Iterator[Cluster]:
     """A fresh one for the block; without controller manager, scheduler and nodes."""
@@ -181,6 +204,7 @@ def cluster() -> Iterator[Cluster]:
         try:
             server.start()
             server.install_aurora_deployments()
+            _await_writes(server)
             user = install_rights(
                 server, programs / "helm", server.create_namespace("aurora-system")
             )

@@ -33,7 +33,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.cluster import Cluster, Settling, Write, cluster
+from benchmarks.cluster import Cluster, Settling, Write, body, cluster
 from benchmarks.report import Figure, median_figure, write_report
 from support.desired import SETTING, deployment
 from support.status import full_status
@@ -52,21 +52,6 @@ IDLE_SECONDS = 60.0
 _MERGE = "application/merge-patch+json"
 
 Samples = defaultdict[str, list[float]]
-
-
-def body(name: str) -> dict[str, Any]:
-    """A deployment as a person would write one."""
-    return {
-        "apiVersion": "aurora.dev/v1alpha1",
-        "kind": "AuroraDeployment",
-        "metadata": {"name": name},
-        "spec": {
-            "target": {"uri": "pvc://models/target"},
-            "buffer": {"embedded": {}},
-            "modelStore": {"pvc": {"claimName": "models"}},
-            "rollout": {"steps": [{"weightPercent": 20}, {"weightPercent": 50}]},
-        },
-    }
 
 
 def children() -> int:
@@ -88,7 +73,7 @@ def settle(place: Cluster, wanted: Sequence[str]) -> Settling:
 
 def measure_single(samples: Samples) -> None:
     with cluster() as place:
-        # The first one finds nothing warm, which a person's first one does not either.
+        # The operator's first one finds nothing warm, which a person's first one does not either.
         for name in names(SINGLE):
             samples["apply"] += settle(place, [name]).apply_seconds()
 
