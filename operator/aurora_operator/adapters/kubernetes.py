@@ -88,8 +88,17 @@ def load_configuration(kubeconfig: Path | None) -> Configuration:
 
 
 def bearer(configuration: Configuration) -> str | None:
-    """The Authorization header's value at this moment; a pod's token is replaced now and then."""
-    value: str | None = configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+    """The Authorization header's value at this moment; a pod's token is replaced now and then.
+
+    Raises ApiBusyError where there is none at this moment.
+    """
+    try:
+        value: str | None = configuration.get_api_key_with_prefix(
+            "BearerToken", alias="authorization"
+        )
+    except Exception as error:
+        # A kubeconfig may name any program that gives tokens, and each fails in its own way.
+        raise ApiBusyError(f"no token for the Kubernetes API: {error}") from error
     return value
 
 

@@ -109,7 +109,7 @@ class Watches:
         def login(**_: Any) -> kopf.ConnectionInfo:
             return _connection(self._configuration)
 
-        kopf.on.login(registry=registry)(login)
+        kopf.on.login(registry=registry, backoff=_RESTART_SECONDS)(login)
         for kind in self._kinds:
             group, _, version = kind.api_version.rpartition("/")
             kopf.on.event(group, version, kind.plural, id="notice", registry=registry)(notice)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Generic, TypeVar
 
-from aurora_common.errors import AuroraError
+from aurora_common.errors import AuroraError, ConflictError
 
 logger = logging.getLogger(__name__)
 
@@ -156,8 +156,10 @@ class Workers(Generic[Key]):
             again = await self._work(key)
         except AuroraError as error:
             self._retry(key, error)
+            # Another hand was faster, which is nobody's fault.
+            level = logging.INFO if isinstance(error, ConflictError) else logging.WARNING
             fields = {"key": str(key), "reason": str(error)}
-            logger.warning(f"{self._name} failed", extra={"fields": fields})
+            logger.log(level, f"{self._name} tried again", extra={"fields": fields})
         except Exception as error:
             # A fault of ours in one deployment must not stop the others.
             self._retry(key, error)

@@ -99,8 +99,9 @@ class RolloutWork:
             # Deleted meanwhile; its event closes what is held.
             return None
         except ConflictError:
+            # Whoever writes the status as well may do so again and again: not at once, then.
             await self._reload(tracked)
-            return 0.0
+            raise
 
     async def close(self) -> None:
         """Ends every connection to pods."""

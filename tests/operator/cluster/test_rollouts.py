@@ -126,3 +126,18 @@ async def test_a_status_is_never_written_over_a_body_that_came_after_it_was_read
     with pytest.raises(ConflictError):
         await store.save(Status(observed_generation=1))
     assert status_of(api.body).stable == STABLE
+
+
+async def test_a_deployment_that_another_hand_keeps_writing_is_read_again_and_left_for_later():
+    api, directory = _Api(), Directory()
+    directory.remember(api.body)
+    directory.get(KEY).problems = ()
+    newest = api.write({})
+    work = _work(api, directory)
+    # The queue makes each wait longer than the one before.
+    with pytest.raises(ConflictError):
+        await work(KEY)
+    assert directory.get(KEY).known.version == int(newest["metadata"]["resourceVersion"])
+    await _looked(work)
+    assert status_of(api.body).observed_generation == 1
+    await work.close()

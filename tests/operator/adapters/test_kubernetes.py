@@ -1,0 +1,18 @@
+"""What keeps a call from the API server is an error that is tried again."""
+
+import pytest
+from kubernetes.client import Configuration
+
+from aurora_operator.adapters.kubernetes import ApiBusyError, KubernetesApi
+
+
+async def test_a_program_that_gives_no_token_keeps_nothing_but_its_call():
+    def ended(configuration):
+        raise RuntimeError("exec: process returned 1")
+
+    configuration = Configuration()
+    configuration.refresh_api_key_hook = ended
+    api = KubernetesApi(configuration, connections=1)
+    with pytest.raises(ApiBusyError, match=r"no token for the Kubernetes API: exec: process"):
+        await api.served("v1")
+    await api.close()
