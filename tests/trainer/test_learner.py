@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from aurora_model.draft import random_draft, small_draft_config
-from aurora_trainer.batch import pack
 from aurora_trainer.learner import Learner, LearnerSettings
 
 
@@ -23,7 +22,7 @@ def learner_for(target, **changes) -> Learner:
 def train(learner: Learner, samples, steps: int, *, seed: int = 0) -> None:
     random = np.random.default_rng(seed)
     for _ in range(steps):
-        learner.step(pack([samples[i] for i in random.integers(len(samples), size=16)]))
+        learner.step([samples[i] for i in random.integers(len(samples), size=16)])
 
 
 @pytest.mark.parametrize("objective", ["ForwardKL", "LK"])
@@ -50,18 +49,18 @@ def test_evaluation_of_nothing_is_none(target):
     assert learner_for(target).evaluate([]) is None
 
 
-def poisoned(batch):
-    log_probs = batch.log_probs.clone()
-    log_probs[0, 0] = torch.nan
-    return dataclasses.replace(batch, log_probs=log_probs)
+def poisoned(samples):
+    log_probs = samples[0].log_probs.copy()
+    log_probs[0, 0] = np.nan
+    return [dataclasses.replace(samples[0], log_probs=log_probs), *samples[1:]]
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(target, make_samples):
-    batch = pack(make_samples(4))
+    samples = make_samples(4)
     learner = learner_for(target)
-    learner.step(batch)
+    learner.step(samples)
     before = copy.deepcopy(learner.state())
-    assert not learner.step(poisoned(batch)).applied
+    assert not learner.step(poisoned(samples)).applied
     assert learner.skipped_steps == 1
     assert learner.steps == before["steps"]
     for name, tensor in learner.state()["draft"].items():
@@ -69,18 +68,18 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(target, make_s
 
 
 def test_several_bad_steps_restore_the_snapshot(target, make_samples):
-    batch = pack(make_samples(4))
+    samples = make_samples(4)
     learner = learner_for(target, failures_before_restore=3)
-    learner.step(batch)
+    learner.step(samples)
     learner.take_snapshot()
     snapshot = copy.deepcopy(learner.state())
-    learner.step(batch)
+    learner.step(samples)
     for _ in range(3):
-        learner.step(poisoned(batch))
+        learner.step(poisoned(samples))
     assert (learner.steps, learner.skipped_steps) == (1, 3)
     for name, tensor in learner.state()["draft"].items():
         torch.testing.assert_close(tensor, snapshot["draft"][name], rtol=0, atol=0)
-    assert learner.step(batch).applied
+    assert learner.step(samples).applied
 
 
 def test_a_restored_learner_goes_on_exactly(target, make_samples):

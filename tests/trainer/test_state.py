@@ -11,7 +11,6 @@ import torch
 
 from aurora_common.errors import StorageError
 from aurora_model.draft import random_draft, small_draft_config
-from aurora_trainer.batch import pack
 from aurora_trainer.learner import Learner, LearnerSettings
 from aurora_trainer.progress import Progress
 from aurora_trainer.replay import Replay, ReplayLimits, SeatDraw
@@ -27,7 +26,7 @@ def state(target, make_samples) -> State:
         random_draft(small_draft_config(target.decoder.config), seed=1),
         LearnerSettings("LK", learning_rate=1e-3),
     )
-    learner.step(pack(samples))
+    learner.step(samples)
     replay = Replay(LIMITS)
     for sample, draw in zip(samples, np.random.default_rng(0).random((50, 2)), strict=True):
         replay.add(sample, SeatDraw(*draw))

@@ -12,7 +12,7 @@ from aurora_model.decoder import Decoder
 from aurora_model.target import TargetIdentity, target_identity
 from aurora_trainer import published, state
 from aurora_trainer.initial import initial_draft
-from aurora_trainer.learner import Learner, LearnerSettings
+from aurora_trainer.learner import Differentiator, Learner, LearnerSettings
 from aurora_trainer.objective import ObjectiveName
 from aurora_trainer.progress import Progress
 from aurora_trainer.record import RecordFormat
@@ -28,9 +28,10 @@ logger = logging.getLogger(__name__)
 _LONGEST_SAMPLE_TOKENS = 1024
 
 
-def assembled_trainer(settings: Settings) -> Trainer:
+def assembled_trainer(settings: Settings, gradient: Differentiator | None = None) -> Trainer:
     """The trainer that goes on where the last process saved, or begins.
 
+    `gradient`: who computes its gradients; None: this process.
     Raises StorageError for a state that cannot be used, and AuroraErrors for a target or a draft
     that is not what it should be.
     """
@@ -54,7 +55,7 @@ def assembled_trainer(settings: Settings) -> Trainer:
         )
         return Trainer(
             workplace,
-            learner=Learner(draft, learner_settings),
+            learner=Learner(draft, learner_settings, gradient),
             replay=Replay(limits),
             progress=Progress(parent_digest=digest),
             seen=SeenIds(),
@@ -72,7 +73,9 @@ def assembled_trainer(settings: Settings) -> Trainer:
     )
     return Trainer(
         workplace,
-        learner=_restored_learner(path, saved, learner_settings),
+        learner=_restored_learner(
+            path, saved, Learner(Decoder(saved.draft_config), learner_settings, gradient)
+        ),
         replay=saved.replay,
         progress=saved.progress,
         seen=SeenIds(saved.seen),
@@ -105,8 +108,7 @@ def _check_target(path: Path, saved: State, identity: TargetIdentity) -> None:
             raise unusable(path, f"it belongs to {what} {found}, this one is {ours}")
 
 
-def _restored_learner(path: Path, saved: State, settings: LearnerSettings) -> Learner:
-    learner = Learner(Decoder(saved.draft_config), settings)
+def _restored_learner(path: Path, saved: State, learner: Learner) -> Learner:
     try:
         learner.restore(saved.learner)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:

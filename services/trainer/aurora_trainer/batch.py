@@ -36,10 +36,11 @@ class Batch:
     tail_mass: Tensor
 
 
-def pack(samples: Sequence[Sample]) -> Batch:
+def pack(samples: Sequence[Sample], *, entries: int | None = None) -> Batch:
     """The batch of these samples, at least one.
 
-    Where their k differs the smallest holds, and what others have beyond it moves to their tail.
+    `entries`: the k of every row, at most the smallest among the samples, which holds by default;
+    what a sample has beyond it moves to its tail.
     """
     # The last token predicts nothing that has a target, so it is not fed.
     lengths = [len(sample.tokens) - 1 for sample in samples]
@@ -47,7 +48,8 @@ def pack(samples: Sequence[Sample]) -> Batch:
     rows = [
         np.arange(end - sample.output_count, end) for sample, end in zip(samples, ends, strict=True)
     ]
-    entries = min(sample.top_ids.shape[1] for sample in samples)
+    if entries is None:
+        entries = smallest_entries(samples)
     top_ids = np.concatenate([sample.top_ids[:, :entries] for sample in samples])
     log_probs = torch.from_numpy(
         np.concatenate([sample.log_probs[:, :entries] for sample in samples])
@@ -59,13 +61,23 @@ def pack(samples: Sequence[Sample]) -> Batch:
     total = log_probs.exp().sum(dim=-1) + tail_mass
     return Batch(
         tokens=_row([sample.tokens[:-1] for sample in samples]),
-        positions=_row([np.arange(length) for length in lengths]),
+        positions=sequence_positions(lengths),
         lengths=tuple(lengths),
         rows=torch.from_numpy(np.concatenate(rows)),
         top_ids=torch.from_numpy(top_ids).long(),
         log_probs=log_probs - total.log().unsqueeze(-1),
         tail_mass=tail_mass / total,
     )
+
+
+def smallest_entries(samples: Sequence[Sample]) -> int:
+    """The k that every row of these samples has."""
+    return min(int(sample.top_ids.shape[1]) for sample in samples)
+
+
+def sequence_positions(lengths: Sequence[int]) -> Tensor:
+    """int64 [1, N]: each sequence counts from 0."""
+    return _row([np.arange(length) for length in lengths])
 
 
 def packed_attend(lengths: Sequence[int]) -> Attend:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypedDict
+from dataclasses import dataclass, replace
+from typing import Protocol, TypedDict
 
 import torch
 from torch import Tensor
 
 from aurora_model.decoder import Decoder
-from aurora_trainer.batch import Batch, pack, packed_attend
+from aurora_trainer.batch import pack, packed_attend
+from aurora_trainer.gradient import LocalGradient, Measure, row_chunks
 from aurora_trainer.objective import ObjectiveName, acceptance, buckets, objective_named
 from aurora_trainer.sample import Sample
 
-# Logits are made for so many values at a time: they stay in the cache, and a vocabulary of 150,000
-# does not cost gigabytes.
-_LOGITS_CHUNK = 1 << 20
 _EVALUATION_BATCH = 16
 
 
@@ -37,13 +35,11 @@ class LearnerSettings:
     failures_before_restore: int = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """Means over positions; `applied` is False for a step that was skipped as not finite."""
+class Differentiator(Protocol):
+    """Computes the gradient of a step, here or elsewhere."""
 
-    loss: float
-    acceptance: float
-    applied: bool = True
+    def differentiate(self, draft: Decoder, samples: Sequence[Sample]) -> Measure:
+        """Adds the gradient of the samples' mean loss to the parameters' `grad`."""
 
 
 class LearnerState(TypedDict):
@@ -59,7 +55,10 @@ class LearnerState(TypedDict):
 class Learner:
     """Trains `draft` in place; `average` follows it and is what gets published."""
 
-    def __init__(self, draft: Decoder, settings: LearnerSettings) -> None:
+    def __init__(
+        self, draft: Decoder, settings: LearnerSettings, gradient: Differentiator | None = None
+    ) -> None:
+        """`gradient`: who computes it; None: this process."""
         self.draft = draft.train()
         self.average = copy.deepcopy(draft).requires_grad_(requires_grad=False).eval()
         self.settings = settings
@@ -67,6 +66,7 @@ class Learner:
         self.skipped_steps = 0
         self._failures = 0
         self._loss = objective_named(settings.objective)
+        self._gradient = LocalGradient(self._loss) if gradient is None else gradient
         self._optimizer = torch.optim.AdamW(
             draft.parameters(),
             lr=settings.learning_rate,
@@ -76,16 +76,16 @@ class Learner:
         )
         self._snapshot = copy.deepcopy(self.state())
 
-    def step(self, batch: Batch) -> Measure:
+    def step(self, samples: Sequence[Sample]) -> Measure:
         """One optimizer step, skipped and counted where loss or gradient are not finite."""
         self._optimizer.zero_grad(set_to_none=True)
-        measure = self._backward(batch)
+        measure = self._gradient.differentiate(self.draft, samples)
         norm = torch.nn.utils.clip_grad_norm_(
             self.draft.parameters(), self.settings.gradient_norm, foreach=True
         )
         if not (math.isfinite(measure.loss) and torch.isfinite(norm)):
             self._skip()
-            return Measure(measure.loss, measure.acceptance, applied=False)
+            return replace(measure, applied=False)
         self._failures = 0
         self.steps += 1
         for group in self._optimizer.param_groups:
@@ -115,7 +115,7 @@ class Learner:
         for start in range(0, len(samples), _EVALUATION_BATCH):
             batch = pack(samples[start : start + _EVALUATION_BATCH])
             hidden = self.average(batch.tokens, batch.positions, packed_attend(batch.lengths))
-            for rows in self._chunks(batch):
+            for rows in row_chunks(batch, self.average.config.vocab_size):
                 both = buckets(
                     self.average.logits(hidden[0, batch.rows[rows]]),
                     batch.top_ids[rows],
@@ -145,31 +145,6 @@ class Learner:
         self.steps = state["steps"]
         self.skipped_steps = state["skipped_steps"]
         self.take_snapshot()
-
-    def _backward(self, batch: Batch) -> Measure:
-        hidden = self.draft(batch.tokens, batch.positions, packed_attend(batch.lengths))
-        selected = hidden[0, batch.rows]  # [M, hidden]
-        # Chunks of logits are differentiated one by one, down to here; the rest once.
-        leaf = selected.detach().requires_grad_()
-        count = len(batch.rows)
-        loss = acceptances = 0.0
-        for rows in self._chunks(batch):
-            both = buckets(
-                self.draft.logits(leaf[rows]),
-                batch.top_ids[rows],
-                batch.log_probs[rows],
-                batch.tail_mass[rows],
-            )
-            share = self._loss(both).sum() / count
-            share.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
-            loss += share.item()
-            acceptances += float(acceptance(both).detach().sum()) / count
-        selected.backward(leaf.grad)
-        return Measure(loss, acceptances)
-
-    def _chunks(self, batch: Batch) -> list[slice]:
-        size = max(64, _LOGITS_CHUNK // self.draft.config.vocab_size)
-        return [slice(start, start + size) for start in range(0, len(batch.rows), size)]
 
     @torch.no_grad()
     def _follow(self) -> None:

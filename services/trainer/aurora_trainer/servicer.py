@@ -81,6 +81,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
             published=progress.sequence,
             loss=progress.loss,
             training_seconds=progress.training_seconds,
+            replicas=standing.replicas,
         )
 
 

@@ -13,11 +13,15 @@ from aurora_trainer.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One moment of a trainer; counters go on over restarts."""
+    """One moment of a trainer; counters go on over restarts.
+
+    `replicas`: whose gradients were in the last step.
+    """
 
     progress: Progress
     optimizer_steps: int
     skipped_steps: int
+    replicas: int = 1
 
 
 class StandingCollector(Collector):
@@ -43,6 +47,7 @@ class StandingCollector(Collector):
             ("loss", "Loss of the last step.", progress.loss),
             ("new_trajectories", "Trajectories since the last round.", progress.new_trajectories),
             ("checkpoint_sequence", "The last published checkpoint.", progress.sequence),
+            ("replicas", "Replicas whose gradients were in the last step.", standing.replicas),
         )
         for name, text, value in gauges:
             yield GaugeMetricFamily(f"aurora_trainer_{name}", text, value)

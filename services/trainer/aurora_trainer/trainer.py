@@ -22,8 +22,8 @@ from aurora_common.errors import InvalidInputError
 from aurora_model.draft import publish_draft
 from aurora_model.target import TargetIdentity
 from aurora_trainer import progress as moves
-from aurora_trainer.batch import pack
-from aurora_trainer.learner import Learner, Measure
+from aurora_trainer.gradient import Measure
+from aurora_trainer.learner import Learner
 from aurora_trainer.progress import Progress
 from aurora_trainer.published import checkpoint_name, newest_sequence
 from aurora_trainer.record import RecordFormat, sample_from
@@ -68,11 +68,14 @@ class Trainer:
         self._replay = replay
         self._seen = seen
         self._unsaved: dict[str, None] = {}
+        self._replicas = 1
 
     @property
     def standing(self) -> Standing:
         """A snapshot that other threads may read."""
-        return Standing(self.progress, self.learner.steps, self.learner.skipped_steps)
+        return Standing(
+            self.progress, self.learner.steps, self.learner.skipped_steps, self._replicas
+        )
 
     @property
     def unsaved_count(self) -> int:
@@ -108,8 +111,10 @@ class Trainer:
         draws = np.random.default_rng(
             [self._workplace.seed, _BATCH_STREAM, self.progress.rounds, self.progress.steps_left]
         ).random((self._workplace.batch_size, 3))
-        batch = pack(self._replay.batch([BatchDraw(*draw) for draw in draws.tolist()]))
-        measure = self.learner.step(batch)
+        measure = self.learner.step(
+            self._replay.batch([BatchDraw(*draw) for draw in draws.tolist()])
+        )
+        self._replicas = measure.replicas
         if not measure.applied:
             logger.warning(
                 "step skipped: loss or gradient is not finite",

@@ -41,7 +41,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("phase", "trajectories", "new_trajectories", "stream_position", "optimizer_steps", "published", "loss", "training_seconds")
+    __slots__ = ("phase", "trajectories", "new_trajectories", "stream_position", "optimizer_steps", "published", "loss", "training_seconds", "replicas")
     PHASE_FIELD_NUMBER: _ClassVar[int]
     TRAJECTORIES_FIELD_NUMBER: _ClassVar[int]
     NEW_TRAJECTORIES_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class GetStatusResponse(_message.Message):
     PUBLISHED_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     TRAINING_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
     phase: str
     trajectories: int
     new_trajectories: int
@@ -58,7 +59,8 @@ class GetStatusResponse(_message.Message):
     published: int
     loss: float
     training_seconds: float
-    def __init__(self, phase: _Optional[str] = ..., trajectories: _Optional[int] = ..., new_trajectories: _Optional[int] = ..., stream_position: _Optional[str] = ..., optimizer_steps: _Optional[int] = ..., published: _Optional[int] = ..., loss: _Optional[float] = ..., training_seconds: _Optional[float] = ...) -> None: ...
+    replicas: int
+    def __init__(self, phase: _Optional[str] = ..., trajectories: _Optional[int] = ..., new_trajectories: _Optional[int] = ..., stream_position: _Optional[str] = ..., optimizer_steps: _Optional[int] = ..., published: _Optional[int] = ..., loss: _Optional[float] = ..., training_seconds: _Optional[float] = ..., replicas: _Optional[int] = ...) -> None: ...
 
 class PruneCheckpointsRequest(_message.Message):
     __slots__ = ("keep", "needed_digests", "seen_sequence")

@@ -1,0 +1,51 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ComputeRequest(_message.Message):
+    __slots__ = ("task", "batch", "weights")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    task: Task
+    batch: bytes
+    weights: bytes
+    def __init__(self, task: _Optional[_Union[Task, _Mapping]] = ..., batch: _Optional[bytes] = ..., weights: _Optional[bytes] = ...) -> None: ...
+
+class Task(_message.Message):
+    __slots__ = ("draft_config", "objective", "positions", "lengths", "batch_bytes", "weights_bytes")
+    DRAFT_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    draft_config: str
+    objective: str
+    positions: int
+    lengths: _containers.RepeatedScalarFieldContainer[int]
+    batch_bytes: int
+    weights_bytes: int
+    def __init__(self, draft_config: _Optional[str] = ..., objective: _Optional[str] = ..., positions: _Optional[int] = ..., lengths: _Optional[_Iterable[int]] = ..., batch_bytes: _Optional[int] = ..., weights_bytes: _Optional[int] = ...) -> None: ...
+
+class ComputeResponse(_message.Message):
+    __slots__ = ("result", "gradient")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    result: Result
+    gradient: bytes
+    def __init__(self, result: _Optional[_Union[Result, _Mapping]] = ..., gradient: _Optional[bytes] = ...) -> None: ...
+
+class Result(_message.Message):
+    __slots__ = ("loss", "acceptance", "gradient_bytes")
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTANCE_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    loss: float
+    acceptance: float
+    gradient_bytes: int
+    def __init__(self, loss: _Optional[float] = ..., acceptance: _Optional[float] = ..., gradient_bytes: _Optional[int] = ...) -> None: ...
