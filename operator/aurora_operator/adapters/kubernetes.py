@@ -23,8 +23,9 @@ from aurora_common.errors import (
     NotFoundError,
     UnavailableError,
 )
+from aurora_operator.domain.objects.metadata import MANAGER
 
-FIELD_MANAGER = "aurora-operator"
+FIELD_MANAGER = MANAGER
 
 Json = dict[str, Any]
 

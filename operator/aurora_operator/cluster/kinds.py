@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from aurora_operator.adapters.kubernetes import Json, Kind
+from aurora_operator.domain.objects.metadata import MANAGER
 
 DEPLOYMENT = Kind("aurora.dev/v1alpha1", "AuroraDeployment", "auroradeployments")
 POD = Kind("v1", "Pod", "pods")
@@ -29,8 +30,7 @@ CHILDREN = {kind.kind: kind for kind in (*WATCHED, CERTIFICATE)}
 MANAGED_BY = "app.kubernetes.io/managed-by"
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
-OPERATOR = "aurora-operator"
-SELECTOR = f"{MANAGED_BY}={OPERATOR}"
+SELECTOR = f"{MANAGED_BY}={MANAGER}"
 
 
 class Key(NamedTuple):

@@ -24,7 +24,7 @@ from aurora_operator.domain.observation import Problem
 from aurora_operator.domain.spec import AuroraDeployment
 
 # Owns a Deployment's replicas at the moment at which an autoscaler takes them over.
-_REPLICAS_MANAGER = "aurora-operator-handover"
+_REPLICAS_MANAGER = f"{FIELD_MANAGER}-handover"
 # What a person has to put right is looked at again now and then: not all of it is watched.
 _PROBLEM_SECONDS = 30.0
 

@@ -20,11 +20,12 @@ from aurora_operator.cluster.endpoint import METRICS, Answer, Endpoint
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.cluster.operator import ClusterOperator
 from aurora_operator.cluster.shape import ComponentShape
+from aurora_operator.domain.objects.metadata import MANAGER
 from aurora_operator.domain.objects.setting import Setting
 
 logger = logging.getLogger(__name__)
 
-LEASE_NAME = "aurora-operator"
+LEASE_NAME = MANAGER
 
 _CONNECTIONS = 12
 # The watches' thread must not wait 5 ms for the work to let go of the interpreter.

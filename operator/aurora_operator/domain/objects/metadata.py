@@ -10,6 +10,9 @@ from aurora_operator.domain.spec import AuroraDeployment
 Component = Literal["inference", "buffer", "trainer"]
 Json = dict[str, Any]
 
+# The operator: in labels, as the owner of fields, and by the Lease that makes one of it act.
+MANAGER = "aurora-operator"
+
 
 def component_name(deployment: AuroraDeployment, component: Component) -> str:
     return f"{deployment.metadata.name}-{component}"
@@ -29,7 +32,7 @@ def labels(deployment: AuroraDeployment, component: Component | None) -> dict[st
     shared = {
         "app.kubernetes.io/name": "aurora",
         "app.kubernetes.io/instance": deployment.metadata.name,
-        "app.kubernetes.io/managed-by": "aurora-operator",
+        "app.kubernetes.io/managed-by": MANAGER,
     }
     return shared if component is None else {**shared, **selector(deployment, component)}
 
