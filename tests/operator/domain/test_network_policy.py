@@ -31,7 +31,7 @@ def peers(rules, side):
         ),
         (
             "buffer",
-            {"inference": [9000], "trainer": [9000], "operator": [9000], "any pod": [9090]},
+            {"inference": [9000], "trainer": [9000], "any pod": [9090]},
             {"anywhere": [53, 53]},
         ),
         (

@@ -44,7 +44,7 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
             setting,
             "buffer",
             ingress=[
-                _from([inference, trainer, operator], pod.GRPC),
+                _from([inference, trainer], pod.GRPC),
                 _from([_ANY_POD], pod.METRICS),
             ],
             egress=beyond,
