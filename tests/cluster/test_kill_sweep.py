@@ -1,10 +1,6 @@
-"""The operator is killed right before and right after its effects, and must end the same.
-
-At the first effect of each kind by default; with AURORA_KILL_SWEEP=full at every single one.
-"""
+"""The operator is killed right before and right after each of its effects, and must end the same."""
 
 import json
-import os
 import threading
 from collections import Counter
 from dataclasses import dataclass
@@ -159,15 +155,18 @@ def test_every_kind_of_effect_is_swept(undisturbed):
     assert set(undisturbed["counts"]) == set(KINDS)
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_ends_the_same_when_killed_at_the_first_of_a_kind(undisturbed, play, kind, before):
-    point = Point(kind, 1, before)
-
-    summary, killer = play(lambda reached: reached == point)
-
-    assert killer.kills == [point]
-    assert summary == undisturbed["summary"]
+def test_ends_the_same_when_killed_at_any_effect(undisturbed, play, kind):
+    different = []
+    for number in range(1, undisturbed["counts"][kind] + 1):
+        for before in (True, False):
+            point = Point(kind, number, before)
+            summary, killer = play(lambda reached, point=point: reached == point)
+            # Of some kinds there may be fewer than in the undisturbed run, but never none.
+            assert killer.kills == [point] or number > 1
+            if summary != undisturbed["summary"]:
+                different.append((point, summary))
+    assert different == []
 
 
 @pytest.mark.slow
@@ -179,17 +178,3 @@ def test_ends_the_same_when_killed_after_each_decision_and_each_call(undisturbed
 
     assert {point.kind for point in killer.kills} == fatal
     assert summary == undisturbed["summary"]
-
-
-@pytest.mark.skipif(os.environ.get("AURORA_KILL_SWEEP") != "full", reason="takes half an hour")
-@pytest.mark.timeout(0)
-def test_ends_the_same_when_killed_at_any_effect(undisturbed, play):
-    different = []
-    for kind, count in undisturbed["counts"].items():
-        for number in range(1, count + 1):
-            for before in (True, False):
-                point = Point(kind, number, before)
-                summary, _ = play(lambda reached, point=point: reached == point)
-                if summary != undisturbed["summary"]:
-                    different.append((point, summary))
-    assert different == []
