@@ -1,4 +1,4 @@
-"""The operator is killed right before and right after each of its effects, and must end the same."""
+"""The operator is killed before and after each of its effects, and must end the same."""
 
 import json
 import threading
