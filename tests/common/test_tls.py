@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import grpc
 import pytest
+from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.certificate import Authority
 
@@ -93,13 +94,47 @@ async def test_a_server_of_another_name_is_not_trusted(authority, tmp_path):
         assert await refusal(address, client) == grpc.StatusCode.UNAVAILABLE
 
 
-async def test_only_the_named_peer_may_call(authority, server_folder, tmp_path):
-    operator = authority.issue(tmp_path / "operator", "aurora-operator")
-    other = authority.issue(tmp_path / "other", "trainer")
-    async with serving(server_folder, admit=only_peers({"aurora-operator"})) as address:
-        async with connected(address, operator) as connection:
-            assert await asked(connection) == 7
-        assert await refusal(address, other) == grpc.StatusCode.PERMISSION_DENIED
+OPERATOR = "chat-operator.serving.svc"
+
+
+async def test_only_the_named_peers_may_call(authority, server_folder, tmp_path):
+    async with serving(server_folder, admit=only_peers({OPERATOR, "two"})) as address:
+        for names in ((OPERATOR,), ("another", "two")):
+            peer = authority.issue(tmp_path / "peer", *names)
+            async with connected(address, peer) as connection:
+                assert await asked(connection) == 7
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("chat-operator.other.svc",),
+        ("other-operator.serving.svc",),
+        ("chat-operator.serving",),
+        ("chat-operator.serving.svc.cluster.local",),
+        ("*.serving.svc",),
+        ("aurora-operator", "chat-operator", "serving.svc"),
+    ],
+)
+async def test_no_other_name_of_the_same_authority_may_call(
+    authority, server_folder, tmp_path, names
+):
+    peer = authority.issue(tmp_path / "peer", *names)
+    async with serving(server_folder, admit=only_peers({OPERATOR})) as address:
+        assert await refusal(address, peer) == grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize("kind", [x509.UniformResourceIdentifier, x509.RFC822Name])
+async def test_a_name_of_another_kind_is_none(authority, server_folder, tmp_path, kind):
+    peer = authority.issue(tmp_path / "peer", "another", others=[kind(OPERATOR)])
+    async with serving(server_folder, admit=only_peers({OPERATOR})) as address:
+        assert await refusal(address, peer) == grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_common_name_alone_is_none(authority, server_folder, tmp_path):
+    peer = authority.issue(tmp_path / "peer", common_name=OPERATOR)
+    async with serving(server_folder, admit=only_peers({OPERATOR})) as address:
+        assert await refusal(address, peer) == grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_a_kubelet_asks_for_health_without_a_certificate(server_folder):

@@ -25,15 +25,25 @@ def everyone(method: str, context: Context) -> None:
 
 
 def only_peers(names: Collection[str]) -> Admission:
-    """Admits clients whose certificate is for one of the DNS `names`."""
+    """Admits clients whose certificate is for one of the DNS `names`, letter by letter."""
     allowed = frozenset(name.encode() for name in names)
 
     def admit(method: str, context: Context) -> None:
-        found = context.auth_context().get("x509_subject_alternative_name", ())
+        # Its addresses and URIs may read the same, and are seldom what an issuer looks at.
+        found = context.auth_context().get("peer_dns", ())
         if allowed.isdisjoint(found):
             raise ForbiddenError(f"{method} is not for a client with this certificate")
 
     return admit
+
+
+def admit_problem(*, has_tls: bool, admit: Collection[str]) -> str | None:
+    """What is wrong with a command line's --tls and --admit together; None: nothing."""
+    if has_tls and not admit:
+        return "--tls without --admit: nobody could call; name who may"
+    if admit and not has_tls:
+        return "--admit without --tls: without certificates nobody can be told from others"
+    return None
 
 
 def only_bearers(tokens: TokenFolder) -> Admission:

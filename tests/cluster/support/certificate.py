@@ -28,8 +28,19 @@ class Authority:
         self._certificate = self._signed(self._name, self._key, None, DAY)
         self.pem = _pem(self._certificate)
 
-    def issue(self, folder: Path, *names: str, bundle: bytes | None = None, lifetime=DAY):
-        """Writes ca.crt, tls.crt and tls.key for `names` into the folder, as a Secret has them."""
+    def issue(
+        self,
+        folder: Path,
+        *names: str,
+        bundle: bytes | None = None,
+        lifetime=DAY,
+        others=(),
+        common_name="",
+    ):
+        """Writes ca.crt, tls.crt and tls.key for `names` into the folder, as a Secret has them.
+
+        `others`: names of other kinds than DNS. `common_name`: otherwise the first of `names`.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         folder.mkdir(exist_ok=True)
         private = key.private_bytes(
@@ -37,7 +48,9 @@ class Authority:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        certificate = self._signed(names[0], key, names, lifetime)
+        certificate = self._signed(
+            common_name or names[0], key, [*map(x509.DNSName, names), *others], lifetime
+        )
         contents = {"ca.crt": bundle or self.pem, "tls.crt": _pem(certificate), "tls.key": private}
         for name, content in contents.items():
             (folder / f".{name}").write_bytes(content)
@@ -57,6 +70,5 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=names is None, path_length=None), critical=True)
         )
         if names is not None:
-            alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
-            builder = builder.add_extension(alternatives, critical=False)
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(self._key, hashes.SHA256())
