@@ -11,7 +11,11 @@ OBTAIN = Path(__file__).parents[2] / "tools/kubernetes/obtain.py"
 NAMES = ("etcd", "kubectl")
 # Makes the output that it is asked for; fails where it is to, as a build that was interrupted.
 GO = """#!/bin/sh
-case "$1" in version) echo "go version go99.0.0 linux/amd64"; exit 0;; esac
+case "$1" in
+version) echo "go version go99.0.0 linux/amd64"; exit 0;;
+list) echo "$MODULES"; exit 0;;
+install) for last; do :; done; set -- -o "$GOBIN/$(basename "${last%@*}")";;
+esac
 while [ "$1" != -o ]; do shift; done
 echo "$(basename "$2")" >> "$NOTES"
 [ "$(basename "$2")" = "$FAILS" ] && exit 1
@@ -40,9 +44,9 @@ def environment(tmp_path):
 
 @pytest.fixture
 def begin(environment):
-    def begin(**changes):
+    def begin(*, names=NAMES, **changes):
         return subprocess.Popen(
-            [sys.executable, OBTAIN, *NAMES],
+            [sys.executable, OBTAIN, *names],
             env=environment | changes,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -56,8 +60,8 @@ def begin(environment):
 def obtain(begin):
     """Runs it to its end: exit status, what it prints, and what it tells."""
 
-    def obtain(**changes):
-        with begin(**changes) as process:
+    def obtain(*, names=NAMES, **changes):
+        with begin(names=names, **changes) as process:
             printed, told = process.communicate(timeout=60)
         return process.returncode, printed.strip(), told
 
@@ -127,3 +131,28 @@ def test_the_path_is_taken_only_at_the_pinned_versions(
     assert status == 0
     assert (found == str(folder)) is is_taken
     assert built() == ([] if is_taken else list(NAMES))
+
+
+def test_definitions_come_with_the_program_of_their_module(obtain, tmp_path, built):
+    definitions = tmp_path / "module/deploy/crds"
+    definitions.mkdir(parents=True)
+    names = ["cert-manager"]
+    modules = str(tmp_path / "module")
+    status, _, told = obtain(names=names, MODULES=modules)
+    assert status == 1
+    assert told.endswith("cert-manager has no resource definitions\n")
+
+    (definitions / "a.yaml").write_text("kind: A")
+    status, folder, _ = obtain(names=names, MODULES=modules)
+
+    assert status == 0
+    assert (Path(folder) / "cert-manager-crds/a.yaml").read_text() == "kind: A"
+    assert obtain(names=names, MODULES=modules) == (0, folder, "")
+    assert built() == ["cert-manager", "cert-manager"]
+
+
+def test_a_node_needs_no_cert_manager(obtain, built):
+    assert obtain(names=[])[0] == 0
+
+    assert "kubelet" in built()
+    assert "cert-manager" not in built()

