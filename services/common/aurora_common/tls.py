@@ -105,7 +105,8 @@ class CertificateFolder:
 class Connection:
     """A channel to one address, made anew for the next call once the certificates changed.
 
-    Without certificates it is a plain channel. Belongs to the event loop that first uses it.
+    Without certificates it is a plain channel. `server_name`: whom the server's certificate must
+    name, where it is not the address's host. Belongs to the event loop that first uses it.
     """
 
     def __init__(
@@ -114,10 +115,13 @@ class Connection:
         *,
         certificates: CertificateFolder | None = None,
         options: Sequence[tuple[str, int]] = (),
+        server_name: str | None = None,
     ) -> None:
         self.address = address
         self._certificates = certificates
-        self._options = list(options)
+        self._options: list[tuple[str, int | str]] = list(options)
+        if certificates is not None and server_name is not None:
+            self._options.append(("grpc.ssl_target_name_override", server_name))
         self._used: Certificates | None = None
         self._channel: grpc.aio.Channel | None = None
         self._closing: set[asyncio.Task[None]] = set()

@@ -16,7 +16,10 @@ _QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains until SIGTERM or SIGINT; returns 1 after an error, which is one line on stderr."""
+    """Trains, or computes gradients for the replica that does, until SIGTERM or SIGINT.
+
+    Returns 1 after an error, which is one line on stderr.
+    """
     try:
         settings = parse_settings(arguments)
         leash.follow()
@@ -24,7 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for variable, value in _QUIET_THREADS.items():
             os.environ.setdefault(variable, value)
         # Loads torch, which must come after the variables above.
-        from aurora_trainer.process import run
+        if settings.replica_index > 0:
+            from aurora_trainer.replica_process import run
+        else:
+            from aurora_trainer.process import run
 
         return run(settings)
     except AuroraError as error:

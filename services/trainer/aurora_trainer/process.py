@@ -1,4 +1,4 @@
-"""The trainer process: training thread, subscription and gRPC server, wired together."""
+"""The trainer process: training thread, subscription, replicas and gRPC server, wired together."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import grpc
 import torch
-from prometheus_client import CollectorRegistry, start_http_server
 
 from aurora.trainer.v1 import trainer_pb2_grpc
 from aurora_common.admission import OPERATOR, everyone, only_peers
-from aurora_common.errors import ConflictError, InvalidInputError, StorageError, UnavailableError
+from aurora_common.errors import ConflictError, StorageError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.tls import CertificateFolder
 from aurora_trainer.assembly import assembled_trainer
+from aurora_trainer.exposition import metrics_served
 from aurora_trainer.inbox import Inbox
 from aurora_trainer.loop import Schedule, TrainingLoop
+from aurora_trainer.objective import ObjectiveName
 from aurora_trainer.progress import Trigger
+from aurora_trainer.replicas import Replicas
 from aurora_trainer.servicer import SERVICE, TrainerServicer
 from aurora_trainer.settings import Settings
+from aurora_trainer.shared_gradient import SharedGradient
 from aurora_trainer.standing import StandingCollector
 from aurora_trainer.subscription import BufferSubscription
 from aurora_trainer.trainer import Trainer
@@ -50,14 +54,35 @@ def run(settings: Settings) -> int:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     # Before the model is loaded, which takes its time: what is missing is told at once.
     certificates = None if settings.tls is None else CertificateFolder(settings.tls)
-    with _locked(settings.state):
-        trainer = assembled_trainer(settings)
-        with _metrics_served(settings.metrics_listen, trainer):
-            return asyncio.run(_serve(settings, trainer, certificates))
+    with _locked(settings.state), asyncio.Runner() as runner:
+        replicas = _replicas(settings, certificates, runner.get_loop())
+        # argparse has checked that the objective is one of the names.
+        objective = cast(ObjectiveName, settings.objective)
+        gradient = None if replicas is None else SharedGradient(objective, replicas)
+        trainer = assembled_trainer(settings, gradient)
+        with metrics_served(settings.metrics_listen, StandingCollector(lambda: trainer.standing)):
+            return runner.run(_serve(settings, trainer, replicas, certificates))
+
+
+def _replicas(
+    settings: Settings, certificates: CertificateFolder | None, events: asyncio.AbstractEventLoop
+) -> Replicas | None:
+    if not settings.replicas_at:
+        return None
+    return Replicas(
+        settings.replicas_at,
+        own_ip=settings.pod_ip,
+        own_port=settings.listen_port,
+        certificates=certificates,
+        events=events,
+    )
 
 
 async def _serve(
-    settings: Settings, trainer: Trainer, certificates: CertificateFolder | None
+    settings: Settings,
+    trainer: Trainer,
+    replicas: Replicas | None,
+    certificates: CertificateFolder | None,
 ) -> int:
     stop = stop_signal()
     inbox = Inbox()
@@ -82,18 +107,24 @@ async def _serve(
     )
     worker = _TrainingThread(loop, on_end=stop)
     worker.start()
-    receiving = asyncio.create_task(subscription.run())
-    receiving.add_done_callback(lambda _: stop.set())
+    going_on = [asyncio.create_task(subscription.run())]
+    if replicas is not None:
+        going_on.append(asyncio.create_task(replicas.run()))
+    for task in going_on:
+        task.add_done_callback(lambda _: stop.set())
     await stop.wait()
     await worker.finish(_LAST_STEP_SECONDS)
-    healthy = worker.finished_well and not receiving.done()
-    receiving.cancel()
-    with suppress(asyncio.CancelledError):
-        await receiving
+    healthy = worker.finished_well and not any(task.done() for task in going_on)
+    for task in going_on:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
     with suppress(grpc.aio.AioRpcError, TimeoutError):
         async with asyncio.timeout(_FLUSH_SECONDS):
             await subscription.flush()
     await subscription.close()
+    if replicas is not None:
+        await replicas.close()
     await servicer.close()
     await server.stop()
     return 0 if healthy else 1
@@ -173,25 +204,3 @@ def _locked(folder: Path) -> Iterator[None]:
         raise StorageError(f"cannot lock the state in {folder}: {error.strerror}") from error
     with file:
         yield
-
-
-@contextmanager
-def _metrics_served(address: str | None, trainer: Trainer) -> Iterator[None]:
-    if address is None:
-        yield
-        return
-    host, _, port = address.rpartition(":")
-    if not (host and port.isdecimal()):
-        raise InvalidInputError(f"--metrics-listen is {address!r}: expected HOST:PORT")
-    registry = CollectorRegistry()
-    registry.register(StandingCollector(lambda: trainer.standing))
-    try:
-        server, thread = start_http_server(int(port), host, registry=registry)
-    except (OSError, OverflowError) as error:
-        raise UnavailableError(f"cannot serve metrics on {address}: {error}") from error
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aurora_common.errors import InvalidInputError
 
 # No torch in here: --help and a usage error answer at once.
 OBJECTIVES = ("ForwardKL", "LK")
+# Of a pod of several: its number, and its address among the others'.
+_INDEX_VARIABLE = "AURORA_REPLICA_INDEX"
+_ADDRESS_VARIABLE = "AURORA_POD_IP"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A name, or an address, behind which there may be several replicas."""
+
+    host: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Addresses are HOST:PORT; without `draft` training begins with random weights."""
+    """Addresses are HOST:PORT; without `draft` training begins with random weights.
+
+    `replica_index` 0 trains; every other one computes gradients for it. `pod_ip`: this replica's
+    own address among those behind `replicas_at`.
+    """
 
     listen: str
     metrics_listen: str | None
@@ -35,11 +52,29 @@ class Settings:
     seed: int
     tls: Path | None = None
     health_listen: str | None = None
+    replicas_at: tuple[Endpoint, ...] = ()
+    replica_index: int = 0
+    pod_ip: str | None = None
+
+    @property
+    def listen_port(self) -> int:
+        """0 where `listen` has none, which whoever binds to it refuses."""
+        port = self.listen.rpartition(":")[2]
+        return int(port) if port.isascii() and port.isdecimal() else 0
 
 
-def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
-    """Parses the command line; raises InvalidInputError with every value that is not allowed."""
-    settings = Settings(**vars(_parser().parse_args(arguments)))
+def parse_settings(
+    arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """Parses command line and environment; raises InvalidInputError with all that is wrong."""
+    parsed = _parser().parse_args(arguments)
+    problems: list[str] = []
+    parsed.replicas_at = tuple(_endpoint(text, problems) for text in parsed.replicas_at)
+    settings = replace(
+        Settings(**vars(parsed)),
+        replica_index=_replica_index(environment.get(_INDEX_VARIABLE, "0"), problems),
+        pod_ip=_pod_ip(environment.get(_ADDRESS_VARIABLE), problems),
+    )
     allowed = (
         ("--min-new-trajectories", settings.min_new_trajectories, 1, math.inf),
         ("--min-interval-seconds", settings.min_interval_seconds, 0, math.inf),
@@ -49,11 +84,16 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
         ("--holdout-percent", settings.holdout_percent, 0, 50),
         ("--seed", settings.seed, 0, 2**32 - 1),
     )
-    problems = [
+    problems += [
         f"{flag} is {value}: allowed is {low} to {high}"
         for flag, value, low, high in allowed
         if not low <= value <= high
     ]
+    if settings.replica_index > 0 and settings.tls is not None and not settings.replicas_at:
+        problems.append(
+            f"{_INDEX_VARIABLE} is {settings.replica_index}: with --tls, --replicas-at is needed, "
+            "whose host names who may call"
+        )
     if problems:
         raise InvalidInputError("; ".join(problems))
     return settings
@@ -86,4 +126,36 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps-per-round", required=True, type=int, metavar="N")
     add("--holdout-percent", required=True, type=int, metavar="N", help="never trained on")
     add("--seed", type=int, default=0, metavar="N")
+    add(
+        "--replicas-at",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="where replicas that compute gradients are found, every address of the name one; "
+        "may be given several times",
+    )
     return parser
+
+
+def _endpoint(text: str, problems: list[str]) -> Endpoint:
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (host and port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16):
+        problems.append(f"--replicas-at is {text!r}: expected HOST:PORT")
+        return Endpoint("", 0)
+    return Endpoint(host, int(port))
+
+
+def _replica_index(text: str, problems: list[str]) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        problems.append(f"{_INDEX_VARIABLE} is {text!r}: allowed is a number of at least 0")
+        return 0
+    return int(text)
+
+
+def _pod_ip(text: str | None, problems: list[str]) -> str | None:
+    try:
+        return None if text is None else str(ipaddress.ip_address(text))
+    except ValueError:
+        problems.append(f"{_ADDRESS_VARIABLE} is {text!r}: allowed is an IP address")
+        return None

@@ -17,35 +17,35 @@ class ComputeRequest(_message.Message):
     def __init__(self, task: _Optional[_Union[Task, _Mapping]] = ..., batch: _Optional[bytes] = ..., weights: _Optional[bytes] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("draft_config", "objective", "positions", "lengths", "batch_bytes", "weights_bytes")
+    __slots__ = ("draft_config", "objective", "positions", "lengths")
     DRAFT_CONFIG_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
-    BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
-    WEIGHTS_BYTES_FIELD_NUMBER: _ClassVar[int]
     draft_config: str
     objective: str
     positions: int
     lengths: _containers.RepeatedScalarFieldContainer[int]
-    batch_bytes: int
-    weights_bytes: int
-    def __init__(self, draft_config: _Optional[str] = ..., objective: _Optional[str] = ..., positions: _Optional[int] = ..., lengths: _Optional[_Iterable[int]] = ..., batch_bytes: _Optional[int] = ..., weights_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, draft_config: _Optional[str] = ..., objective: _Optional[str] = ..., positions: _Optional[int] = ..., lengths: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ComputeResponse(_message.Message):
-    __slots__ = ("result", "gradient")
+    __slots__ = ("accepted", "result", "gradient")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    accepted: Accepted
     result: Result
     gradient: bytes
-    def __init__(self, result: _Optional[_Union[Result, _Mapping]] = ..., gradient: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., gradient: _Optional[bytes] = ...) -> None: ...
+
+class Accepted(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("loss", "acceptance", "gradient_bytes")
+    __slots__ = ("loss", "acceptance")
     LOSS_FIELD_NUMBER: _ClassVar[int]
     ACCEPTANCE_FIELD_NUMBER: _ClassVar[int]
-    GRADIENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     loss: float
     acceptance: float
-    gradient_bytes: int
-    def __init__(self, loss: _Optional[float] = ..., acceptance: _Optional[float] = ..., gradient_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, loss: _Optional[float] = ..., acceptance: _Optional[float] = ...) -> None: ...

@@ -47,8 +47,8 @@ class GradientServicer:
     """
 
     def Compute(self, request_iterator, context):
-        """In: a task, then the pieces of its batch and of the weights, at most 4 MiB each.
-        Out: a result, then the pieces of the gradient.
+        """The caller sends a task and waits until it is accepted; then it sends the pieces of the batch
+        and of the weights, at most 4 MiB each. It is answered by a result and the gradient's pieces.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,189 @@
+"""Training steps per second of two trainer replicas over one, each with one core of this machine.
+
+This process is replica 0, held to the first core; a gradient replica is a process of its own, held
+to the second, and reached by mutual TLS as in a cluster. Rounds of steps with and without it take
+turns, on the same weights and the same samples. `carried_bytes_per_step` is what travels between
+the two: weights and batch there, gradients back.
+
+    PYTHONPATH=.:tests/cluster python -m benchmarks.trainer_replicas [--rounds N] [--steps N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from benchmarks.process import component, wait_until_serving
+from benchmarks.report import Figure, median_figure, write_report
+from support.certificate import Authority
+
+from aurora_common.port import free_port
+from aurora_common.tls import CertificateFolder
+from aurora_model.config import DecoderConfig, parse_config
+from aurora_model.draft import random_draft
+from aurora_trainer.learner import Learner, LearnerSettings
+from aurora_trainer.parameter import needed_bytes, parameter_shapes
+from aurora_trainer.replicas import Replicas
+from aurora_trainer.sample import Sample
+from aurora_trainer.settings import Endpoint
+from aurora_trainer.shared_gradient import SharedGradient
+
+OBJECTIVE = "LK"
+BATCH_SAMPLES = 16
+TOP_K = 64
+READY_SECONDS = 60.0
+
+
+def draft_config() -> DecoderConfig:
+    """About 29 million parameters, 16 of them in the tied embeddings."""
+    return parse_config(
+        {
+            "model_type": "llama",
+            "vocab_size": 32_000,
+            "hidden_size": 512,
+            "intermediate_size": 1408,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 2048,
+            "tie_word_embeddings": True,
+        }
+    )
+
+
+def sample(number: int, vocab_size: int) -> Sample:
+    """A trajectory of realistic length with random tokens, seeded by `number`."""
+    random = np.random.default_rng(number)
+    prompt, output = int(random.integers(16, 192)), int(random.integers(16, 96))
+    log_probs = np.log(random.dirichlet(np.full(TOP_K + 1, 0.1), output).clip(1e-6))
+    return Sample(
+        stream_id=f"{number}-0",
+        request_id=f"request-{number}",
+        domain="sql",
+        tokens=random.integers(vocab_size, size=prompt + output, dtype=np.int32),
+        top_ids=np.stack(
+            [random.choice(vocab_size, TOP_K, replace=False) for _ in range(output)]
+        ).astype(np.int32),
+        log_probs=log_probs[:, :TOP_K].astype(np.float16),
+        tail_mass=np.exp(log_probs[:, TOP_K]).astype(np.float16),
+    )
+
+
+@contextmanager
+def replica(folder: Path, core: int) -> Iterator[tuple[Endpoint, Path]]:
+    """A gradient replica held to a core, and where its certificates are."""
+    tls = Authority().issue(folder / "tls", "localhost")
+    endpoint, health = Endpoint("localhost", free_port()), f"127.0.0.1:{free_port()}"
+    os.environ["AURORA_REPLICA_INDEX"] = "1"
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    with component(
+        "aurora_trainer",
+        *("--listen", f"127.0.0.1:{endpoint.port}", "--health-listen", health),
+        *("--replicas-at", f"localhost:{endpoint.port}", "--tls", str(tls)),
+        *("--buffer", "unused:1", "--target", "unused", "--models", "unused", "--state", "unused"),
+        *("--min-new-trajectories", "1", "--min-interval-seconds", "0", "--objective", OBJECTIVE),
+        *("--learning-rate", "1e-4", "--batch-size", str(BATCH_SAMPLES)),
+        *("--steps-per-round", "1", "--holdout-percent", "0"),
+    ):
+        os.sched_setaffinity(0, ours)
+        wait_until_serving(health)
+        yield endpoint, tls
+
+
+@contextmanager
+def known(endpoint: Endpoint, tls: Path) -> Iterator[Replicas]:
+    """Replica 0's side of it, with its event loop on a thread as a trainer has it."""
+    events = asyncio.new_event_loop()
+    thread = threading.Thread(target=events.run_forever)
+    thread.start()
+    replicas = Replicas(
+        [endpoint],
+        own_ip=None,
+        own_port=0,
+        certificates=CertificateFolder(tls),
+        events=events,
+    )
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        while not replicas.ready():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the replica was not ready within {READY_SECONDS:.0f} s")
+            asyncio.run_coroutine_threadsafe(replicas.look(), events).result(READY_SECONDS)
+        yield replicas
+    finally:
+        asyncio.run_coroutine_threadsafe(replicas.close(), events).result(READY_SECONDS)
+        events.call_soon_threadsafe(events.stop)
+        thread.join()
+        events.close()
+
+
+def steps_per_second(learner: Learner, batches: Sequence[Sequence[Sample]], replicas: int) -> float:
+    """Trains on the batches; raises RuntimeError where a step was not of so many replicas."""
+    start = time.perf_counter()
+    for batch in batches:
+        measure = learner.step(batch)
+        if not measure.applied or measure.replicas != replicas:
+            raise RuntimeError(f"a step of {replicas} replicas gave {measure}")
+    return len(batches) / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measures, prints, and writes out/bench/trainer_replicas.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--steps", type=int, default=3, help="in each round")
+    options = parser.parse_args()
+
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    os.sched_setaffinity(0, {first})
+    torch.set_num_threads(1)
+    config = draft_config()
+    samples = [sample(number, config.vocab_size) for number in range(256)]
+    random = np.random.default_rng(0)
+    alone: list[float] = []
+    together: list[float] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aurora-bench-")))
+        replicas = stack.enter_context(known(*stack.enter_context(replica(folder, second))))
+        settings = LearnerSettings(objective=OBJECTIVE, learning_rate=1e-4)
+        draft = random_draft(config, seed=0)
+        sides = [
+            (alone, Learner(draft, settings), 1),
+            (together, Learner(draft, settings, SharedGradient(OBJECTIVE, replicas)), 2),
+        ]
+        # The first round warms both up and is not counted.
+        for number in range(options.rounds + 1):
+            batches = [
+                [samples[index] for index in random.integers(len(samples), size=BATCH_SAMPLES)]
+                for _ in range(options.steps)
+            ]
+            # Each side goes first in every other round.
+            for rates, learner, count in sides if number % 2 else reversed(sides):
+                rates.append(steps_per_second(learner, batches, count))
+            print(f"round {number}: {alone[-1]:.3f} and {together[-1]:.3f} steps/s", flush=True)
+    del alone[0], together[0]
+    ratios = [both / one for both, one in zip(together, alone, strict=True)]
+    carried = 2.0 * needed_bytes(parameter_shapes(config))
+    write_report(
+        "trainer_replicas",
+        {
+            "two_replicas_over_one": median_figure(ratios, "ratio"),
+            "steps_per_second_of_two": median_figure(together, "1/s"),
+            "steps_per_second_of_one": median_figure(alone, "1/s"),
+            "carried_bytes_per_step": Figure(carried, "bytes", (carried, carried)),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The process of a replica other than 0: computes gradients for it, and holds nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+
+import torch
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from aurora.trainer.v1 import gradient_pb2_grpc
+from aurora_common.admission import everyone, only_peers
+from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_common.tls import CertificateFolder
+from aurora_trainer.exposition import metrics_served
+from aurora_trainer.gradient_servicer import GRADIENT_SERVICE, GradientServicer
+from aurora_trainer.settings import Settings
+
+# Serving comes first on a machine that both share.
+_NICENESS = 10
+# Below the ten seconds in which a component must have stopped.
+_DRAIN_SECONDS = 8.0
+
+
+def run(settings: Settings) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit code.
+
+    Raises AuroraErrors for what keeps it from starting.
+    """
+    os.nice(_NICENESS)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    certificates = None if settings.tls is None else CertificateFolder(settings.tls)
+    servicer = GradientServicer()
+    with metrics_served(settings.metrics_listen, _GradientCollector(lambda: servicer.computed)):
+        asyncio.run(_serve(settings, servicer, certificates))
+    return 0
+
+
+async def _serve(
+    settings: Settings, servicer: GradientServicer, certificates: CertificateFolder | None
+) -> None:
+    stop = stop_signal()
+    # All replicas show the same certificate, by which they are found as well.
+    own_names = {endpoint.host for endpoint in settings.replicas_at}
+    server = GrpcServer(
+        settings.listen,
+        drain_seconds=_DRAIN_SECONDS,
+        admit=everyone if certificates is None else only_peers(own_names),
+        certificates=certificates,
+        health_address=settings.health_listen,
+    )
+    server.add(gradient_pb2_grpc.add_GradientServicer_to_server, servicer)
+    await server.start([GRADIENT_SERVICE])
+    await stop.wait()
+    await server.stop()
+
+
+class _GradientCollector(Collector):
+    def __init__(self, computed: Callable[[], int]) -> None:
+        self._computed = computed
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "aurora_trainer_gradients", "Shares of steps computed for replica 0.", self._computed()
+        )

@@ -1,0 +1,321 @@
+"""Shares of a gradient: those of a batch add up to it, and what is wrong with one is named."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import grpc
+import pytest
+import torch
+
+from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
+from aurora_common.errors import InvalidInputError
+from aurora_common.grpc_server import MESSAGE_OPTIONS, GrpcServer
+from aurora_model.draft import random_draft, small_draft_config
+from aurora_trainer import gradient_servicer
+from aurora_trainer.batch import pack, smallest_entries
+from aurora_trainer.gradient import LocalGradient, differentiate
+from aurora_trainer.gradient_call import Outgoing, answer
+from aurora_trainer.gradient_servicer import GRADIENT_SERVICE, GradientServicer
+from aurora_trainer.objective import objective_named
+from aurora_trainer.parameter import gradients, parameter_shapes, parameters
+from aurora_trainer.share import batch_tensors, config_text
+from aurora_trainer.shares import shares
+from aurora_trainer.tensor_file import written
+
+
+@pytest.fixture(params=[True, False], ids=["tied", "untied"])
+def draft(target, request):
+    config = replace(small_draft_config(target.decoder.config), tie_word_embeddings=request.param)
+    return random_draft(config, seed=1)
+
+
+def uneven(samples):
+    """Samples of several lengths and k."""
+    return [
+        replace(
+            sample,
+            tokens=sample.tokens[number % 3 :],
+            top_ids=sample.top_ids[:, : 5 + number % 3],
+            log_probs=sample.log_probs[:, : 5 + number % 3],
+        )
+        for number, sample in enumerate(samples)
+    ]
+
+
+@pytest.mark.parametrize("objective", ["LK", "ForwardKL"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_shares_gradients_add_up_to_the_batchs(draft, make_samples, count, objective):
+    samples = uneven(make_samples(7))
+    loss = objective_named(objective)
+    whole = LocalGradient(loss).differentiate(draft, samples)
+    expected = {name: each.clone() for name, each in gradients(draft).items()}
+    draft.zero_grad()
+    positions = sum(sample.output_count for sample in samples)
+    entries = smallest_entries(samples)
+    measures = [
+        differentiate(
+            draft, pack([samples[i] for i in part], entries=entries), loss, positions=positions
+        )
+        for part in shares([len(sample.tokens) for sample in samples], [0] * count)
+    ]
+    for name, found in gradients(draft).items():
+        torch.testing.assert_close(found, expected[name], atol=1e-6, rtol=1e-4)
+    assert sum(each.loss for each in measures) == pytest.approx(whole.loss, abs=1e-5)
+    assert sum(each.acceptance for each in measures) == pytest.approx(whole.acceptance, abs=1e-5)
+
+
+def test_parameter_shapes_are_the_drafts(draft):
+    assert parameter_shapes(draft.config) == {
+        name: tuple(each.shape) for name, each in parameters(draft).items()
+    }
+
+
+def outgoing(draft, samples, **changes) -> Outgoing:
+    batch = pack(samples)
+    share = Outgoing(
+        draft_config=config_text(draft.config),
+        objective="LK",
+        positions=len(batch.rows),
+        lengths=batch.lengths,
+        batch=written(batch_tensors(batch)),
+        shapes=parameter_shapes(draft.config),
+    )
+    return replace(share, **changes)
+
+
+def file(content: bytes) -> asyncio.Future[bytes]:
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(content)
+    return future
+
+
+@asynccontextmanager
+async def served():
+    servicer = GradientServicer()
+    server = GrpcServer("127.0.0.1:0", drain_seconds=0.1)
+    server.add(gradient_pb2_grpc.add_GradientServicer_to_server, servicer)
+    port = await server.start([GRADIENT_SERVICE])
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=MESSAGE_OPTIONS) as channel:
+        yield channel, servicer
+    await server.stop()
+
+
+async def computed(channel, draft, samples):
+    return await answer(channel, outgoing(draft, samples), file(written(parameters(draft))))
+
+
+async def test_a_replica_computes_what_we_would(draft, make_samples):
+    samples = make_samples(3)
+    async with served() as (channel, servicer):
+        for _ in range(2):
+            found = await computed(channel, draft, samples)
+            draft.zero_grad()
+            measure = LocalGradient(objective_named("LK")).differentiate(draft, samples)
+            assert found.measure == measure
+            for name, expected in gradients(draft).items():
+                torch.testing.assert_close(found.gradients[name], expected)
+            with torch.no_grad():
+                draft.norm.weight += 0.1
+        assert servicer.computed == 2
+
+
+def without(name):
+    return lambda tensors: {key: each for key, each in tensors.items() if key != name}
+
+
+def with_changed(name, change):
+    return lambda tensors: {**tensors, name: change(tensors[name])}
+
+
+def of_one_too_few_rows(tensors):
+    return {name: each if name == "tokens" else each[:-1].clone() for name, each in tensors.items()}
+
+
+def without_rows(tensors):
+    return {name: each if name == "tokens" else each[:0].clone() for name, each in tensors.items()}
+
+
+BATCHES = {
+    "no rows": (without("rows"), "allowed is"),
+    "more": (lambda tensors: {**tensors, "more": torch.zeros(1)}, "allowed is"),
+    "float tokens": (with_changed("tokens", lambda each: each.float()), "allowed is"),
+    "flat tokens": (with_changed("tokens", lambda each: each[0].clone()), "tokens has shape"),
+    "scalar": (with_changed("top_ids", lambda each: each[0, 0].clone()), "top_ids has shape"),
+    "high token": (with_changed("tokens", lambda each: each + 64), "vocabulary of 64"),
+    "low token": (with_changed("top_ids", lambda each: each - 64), "vocabulary of 64"),
+    "rows beyond": (with_changed("rows", lambda each: each + 1), "rows do not increase"),
+    "rows before": (with_changed("rows", lambda each: each - 10), "rows do not increase"),
+    "rows twice": (with_changed("rows", lambda each: each.sort().values * 0), "do not increase"),
+    "no tails": (with_changed("tail_mass", lambda each: each[:-1].clone()), "tail_mass has shape"),
+    "empty": (without_rows, "there are 0 rows"),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+async def test_a_batch_that_is_not_right_is_refused_and_the_next_computed(
+    target, make_samples, name
+):
+    change, message = BATCHES[name]
+    draft = random_draft(small_draft_config(target.decoder.config), seed=1)
+    samples = make_samples(2)
+    share = outgoing(draft, samples)
+    share = replace(share, batch=written(change(batch_tensors(pack(samples)))))
+    await refused_with(message, draft, samples, share)
+
+
+TASKS = {
+    "objective": ({"objective": "Kindness"}, "objective is 'Kindness': allowed is"),
+    "no json": ({"draft_config": "{"}, "draft_config is not a config.json"),
+    "a list": ({"draft_config": "[1]"}, "draft_config is not a config.json"),
+    "deep": ({"draft_config": "[" * 20_000}, "draft_config is not a config.json"),
+    "long": ({"draft_config": " " * 100_000}, "draft_config has 100000 characters"),
+    "no config": ({"draft_config": '{"model_type": "gpt"}'}, "model_type is 'gpt'"),
+    "no positions": ({"positions": 0}, "positions is 0: allowed is 1 to"),
+    "fewer positions": ({"positions": 1}, "rows: allowed is 1 to 1"),
+    "no lengths": ({"lengths": ()}, "sequences is 0: allowed is 1 to"),
+    "an empty sequence": ({"lengths": (46, 0)}, "shortest sequence is 0"),
+    "lengths beyond": ({"lengths": (23, 24)}, "tokens has shape [1, 46], not [1, 47]"),
+    "tokens without end": ({"lengths": (2**32 - 1,) * 9}, "allowed is 1 to"),
+    "no file": ({"batch": b"safe"}, "not a safetensors file"),
+    "no batch": ({"batch": b""}, "not a safetensors file"),
+    "a large batch": ({"batch": bytes(1 << 20)}, "the batch's tensors have more bytes than"),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+async def test_a_task_that_is_not_right_is_refused_and_the_next_computed(
+    target, make_samples, name
+):
+    changes, message = TASKS[name]
+    draft = random_draft(small_draft_config(target.decoder.config), seed=1)
+    samples = make_samples(2)
+    await refused_with(message, draft, samples, outgoing(draft, samples, **changes))
+
+
+async def test_a_model_that_is_too_large_is_refused_before_it_is_made(target, make_samples):
+    draft = random_draft(small_draft_config(target.decoder.config), seed=1)
+    samples = make_samples(2)
+    config = json.loads(config_text(draft.config))
+    for change, message in (
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
+        ({"vocab_size": 10**12}, "the weights do not fit"),
+    ):
+        share = outgoing(draft, samples, draft_config=json.dumps(config | change))
+        await refused_with(message, draft, samples, share)
+
+
+def test_weights_are_those_of_the_config(draft):
+    wrong = {
+        "a name": {**parameters(draft), "more": torch.zeros(1)},
+        "a shape": {**parameters(draft), "norm.weight": torch.zeros(3)},
+        "a dtype": {**parameters(draft), "norm.weight": draft.norm.weight.detach().half()},
+        "missing": without("norm.weight")(parameters(draft)),
+    }
+    for tensors in wrong.values():
+        with pytest.raises(InvalidInputError, match="the weights do not fit"):
+            gradient_servicer.parsed_parameters(
+                "weights", written(tensors), parameter_shapes(draft.config)
+            )
+
+
+async def refused_with(message, draft, samples, share):
+    async with served() as (channel, servicer):
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await answer(channel, share, file(written(parameters(draft))))
+        assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert message in refusal.value.details()
+        assert servicer.computed == 0
+        assert (await computed(channel, draft, samples)).measure.loss > 0
+
+
+def requests_for(draft, samples):
+    share, weights = outgoing(draft, samples), written(parameters(draft))
+    task = gradient_pb2.Task(
+        draft_config=share.draft_config,
+        objective=share.objective,
+        positions=share.positions,
+        lengths=share.lengths,
+    )
+    request = gradient_pb2.ComputeRequest
+    return [request(task=task), request(batch=share.batch), request(weights=weights)]
+
+
+async def until(condition):
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - a lock knows no events
+            await asyncio.sleep(0)
+
+
+async def stream(*messages):
+    for message in messages:
+        yield message
+
+
+async def test_what_is_no_task_with_its_pieces_is_refused(target, make_samples):
+    draft = random_draft(small_draft_config(target.decoder.config), seed=1)
+    samples = make_samples(2)
+    task, batch, weights = requests_for(draft, samples)
+    streams = (
+        ([], "the first message holds None"),
+        ([batch], "the first message holds batch"),
+        ([task, batch, task], "a later message holds task"),
+        ([task, batch], "the weights are not a safetensors file"),
+        ([task, weights], "the batch's tensors are not a safetensors file"),
+        ([task, batch, weights, weights], "the weights have more bytes than allowed"),
+    )
+    async with served() as (channel, _):
+        stub = gradient_pb2_grpc.GradientStub(channel)
+        for messages, expected in streams:
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                async for _ in stub.Compute(stream(*messages), timeout=30):
+                    pass
+            assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert expected in refusal.value.details()
+        assert (await computed(channel, draft, samples)).measure.loss > 0
+
+
+async def test_a_second_share_at_the_same_time_is_refused(target, make_samples):
+    draft = random_draft(small_draft_config(target.decoder.config), seed=1)
+    samples = make_samples(2)
+    task, batch, weights = requests_for(draft, samples)
+    hold, begun = asyncio.Event(), asyncio.Event()
+
+    async def held():
+        yield task
+        yield batch
+        begun.set()
+        await hold.wait()
+        yield weights
+
+    async with served() as (channel, servicer):
+        stub = gradient_pb2_grpc.GradientStub(channel)
+        call = stub.Compute(held(), timeout=30)
+        await asyncio.wait_for(begun.wait(), 30)
+        await until(servicer._seat.locked)
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await computed(channel, draft, samples)
+        assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        hold.set()
+        parts = [response.WhichOneof("part") async for response in call]
+        assert parts == ["accepted", "result", "gradient"]
+        assert (await computed(channel, draft, samples)).measure.loss > 0
+
+
+async def test_a_caller_that_goes_leaves_the_seat(target, make_samples):
+    draft = random_draft(small_draft_config(target.decoder.config), seed=1)
+    samples = make_samples(2)
+    task, batch, weights = requests_for(draft, samples)
+    async with served() as (channel, servicer):
+        stub = gradient_pb2_grpc.GradientStub(channel)
+        for messages in ([task, batch], [task, batch, weights]):
+            call = stub.Compute(timeout=30)
+            for message in messages:
+                await call.write(message)
+            await until(servicer._seat.locked)
+            call.cancel()
+            await until(lambda: not servicer._seat.locked())
+        assert (await computed(channel, draft, samples)).measure.loss > 0
