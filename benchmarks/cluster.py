@@ -123,9 +123,6 @@ class Settling:
         """For each, from its making to its last child."""
         return [max(self._applied[name]) - self._made[name] for name in self._names]
 
-    def told_at(self) -> list[float]:
-        return [self._told[name] for name in self._names]
-
     def _owner(self, name: str) -> str | None:
         parts = name.split("-")
         found = ("-".join(parts[:count]) for count in range(len(parts), 0, -1))

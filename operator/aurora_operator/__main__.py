@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import socket
 import sys
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -83,6 +85,7 @@ def _cluster(parsed: argparse.Namespace) -> int:
         health_listen=parsed.health_listen,
         metrics_listen=parsed.metrics_listen,
         kubeconfig=parsed.kubeconfig,
+        identity=parsed.identity or f"{socket.gethostname()}_{uuid.uuid4()}",
     )
     try:
         return asyncio.run(operate(options))
@@ -127,6 +130,12 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         help="whose deployments are run; may be given again; default: every one",
     )
     parser.add_argument("--lease-namespace", required=True, metavar="NAME")
+    parser.add_argument(
+        "--identity",
+        metavar="NAME",
+        help="in the lease: no other running operator's, and the same after a restart, which then "
+        "need not wait for the lease to run out; default: the host's name and a random UUID",
+    )
     for component in ("inference", "buffer", "trainer"):
         parser.add_argument(f"--{component}-image", required=True, metavar="IMAGE")
     parser.add_argument(

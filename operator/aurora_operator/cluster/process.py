@@ -6,10 +6,8 @@ import asyncio
 import gc
 import logging
 import os
-import socket
 import sys
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +39,14 @@ _STOP_SECONDS = 8.0
 
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
-    """`namespaces`: those whose deployments are run; empty: every one."""
+    """`namespaces`: those whose deployments are run; empty: every one.
+
+    `identity`: no other running operator has it.
+    """
 
     setting: Setting
     lease_namespace: str
+    identity: str
     namespaces: tuple[str, ...] = ()
     health_listen: str = "127.0.0.1:8080"
     metrics_listen: str = "127.0.0.1:9090"
@@ -56,7 +58,6 @@ class ClusterProcess:
 
     def __init__(self, options: ClusterOptions) -> None:
         self._options = options
-        self._identity = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self._metrics = Metrics()
         configuration = load_configuration(options.kubeconfig)
         # The lease must not wait behind the work.
@@ -69,7 +70,7 @@ class ClusterProcess:
             self._api,
             namespaces=options.namespaces,
             shape=ComponentShape(options.setting),
-            identity=self._identity,
+            identity=options.identity,
             metrics=self._metrics,
         )
         self._leads = False
@@ -111,7 +112,7 @@ class ClusterProcess:
             self._lease_api,
             namespace=self._options.lease_namespace,
             name=LEASE_NAME,
-            identity=self._identity,
+            identity=self._options.identity,
         )
         await election.acquire()
         self._leads = True

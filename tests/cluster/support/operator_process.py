@@ -10,13 +10,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
-from kubernetes.client.exceptions import ApiException
 from support.authority import write_kubeconfig
 from support.control_plane import ApiServer
 from support.tethered import end, tethered
@@ -65,7 +65,6 @@ class OperatorProcess:
     def __init__(self, server: ApiServer, user: str, folder: Path, *, url: str = "") -> None:
         self.user = user
         self.lease_namespace, account = user.split(":")[2:]
-        self._server = server
         self._log = folder / "operator.log"
         self._process: subprocess.Popen[bytes] | None = None
         path = f"/api/v1/namespaces/{self.lease_namespace}/serviceaccounts/{account}/token"
@@ -75,6 +74,7 @@ class OperatorProcess:
             folder / "operator.kubeconfig", url or server.url, server.authority, {"token": token}
         )
         self._health, self._metrics = free_port(), free_port()
+        self._identity = f"operator_{uuid.uuid4()}"
 
     @property
     def pid(self) -> int | None:
@@ -91,6 +91,7 @@ class OperatorProcess:
         command: list[str | Path] = [
             *(sys.executable, "-m", "aurora_operator", "cluster"),
             *("--kubeconfig", self._kubeconfig, "--lease-namespace", self.lease_namespace),
+            *("--identity", self._identity),
             *("--health-listen", f"127.0.0.1:{self._health}"),
             *("--metrics-listen", f"127.0.0.1:{self._metrics}"),
         ]
@@ -115,6 +116,12 @@ class OperatorProcess:
                 return "aurora_operator_leader 1.0" in self.metrics()
         return False
 
+    def answers(self) -> bool:
+        """Whether it runs, be it that another one leads."""
+        with suppress(urllib.error.URLError, OSError):
+            return bool(self.metrics())
+        return False
+
     def metrics(self) -> str:
         url = f"http://127.0.0.1:{self._metrics}/metrics"
         with urllib.request.urlopen(url, timeout=2) as answer:
@@ -127,11 +134,8 @@ class OperatorProcess:
                 os.kill(process.pid, signal.SIGKILL)
 
     def restart(self, *, wait: bool = True) -> None:
-        """Starts it anew after its end, as if the dead one's lease had run out by now."""
+        """Starts it anew after its end, as a kubelet does with a container."""
         self.stop()
-        path = f"/apis/coordination.k8s.io/v1/namespaces/{self.lease_namespace}/leases"
-        with suppress(ApiException):
-            self._server.request("DELETE", f"{path}/aurora-operator")
         self.start(wait=wait)
 
     def stop(self) -> None:
