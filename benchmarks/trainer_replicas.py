@@ -89,7 +89,7 @@ def replica(folder: Path, core: int) -> Iterator[tuple[Endpoint, Path]]:
     with component(
         "aurora_trainer",
         *("--listen", f"127.0.0.1:{endpoint.port}", "--health-listen", health),
-        *("--replicas-at", f"localhost:{endpoint.port}", "--tls", str(tls)),
+        *("--replicas-at", f"localhost:{endpoint.port}", "--tls", str(tls), "--admit", "localhost"),
         *("--buffer", "unused:1", "--target", "unused", "--models", "unused", "--state", "unused"),
         *("--min-new-trajectories", "1", "--min-interval-seconds", "0", "--objective", OBJECTIVE),
         *("--learning-rate", "1e-4", "--batch-size", str(BATCH_SAMPLES)),

@@ -17,6 +17,7 @@ from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora_common.port import free_port
 
 PASSWORD = "secret-of-redis"
+PEERS = ("chat-inference.serving.svc", "chat-trainer.serving.svc")
 
 
 @asynccontextmanager
@@ -111,11 +112,17 @@ def start(tmp_path):
 def test_peers_show_certificates_and_a_kubelet_none(
     start, redis_server, authority, tmp_path, until
 ):
-    pod = start("--tls", authority.issue(tmp_path / "tls", "buffer"), redis_url=redis_server.url)
+    folder = authority.issue(tmp_path / "tls", "buffer")
+    admit = [flag for peer in PEERS for flag in ("--admit", peer)]
+    pod = start("--tls", folder, *admit, redis_url=redis_server.url)
     until(lambda: pod.health() == "SERVING", "the buffer serves")
-    trainer = authority.issue(tmp_path / "trainer", "trainer")
-    assert pod.stats(trainer).entries == 0
-    for stranger in (None, Authority().issue(tmp_path / "stranger", "trainer")):
+    for peer in PEERS:
+        assert pod.stats(authority.issue(tmp_path / peer, peer)).entries == 0
+    for peer in ("chat-operator.serving.svc", "chat-trainer.other.svc", "chat-inference"):
+        with pytest.raises(grpc.RpcError) as refused:
+            pod.stats(authority.issue(tmp_path / peer, peer))
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    for stranger in (None, Authority().issue(tmp_path / "stranger", PEERS[0])):
         with pytest.raises(grpc.RpcError) as refused:
             pod.stats(stranger)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -149,8 +156,19 @@ async def test_redis_by_tls_with_a_password_that_nobody_sees(
     assert PASSWORD not in pod.log()
 
 
-def test_without_a_redis_it_says_how_to_name_one(tmp_path):
-    flags = ["--listen", "127.0.0.1:0", "--max-age-seconds", "1", "--max-bytes", "1"]
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ([], "no Redis is named: give --redis-url or set AURORA_REDIS_URL"),
+        (["--tls", "/tls"], "--tls without --admit: nobody could call; name who may"),
+        (
+            ["--admit", PEERS[0]],
+            "--admit without --tls: without certificates nobody can be told from others",
+        ),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(flags, problem):
+    flags = ["--listen", "127.0.0.1:0", "--max-age-seconds", "1", "--max-bytes", "1", *flags]
     result = subprocess.run(
         [sys.executable, "-m", "aurora_buffer", "serve", *flags],
         capture_output=True,
@@ -160,6 +178,4 @@ def test_without_a_redis_it_says_how_to_name_one(tmp_path):
         check=False,
     )
     assert result.returncode == 1
-    assert result.stderr == (
-        "aurora_buffer: no Redis is named: give --redis-url or set AURORA_REDIS_URL\n"
-    )
+    assert result.stderr == f"aurora_buffer: {problem}\n"

@@ -7,7 +7,10 @@ from typing import get_args
 import pytest
 
 from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.domain.certificate import OPERATOR as OPERATOR_PEER
+from aurora_operator.domain.certificate import admitted_names, dns_name
 from aurora_operator.domain.rollout import Ended, State
+from aurora_operator.domain.spec import Metadata
 
 ROOT = Path(__file__).parents[2]
 OPERATOR = ROOT / "operator/aurora_operator"
@@ -76,6 +79,20 @@ def _ended():
 
 def _promoting():
     return next(state for state in get_args(State) if state.__name__ == "Promoting")
+
+
+def test_the_names_that_an_issuer_must_give_are_the_codes(text):
+    told = _section(text, "Certificates")
+    for peer in ("<component>", OPERATOR_PEER):
+        assert f"`{dns_name('chat', peer, namespace='<namespace>')}`" in told
+    operator = dns_name("chat", OPERATOR_PEER, namespace="serving")
+    metadata = Metadata(name="chat", namespace="serving")
+    rows = [row.split("|")[1:3] for row in told.splitlines() if row.startswith("| ")][1:]
+    for components, admitted in rows:
+        for component in re.findall("inference|buffer|trainer", components):
+            names = admitted_names(metadata, component)
+            found = re.findall("inference|buffer|trainer|operator", admitted)
+            assert tuple(operator.replace("operator", peer) for peer in found) == names
 
 
 def test_the_metrics_are_the_operators(text):

@@ -25,12 +25,13 @@ from aurora_operator.domain.certificate import (
     Succession,
     Validity,
     authority_name,
-    dns_names,
+    dns_name,
     due_step,
     leaf_name,
     leaf_validity,
 )
-from aurora_operator.domain.spec import AuroraDeployment
+from aurora_operator.domain.objects.metadata import labels
+from aurora_operator.domain.spec import AuroraDeployment, Metadata
 
 Data = Mapping[str, bytes]
 
@@ -97,22 +98,34 @@ def due_secrets(
 
 
 def operator_identity(
-    authority_data: Data, held: Certificates | None, now: datetime
+    metadata: Metadata, authority_data: Data, held: Certificates | None, now: datetime
 ) -> Certificates:
-    """Who the operator is to the components of the deployment whose authority's Secret it is.
+    """Who the operator is to the components of a deployment, by its authority's Secret.
 
     `held` is given back while it is good. Raises InvalidInputError where the Secret is damaged.
     """
     authority = _read_authority(authority_data)
     if authority is None:
         raise InvalidInputError("the authority's Secret is damaged")
+    name = dns_name(metadata.name, OPERATOR, namespace=metadata.namespace)
     if held is not None and held.authorities == authority.bundle:
         leaf = read_certificate(held.certificate, held.key)
-        if leaf.is_issued_by(authority.issuing) and not leaf.validity.is_due(now):
+        if _is_good(leaf, name, authority, now):
             return held
-    validity = leaf_validity(authority.issuing.validity, now)
-    leaf = new_leaf(authority.issuing, OPERATOR, (OPERATOR,), validity)
+    leaf = _issued(name, authority, now)
     return Certificates(authority.bundle, leaf.pem, leaf.key_pem)
+
+
+def issued_identity(metadata: Metadata, data: Data) -> Certificates | None:
+    """Who the operator is by the Secret that cert-manager fills; None: not under its name yet.
+
+    Until cert-manager has seen that another name is wanted, the Secret holds the one before.
+    """
+    leaf = _read(data, _CERTIFICATE, _KEY)
+    name = dns_name(metadata.name, OPERATOR, namespace=metadata.namespace)
+    if leaf is None or name not in leaf.dns_names or not data.get(_BUNDLE):
+        return None
+    return Certificates(data[_BUNDLE], data[_CERTIFICATE], data[_KEY])
 
 
 def _stepped(
@@ -157,18 +170,27 @@ def _leaf_data(
     deployment: AuroraDeployment, component: str, data: Data, authority: Authority, now: datetime
 ) -> Data:
     """What a leaf's Secret should hold: its present certificate where that is good."""
-    names = dns_names(deployment.metadata, component)
+    metadata = deployment.metadata
+    name = dns_name(metadata.name, component, namespace=metadata.namespace)
     leaf = _read(data, _CERTIFICATE, _KEY)
-    if (
-        leaf is None
-        or not leaf.is_issued_by(authority.issuing)
-        or leaf.validity.is_due(now)
-        or leaf.dns_names != frozenset(names)
-    ):
-        validity = leaf_validity(authority.issuing.validity, now)
-        leaf = new_leaf(authority.issuing, names[0], names, validity)
+    if leaf is None or not _is_good(leaf, name, authority, now):
+        leaf = _issued(name, authority, now)
         return {_BUNDLE: authority.bundle, _CERTIFICATE: leaf.pem, _KEY: leaf.key_pem}
     return {_BUNDLE: authority.bundle, _CERTIFICATE: data[_CERTIFICATE], _KEY: data[_KEY]}
+
+
+def _is_good(leaf: Certificate, name: str, authority: Authority, now: datetime) -> bool:
+    return (
+        leaf.is_issued_by(authority.issuing)
+        and not leaf.validity.is_due(now)
+        # An operator of another version may have meant more by it.
+        and leaf.dns_names == {name}
+    )
+
+
+def _issued(name: str, authority: Authority, now: datetime) -> Certificate:
+    validity = leaf_validity(authority.issuing.validity, now)
+    return new_leaf(authority.issuing, name, (name,), validity)
 
 
 def _read(data: Data, certificate: str, key: str) -> Certificate | None:
@@ -216,14 +238,13 @@ def _secret(deployment: AuroraDeployment, name: str, data: Data, owner_uid: str)
         "controller": True,
         "blockOwnerDeletion": True,
     }
-    labels = {"name": "aurora", "instance": metadata.name, "managed-by": OPERATOR}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
             "name": name,
             "namespace": metadata.namespace,
-            "labels": {f"app.kubernetes.io/{key}": value for key, value in labels.items()},
+            "labels": labels(deployment, None),
             "ownerReferences": [owner],
         },
         "type": "kubernetes.io/tls",

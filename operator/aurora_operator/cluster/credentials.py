@@ -14,6 +14,7 @@ from aurora_common.tls import Certificates
 from aurora_operator.adapters.authority import (
     Data,
     due_secrets,
+    issued_identity,
     operator_identity,
     secret_names,
 )
@@ -21,7 +22,7 @@ from aurora_operator.adapters.kubernetes import ApiRefusedError, Json, Kubernete
 from aurora_operator.cluster.directory import Tracked
 from aurora_operator.cluster.kinds import SECRET, is_owned_by
 from aurora_operator.cluster.metrics import Metrics
-from aurora_operator.domain.certificate import authority_name
+from aurora_operator.domain.certificate import OPERATOR, authority_name, leaf_name
 from aurora_operator.domain.observation import Problem
 from aurora_operator.domain.spec import AuroraDeployment
 
@@ -54,7 +55,7 @@ class Credentials:
             case "SelfManaged":
                 problems = await self._issue(tracked, deployment, is_new=is_new)
             case "CertManager":
-                tracked.identity = await self._issued(tracked)
+                tracked.identity = await self._issued(tracked, deployment)
                 seconds = _LOOK_SECONDS if tracked.identity else _ISSUE_SECONDS
             case "Disabled":
                 tracked.identity = None
@@ -97,17 +98,14 @@ class Credentials:
                 return [Problem("ApplyRefused", f"Secret {name}: {error}")]
         authority = contents[authority_name(tracked.key.name)]
         if authority is not None:
-            tracked.identity = operator_identity(authority, tracked.identity, now)
+            metadata = deployment.metadata
+            tracked.identity = operator_identity(metadata, authority, tracked.identity, now)
         return []
 
-    async def _issued(self, tracked: Tracked) -> Certificates | None:
+    async def _issued(self, tracked: Tracked, deployment: AuroraDeployment) -> Certificates | None:
         """What cert-manager made for the operator; None before it did."""
-        secret = await self._read(tracked, f"{tracked.key.name}-operator-tls")
-        data = _data(secret) or {}
-        try:
-            return Certificates(data["ca.crt"], data["tls.crt"], data["tls.key"])
-        except KeyError:
-            return None
+        secret = await self._read(tracked, leaf_name(tracked.key.name, OPERATOR))
+        return issued_identity(deployment.metadata, _data(secret) or {})
 
     async def _read(self, tracked: Tracked, name: str) -> Json | None:
         try:

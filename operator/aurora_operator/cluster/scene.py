@@ -10,6 +10,7 @@ from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.inference import GrpcInference
 from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.cluster.kinds import COMPONENT, Key
+from aurora_operator.domain.certificate import dns_name
 from aurora_operator.domain.objects.pod import CONTROL
 from aurora_operator.domain.observation import ComponentView, Problem, Scale
 
@@ -46,7 +47,7 @@ def peer(pod: Json, key: Key, component: str, port: int, identity: Certificates 
     return Peer(
         f"{host}:{port}",
         identity,
-        "" if identity is None else f"{key.name}-{component}.{key.namespace}.svc",
+        "" if identity is None else dns_name(key.name, component, namespace=key.namespace),
     )
 
 

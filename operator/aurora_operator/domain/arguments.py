@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aurora_common.location import local_path
+from aurora_operator.domain.certificate import admitted_names
 from aurora_operator.domain.spec import AuroraDeployment
 
 # Holds the URL of an external Redis, which may contain a password: arguments can be read by all.
@@ -69,6 +70,7 @@ def buffer_arguments(
         "--max-bytes": retention.max_size_bytes,
         "--redis-ca": places.redis_ca,
         "--tls": places.tls,
+        "--admit": _admitted(deployment, places, "buffer"),
         "--health-listen": listening.health,
         "--metrics-listen": listening.metrics,
     }
@@ -104,6 +106,7 @@ def inference_arguments(
         "--sample-percent": spec.buffer.privacy.sample_percent,
         "--opt-out-header": spec.buffer.privacy.opt_out_header,
         "--tls": places.tls,
+        "--admit": _admitted(deployment, places, "inference"),
         "--tokens": places.tokens,
         "--drain-seconds": drain_seconds,
     }
@@ -132,13 +135,25 @@ def trainer_arguments(
         "--holdout-percent": trainer.holdout_percent,
         "--draft": None if initial is None else local_path(initial.uri, claims=places.claims),
         "--tls": places.tls,
+        "--admit": _admitted(deployment, places, "trainer"),
         "--health-listen": listening.health,
         "--metrics-listen": listening.metrics,
     }
     return ("-m", "aurora_trainer", *_flags(flags))
 
 
+def _admitted(
+    deployment: AuroraDeployment, places: Places, component: str
+) -> tuple[str, ...] | None:
+    """Without TLS there is nobody to be told from others."""
+    return None if places.tls is None else admitted_names(deployment.metadata, component)
+
+
 def _flags(values: Mapping[str, object]) -> tuple[str, ...]:
-    """Flags with their values; those without one are left out."""
-    given = {flag: value for flag, value in values.items() if value is not None}
-    return tuple(part for flag, value in given.items() for part in (flag, str(value)))
+    """Flags with their values, those with several repeated; those without one are left out."""
+    parts: list[str] = []
+    for flag, value in values.items():
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is not None:
+                parts += (flag, str(each))
+    return tuple(parts)

@@ -7,6 +7,7 @@ issued anew; its predecessor leaves the bundles once those leaves have spread.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -21,7 +22,14 @@ BACKDATED = timedelta(minutes=10)
 SPREADING = timedelta(days=1)
 
 COMPONENTS = ("inference", "buffer", "trainer")
-OPERATOR = "aurora-operator"
+# Not one for all: what an operator may do in one deployment, nobody else's certificate allows.
+OPERATOR = "operator"
+# Who calls whom; between replicas of the trainer its own name is taken besides.
+_CALLERS: Mapping[str, tuple[str, ...]] = {
+    "inference": (OPERATOR,),
+    "buffer": ("inference", "trainer"),
+    "trainer": (OPERATOR,),
+}
 
 
 def authority_name(name: str) -> str:
@@ -29,21 +37,25 @@ def authority_name(name: str) -> str:
     return f"{name}-ca"
 
 
-def leaf_name(name: str, component: str) -> str:
-    """The Secret that holds a component's certificate."""
-    return f"{name}-{component}-tls"
+def leaf_name(name: str, peer: str) -> str:
+    """The Secret that holds the certificate of a component, or of the operator."""
+    return f"{name}-{peer}-tls"
 
 
-def dns_names(metadata: Metadata, component: str) -> tuple[str, ...]:
-    """Every name under which a component may be reached in its cluster."""
-    services = [f"{metadata.name}-{component}"]
-    if component == "inference":
-        services.append(f"{metadata.name}-{component}-pods")
-    suffixes = ("", f".{metadata.namespace}", f".{metadata.namespace}.svc")
+def dns_name(name: str, peer: str, *, namespace: str) -> str:
+    """The one name in the certificate of a component, or of the operator, for a deployment.
+
+    The component's Service is called by it, with the namespace always: an authority may serve
+    several, and a name that leaves the namespace out would be valid in all of them. Nothing listens
+    at the operator's. Clients of inference meet none of these: their ports speak plain text.
+    """
+    return f"{name}-{peer}.{namespace}.svc"
+
+
+def admitted_names(metadata: Metadata, component: str) -> tuple[str, ...]:
+    """The names of those that may call a component by mutual TLS."""
     return tuple(
-        service + suffix
-        for service in services
-        for suffix in (*suffixes, f"{suffixes[-1]}.cluster.local")
+        dns_name(metadata.name, peer, namespace=metadata.namespace) for peer in _CALLERS[component]
     )
 
 

@@ -22,6 +22,7 @@ from aurora_buffer.stream import Bounds, TrajectoryStream
 from aurora_buffer.subscription import Subscriptions
 from aurora_buffer.upkeep import Upkeep
 from aurora_common import leash, log
+from aurora_common.admission import admit_problem, everyone, only_peers
 from aurora_common.errors import AuroraError, InvalidInputError, UnavailableError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.tls import CertificateFolder
@@ -38,6 +39,8 @@ class ServeOptions:
     redis_url: str
     redis_ca: Path | None
     tls: Path | None
+    # The DNS names of the clients' certificates, where there is `tls`.
+    admit: tuple[str, ...]
     health_listen: str | None
     bounds: Bounds
     stream: str
@@ -52,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if parsed.command == "redis":
             exec_redis(RedisOptions(parsed.dir, parsed.port, parsed.appendfsync))
+        if problem := admit_problem(has_tls=parsed.tls is not None, admit=parsed.admit):
+            raise InvalidInputError(problem)
         leash.follow()
         bounds = Bounds(max_bytes=parsed.max_bytes, max_age_seconds=parsed.max_age_seconds)
         options = ServeOptions(
@@ -59,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             redis_url=_redis_url(parsed.redis_url),
             redis_ca=parsed.redis_ca,
             tls=parsed.tls,
+            admit=tuple(parsed.admit),
             health_listen=parsed.health_listen,
             bounds=bounds,
             stream=parsed.stream,
@@ -81,7 +87,7 @@ async def serve(options: ServeOptions) -> None:
     subscriptions = Subscriptions(stream)
     server = GrpcServer(
         options.listen,
-        # Whoever the deployment's authority vouches for: inference, trainer, operator.
+        admit=everyone if options.tls is None else only_peers(options.admit),
         certificates=None if options.tls is None else CertificateFolder(options.tls),
         health_address=options.health_listen,
     )
@@ -143,6 +149,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve_parser.add_argument(
         "--tls", type=Path, metavar="DIR", help="ca.crt, tls.crt, tls.key: mutual TLS only"
+    )
+    serve_parser.add_argument(
+        "--admit",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="the DNS name of a client's certificate that may call; only with --tls, and as often "
+        "as needed",
     )
     serve_parser.add_argument(
         "--health-listen", metavar="HOST:PORT", help="tell the health in plain text here"

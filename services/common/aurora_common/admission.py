@@ -14,9 +14,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 # Of a full method name and its call; raises an AuroraError for one that may not go on.
 Admission = Callable[[str, Context], None]
 
-# The DNS name in the certificate by which the operator calls.
-OPERATOR = "aurora-operator"
-
 _SCHEME = "bearer "
 
 

@@ -82,7 +82,7 @@ async def serve(settings: Settings) -> bool:
     certificates = None if settings.tls is None else CertificateFolder(settings.tls)
     control = None
     if settings.control_listen is not None:
-        control = ControlServer(settings.control_listen, certificates)
+        control = ControlServer(settings.control_listen, certificates, settings.admit)
     http = HttpServer(
         openai_app(gate, opt_out_header=settings.opt_out_header, tokens=tokens),
         host=settings.http_listen.host,

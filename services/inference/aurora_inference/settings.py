@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from aurora_common.admission import admit_problem
+
 Dtype = Literal["float32", "bfloat16"]
 
 
@@ -29,8 +31,8 @@ class Settings:
 
     `draft_digest` is what `draft` must have; empty: whatever its manifest says. `buffer` None: no
     trajectory is kept. `control_listen` None: whoever reaches the gRPC front may also change
-    drafts. `tls` is for the control port and the buffer. `max_context_tokens` None: as many as the
-    target was made for.
+    drafts. `tls` is for the control port and the buffer; `admit` are the clients of the former.
+    `max_context_tokens` None: as many as the target was made for.
     """
 
     target: Path
@@ -43,6 +45,7 @@ class Settings:
     buffer: Address | None
     control_listen: Address | None
     tls: Path | None
+    admit: tuple[str, ...]
     tokens: Path | None
     drain_seconds: int
     max_speculation_length: int
@@ -62,7 +65,9 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         parser.error("--draft-digest without --draft: name the draft's folder too")
     if parsed.tls is not None and parsed.control_listen is None:
         parser.error("--tls without --control-listen: name the port that it secures too")
-    return Settings(**vars(parsed))
+    if problem := admit_problem(has_tls=parsed.tls is not None, admit=parsed.admit):
+        parser.error(problem)
+    return Settings(**{**vars(parsed), "admit": tuple(parsed.admit)})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,6 +96,14 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="ca.crt, tls.crt, tls.key: mutual TLS on --control-listen and with the buffer",
+    )
+    add(
+        "--admit",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="the DNS name of a client's certificate that may call --control-listen; only with "
+        "--tls, and as often as needed",
     )
     add(
         "--tokens",

@@ -17,7 +17,7 @@ import grpc
 import torch
 
 from aurora.trainer.v1 import trainer_pb2_grpc
-from aurora_common.admission import OPERATOR, everyone, only_peers
+from aurora_common.admission import everyone, only_peers
 from aurora_common.errors import ConflictError, StorageError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.tls import CertificateFolder
@@ -91,7 +91,7 @@ async def _serve(
     server = GrpcServer(
         settings.listen,
         drain_seconds=_DRAIN_SECONDS,
-        admit=everyone if certificates is None else only_peers({OPERATOR}),
+        admit=everyone if certificates is None else only_peers(settings.admit),
         certificates=certificates,
         health_address=settings.health_listen,
     )

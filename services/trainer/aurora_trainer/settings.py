@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from aurora_common.admission import admit_problem
 from aurora_common.errors import InvalidInputError
 
 # No torch in here: --help and a usage error answer at once.
@@ -51,6 +52,8 @@ class Settings:
     holdout_percent: int
     seed: int
     tls: Path | None = None
+    # The DNS names of the clients' certificates, where there is `tls`.
+    admit: tuple[str, ...] = ()
     health_listen: str | None = None
     replicas_at: tuple[Endpoint, ...] = ()
     replica_index: int = 0
@@ -69,6 +72,7 @@ def parse_settings(
     """Parses command line and environment; raises InvalidInputError with all that is wrong."""
     parsed = _parser().parse_args(arguments)
     problems: list[str] = []
+    parsed.admit = tuple(parsed.admit)
     parsed.replicas_at = tuple(_endpoint(text, problems) for text in parsed.replicas_at)
     settings = replace(
         Settings(**vars(parsed)),
@@ -89,6 +93,8 @@ def parse_settings(
         for flag, value, low, high in allowed
         if not low <= value <= high
     ]
+    if problem := admit_problem(has_tls=settings.tls is not None, admit=settings.admit):
+        problems.append(problem)
     if settings.replica_index > 0 and settings.tls is not None and not settings.replicas_at:
         problems.append(
             f"{_INDEX_VARIABLE} is {settings.replica_index}: with --tls, --replicas-at is needed, "
@@ -106,6 +112,14 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--listen", required=True, metavar="HOST:PORT")
     add("--tls", type=Path, metavar="DIR", help="ca.crt, tls.crt, tls.key: mutual TLS only")
+    add(
+        "--admit",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="the DNS name of a client's certificate that may call; only with --tls, and as often "
+        "as needed",
+    )
     add("--health-listen", metavar="HOST:PORT", help="tell the health in plain text here")
     add("--metrics-listen", metavar="HOST:PORT", help="serve Prometheus metrics here")
     add("--buffer", required=True, metavar="HOST:PORT")

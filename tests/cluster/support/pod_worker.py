@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from support.api import ApiError, Json
@@ -15,7 +16,7 @@ from support.volume import missing_environment, missing_volumes
 
 from aurora.inference.v1 import inference_pb2_grpc
 from aurora.trainer.v1 import trainer_pb2_grpc
-from aurora_common.admission import OPERATOR, everyone, only_peers
+from aurora_common.admission import everyone, only_peers
 from aurora_common.grpc_server import GrpcServer
 from aurora_common.tls import CertificateFolder
 
@@ -167,7 +168,7 @@ class PodWorker:
         server = GrpcServer(
             f"{self.address}:{_PORTS[container]}",
             drain_seconds=0.2,
-            admit=everyone if secret is None else only_peers({OPERATOR}),
+            admit=everyone if secret is None else only_peers(self._admitted(container)),
             certificates=secret,
         )
         if container == "inference":
@@ -185,6 +186,13 @@ class PodWorker:
             await server.stop()
 
         return stop
+
+    def _admitted(self, container: str) -> list[str]:
+        """Whom the container's command names."""
+        command: list[str] = next(
+            each["command"] for each in self._pod["spec"]["containers"] if each["name"] == container
+        )
+        return [value for flag, value in pairwise(command) if flag == "--admit"]
 
     def _certificates(self) -> CertificateFolder | None:
         for volume in self._pod["spec"].get("volumes", ()):

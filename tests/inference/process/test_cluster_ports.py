@@ -19,6 +19,7 @@ from aurora_common.port import free_port
 from .conftest import MODEL, running
 
 TOKEN = "token-of-team-a"
+OPERATOR = "chat-operator.serving.svc"
 ROLLOUT = "chat-1"
 
 
@@ -41,7 +42,7 @@ class Pod:
             time.sleep(0.05)
 
     @contextmanager
-    def control(self, peer="aurora-operator"):
+    def control(self, peer=OPERATOR):
         """The control port, as a client with a certificate for `peer` sees it."""
         folder = self.authority.issue(self.folder / peer, peer)
         credentials = grpc.ssl_channel_credentials(
@@ -62,7 +63,7 @@ def pod(target_folder, tmp_path_factory):
     with running(
         target_folder,
         *("--control-listen", f"127.0.0.1:{port}"),
-        *("--tls", str(authority.issue(folder / "tls", "inference"))),
+        *("--tls", str(authority.issue(folder / "tls", "inference")), "--admit", OPERATOR),
         *("--tokens", str(tokens)),
     ) as process:
         process.logged("serving")
@@ -123,9 +124,10 @@ def test_clients_do_not_change_drafts(pod):
 def test_the_operator_alone_reaches_the_control_port(pod):
     with pod.control() as stub:
         assert stub.GetStatus(pb.GetStatusRequest(), timeout=30).model == MODEL
-    with pod.control("trainer") as stub, pytest.raises(grpc.RpcError) as refused:
-        stub.GetStatus(pb.GetStatusRequest(), timeout=30)
-    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    for peer in ("chat-trainer.serving.svc", "chat-operator.other.svc", "aurora-operator"):
+        with pod.control(peer) as stub, pytest.raises(grpc.RpcError) as refused:
+            stub.GetStatus(pb.GetStatusRequest(), timeout=30)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_certificates_are_replaced_while_it_serves(pod):

@@ -8,9 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aurora_common.errors import InvalidInputError
-from aurora_operator.adapters.authority import due_secrets, operator_identity, secret_names
-from aurora_operator.adapters.certificate import read_certificate
-from aurora_operator.domain.certificate import SPREADING
+from aurora_operator.adapters.authority import (
+    due_secrets,
+    issued_identity,
+    operator_identity,
+    secret_names,
+)
+from aurora_operator.adapters.certificate import new_leaf, read_certificate
+from aurora_operator.domain.certificate import SPREADING, leaf_validity
 from aurora_operator.domain.manifest import parse_manifest
 
 # Handshakes are held against the real clock.
@@ -65,7 +70,7 @@ class Cluster:
         return dict(self.secrets[f"chat-{component}-tls"])
 
     def operator(self, now):
-        identity = operator_identity(self.secrets["chat-ca"], None, now)
+        identity = operator_identity(self.deployment.metadata, self.secrets["chat-ca"], None, now)
         return {
             "ca.crt": identity.authorities,
             "tls.crt": identity.certificate,
@@ -169,17 +174,64 @@ def test_a_key_of_another_certificate_is_replaced(cluster):
     assert cluster.settle(START) == ["chat-buffer-tls"]
 
 
-def test_the_operators_identity_is_kept_while_it_is_good(cluster):
+def _named(cluster, end, *names):
+    """A Secret's content with a certificate of the same authority for other names."""
+    authority = cluster.secrets["chat-ca"]
+    issuing = read_certificate(authority["tls.crt"], authority["tls.key"])
+    leaf = new_leaf(issuing, names[0], names, leaf_validity(issuing.validity, START))
+    return {**end, "tls.crt": leaf.pem, "tls.key": leaf.key_pem}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("chat-buffer",),
+        ("chat-buffer.serving.svc", "chat-buffer"),
+        ("chat-trainer.serving.svc",),
+    ],
+)
+def test_a_certificate_for_other_names_is_replaced(cluster, names):
     cluster.settle(START)
     authority = cluster.secrets["chat-ca"]
-    first = operator_identity(authority, None, START)
-    assert operator_identity(authority, first, START + DAY) is first
-    assert operator_identity(authority, first, START + 61 * DAY) is not first
+    cluster.secrets["chat-buffer-tls"] = _named(cluster, cluster.end("buffer"), *names)
+    assert cluster.settle(START) == ["chat-buffer-tls"]
+    assert cluster.secrets["chat-ca"] == authority
+    end = cluster.end("buffer")
+    assert read_certificate(end["tls.crt"], end["tls.key"]).dns_names == {"chat-buffer.serving.svc"}
+
+
+def test_the_operators_identity_is_kept_while_it_is_good(cluster):
+    cluster.settle(START)
+    metadata, authority = cluster.deployment.metadata, cluster.secrets["chat-ca"]
+    first = operator_identity(metadata, authority, None, START)
+    assert operator_identity(metadata, authority, first, START + DAY) is first
+    assert operator_identity(metadata, authority, first, START + 61 * DAY) is not first
     leaf = read_certificate(first.certificate, first.key)
-    assert leaf.dns_names == {"aurora-operator"}
+    assert leaf.dns_names == {"chat-operator.serving.svc"}
     assert first.key.decode() not in repr(first)
     with pytest.raises(InvalidInputError, match="damaged"):
-        operator_identity({**authority, "tls.crt": b""}, None, START)
+        operator_identity(metadata, {**authority, "tls.crt": b""}, None, START)
+
+
+def test_an_identity_of_another_name_is_not_kept(cluster):
+    cluster.settle(START)
+    metadata, authority = cluster.deployment.metadata, cluster.secrets["chat-ca"]
+    other = metadata.model_copy(update={"namespace": "other"})
+    held = operator_identity(other, authority, None, START)
+    assert operator_identity(metadata, authority, held, START) is not held
+
+
+def test_what_cert_manager_issued_is_taken_once_it_has_the_operators_name(cluster):
+    cluster.settle(START)
+    metadata, end = cluster.deployment.metadata, cluster.end("buffer")
+    assert issued_identity(metadata, _named(cluster, end, "aurora-operator")) is None
+    issued = _named(cluster, end, "chat-operator.serving.svc")
+    found = issued_identity(metadata, issued)
+    assert found is not None
+    assert (found.certificate, found.key) == (issued["tls.crt"], issued["tls.key"])
+    for missing in issued:
+        assert issued_identity(metadata, {**issued, missing: b""}) is None
+    assert issued_identity(metadata, {}) is None
 
 
 def test_only_a_peer_of_the_deployment_is_taken(cluster, deployment, handshake):

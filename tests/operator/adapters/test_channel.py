@@ -15,6 +15,7 @@ from aurora_operator.adapters.inference import GrpcInference
 from aurora_operator.domain.action import SetTraffic, StageDraft
 from aurora_operator.domain.deployment import Draft
 from aurora_operator.domain.manifest import parse_manifest
+from aurora_operator.domain.spec import Metadata
 
 NAME = "chat-inference.serving.svc"
 DRAFT = Draft("ckpt-1", "sha256:1", "file:///store/ckpt-1")
@@ -58,7 +59,8 @@ def secrets():
 
 
 def identity(found):
-    return operator_identity(found["chat-ca"], None, datetime.now(UTC))
+    metadata = Metadata(name="chat", namespace="serving")
+    return operator_identity(metadata, found["chat-ca"], None, datetime.now(UTC))
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ async def view(port, identity, name=NAME):
 
 
 async def test_the_operator_is_known_at_a_pods_address(found, port):
-    assert (await view(port, identity(found))).instance == "aurora-operator"
+    assert (await view(port, identity(found))).instance == "chat-operator.serving.svc"
 
 
 async def test_another_deployments_authority_is_not_taken(port):

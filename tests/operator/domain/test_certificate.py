@@ -5,12 +5,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aurora_operator.domain.certificate import (
+    COMPONENTS,
     LEAF_LIFETIME,
+    OPERATOR,
     SPREADING,
     Step,
     Succession,
     Validity,
-    dns_names,
+    admitted_names,
+    dns_name,
     due_step,
     leaf_validity,
 )
@@ -60,12 +63,40 @@ def test_one_authority_follows_another(succession, followed, now, step):
     assert due_step(succession, followed=followed, now=now) is step
 
 
-def test_the_names_of_a_component():
-    metadata = Metadata(name="chat", namespace="serving")
-    assert dns_names(metadata, "buffer") == (
-        "chat-buffer",
-        "chat-buffer.serving",
-        "chat-buffer.serving.svc",
-        "chat-buffer.serving.svc.cluster.local",
-    )
-    assert "chat-inference-pods.serving.svc" in dns_names(metadata, "inference")
+@pytest.mark.parametrize(
+    ("peer", "name"),
+    [
+        ("inference", "chat-inference.serving.svc"),
+        ("buffer", "chat-buffer.serving.svc"),
+        ("trainer", "chat-trainer.serving.svc"),
+        (OPERATOR, "chat-operator.serving.svc"),
+    ],
+)
+def test_each_has_one_name_with_its_namespace(peer, name):
+    assert dns_name("chat", peer, namespace="serving") == name
+
+
+@pytest.mark.parametrize(
+    ("component", "names"),
+    [
+        ("inference", ("chat-operator.serving.svc",)),
+        ("buffer", ("chat-inference.serving.svc", "chat-trainer.serving.svc")),
+        ("trainer", ("chat-operator.serving.svc",)),
+    ],
+)
+def test_only_peers_of_the_deployment_may_call(component, names):
+    assert admitted_names(Metadata(name="chat", namespace="serving"), component) == names
+
+
+def test_no_two_deployments_share_a_name():
+    places = [
+        (name, namespace)
+        for name in ("chat", "chat-operator", "operator", "operator-operator")
+        for namespace in ("serving", "svc", "operator")
+    ]
+    found = [
+        dns_name(name, peer, namespace=namespace)
+        for name, namespace in places
+        for peer in (*COMPONENTS, OPERATOR)
+    ]
+    assert len(set(found)) == len(found)

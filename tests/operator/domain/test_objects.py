@@ -1,11 +1,14 @@
 """What each field of a manifest makes of the cluster's objects."""
 
+from itertools import pairwise
+
 import pytest
 from support.desired import SPECS, deployment
 from support.desired import objects as objects_of
 
 from aurora_buffer.__main__ import _parser as buffer_parser
 
+COMPONENTS = ("inference", "buffer", "trainer")
 LONGEST = "a" * 40
 
 
@@ -30,8 +33,14 @@ def container(found, component, name=None):
 
 
 def flag(found, component, name):
+    values = flags(found, component, name)
+    return values[0] if values else None
+
+
+def flags(found, component, name):
+    """The values of a flag that may be repeated."""
     command = container(found, component)["command"]
-    return command[command.index(name) + 1] if name in command else None
+    return [value for known, value in pairwise(command) if known == name]
 
 
 def test_the_objects_of_a_deployment():
@@ -152,15 +161,30 @@ def test_certificates_and_tokens_are_mounted():
     assert flag(plain, "inference", "--tokens") is None
 
 
+def test_each_component_admits_its_callers_in_the_deployment():
+    found = objects()
+    assert {component: flags(found, component, "--admit") for component in COMPONENTS} == {
+        "inference": ["chat-operator.serving.svc"],
+        "buffer": ["chat-inference.serving.svc", "chat-trainer.serving.svc"],
+        "trainer": ["chat-operator.serving.svc"],
+    }
+    plain = objects(security={"tls": {"mode": "Disabled"}})
+    assert not any(flags(plain, component, "--admit") for component in COMPONENTS)
+
+
 def test_cert_manager_issues_where_asked():
     tls = {"mode": "CertManager", "issuerRef": {"name": "ours", "kind": "ClusterIssuer"}}
     found = objects(security={"tls": tls})
     names = sorted(name for kind, name in found if kind == "Certificate")
     assert names == ["chat-buffer-tls", "chat-inference-tls", "chat-operator-tls",
                      "chat-trainer-tls"]  # fmt: skip
-    spec = found["Certificate", "chat-buffer-tls"]["spec"]
-    assert spec["issuerRef"]["name"] == "ours"
-    assert "chat-buffer.serving.svc" in spec["dnsNames"]
+    for peer in (*COMPONENTS, "operator"):
+        spec = found["Certificate", f"chat-{peer}-tls"]["spec"]
+        assert spec["secretName"] == f"chat-{peer}-tls"
+        assert spec["issuerRef"]["name"] == "ours"
+        assert spec["dnsNames"] == [f"chat-{peer}.serving.svc"]
+        # A common name would be one more name.
+        assert not spec.keys() & {"commonName", "uris", "ipAddresses", "emailAddresses"}
 
 
 def test_images_and_resources_and_templates_are_the_users():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from aurora_operator.domain.certificate import COMPONENTS, OPERATOR, dns_names, leaf_name
+from aurora_operator.domain.certificate import COMPONENTS, OPERATOR, dns_name, leaf_name
 from aurora_operator.domain.objects.metadata import Json, metadata
 from aurora_operator.domain.objects.setting import Setting
 from aurora_operator.domain.spec import AuroraDeployment
@@ -14,24 +12,21 @@ def certificates(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, 
     """One for each component, and the operator's own; none unless the mode is CertManager."""
     if deployment.spec.security.tls.mode != "CertManager":
         return ()
-    names = {component: dns_names(deployment.metadata, component) for component in COMPONENTS}
-    names["operator"] = (OPERATOR,)
-    return tuple(_certificate(deployment, setting, peer, found) for peer, found in names.items())
+    return tuple(_certificate(deployment, setting, peer) for peer in (*COMPONENTS, OPERATOR))
 
 
-def _certificate(
-    deployment: AuroraDeployment, setting: Setting, peer: str, names: Sequence[str]
-) -> Json:
+def _certificate(deployment: AuroraDeployment, setting: Setting, peer: str) -> Json:
     issuer = deployment.spec.security.tls.issuer_ref
     assert issuer is not None
-    secret = leaf_name(deployment.metadata.name, peer)
+    name, namespace = deployment.metadata.name, deployment.metadata.namespace
+    secret = leaf_name(name, peer)
     return {
         "apiVersion": "cert-manager.io/v1",
         "kind": "Certificate",
         "metadata": metadata(deployment, setting, None, name=secret),
         "spec": {
             "secretName": secret,
-            "dnsNames": list(names),
+            "dnsNames": [dns_name(name, peer, namespace=namespace)],
             "usages": ["server auth", "client auth"],
             "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
             "issuerRef": {"group": "cert-manager.io", "kind": issuer.kind, "name": issuer.name},

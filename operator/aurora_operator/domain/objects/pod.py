@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from aurora_operator.domain.arguments import ENVIRONMENT, Places
-from aurora_operator.domain.objects.metadata import Component, Json, component_name, labels
+from aurora_operator.domain.certificate import dns_name, leaf_name
+from aurora_operator.domain.objects.metadata import Component, Json, labels
 from aurora_operator.domain.spec import AuroraDeployment, PodTemplate, Resources
 from aurora_operator.domain.strategic_merge import merged
 
@@ -54,8 +55,9 @@ def listen(port: int) -> str:
 
 
 def call(deployment: AuroraDeployment, component: Component) -> str:
-    """HOST:PORT of a component's Service; the host is a name of its certificate."""
-    host = f"{component_name(deployment, component)}.{deployment.metadata.namespace}.svc"
+    """HOST:PORT of a component's Service; the host is the name of its certificate."""
+    metadata = deployment.metadata
+    host = dns_name(metadata.name, component, namespace=metadata.namespace)
     return f"{host}:{GRPC}"
 
 
@@ -178,7 +180,7 @@ def secret_volume(name: str, secret: str) -> Json:
 def tls_volumes(deployment: AuroraDeployment, component: Component) -> list[Json]:
     if deployment.spec.security.tls.mode == "Disabled":
         return []
-    return [secret_volume("aurora-tls", f"{component_name(deployment, component)}-tls")]
+    return [secret_volume("aurora-tls", leaf_name(deployment.metadata.name, component))]
 
 
 def tls_mounts(deployment: AuroraDeployment) -> dict[str, str]:

@@ -34,7 +34,8 @@ class Tls(Model):
     mode: Literal["SelfManaged", "CertManager", "Disabled"] = "SelfManaged"
     """Who issues the certificates: the operator, or cert-manager; Disabled: plain text."""
     issuer_ref: IssuerReference | None = Field(default=None, validate_default=True)
-    """The issuer, where mode is CertManager."""
+    """The issuer, where mode is CertManager. It may be shared by deployments if it gives each
+    namespace only names that end in .NAMESPACE.svc, as an approver policy can demand."""
 
     @field_validator("issuer_ref")
     @classmethod

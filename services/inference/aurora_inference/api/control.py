@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from contextlib import suppress
 
 from aurora.inference.v1 import inference_pb2_grpc
-from aurora_common.admission import OPERATOR, everyone, only_peers
+from aurora_common.admission import everyone, only_peers
 from aurora_common.errors import AuroraError
 from aurora_common.grpc_server import GrpcServer
 from aurora_common.tls import CertificateFolder
@@ -23,13 +24,16 @@ class ControlServer:
     """Stops after the clients' fronts: the outcomes of the requests that they drained are fetched
     here."""
 
-    def __init__(self, address: Address, certificates: CertificateFolder | None) -> None:
+    def __init__(
+        self, address: Address, certificates: CertificateFolder | None, admit: Collection[str]
+    ) -> None:
+        """`admit`: by whose certificates it may be called, where there are any."""
         self._gate = Gate()
         self._serving: Serving | None = None
         self._server = GrpcServer(
             str(address),
             drain_seconds=1.0,
-            admit=everyone if certificates is None else only_peers({OPERATOR}),
+            admit=everyone if certificates is None else only_peers(admit),
             certificates=certificates,
         )
         self._server.add(

@@ -1,0 +1,29 @@
+"""Command lines that make no sense together."""
+
+import pytest
+
+from aurora_inference.settings import parse_settings
+
+MINIMAL = ["--target", "/t", "--model-name", "m", "--http-listen", "a:1", "--grpc-listen", "a:2"]
+CONTROL = ["--control-listen", "a:3"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--tls", "/tls", "--admit", "operator"], "--tls without --control-listen"),
+        ([*CONTROL, "--tls", "/tls"], "--tls without --admit"),
+        ([*CONTROL, "--admit", "operator"], "--admit without --tls"),
+    ],
+)
+def test_what_lacks_its_other_half_is_named(flags, problem, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse_settings([*MINIMAL, *flags])
+    assert ended.value.code == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_each_admitted_name_is_named_by_itself():
+    flags = [*CONTROL, "--tls", "/tls", "--admit", "one", "--admit", "two"]
+    assert parse_settings([*MINIMAL, *flags]).admit == ("one", "two")
+    assert parse_settings(MINIMAL).admit == ()

@@ -1,0 +1,156 @@
+"""What the operator takes over from cert-manager, and when it looks again."""
+
+import base64
+import time
+
+import pytest
+from support.certificate import Authority
+
+from aurora_common.errors import NotFoundError
+from aurora_operator.cluster.child_store import known
+from aurora_operator.cluster.credentials import Credentials
+from aurora_operator.cluster.directory import Tracked
+from aurora_operator.cluster.kinds import CERTIFICATE, SECRET, Key
+from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.domain.manifest import deployment_from_object
+from aurora_operator.domain.objects.cert_manager import certificates
+from aurora_operator.domain.objects.setting import Setting
+
+BODY = {
+    "apiVersion": "aurora.dev/v1alpha1",
+    "kind": "AuroraDeployment",
+    "metadata": {"name": "chat", "namespace": "default", "uid": "u-1", "resourceVersion": "1"},
+    "spec": {
+        "target": {"uri": "pvc://models/target"},
+        "modelStore": {"pvc": {"claimName": "models"}},
+        "buffer": {"embedded": {}},
+        "security": {"tls": {"mode": "CertManager", "issuerRef": {"name": "ours"}}},
+    },
+}
+DEPLOYMENT = deployment_from_object(BODY)
+SETTING = Setting("inference:1", "buffer:1", "trainer:1", "aurora-system", {}, owner_uid="u-1")
+# The operator's is the last.
+*_, WANTED = certificates(DEPLOYMENT, SETTING)
+LONG_SECONDS, SHORT_SECONDS = 400, 10
+
+
+class FakeApi:
+    """Certificates, which are found in no Secret yet; None: their kind does not exist."""
+
+    def __init__(self):
+        self.certificates = []
+        self.secret = None
+
+    async def list(self, kind, namespace, *, labels):
+        assert kind == CERTIFICATE
+        assert "app.kubernetes.io/instance=chat" in labels
+        if self.certificates is None:
+            raise NotFoundError("no such kind")
+        return self.certificates
+
+    async def get(self, kind, namespace, name):
+        assert (kind, name) == (SECRET, WANTED["spec"]["secretName"])
+        if self.secret is None:
+            raise NotFoundError(name)
+        return self.secret
+
+
+@pytest.fixture
+def api():
+    return FakeApi()
+
+
+@pytest.fixture
+def tracked():
+    return Tracked(Key("default", "chat"), known(BODY))
+
+
+@pytest.fixture
+def look(api, tracked):
+    """Looks as if it were time to: the problems, and in how many seconds it looks again."""
+    credentials = Credentials(api, Metrics())
+
+    async def look(generation=1):
+        tracked.certificates_due = 0.0
+        problems = await credentials.bring(tracked, DEPLOYMENT, generation, is_new=False)
+        return problems, tracked.certificates_due - time.monotonic()
+
+    return look
+
+
+@pytest.fixture
+def issue(api, tmp_path):
+    """Lets cert-manager issue, by another authority each time; the certificate."""
+
+    def issue():
+        folder = Authority().issue(tmp_path / "tls", *WANTED["spec"]["dnsNames"])
+        data = {
+            name: base64.b64encode((folder / name).read_bytes()).decode()
+            for name in ("ca.crt", "tls.crt", "tls.key")
+        }
+        api.secret = {"metadata": {}, "data": data}
+        api.certificates = [certificate("True")]
+        return (folder / "tls.crt").read_bytes()
+
+    return issue
+
+
+def certificate(ready):
+    condition = {
+        "type": "Ready",
+        "status": ready,
+        "message": "Secret does not exist",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+        "observedGeneration": 1,
+    }
+    created = {"generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    return {
+        **WANTED,
+        "metadata": {**WANTED["metadata"], **created},
+        "status": {"conditions": [condition]},
+    }
+
+
+async def test_what_was_issued_is_looked_at_once_more_and_then_seldom(look, issue, tracked):
+    issued = issue()
+
+    problems, seconds = await look()
+    assert (problems, tracked.identity.certificate) == ([], issued)
+    assert 0 < seconds < SHORT_SECONDS
+    assert (await look())[1] > LONG_SECONDS
+    # Another generation may want others.
+    assert (await look(generation=2))[1] < SHORT_SECONDS
+    renewed = issue()
+    assert (await look(generation=2))[1] > LONG_SECONDS
+    assert tracked.identity.certificate == renewed
+
+
+async def test_what_was_issued_serves_while_its_successor_is_not_there(look, issue, api, tracked):
+    issued = issue()
+    await look()
+    await look()
+
+    api.secret, api.certificates = None, [certificate("False")]
+    (problem,), seconds = await look()
+
+    assert tracked.identity.certificate == issued
+    assert seconds < SHORT_SECONDS
+    assert problem.message.endswith(f"{WANTED['metadata']['name']}: Secret does not exist")
+
+
+async def test_certificates_of_a_namesake_are_none_of_ours(look, issue, api):
+    issue()
+    foreign = certificate("False")
+    foreign["metadata"] = {**foreign["metadata"], "ownerReferences": []}
+    api.certificates.append(foreign)
+
+    assert (await look())[0] == []
+
+
+async def test_without_cert_manager_there_is_nothing_to_tell_of_it(look, api, tracked):
+    api.certificates = None
+
+    problems, seconds = await look()
+
+    assert (problems, tracked.identity) == ([], None)
+    assert seconds < SHORT_SECONDS
