@@ -1,27 +1,39 @@
-"""A tiny target with peaked distributions, and trajectories that it produced."""
+"""A tiny target with peaked distributions, trajectories that it produced, and processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import torch
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from support.certificate import Authority
 
-from aurora.buffer.v1 import buffer_pb2
+from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
+from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from aurora_common.port import free_port
 from aurora_model.config import parse_config
 from aurora_model.decoder import Decoder, causal_attend
 from aurora_model.draft import random_draft
 from aurora_model.target import TargetIdentity, target_identity
 from aurora_model.weights import save_decoder
+from aurora_trainer.published import published_after
 from aurora_trainer.record import RecordFormat, sample_from
 from aurora_trainer.sample import Sample
 
 VOCABULARY = 64
 TOP = 8
 PROMPT, OUTPUT = 4, 20
+SECONDS = 60.0
 
 torch.set_num_threads(1)
 
@@ -152,3 +164,194 @@ def plain_sample() -> Callable[..., Sample]:
         )
 
     return make
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"still not: {what}"
+        time.sleep(0.02)
+
+
+class Child:
+    """A process on one port for its life, with its log; ended at the latest by `close`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        module: str,
+        *arguments: object,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._arguments = [sys.executable, "-m", module, *map(str, arguments)]
+        self._environment = {**os.environ, **(environment or {})}
+        self._log = folder / f"{module}-{'-'.join(map(str, arguments[:2]))}.log".replace("/", "_")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._arguments, stderr=log, stdout=log, env=self._environment
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        self.process.terminate()
+        return self.process.wait(10)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+
+class Certified:
+    """What the parts of a world show each other: everybody is called `localhost` as well."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.authority = Authority()
+
+    def flags(self, name: str, *, admit: str) -> tuple[object, ...]:
+        return ("--tls", self.issued(name), "--admit", admit)
+
+    def issued(self, name: str) -> Path:
+        return self.authority.issue(self._folder / f"{name}-tls", name, "localhost")
+
+    def channel(self, port: int, peer: str = "aurora-operator") -> grpc.Channel:
+        folder = self.issued(peer)
+        credentials = grpc.ssl_channel_credentials(
+            *((folder / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt"))
+        )
+        return grpc.secure_channel(f"localhost:{port}", credentials)
+
+
+class World:
+    """Redis, buffer and trainer, with clients of both services."""
+
+    def __init__(
+        self,
+        folder: Path,
+        target: Path,
+        stack: contextlib.ExitStack,
+        certified: Certified | None = None,
+        trainer_flags: tuple[object, ...] = (),
+    ) -> None:
+        self._folder, self._stack = folder, stack
+        redis_port, self.buffer_port = free_port(), free_port()
+        self.trainer_port, self.metrics_port = free_port(), free_port()
+        self.models, self.state = folder / "models", folder / "state"
+        self.redis = Child(
+            folder, "aurora_buffer", "redis", "--dir", folder / "redis", "--port", redis_port,
+            "--appendfsync", "always",
+        )  # fmt: skip
+        self.buffer = Child(
+            folder, "aurora_buffer", "serve", "--listen", f"127.0.0.1:{self.buffer_port}",
+            "--redis-url", f"redis://127.0.0.1:{redis_port}",
+            "--max-age-seconds", 3600, "--max-bytes", 1 << 30,
+            *(certified.flags("buffer", admit="localhost") if certified else ()),
+        )  # fmt: skip
+        self.trainer_arguments = (
+            "--listen", f"127.0.0.1:{self.trainer_port}",
+            "--metrics-listen", f"127.0.0.1:{self.metrics_port}",
+            "--buffer", f"localhost:{self.buffer_port}",
+            "--target", target, "--models", self.models, "--state", self.state,
+            "--min-new-trajectories", 10, "--min-interval-seconds", 0,
+            "--objective", "LK", "--learning-rate", "3e-3", "--batch-size", 4,
+            "--steps-per-round", 50, "--holdout-percent", 10,
+            *(certified.flags("trainer", admit="aurora-operator") if certified else ()), *trainer_flags,
+        )  # fmt: skip
+        self.trainer = Child(folder, "aurora_trainer", *self.trainer_arguments)
+        for child in (self.redis, self.buffer, self.trainer):
+            stack.callback(child.close)
+        options = [("grpc.max_reconnect_backoff_ms", 200)]
+        self._buffer_channel, self._trainer_channel = (
+            stack.enter_context(
+                certified.channel(port)
+                if certified
+                else grpc.insecure_channel(f"127.0.0.1:{port}", options=options)
+            )
+            for port in (self.buffer_port, self.trainer_port)
+        )
+        self.buffer_stub = buffer_pb2_grpc.BufferStub(self._buffer_channel)
+        self.trainer_stub = trainer_pb2_grpc.TrainerStub(self._trainer_channel)
+
+    def gradient_replica(self, port: int, *flags: object) -> Child:
+        """A replica for the trainer that listens on another port, not started."""
+        metrics = f"127.0.0.1:{free_port()}"
+        child = Child(
+            self._folder, "aurora_trainer", "--listen", f"127.0.0.1:{port}",
+            *self.trainer_arguments[2:], "--metrics-listen", metrics, *flags,
+            environment={"AURORA_REPLICA_INDEX": "1"},
+        )  # fmt: skip
+        self._stack.callback(child.close)
+        return child
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        """Returns once the condition holds, and fails after a long while."""
+        until(condition, what)
+
+    def start_buffer(self) -> None:
+        if self.redis.process is None:
+            self.redis.start()
+        self.buffer.start()
+        until(lambda: self._serving(self._buffer_channel), "the buffer serves")
+
+    def start_trainer(self) -> None:
+        self.trainer.start()
+        until(lambda: self._serving(self._trainer_channel), "the trainer serves")
+
+    def _serving(self, channel: grpc.Channel) -> bool:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=5
+            )
+        except grpc.RpcError:
+            return False
+        return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    def append(self, records: list[buffer_pb2.Trajectory]) -> None:
+        request = buffer_pb2.AppendRequest(trajectories=records)
+        self.buffer_stub.Append(iter([request]), timeout=SECONDS)
+
+    def pending_and_lag(self) -> tuple[int, int] | None:
+        for group in self.buffer_stub.GetStats(
+            buffer_pb2.GetStatsRequest(), timeout=SECONDS
+        ).groups:
+            if group.name == "trainer":
+                return group.pending, group.lag
+        return None
+
+    def status(self) -> trainer_pb2.GetStatusResponse:
+        return self.trainer_stub.GetStatus(trainer_pb2.GetStatusRequest(), timeout=SECONDS)
+
+    def sequences(self) -> list[int]:
+        return [each.sequence for each in published_after(self.models, 0)]
+
+
+@pytest.fixture
+def make_world(tmp_path, target) -> Iterator[Callable[..., World]]:
+    """make_world(certified=None, trainer_flags=()): nothing in it runs yet."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: World(tmp_path, target.folder, stack, **options)
+
+
+@pytest.fixture
+def world(make_world) -> World:
+    return make_world()
+
+
+@pytest.fixture
+def certified(tmp_path) -> Certified:
+    return Certified(tmp_path)
+
+
+@pytest.fixture
+def secure_world(make_world, certified) -> World:
+    return make_world(certified=certified)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import resource
 import signal
@@ -11,19 +10,16 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 import torch
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.certificate import Authority
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
-from aurora_common.port import free_port
 from aurora_model.draft import load_draft
 from aurora_trainer.published import published_after
 from aurora_trainer.replay import ReplayLimits
@@ -32,155 +28,6 @@ from aurora_trainer.state import STATE, load_state
 pytestmark = pytest.mark.redis
 
 SECONDS = 60.0
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"still not: {what}"
-        time.sleep(0.02)
-
-
-class Child:
-    """A process on one port for its life, with its log; ended at the latest by `close`."""
-
-    def __init__(self, folder: Path, module: str, *arguments: object) -> None:
-        self._arguments = [sys.executable, "-m", module, *map(str, arguments)]
-        self._log = folder / f"{module}-{arguments[0]}.log"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(self._arguments, stderr=log, stdout=log)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def terminate(self) -> int:
-        self.process.terminate()
-        return self.process.wait(10)
-
-    def close(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.kill()
-
-
-class Certified:
-    """What the parts of a world show each other: everybody is called `localhost` as well."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.authority = Authority()
-
-    def flags(self, name: str) -> tuple[object, ...]:
-        return ("--tls", self.issued(name))
-
-    def issued(self, name: str) -> Path:
-        return self.authority.issue(self._folder / f"{name}-tls", name, "localhost")
-
-    def channel(self, port: int, peer: str = "aurora-operator") -> grpc.Channel:
-        folder = self.issued(peer)
-        credentials = grpc.ssl_channel_credentials(
-            *((folder / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt"))
-        )
-        return grpc.secure_channel(f"localhost:{port}", credentials)
-
-
-class World:
-    """Redis, buffer and trainer, with clients of both services."""
-
-    def __init__(
-        self,
-        folder: Path,
-        target: Path,
-        stack: contextlib.ExitStack,
-        certified: Certified | None = None,
-    ) -> None:
-        redis_port, self.buffer_port = free_port(), free_port()
-        self.trainer_port, self.metrics_port = free_port(), free_port()
-        self.models, self.state = folder / "models", folder / "state"
-        self.redis = Child(
-            folder, "aurora_buffer", "redis", "--dir", folder / "redis", "--port", redis_port,
-            "--appendfsync", "always",
-        )  # fmt: skip
-        self.buffer = Child(
-            folder, "aurora_buffer", "serve", "--listen", f"127.0.0.1:{self.buffer_port}",
-            "--redis-url", f"redis://127.0.0.1:{redis_port}",
-            "--max-age-seconds", 3600, "--max-bytes", 1 << 30,
-            *(certified.flags("buffer") if certified else ()),
-        )  # fmt: skip
-        self.trainer_arguments = (
-            "--listen", f"127.0.0.1:{self.trainer_port}",
-            "--metrics-listen", f"127.0.0.1:{self.metrics_port}",
-            "--buffer", f"localhost:{self.buffer_port}",
-            "--target", target, "--models", self.models, "--state", self.state,
-            "--min-new-trajectories", 10, "--min-interval-seconds", 0,
-            "--objective", "LK", "--learning-rate", "3e-3", "--batch-size", 4,
-            "--steps-per-round", 50, "--holdout-percent", 10,
-            *(certified.flags("trainer") if certified else ()),
-        )  # fmt: skip
-        self.trainer = Child(folder, "aurora_trainer", *self.trainer_arguments)
-        for child in (self.redis, self.buffer, self.trainer):
-            stack.callback(child.close)
-        options = [("grpc.max_reconnect_backoff_ms", 200)]
-        self._buffer_channel, self._trainer_channel = (
-            stack.enter_context(
-                certified.channel(port)
-                if certified
-                else grpc.insecure_channel(f"127.0.0.1:{port}", options=options)
-            )
-            for port in (self.buffer_port, self.trainer_port)
-        )
-        self.buffer_stub = buffer_pb2_grpc.BufferStub(self._buffer_channel)
-        self.trainer_stub = trainer_pb2_grpc.TrainerStub(self._trainer_channel)
-
-    def start_buffer(self) -> None:
-        if self.redis.process is None:
-            self.redis.start()
-        self.buffer.start()
-        until(lambda: self._serving(self._buffer_channel), "the buffer serves")
-
-    def start_trainer(self) -> None:
-        self.trainer.start()
-        until(lambda: self._serving(self._trainer_channel), "the trainer serves")
-
-    def _serving(self, channel: grpc.Channel) -> bool:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=5
-            )
-        except grpc.RpcError:
-            return False
-        return answer.status == health_pb2.HealthCheckResponse.SERVING
-
-    def append(self, records: list[buffer_pb2.Trajectory]) -> None:
-        request = buffer_pb2.AppendRequest(trajectories=records)
-        self.buffer_stub.Append(iter([request]), timeout=SECONDS)
-
-    def pending_and_lag(self) -> tuple[int, int] | None:
-        for group in self.buffer_stub.GetStats(
-            buffer_pb2.GetStatsRequest(), timeout=SECONDS
-        ).groups:
-            if group.name == "trainer":
-                return group.pending, group.lag
-        return None
-
-    def status(self) -> trainer_pb2.GetStatusResponse:
-        return self.trainer_stub.GetStatus(trainer_pb2.GetStatusRequest(), timeout=SECONDS)
-
-    def sequences(self) -> list[int]:
-        return [each.sequence for each in published_after(self.models, 0)]
-
-
-@pytest.fixture
-def world(tmp_path, target) -> Iterator[World]:
-    with contextlib.ExitStack() as stack:
-        yield World(tmp_path, target.folder, stack)
 
 
 def test_trajectories_become_checkpoints_that_a_watcher_hears_of(world, target, make_records):
@@ -207,7 +54,7 @@ def test_trajectories_become_checkpoints_that_a_watcher_hears_of(world, target, 
         trainer_pb2.WatchCheckpointsRequest(after_sequence=1), timeout=SECONDS
     )
     assert next(late) == second
-    until(lambda: world.status().trajectories == 60, "all are taken in")
+    world.until(lambda: world.status().trajectories == 60, "all are taken in")
     assert world.status().published >= 2
     assert world.status().optimizer_steps >= 10
     with urllib.request.urlopen(f"http://127.0.0.1:{world.metrics_port}/metrics") as answer:
@@ -220,23 +67,12 @@ def test_trajectories_become_checkpoints_that_a_watcher_hears_of(world, target, 
     assert "Traceback" not in world.trainer.log
 
 
-@pytest.fixture
-def certified(tmp_path) -> Certified:
-    return Certified(tmp_path)
-
-
-@pytest.fixture
-def secure_world(tmp_path, target, certified) -> Iterator[World]:
-    with contextlib.ExitStack() as stack:
-        yield World(tmp_path, target.folder, stack, certified)
-
-
 def test_by_mutual_tls_the_operator_alone_is_served(secure_world, certified, make_records):
     world = secure_world
     world.start_buffer()
     world.start_trainer()
     world.append(make_records(5))
-    until(lambda: world.status().trajectories == 5, "five arrive")
+    world.until(lambda: world.status().trajectories == 5, "five arrive")
     with certified.channel(world.trainer_port, "inference") as channel:
         stub = trainer_pb2_grpc.TrainerStub(channel)
         with pytest.raises(grpc.RpcError) as refused:
@@ -255,21 +91,21 @@ def test_by_mutual_tls_the_operator_alone_is_served(secure_world, certified, mak
         )
     with certified.channel(world.trainer_port) as channel:
         world.trainer_stub = trainer_pb2_grpc.TrainerStub(channel)
-        until(lambda: world.status().trajectories == 10, "ten arrive")
+        world.until(lambda: world.status().trajectories == 10, "ten arrive")
     assert world.trainer.terminate() == 0
     assert "Traceback" not in world.trainer.log
 
 
 def test_it_waits_for_a_buffer_that_is_not_there_and_outlives_its_restart(world, make_records):
     world.start_trainer()
-    until(lambda: "the buffer cannot be read" in world.trainer.log, "it says what is missing")
+    world.until(lambda: "the buffer cannot be read" in world.trainer.log, "it says what is missing")
     world.start_buffer()
     world.append(make_records(5))
-    until(lambda: world.status().trajectories == 5, "five arrive")
+    world.until(lambda: world.status().trajectories == 5, "five arrive")
     world.buffer.kill()
     world.start_buffer()
     world.append(make_records(5, seed=1))
-    until(lambda: world.status().trajectories == 10, "ten arrive")
+    world.until(lambda: world.status().trajectories == 10, "ten arrive")
     assert world.trainer.terminate() == 0
     assert world.pending_and_lag() == (0, 0)
     assert "Traceback" not in world.trainer.log
@@ -285,7 +121,7 @@ def test_killed_at_any_moment_it_loses_nothing_and_goes_on(world, target, make_r
         world.trainer.start()
         if kill % 3:
             # Within the work: one time in three it is killed while it starts.
-            until(lambda: _answers(world), "the trainer answers")
+            world.until(lambda: _answers(world), "the trainer answers")
         for part in range(3):
             world.append(make_records(15, seed=10 * kill + part))
             appended += 15
@@ -298,7 +134,7 @@ def test_killed_at_any_moment_it_loses_nothing_and_goes_on(world, target, make_r
         assert len(set(sequences)) == len(sequences)
         earlier = sequences
     world.start_trainer()
-    until(lambda: world.pending_and_lag() == (0, 0), "everything is acknowledged")
+    world.until(lambda: world.pending_and_lag() == (0, 0), "everything is acknowledged")
     assert world.trainer.terminate() == 0
     saved = load_state(world.state / STATE, ReplayLimits())
     assert saved.progress.trajectories == appended
@@ -307,14 +143,14 @@ def test_killed_at_any_moment_it_loses_nothing_and_goes_on(world, target, make_r
     assert "Traceback" not in world.trainer.log
 
 
-def _answers(world: World) -> bool:
+def _answers(world) -> bool:
     try:
         return world.status().trajectories >= 0
     except grpc.RpcError:
         return False
 
 
-def _assert_nothing_is_half(world: World, target) -> None:
+def _assert_nothing_is_half(world, target) -> None:
     """What the buffer need not keep is in the state, and every checkpoint is whole."""
     groups = world.pending_and_lag()
     saved = load_state(world.state / STATE, ReplayLimits()) if world.state.exists() else None
@@ -334,17 +170,17 @@ def test_a_full_disk_is_said_and_waited_out(world, make_records):
     # Room for the log, but not for weights.
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (30_000, limits[1]))
     world.append(make_records(20))
-    until(lambda: "the disk does not take it" in world.trainer.log, "the log says so")
+    world.until(lambda: "the disk does not take it" in world.trainer.log, "the log says so")
     assert world.sequences() == []
     assert world.pending_and_lag() == (20, 0)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
-    until(lambda: world.pending_and_lag() == (0, 0), "everything is acknowledged")
+    world.until(lambda: world.pending_and_lag() == (0, 0), "everything is acknowledged")
     assert world.sequences() == [1]
     assert world.trainer.terminate() == 0
     assert "Traceback" not in world.trainer.log
 
 
-def _fails_to_start(world: World) -> str:
+def _fails_to_start(world) -> str:
     world.trainer.start()
     assert world.trainer.process.wait(SECONDS) == 1
     assert "Traceback" not in world.trainer.log
