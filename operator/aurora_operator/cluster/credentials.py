@@ -20,9 +20,10 @@ from aurora_operator.adapters.authority import (
 )
 from aurora_operator.adapters.kubernetes import ApiRefusedError, Json, KubernetesApi
 from aurora_operator.cluster.directory import Tracked
-from aurora_operator.cluster.kinds import SECRET, is_owned_by
+from aurora_operator.cluster.kinds import CERTIFICATE, INSTANCE, SECRET, SELECTOR, is_owned_by
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.domain.certificate import OPERATOR, authority_name, leaf_name
+from aurora_operator.domain.issuance import is_issued, issuance_problems
 from aurora_operator.domain.observation import Problem
 from aurora_operator.domain.spec import AuroraDeployment
 
@@ -55,8 +56,10 @@ class Credentials:
             case "SelfManaged":
                 problems = await self._issue(tracked, deployment, is_new=is_new)
             case "CertManager":
-                tracked.identity = await self._issued(tracked, deployment)
-                seconds = _LOOK_SECONDS if tracked.identity else _ISSUE_SECONDS
+                problems, is_whole = await self._follow(tracked, deployment)
+                # What was just asked for, cert-manager has hardly seen.
+                if tracked.certified_generation != generation or not is_whole:
+                    seconds = _ISSUE_SECONDS
             case "Disabled":
                 tracked.identity = None
         tracked.certificates_due = time.monotonic() + seconds
@@ -101,6 +104,27 @@ class Credentials:
             metadata = deployment.metadata
             tracked.identity = operator_identity(metadata, authority, tracked.identity, now)
         return []
+
+    async def _follow(
+        self, tracked: Tracked, deployment: AuroraDeployment
+    ) -> tuple[list[Problem], bool]:
+        """Takes over what cert-manager issued; what holds it up, and whether all is issued."""
+        # In this order: what is said to be issued is in the Secret that is read then.
+        certificates = await self._certificates(tracked)
+        identity = await self._issued(tracked, deployment)
+        # While its successor is issued, nothing may be there.
+        tracked.identity = identity or tracked.identity
+        problems = issuance_problems(certificates, datetime.now(UTC))
+        return problems, identity is not None and all(map(is_issued, certificates))
+
+    async def _certificates(self, tracked: Tracked) -> list[Json]:
+        """The deployment's Certificates; none where there is no such kind."""
+        selector = f"{SELECTOR},{INSTANCE}={tracked.key.name}"
+        try:
+            found = await self._api.list(CERTIFICATE, tracked.key.namespace, labels=selector)
+        except NotFoundError:
+            return []
+        return [body for body in found if is_owned_by(body, tracked.uid)]
 
     async def _issued(self, tracked: Tracked, deployment: AuroraDeployment) -> Certificates | None:
         """What cert-manager made for the operator; None before it did."""
