@@ -33,6 +33,7 @@ from aurora_trainer.sample import Sample
 VOCABULARY = 64
 TOP = 8
 PROMPT, OUTPUT = 4, 20
+OPERATOR = "chat-operator.serving.svc"
 SECONDS = 60.0
 
 torch.set_num_threads(1)
@@ -224,7 +225,7 @@ class Certified:
     def issued(self, name: str) -> Path:
         return self.authority.issue(self._folder / f"{name}-tls", name, "localhost")
 
-    def channel(self, port: int, peer: str = "aurora-operator") -> grpc.Channel:
+    def channel(self, port: int, peer: str = OPERATOR) -> grpc.Channel:
         folder = self.issued(peer)
         credentials = grpc.ssl_channel_credentials(
             *((folder / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt"))
@@ -265,7 +266,8 @@ class World:
             "--min-new-trajectories", 10, "--min-interval-seconds", 0,
             "--objective", "LK", "--learning-rate", "3e-3", "--batch-size", 4,
             "--steps-per-round", 50, "--holdout-percent", 10,
-            *(certified.flags("trainer", admit="aurora-operator") if certified else ()), *trainer_flags,
+            *(certified.flags("trainer", admit=OPERATOR) if certified else ()),
+            *trainer_flags,
         )  # fmt: skip
         self.trainer = Child(folder, "aurora_trainer", *self.trainer_arguments)
         for child in (self.redis, self.buffer, self.trainer):

@@ -73,11 +73,12 @@ def test_by_mutual_tls_the_operator_alone_is_served(secure_world, certified, mak
     world.start_trainer()
     world.append(make_records(5))
     world.until(lambda: world.status().trajectories == 5, "five arrive")
-    with certified.channel(world.trainer_port, "inference") as channel:
-        stub = trainer_pb2_grpc.TrainerStub(channel)
-        with pytest.raises(grpc.RpcError) as refused:
-            stub.PruneCheckpoints(trainer_pb2.PruneCheckpointsRequest(keep=1), timeout=SECONDS)
-    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    for peer in ("chat-inference.serving.svc", "chat-operator.other.svc", "aurora-operator"):
+        with certified.channel(world.trainer_port, peer) as channel:
+            stub = trainer_pb2_grpc.TrainerStub(channel)
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.PruneCheckpoints(trainer_pb2.PruneCheckpointsRequest(keep=1), timeout=SECONDS)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
     # Replaced under both, whose next connection is made with the new ones.
     certified.authority = Authority()
     for name in ("buffer", "trainer"):
