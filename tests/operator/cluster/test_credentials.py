@@ -80,10 +80,13 @@ def look(api, tracked):
 
 @pytest.fixture
 def issue(api, tmp_path):
-    """Lets cert-manager issue, by another authority each time; the certificate."""
+    """Lets cert-manager issue, by another authority each time; the certificate.
 
-    def issue():
-        folder = Authority().issue(tmp_path / "tls", *WANTED["spec"]["dnsNames"])
+    Without `names` it is for what is wanted.
+    """
+
+    def issue(*names):
+        folder = Authority().issue(tmp_path / "tls", *(names or WANTED["spec"]["dnsNames"]))
         data = {
             name: base64.b64encode((folder / name).read_bytes()).decode()
             for name in ("ca.crt", "tls.crt", "tls.key")
@@ -136,6 +139,18 @@ async def test_what_was_issued_serves_while_its_successor_is_not_there(look, iss
     assert tracked.identity.certificate == issued
     assert seconds < SHORT_SECONDS
     assert problem.message.endswith(f"{WANTED['metadata']['name']}: Secret does not exist")
+
+
+async def test_what_was_issued_under_a_former_name_is_not_used(look, issue, tracked):
+    issue("aurora-operator")
+    for _ in range(2):
+        problems, seconds = await look()
+        assert (problems, tracked.identity) == ([], None)
+        assert seconds < SHORT_SECONDS
+
+    issued = issue()
+    await look()
+    assert tracked.identity.certificate == issued
 
 
 async def test_certificates_of_a_namesake_are_none_of_ours(look, issue, api):
