@@ -68,6 +68,16 @@ class Deployments:
         applied: Json = self._server.request("PATCH", f"{path}?fieldManager=test&force=true", body)
         return applied
 
+    def apply_status(self, version: str, plural: str, name: str, status: Json) -> None:
+        """Applies to the status of an object of the namespace."""
+        found = self.object(version, plural, name)
+        body = {"apiVersion": version, "kind": found["kind"], "metadata": {"name": name}}
+        path = f"{self._path(version, plural, name)}/status?fieldManager=test&force=true"
+        self._server.request("PATCH", path, {**body, "status": status})
+
+    def delete_object(self, version: str, plural: str, name: str) -> None:
+        self._server.request("DELETE", self._path(version, plural, name))
+
     def get(self, name: str = "chat") -> Json:
         found: Json = self.object("aurora.dev/v1alpha1", "auroradeployments", name)
         return found

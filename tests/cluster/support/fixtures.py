@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.cert_manager import CertManager
 from support.control_plane import ADMINISTRATORS, ApiServer
 from support.deployments import Deployments
 from support.kubelet import Kubelet
@@ -30,6 +31,7 @@ _NEEDED = {
     "helm": ("helm",),
     "kubectl": ("kubectl",),
     "operator_user": ("helm",),
+    "cert_manager": ("cert-manager",),
 }
 _FOLDER = pytest.StashKey[Path]()
 
@@ -139,6 +141,16 @@ def operator_user(control_plane: ApiServer, helm: Path) -> str:
     """The operator's account, with the rights that the chart gives it."""
     namespace = control_plane.create_namespace("aurora-system")
     return install_rights(control_plane, helm, namespace)
+
+
+@pytest.fixture(scope="module")
+def cert_manager(
+    control_plane: ApiServer, kubernetes_programs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CertManager]:
+    """A cert-manager; the cluster has its kinds only for the module's tests."""
+    made = CertManager(control_plane, kubernetes_programs, tmp_path_factory.mktemp("cert-manager"))
+    yield made
+    made.close()
 
 
 @pytest.fixture
