@@ -164,6 +164,27 @@ def test_kubectl_aurora_tells_the_story(cluster, chat):
     assert all(pod["metadata"]["name"] in told for pod in chat.pods("inference"))
 
 
+def test_another_trainer_shares_the_steps_of_the_first(cluster, chat, traffic):
+    (first,) = chat.pods("trainer")
+
+    def scale(replicas: int) -> None:
+        change = json.dumps({"spec": {"trainer": {"replicas": replicas}}})
+        cluster.kubectl("patch", RESOURCE, "-n", NAMESPACE, "--type=merge", "-p", change)
+        cluster.await_that(
+            lambda: len(chat.pods("trainer")) == replicas, f"{replicas} trainers", 60
+        )
+
+    scale(2)
+    cluster.await_that(
+        lambda: trainers_in_last_step(cluster) == 2, "a step is shared", PROMOTION_SECONDS
+    )
+    scale(1)
+
+    (still,) = chat.pods("trainer")
+    assert still["metadata"]["uid"] == first["metadata"]["uid"]
+    assert still["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
 def test_a_kill_of_redis_fails_no_request(cluster, chat, traffic):
     served = len(traffic.served)
 
@@ -259,3 +280,14 @@ def last_in_redis(cluster: Cluster) -> int:
     return int(
         cluster.kubectl("exec", "-n", NAMESPACE, pod, "-c", "redis", "--", "python", "-c", ask)
     )
+
+
+def trainers_in_last_step(cluster: Cluster) -> int:
+    """How many trainers shared the last step, as the first one tells Prometheus."""
+    ask = (
+        "import urllib.request; text = urllib.request.urlopen('http://127.0.0.1:9090/metrics')"
+        ".read().decode(); print(next(line.split()[1] for line in text.splitlines() "
+        "if line.startswith('aurora_trainer_replicas ')))"
+    )
+    pod = f"{NAME}-trainer-0"
+    return int(float(cluster.kubectl("exec", "-n", NAMESPACE, pod, "--", "python", "-c", ask)))

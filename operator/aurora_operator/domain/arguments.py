@@ -115,9 +115,14 @@ def inference_arguments(
 
 
 def trainer_arguments(
-    deployment: AuroraDeployment, places: Places, listening: Listening, *, buffer: str
+    deployment: AuroraDeployment,
+    places: Places,
+    listening: Listening,
+    *,
+    buffer: str,
+    replicas_at: str | None = None,
 ) -> tuple[str, ...]:
-    """`buffer`: HOST:PORT."""
+    """`buffer`: HOST:PORT; `replicas_at`: where all replicas are found, if there may be several."""
     spec, trainer = deployment.spec, deployment.spec.trainer
     initial = spec.draft.initial_checkpoint
     flags = {
@@ -134,6 +139,7 @@ def trainer_arguments(
         "--steps-per-round": trainer.hyperparameters.steps_per_round,
         "--holdout-percent": trainer.holdout_percent,
         "--draft": None if initial is None else local_path(initial.uri, claims=places.claims),
+        "--replicas-at": replicas_at,
         "--tls": places.tls,
         "--admit": _admitted(deployment, places, "trainer"),
         "--health-listen": listening.health,

@@ -94,6 +94,7 @@ SPECS: dict[str, dict[str, Any]] = {
                                   "requests": {"cpu": "0.5", "memory": "1024Mi"}}}
         for component in ("inference", "trainer")
     },
+    "several trainers": {"trainer": {"replicas": 3}},
     "template": {"inference": {"podTemplate": _TEMPLATE}},
 }  # fmt: skip
 

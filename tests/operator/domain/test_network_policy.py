@@ -36,8 +36,8 @@ def peers(rules, side):
         ),
         (
             "trainer",
-            {"operator": [9000], "any pod": [9090]},
-            {"buffer": [9000], "anywhere": [53, 53]},
+            {"operator": [9000], "trainer": [9000], "any pod": [9090]},
+            {"buffer": [9000], "trainer": [9000], "anywhere": [53, 53]},
         ),
     ],
 )

@@ -150,6 +150,24 @@ def test_a_suspended_trainer_has_no_pod():
     assert found["StatefulSet", "chat-trainer"]["spec"]["replicas"] == 0
 
 
+def test_trainers_know_who_they_are_by_their_pod_alone():
+    alone, several = objects(), objects(trainer={"replicas": 3})
+    sets = [found["StatefulSet", "chat-trainer"]["spec"] for found in (alone, several)]
+    assert [each["replicas"] for each in sets] == [1, 3]
+    # Another number restarts none of them.
+    assert sets[0]["template"] == sets[1]["template"]
+    assert flag(several, "trainer", "--replicas-at") == "chat-trainer.serving.svc:9000"
+    fields = {
+        variable["name"]: variable["valueFrom"]["fieldRef"]["fieldPath"]
+        for variable in container(several, "trainer")["env"]
+        if "valueFrom" in variable
+    }
+    assert fields == {
+        "AURORA_REPLICA_INDEX": "metadata.labels['apps.kubernetes.io/pod-index']",
+        "AURORA_POD_IP": "status.podIP",
+    }
+
+
 def test_certificates_and_tokens_are_mounted():
     found = objects(security={"authSecretRef": {"name": "tokens"}})
     mounts = {m["mountPath"] for m in container(found, "inference")["volumeMounts"]}

@@ -53,8 +53,8 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
             deployment,
             setting,
             "trainer",
-            ingress=[_from([operator], pod.GRPC), _from([_ANY_POD], pod.METRICS)],
-            egress=[to_buffer, _DNS],
+            ingress=[_from([operator, trainer], pod.GRPC), _from([_ANY_POD], pod.METRICS)],
+            egress=[to_buffer, {"to": [trainer], "ports": _ports(pod.GRPC)}, _DNS],
         ),
     )
 

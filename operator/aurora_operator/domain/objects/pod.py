@@ -99,6 +99,13 @@ def container(
     return made
 
 
+def field_variable(name: str, path: str) -> Json:
+    """An environment variable that holds a field of the pod itself."""
+    # The API server would add the version, and every comparison find it missing.
+    source = {"apiVersion": "v1", "fieldPath": path}
+    return {"name": name, "valueFrom": {"fieldRef": source}}
+
+
 def pod_template(
     deployment: AuroraDeployment,
     component: Component,

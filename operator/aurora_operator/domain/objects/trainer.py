@@ -1,4 +1,8 @@
-"""The trainer: at most one pod at a time, as a StatefulSet promises and a Deployment does not."""
+"""The trainer: a StatefulSet, whose first pod trains and whose others compute gradients for it.
+
+Of the first pod there is at most one at a time, as a StatefulSet promises and a Deployment does
+not.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ from aurora_operator.domain.objects.service import service
 from aurora_operator.domain.objects.setting import Setting
 from aurora_operator.domain.spec import AuroraDeployment
 
+# Who a pod is among the replicas; the same template serves all, so that none restarts when their
+# number changes.
+_INDEX = "metadata.labels['apps.kubernetes.io/pod-index']"
 # A step of training and a checkpoint that is being written come to their end.
 _GRACE_SECONDS = 60
 
@@ -21,7 +28,7 @@ def trainer_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Jso
         "kind": "StatefulSet",
         "metadata": metadata(deployment, setting, "trainer"),
         "spec": {
-            "replicas": 0 if trainer.suspend else 1,
+            "replicas": 0 if trainer.suspend else trainer.replicas,
             "serviceName": name,
             "selector": {"matchLabels": selector(deployment, "trainer")},
             "podManagementPolicy": "Parallel",
@@ -56,16 +63,23 @@ def _container(deployment: AuroraDeployment, setting: Setting) -> Json:
             metrics=pod.listen(pod.METRICS),
         ),
         buffer=pod.call(deployment, "buffer"),
+        replicas_at=pod.call(deployment, "trainer"),
+    )
+    made = pod.container(
+        "trainer",
+        trainer.image or setting.trainer_image,
+        arguments,
+        resources=trainer.resources,
+        ports={"grpc": pod.GRPC, "health": pod.HEALTH, "metrics": pod.METRICS},
+        mounts={**pod.claim_mounts(deployment), **pod.tls_mounts(deployment)},
     )
     return {
-        **pod.container(
-            "trainer",
-            trainer.image or setting.trainer_image,
-            arguments,
-            resources=trainer.resources,
-            ports={"grpc": pod.GRPC, "health": pod.HEALTH, "metrics": pod.METRICS},
-            mounts={**pod.claim_mounts(deployment), **pod.tls_mounts(deployment)},
-        ),
+        **made,
+        "env": [
+            *made["env"],
+            pod.field_variable("AURORA_REPLICA_INDEX", _INDEX),
+            pod.field_variable("AURORA_POD_IP", "status.podIP"),
+        ],
         "imagePullPolicy": setting.image_pull_policy,
         # It listens only once the target and its state are loaded.
         "startupProbe": pod.startup_probe(pod.HEALTH),

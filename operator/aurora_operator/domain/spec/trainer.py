@@ -41,6 +41,8 @@ class Trainer(Model):
 
     suspend: bool = False
     """Stop training; what is learned stays."""
+    replicas: int = Field(default=1, ge=1, le=64)
+    """How many pods share each step of training. One machine runs one process whatever it says."""
     trigger: Trigger = Trigger()
     """When a round starts."""
     objective: Literal["ForwardKL", "LK"] = "LK"
