@@ -1,0 +1,316 @@
+"""Replicas that come, go, are killed and come again, while training goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import urllib.request
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+import torch
+
+from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc, trainer_pb2, trainer_pb2_grpc
+from aurora_common.grpc_server import GrpcServer
+from aurora_common.port import free_port
+from aurora_model.draft import load_draft, random_draft, small_draft_config
+from aurora_trainer import replicas as replicas_module
+from aurora_trainer.batch import pack
+from aurora_trainer.discovery import Place
+from aurora_trainer.gradient_call import Outgoing
+from aurora_trainer.gradient_servicer import GRADIENT_SERVICE, GradientServicer
+from aurora_trainer.parameter import parameter_shapes, parameters
+from aurora_trainer.published import published_after
+from aurora_trainer.replicas import Replicas
+from aurora_trainer.settings import Endpoint
+from aurora_trainer.share import batch_tensors, config_text
+from aurora_trainer.tensor_file import written
+
+SECONDS = 60.0
+
+
+class Known:
+    """A pool that knows one port, and a share for it."""
+
+    def __init__(self, draft, samples) -> None:
+        self.port = free_port()
+        self.place = Place(f"127.0.0.1:{self.port}", "127.0.0.1")
+        self.pool = Replicas(
+            [Endpoint("127.0.0.1", self.port)],
+            own_ip=None,
+            own_port=0,
+            certificates=None,
+            events=asyncio.get_running_loop(),
+        )
+        batch = pack(samples)
+        self.weights = written(parameters(draft))
+        self.share = Outgoing(
+            draft_config=config_text(draft.config),
+            objective="LK",
+            positions=len(batch.rows),
+            lengths=batch.lengths,
+            batch=written(batch_tensors(batch)),
+            shapes=parameter_shapes(draft.config),
+        )
+
+    async def answer(self):
+        future = self.pool.begin({self.place: self.share}, lambda: self.weights)[self.place]
+        return await asyncio.wait_for(asyncio.wrap_future(future), SECONDS)
+
+    @asynccontextmanager
+    async def serving(self, servicer=None):
+        server = GrpcServer(f"127.0.0.1:{self.port}", drain_seconds=0.1)
+        server.add(gradient_pb2_grpc.add_GradientServicer_to_server, servicer or GradientServicer())
+        await server.start([GRADIENT_SERVICE])
+        try:
+            yield
+        finally:
+            await server.stop()
+
+    async def until_ready(self):
+        async with asyncio.timeout(SECONDS):
+            while not self.pool.ready():
+                await self.pool.look()
+
+
+@pytest.fixture
+async def known(target, make_samples, monkeypatch):
+    monkeypatch.setattr(replicas_module, "_FIRST_REST_SECONDS", 0.0)
+    draft = random_draft(small_draft_config(target.decoder.config), seed=1)
+    found = Known(draft, make_samples(2))
+    yield found
+    await found.pool.close()
+
+
+def told(caplog):
+    return [(record.message, record.fields.get("reason", "")) for record in caplog.records
+            if record.name == replicas_module.__name__]  # fmt: skip
+
+
+async def test_a_replica_is_used_once_it_serves_and_told_of_once_when_it_does_not(known, caplog):
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        await known.pool.look()
+    assert known.pool.ready() == ()
+    async with known.serving():
+        await known.until_ready()
+        assert known.pool.ready() == (known.place,)
+        assert (await known.answer()).measure.loss > 0
+    assert await known.answer() is None
+    assert known.pool.ready() == ()
+    for _ in range(3):
+        await known.pool.look()
+    async with known.serving():
+        await known.until_ready()
+        assert (await known.answer()).measure.loss > 0
+    assert [message for message, _ in told(caplog)] == [
+        "replica is left out", "replica is used", "replica is left out", "replica is used",
+    ]  # fmt: skip
+
+
+async def test_after_a_failure_it_rests(known, monkeypatch):
+    monkeypatch.setattr(replicas_module, "_FIRST_REST_SECONDS", 1000.0)
+    async with known.serving():
+        await known.until_ready()
+    assert await known.answer() is None
+    async with known.serving():
+        await known.pool.look()
+        assert known.pool.ready() == ()
+
+
+class Odd(gradient_pb2_grpc.GradientServicer):
+    """Answers whatever it is asked with the same messages."""
+
+    def __init__(self, *responses) -> None:
+        self._responses = responses
+
+    async def Compute(self, request_iterator, context):  # noqa: N802
+        yield gradient_pb2.ComputeResponse(accepted=gradient_pb2.Accepted())
+        async for _ in request_iterator:
+            pass
+        for response in self._responses:
+            yield response
+
+
+RESULT = gradient_pb2.ComputeResponse(result=gradient_pb2.Result(loss=1.0))
+ODD = {
+    "nothing": ((), "the answer holds None: allowed is result"),
+    "no result": (
+        (gradient_pb2.ComputeResponse(gradient=b"x"),),
+        "the answer holds gradient: allowed is result",
+    ),
+    "no gradient": ((RESULT,), "the gradients are not a safetensors file"),
+    "nonsense": (
+        (RESULT, gradient_pb2.ComputeResponse(gradient=b"nonsense")),
+        "the gradients are not a safetensors file",
+    ),
+    "too much": (
+        (RESULT, gradient_pb2.ComputeResponse(gradient=bytes(1 << 20))),
+        "the gradients have more bytes than allowed",
+    ),
+    "other names": (
+        (RESULT, gradient_pb2.ComputeResponse(gradient=written({"a": torch.zeros(1)}))),
+        "the gradients do not fit the draft's config",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_an_answer_that_is_not_right_is_none_and_says_why(known, caplog, name):
+    responses, reason = ODD[name]
+    async with known.serving(Odd(*responses)):
+        await known.until_ready()
+        assert await known.answer() is None
+    assert known.pool.ready() == ()
+    assert reason in told(caplog)[-1][1]
+
+
+class Silent(gradient_pb2_grpc.GradientServicer):
+    def __init__(self) -> None:
+        self.asked, self.left = asyncio.Event(), asyncio.Event()
+
+    async def Compute(self, request_iterator, context):  # noqa: N802
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.left.set()
+        yield RESULT
+
+
+async def test_a_call_that_is_given_up_ends(known, caplog):
+    servicer = Silent()
+    async with known.serving(servicer):
+        await known.until_ready()
+        future = known.pool.begin({known.place: known.share}, lambda: known.weights)[known.place]
+        await asyncio.wait_for(servicer.asked.wait(), SECONDS)
+        future.cancel()
+        await asyncio.wait_for(servicer.left.wait(), SECONDS)
+    assert known.pool.ready() == ()
+    assert told(caplog)[-1][1] == "it did not answer in time"
+
+
+async def test_one_that_is_gone_is_forgotten(known):
+    async with known.serving():
+        await known.until_ready()
+        known.pool._places = lambda: ()
+        await known.pool.look()
+        assert known.pool.ready() == ()
+        assert await known.answer() is None
+
+
+@pytest.fixture
+def replicated(make_world, certified):
+    """A secure world whose trainer knows one gradient replica; nothing runs yet."""
+    port = free_port()
+    flags = ("--replicas-at", f"localhost:{port}", "--steps-per-round", 400)
+    world = make_world(certified=certified, trainer_flags=flags)
+    world.replica_port = port
+    return world
+
+
+def count(world, message):
+    return len(re.findall(f'"message": "{message}"', world.trainer.log))
+
+
+@pytest.mark.redis
+def test_killed_in_a_round_nothing_is_lost_and_started_again_it_is_used(
+    replicated, target, make_records
+):
+    world = replicated
+    replica = world.gradient_replica(world.replica_port)
+    world.start_buffer()
+    replica.start()
+    world.start_trainer()
+    world.until(lambda: count(world, "replica is used") == 1, "the replica is used")
+    world.append(make_records(30))
+    world.until(lambda: world.status().replicas == 2, "a step is of both")
+    replica.kill()
+    world.until(lambda: world.status().replicas == 1, "a step is of one")
+    assert world.status().phase == "Training"
+    world.until(lambda: world.sequences() == [1], "the round ends")
+    (published,) = published_after(world.models, 0)
+    load_draft(published.folder, target=target.identity, dtype=torch.float32)
+    assert published.manifest.metrics["optimizer_steps"] == 400
+    assert count(world, "replica is left out") == 1
+    replica.start()
+    world.until(lambda: count(world, "replica is used") == 2, "the replica is used again")
+    world.append(make_records(30, seed=1))
+    world.until(lambda: world.status().replicas == 2, "a step is of both again")
+    world.until(lambda: world.sequences() == [1, 2], "the second round ends")
+    metrics = f"http://127.0.0.1:{world.metrics_port}/metrics"
+    with urllib.request.urlopen(metrics) as answer:
+        text = answer.read().decode()
+    assert "aurora_trainer_replicas 2.0" in text
+    assert "aurora_trainer_optimizer_steps_total 800.0" in text
+    assert "aurora_trainer_skipped_steps_total 0.0" in text
+    assert replica.terminate() == 0
+    assert world.trainer.terminate() == 0
+    assert world.pending_and_lag() == (0, 0)
+    assert "Traceback" not in world.trainer.log + replica.log
+
+
+@pytest.mark.redis
+def test_a_replica_of_another_name_is_left_out_and_training_goes_on(
+    replicated, certified, make_records
+):
+    world = replicated
+    other = certified.authority.issue(world.state.parent / "other-tls", "other")
+    replica = world.gradient_replica(world.replica_port, "--tls", other)
+    world.start_buffer()
+    replica.start()
+    world.start_trainer()
+    world.until(lambda: "Hostname Verification Check failed" in world.trainer.log, "it says why")
+    world.append(make_records(30))
+    world.until(lambda: world.sequences() == [1], "the round ends")
+    assert world.status().replicas == 1
+    assert count(world, "replica is used") == 0
+
+
+def refusal(channel):
+    stub = gradient_pb2_grpc.GradientStub(channel)
+    request = gradient_pb2.ComputeRequest(task=gradient_pb2.Task())
+    with pytest.raises(grpc.RpcError) as refused:
+        list(stub.Compute(iter([request]), timeout=SECONDS, wait_for_ready=True))
+    return refused.value.code()
+
+
+def certified_channel(certified, port, *names):
+    folder = certified.authority.issue(certified._folder / "caller-tls", *names)
+    credentials = grpc.ssl_channel_credentials(
+        *((folder / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt"))
+    )
+    return grpc.secure_channel(f"localhost:{port}", credentials)
+
+
+def test_a_gradient_replica_serves_the_trainers_alone_and_keeps_nothing(replicated, certified):
+    world = replicated
+    metrics = free_port()
+    replica = world.gradient_replica(world.replica_port, "--metrics-listen", f"127.0.0.1:{metrics}")
+    replica.start()
+    with certified_channel(certified, world.replica_port, "localhost") as channel:
+        assert refusal(channel) is grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(grpc.RpcError) as refused:
+            trainer_pb2_grpc.TrainerStub(channel).GetStatus(
+                trainer_pb2.GetStatusRequest(), timeout=SECONDS
+            )
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    for name in ("aurora-operator", "inference"):
+        with certified_channel(certified, world.replica_port, name) as channel:
+            assert refusal(channel) is grpc.StatusCode.PERMISSION_DENIED
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics") as answer:
+        assert "aurora_trainer_gradients_total 0.0" in answer.read().decode()
+    assert replica.terminate() == 0
+    assert not world.state.exists()
+    assert not world.models.exists()
+    assert "Traceback" not in replica.log
+
+
+@pytest.mark.redis
+def test_replica_0_computes_for_nobody(replicated, certified):
+    world = replicated
+    world.start_trainer()
+    with certified.channel(world.trainer_port) as channel:
+        assert refusal(channel) is grpc.StatusCode.UNIMPLEMENTED

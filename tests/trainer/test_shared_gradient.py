@@ -1,0 +1,140 @@
+"""Replica 0's step: the same whoever computes it, and nothing lost where somebody fails."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import pytest
+import torch
+
+from aurora_model.draft import random_draft, small_draft_config
+from aurora_trainer import shared_gradient
+from aurora_trainer.discovery import Place
+from aurora_trainer.gradient import LocalGradient, differentiate
+from aurora_trainer.gradient_call import Answer
+from aurora_trainer.learner import Learner, LearnerSettings
+from aurora_trainer.objective import objective_named
+from aurora_trainer.parameter import gradients, parsed_parameters
+from aurora_trainer.share import ShareTask, parsed_batch
+from aurora_trainer.shared_gradient import SharedGradient
+
+LOSS = objective_named("LK")
+A, B = Place("10.0.0.1:1", "trainer"), Place("10.0.0.2:1", "trainer")
+
+
+class FakeExchange:
+    """Replicas that compute at once, fail, or never answer."""
+
+    def __init__(self, config, *places: Place) -> None:
+        self.places = places
+        self.failing: set[Place] = set()
+        self.silent: set[Place] = set()
+        self.poisoned: set[Place] = set()
+        self.seconds = 0.0
+        self.futures: dict[Place, Future[Answer | None]] = {}
+        self.tokens: dict[Place, int] = {}
+        self._config = config
+
+    def ready(self):
+        return self.places
+
+    def begin(self, shares, weights):
+        file = weights()
+        self.futures = {place: Future() for place in shares}
+        self.tokens = {place: sum(share.lengths) for place, share in shares.items()}
+        for place, share in shares.items():
+            if place not in self.silent:
+                found = None if place in self.failing else self._answer(place, share, file)
+                self.futures[place].set_result(found)
+        return self.futures
+
+    def _answer(self, place, share, file):
+        task = ShareTask(
+            self._config, share.shapes, share.objective, share.positions, share.lengths
+        )
+        draft = random_draft(self._config, seed=9)
+        weights = parsed_parameters("weights", file, share.shapes)
+        with torch.no_grad():
+            for name, parameter in draft.named_parameters():
+                parameter.copy_(weights[name])
+        measure = differentiate(
+            draft, parsed_batch(share.batch, task), LOSS, positions=share.positions
+        )
+        if place in self.poisoned:
+            draft.norm.weight.grad.fill_(torch.nan)
+        return Answer(measure, gradients(draft), self.seconds)
+
+
+@pytest.fixture
+def draft(target):
+    return random_draft(small_draft_config(target.decoder.config), seed=1)
+
+
+@pytest.fixture
+def exchange(draft):
+    return FakeExchange(draft.config, A, B)
+
+
+def assert_same_step(draft, gradient, samples, *, replicas):
+    draft.zero_grad()
+    whole = LocalGradient(LOSS).differentiate(draft, samples)
+    expected = {name: each.clone() for name, each in gradients(draft).items()}
+    draft.zero_grad()
+    measure = gradient.differentiate(draft, samples)
+    assert measure.replicas == replicas
+    assert measure.loss == pytest.approx(whole.loss, abs=1e-5)
+    assert measure.acceptance == pytest.approx(whole.acceptance, abs=1e-5)
+    for name, found in gradients(draft).items():
+        torch.testing.assert_close(found, expected[name], atol=1e-6, rtol=1e-4)
+
+
+def test_a_step_of_three_is_the_step_of_one(draft, exchange, make_samples):
+    assert_same_step(draft, SharedGradient("LK", exchange), make_samples(7), replicas=3)
+
+
+def test_what_one_fails_to_compute_is_computed_here(draft, exchange, make_samples):
+    exchange.failing = {A}
+    assert_same_step(draft, SharedGradient("LK", exchange), make_samples(7), replicas=2)
+    exchange.failing = {A, B}
+    assert_same_step(draft, SharedGradient("LK", exchange), make_samples(7), replicas=1)
+
+
+def test_one_that_does_not_answer_is_not_waited_for_without_end(
+    draft, exchange, make_samples, monkeypatch
+):
+    monkeypatch.setattr(shared_gradient, "_LEAST_WAIT_SECONDS", 0.0)
+    exchange.silent = {B}
+    assert_same_step(draft, SharedGradient("LK", exchange), make_samples(7), replicas=2)
+    assert exchange.futures[B].cancelled()
+
+
+def test_alone_where_nobody_is_ready(draft, exchange, make_samples):
+    exchange.places = ()
+    assert_same_step(draft, SharedGradient("LK", exchange), make_samples(7), replicas=1)
+
+
+def test_of_two_samples_one_is_kept(draft, exchange, make_samples):
+    gradient = SharedGradient("LK", exchange)
+    assert_same_step(draft, gradient, make_samples(2), replicas=2)
+    assert_same_step(draft, gradient, make_samples(1), replicas=1)
+
+
+def test_who_lags_behind_gets_less(draft, exchange, make_samples):
+    exchange.places = (A,)
+    gradient, samples = SharedGradient("LK", exchange), make_samples(16)
+    assert_same_step(draft, gradient, samples, replicas=2)
+    half = exchange.tokens[A]
+    exchange.seconds = 3600.0
+    for _ in range(2):
+        assert_same_step(draft, gradient, samples, replicas=2)
+    assert exchange.tokens[A] < half / 4
+
+
+def test_a_gradient_that_is_not_finite_skips_the_step(draft, exchange, make_samples):
+    exchange.poisoned = {A}
+    learner = Learner(draft, LearnerSettings("LK", 1e-3), SharedGradient("LK", exchange))
+    assert not learner.step(make_samples(4)).applied
+    assert (learner.steps, learner.skipped_steps) == (0, 1)
+    exchange.poisoned = set()
+    measure = learner.step(make_samples(4))
+    assert (measure.applied, measure.replicas) == (True, 3)
