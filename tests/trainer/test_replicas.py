@@ -201,6 +201,34 @@ async def test_one_that_is_gone_is_forgotten(known):
         assert await known.answer() is None
 
 
+async def test_one_that_is_stopping_ends_its_share_and_gets_no_other(known):
+    servicer = Held()
+    async with known.serving(servicer):
+        await known.until_ready()
+        answer = asyncio.create_task(known.answer())
+        await asyncio.wait_for(servicer.asked.wait(), SECONDS)
+        known.pool._places = lambda: ()
+        for _ in range(2):
+            await known.pool.look()
+        assert known.pool.ready() == ()
+        servicer.goes_on.set()
+        assert (await answer).measure.loss > 0
+
+
+class Held(GradientServicer):
+    """Computes when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def Compute(self, request_iterator, context):  # noqa: N802
+        self.asked.set()
+        await self.goes_on.wait()
+        async for response in super().Compute(request_iterator, context):
+            yield response
+
+
 @pytest.fixture
 def replicated(make_world, certified):
     """A secure world whose trainer knows one gradient replica; nothing runs yet."""

@@ -115,10 +115,11 @@ class Replicas:
         for place in self._replicas.keys() - set(found):
             await self._forget(place)
         now = self._events.time()
+        there = [(place, self._replicas[place]) for place in found]
         await asyncio.gather(
             *(
                 self._ask(place, replica)
-                for place, replica in self._replicas.items()
+                for place, replica in there
                 if not replica.ready and now >= replica.rests_until
             )
         )
