@@ -10,9 +10,6 @@ from aurora_common.location import local_path
 from aurora_operator.domain.certificate import admitted_names
 from aurora_operator.domain.spec import AuroraDeployment
 
-# Holds the URL of an external Redis, which may contain a password: arguments can be read by all.
-REDIS_URL_VARIABLE = "AURORA_REDIS_URL"
-
 # Of every component. Idle threads of a parallel loop sleep instead of spinning: others want the
 # cores. PYTHONSAFEPATH: a folder called `operator` in the working directory shadows no module.
 ENVIRONMENT: Mapping[str, str] = {

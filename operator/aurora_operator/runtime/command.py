@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from aurora_common import variable
 from aurora_common.location import local_path
 from aurora_operator.domain.arguments import (
     ENVIRONMENT,
-    REDIS_URL_VARIABLE,
     Listening,
     Places,
     buffer_arguments,
@@ -121,7 +121,7 @@ def _buffer(deployment: AuroraDeployment, places: Places, ports: Ports, python: 
     if external is None:
         return Command("buffer", argv, _at(ports.buffer), "grpc", ("redis",))
     # A local run has no Secrets: preflight refuses a manifest that names one.
-    environment = {REDIS_URL_VARIABLE: external.url or ""}
+    environment = {variable.REDIS_URL: external.url or ""}
     return Command("buffer", argv, _at(ports.buffer), "grpc", environment=environment)
 
 

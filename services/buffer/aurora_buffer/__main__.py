@@ -21,14 +21,13 @@ from aurora_buffer.servicer import BufferServicer
 from aurora_buffer.stream import Bounds, TrajectoryStream
 from aurora_buffer.subscription import Subscriptions
 from aurora_buffer.upkeep import Upkeep
-from aurora_common import leash, log
+from aurora_common import leash, log, variable
 from aurora_common.admission import admit_problem, everyone, only_peers
 from aurora_common.errors import AuroraError, InvalidInputError, UnavailableError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.tls import CertificateFolder
 
 SERVICE = "aurora.buffer.v1.Buffer"
-REDIS_URL_VARIABLE = "AURORA_REDIS_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +116,9 @@ async def serve(options: ServeOptions) -> None:
 
 
 def _redis_url(argument: str | None) -> str:
-    url = argument or os.environ.get(REDIS_URL_VARIABLE, "")
+    url = argument or os.environ.get(variable.REDIS_URL, "")
     if not url:
-        raise InvalidInputError(f"no Redis is named: give --redis-url or set {REDIS_URL_VARIABLE}")
+        raise InvalidInputError(f"no Redis is named: give --redis-url or set {variable.REDIS_URL}")
     return url
 
 
@@ -142,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     serve_parser.add_argument(
         "--redis-url",
         metavar="URL",
-        help=f"default: {REDIS_URL_VARIABLE} of the environment, where nobody sees a password",
+        help=f"default: {variable.REDIS_URL} of the environment, where nobody sees a password",
     )
     serve_parser.add_argument(
         "--redis-ca", type=Path, metavar="FILE", help="authorities of a rediss:// server"

@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from aurora_common import variable
 from aurora_common.admission import admit_problem
 from aurora_common.errors import InvalidInputError
 
 # No torch in here: --help and a usage error answer at once.
 OBJECTIVES = ("ForwardKL", "LK")
-# Of a pod of several: its number, and its address among the others'.
-_INDEX_VARIABLE = "AURORA_REPLICA_INDEX"
-_ADDRESS_VARIABLE = "AURORA_POD_IP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +74,8 @@ def parse_settings(
     parsed.replicas_at = tuple(_endpoint(text, problems) for text in parsed.replicas_at)
     settings = replace(
         Settings(**vars(parsed)),
-        replica_index=_replica_index(environment.get(_INDEX_VARIABLE, "0"), problems),
-        pod_ip=_pod_ip(environment.get(_ADDRESS_VARIABLE), problems),
+        replica_index=_replica_index(environment.get(variable.REPLICA_INDEX, "0"), problems),
+        pod_ip=_pod_ip(environment.get(variable.POD_IP), problems),
     )
     allowed = (
         ("--min-new-trajectories", settings.min_new_trajectories, 1, math.inf),
@@ -97,7 +95,7 @@ def parse_settings(
         problems.append(problem)
     if settings.replica_index > 0 and settings.tls is not None and not settings.replicas_at:
         problems.append(
-            f"{_INDEX_VARIABLE} is {settings.replica_index}: with --tls, --replicas-at is needed, "
+            f"{variable.REPLICA_INDEX} is {settings.replica_index}: with --tls it needs --replicas-at, "
             "whose host names who may call"
         )
     if problems:
@@ -162,7 +160,7 @@ def _endpoint(text: str, problems: list[str]) -> Endpoint:
 
 def _replica_index(text: str, problems: list[str]) -> int:
     if not (text.isascii() and text.isdecimal()):
-        problems.append(f"{_INDEX_VARIABLE} is {text!r}: allowed is a number of at least 0")
+        problems.append(f"{variable.REPLICA_INDEX} is {text!r}: allowed is a number of at least 0")
         return 0
     return int(text)
 
@@ -171,5 +169,5 @@ def _pod_ip(text: str | None, problems: list[str]) -> str | None:
     try:
         return None if text is None else str(ipaddress.ip_address(text))
     except ValueError:
-        problems.append(f"{_ADDRESS_VARIABLE} is {text!r}: allowed is an IP address")
+        problems.append(f"{variable.POD_IP} is {text!r}: allowed is an IP address")
         return None

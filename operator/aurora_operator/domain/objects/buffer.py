@@ -6,8 +6,8 @@ TLS, no Service and no NetworkPolicy of its own.
 
 from __future__ import annotations
 
+from aurora_common import variable
 from aurora_operator.domain.arguments import (
-    REDIS_URL_VARIABLE,
     Listening,
     buffer_arguments,
     redis_arguments,
@@ -135,10 +135,10 @@ def _buffer(deployment: AuroraDeployment, setting: Setting) -> Json:
 
 def _redis_url(external: ExternalRedis) -> Json:
     if external.url_secret_ref is None:
-        return {"name": REDIS_URL_VARIABLE, "value": external.url}
+        return {"name": variable.REDIS_URL, "value": external.url}
     reference = external.url_secret_ref
     return {
-        "name": REDIS_URL_VARIABLE,
+        "name": variable.REDIS_URL,
         "valueFrom": {"secretKeyRef": {"name": reference.name, "key": reference.key}},
     }
 

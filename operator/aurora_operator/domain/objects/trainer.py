@@ -6,6 +6,7 @@ not.
 
 from __future__ import annotations
 
+from aurora_common import variable
 from aurora_operator.domain.arguments import Listening, trainer_arguments
 from aurora_operator.domain.objects import pod
 from aurora_operator.domain.objects.metadata import Json, component_name, metadata, selector
@@ -77,8 +78,8 @@ def _container(deployment: AuroraDeployment, setting: Setting) -> Json:
         **made,
         "env": [
             *made["env"],
-            pod.field_variable("AURORA_REPLICA_INDEX", _INDEX),
-            pod.field_variable("AURORA_POD_IP", "status.podIP"),
+            pod.field_variable(variable.REPLICA_INDEX, _INDEX),
+            pod.field_variable(variable.POD_IP, "status.podIP"),
         ],
         "imagePullPolicy": setting.image_pull_policy,
         # It listens only once the target and its state are loaded.
