@@ -55,6 +55,6 @@ def test_all_that_is_wrong_is_told_together():
 
 
 def test_by_mutual_tls_a_gradient_replica_must_know_who_may_call():
-    with pytest.raises(InvalidInputError, match="--replicas-at is needed"):
+    with pytest.raises(InvalidInputError, match="needs --replicas-at"):
         parsed("--tls", "folder", "--admit", "operator", AURORA_REPLICA_INDEX="1")
     parsed("--tls", "folder", "--admit", "operator", AURORA_REPLICA_INDEX="0")

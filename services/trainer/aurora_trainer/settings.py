@@ -95,8 +95,8 @@ def parse_settings(
         problems.append(problem)
     if settings.replica_index > 0 and settings.tls is not None and not settings.replicas_at:
         problems.append(
-            f"{variable.REPLICA_INDEX} is {settings.replica_index}: with --tls it needs --replicas-at, "
-            "whose host names who may call"
+            f"{variable.REPLICA_INDEX} is {settings.replica_index}: with --tls it needs "
+            "--replicas-at, whose host names who may call"
         )
     if problems:
         raise InvalidInputError("; ".join(problems))
