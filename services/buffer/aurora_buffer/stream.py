@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError, ResponseError
 
+from aurora_buffer.appender import Appender
 from aurora_buffer.connection import persistently, redis_errors
 from aurora_buffer.entry import NewEntry, StoredEntry, stored_entry
 from aurora_buffer.metrics import Metrics
@@ -70,8 +71,9 @@ class TrajectoryStream:
     """The entries of one Redis stream with an exact account of their bytes.
 
     Beside the stream lies an index of sizes and tenants and a running total, changed together
-    with it by scripts (scripts/index.lua has the layout), so they agree after any crash. Only
-    this class writes to them. Methods raise UnavailableError where Redis cannot be reached.
+    with it by scripts and transactions (scripts/index.lua has the layout), so they agree after
+    any crash. Only this class writes to them. Methods raise UnavailableError where Redis cannot be
+    reached.
     """
 
     def __init__(self, redis: Redis, name: str, bounds: Bounds, metrics: Metrics) -> None:
@@ -81,7 +83,7 @@ class TrajectoryStream:
         self._keys = (name, f"{{{name}}}:index", f"{{{name}}}:totals")
         self._bounds = bounds
         self._metrics = metrics
-        self._append = self._script("append")
+        self._appender = Appender(redis, self._keys)
         self._trim = self._script("trim")
         self._delete_tenant = self._script("delete_tenant")
         self._reclaim = self._script("reclaim")
@@ -106,13 +108,13 @@ class TrajectoryStream:
         Then trims, so that the bound on bytes holds again once this returns. Where Redis stored
         them but its answer was lost they are stored once more: delivery is at least once anyway.
         """
-        arguments = [part for entry in entries for part in (entry.tenant, entry.trajectory)]
-        last_id, stored_bytes = await self._run(self._append, arguments, "store trajectories")
+        store = partial(self._appender.append, entries)
+        appended = await self._persistently(store, "store trajectories")
         self._metrics.appended.inc(len(entries))
-        self._metrics.stored_bytes.set(stored_bytes)
-        if stored_bytes > self._bounds.max_bytes:
+        self._metrics.stored_bytes.set(appended.stored_bytes)
+        if appended.stored_bytes > self._bounds.max_bytes:
             await self.trim()
-        return cast(bytes, last_id).decode()
+        return str(appended.last_id)
 
     async def trim(self) -> int:
         """Removes the oldest entries until both bounds hold; returns how many."""

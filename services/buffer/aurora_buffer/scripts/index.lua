@@ -1,4 +1,4 @@
--- What the other scripts share; each of them is sent with this in front.
+-- What the other scripts share; each of them but append.lua is sent with this in front.
 --
 -- KEYS of every script: the stream, its index, its totals. The index is a sorted set with one
 -- member for each entry of the stream, all scores 0, so that members are ordered by their bytes:
@@ -6,7 +6,8 @@
 --     <milliseconds, 20 digits>-<sequence, 20 digits> <bytes of the entry> <tenant>
 --
 -- It gives sizes, tenants and counts without reading a single trajectory. The totals are a hash:
--- `bytes` of all entries now, and `appended` entries since the stream was made.
+-- `bytes` of all entries now, `appended` entries since the stream was made, the `newest` id as a
+-- member has it, and the entries `counted` when that was set.
 
 local ID_LENGTH = 41
 

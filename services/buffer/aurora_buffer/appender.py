@@ -1,0 +1,102 @@
+"""Storing entries, and their account, in one transaction that carries no trajectory into Lua."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from aurora_buffer.connection import ANSWER_SECONDS
+from aurora_buffer.entry import TENANT_FIELD, TRAJECTORY_FIELD, NewEntry
+from aurora_buffer.entry_id import FIRST_ID, EntryId, ids_beyond
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The id of the last entry of an append, and the bytes of the whole stream with it."""
+
+    last_id: EntryId
+    stored_bytes: int
+
+
+class Appender:
+    """Appends to one stream, under ids that it chooses by Redis' clock.
+
+    A script takes sizes, tenants and ids, and counts the entries if their ids are beyond the
+    newest; plain XADDs follow in the same transaction, which Redis takes or refuses alike. So
+    both happen or neither does, and an append that another buffer was ahead of is sent again.
+    Redis takes several times as long for a trajectory that passes through a script.
+    """
+
+    def __init__(self, redis: Redis, keys: tuple[str, str, str]) -> None:
+        self._redis = redis
+        self._keys = keys
+        # Never by its digest: where Redis does not know it, the XADDs would go uncounted.
+        self._script = (files("aurora_buffer") / "scripts" / "append.lua").read_bytes()
+        self._newest = FIRST_ID
+        # Redis' clock less the event loop's.
+        self._ahead_seconds: float | None = None
+        # Of two appends on their way at a time one would come too late for its ids.
+        self._turn = asyncio.Lock()
+
+    async def append(self, entries: Sequence[NewEntry]) -> Appended:
+        """Stores all of `entries`, in order, or none, and raises what redis-py raises."""
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await self._turn.acquire()
+        try:
+            while True:
+                now = await self._now_milliseconds()
+                ids = ids_beyond(self._newest, now_milliseconds=now, count=len(entries))
+                stored, stored_bytes, newest, *time = await self._transaction(ids, entries)
+                self._newest = EntryId.parsed(newest.decode())
+                self._follow_clock(time)
+                if stored:
+                    return Appended(self._newest, stored_bytes)
+        finally:
+            self._turn.release()
+
+    async def _now_milliseconds(self) -> int:
+        if self._ahead_seconds is None:
+            self._follow_clock(await self._redis.time())
+        assert self._ahead_seconds is not None
+        return int((asyncio.get_running_loop().time() + self._ahead_seconds) * 1000)
+
+    def _follow_clock(self, redis_time: Sequence[bytes | int]) -> None:
+        seconds, microseconds = map(int, redis_time)
+        self._ahead_seconds = seconds + microseconds / 1e6 - asyncio.get_running_loop().time()
+
+    async def _transaction(
+        self, ids: Sequence[EntryId], entries: Sequence[NewEntry]
+    ) -> Sequence[Any]:
+        """What the script answers; raises its error, or what kept Redis from running anything."""
+        # redis-py's own transactions repeat commands, and so content, in their errors.
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.execute_command("MULTI")
+        pipeline.execute_command(
+            *("EVAL", self._script, len(self._keys), *self._keys),
+            *(sum(entry.size_bytes for entry in entries), str(ids[-1])),
+            *(_member(*pair) for pair in zip(ids, entries, strict=True)),
+        )
+        for entry_id, entry in zip(ids, entries, strict=True):
+            pipeline.execute_command(
+                *("XADD", self._keys[0], str(entry_id)),
+                *(TENANT_FIELD, entry.tenant, TRAJECTORY_FIELD, entry.trajectory),
+            )
+        pipeline.execute_command("EXEC")
+        *queued, results = await pipeline.execute(raise_on_error=False)
+        if isinstance(results, ResponseError):
+            raise next((one for one in queued if isinstance(one, ResponseError)), results)
+        if isinstance(results[0], ResponseError):
+            # A script that may not do its work counted nothing: nothing is to stay.
+            await self._redis.xdel(self._keys[0], *map(str, ids))
+            raise results[0]
+        return cast(Sequence[Any], results[0])
+
+
+def _member(entry_id: EntryId, entry: NewEntry) -> bytes:
+    return b"%b %d %b" % (entry_id.padded.encode(), entry.size_bytes, entry.tenant)
