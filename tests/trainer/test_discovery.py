@@ -56,3 +56,8 @@ def test_a_name_without_an_address_leaves_the_others(names):
     assert found == (Place("10.0.0.3:7", "b"),)
     with pytest.raises(UnavailableError, match="a: Name or service not known"):
         places([Endpoint("a", 7)], own_ip="10.0.0.2", own_port=7)
+
+
+def test_what_is_no_name_has_no_address():
+    with pytest.raises(UnavailableError, match="label"):
+        places([Endpoint("a..b", 7)], own_ip="10.0.0.2", own_port=7)

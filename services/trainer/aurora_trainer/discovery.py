@@ -32,8 +32,10 @@ def places(
     for endpoint in endpoints:
         try:
             ips = _addresses(endpoint, own_ip)
-        except OSError as error:
-            failures.append(f"{endpoint.host}: {error.strerror}")
+        except (OSError, UnicodeError) as error:
+            # Without an address, or not a name at all.
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            failures.append(f"{endpoint.host}: {reason}")
             continue
         for ip in ips:
             ours = _is_of_this_host(ip) if own_ip is None else ip == own_ip
