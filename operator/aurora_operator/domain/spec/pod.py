@@ -14,7 +14,7 @@ class Resources(Model):
     """Of a pod's main container. On Kubernetes only."""
 
     limits: dict[str, Quantity] = Field(default_factory=dict, max_length=32)
-    """The most of each resource, such as nvidia.com/gpu, cpu or memory."""
+    """The most of each resource, such as cpu or memory."""
     requests: dict[str, Quantity] = Field(default_factory=dict, max_length=32)
     """What the scheduler sets aside of each."""
 
