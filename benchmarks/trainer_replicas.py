@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import multiprocessing
 import os
 import tempfile
@@ -35,7 +36,7 @@ from aurora_common.tls import CertificateFolder
 from aurora_model.config import DecoderConfig, parse_config
 from aurora_model.draft import random_draft
 from aurora_trainer.learner import Learner, LearnerSettings
-from aurora_trainer.parameter import needed_bytes, parameter_shapes
+from aurora_trainer.parameter import parameter_shapes
 from aurora_trainer.replicas import Replicas
 from aurora_trainer.sample import Sample
 from aurora_trainer.settings import Endpoint
@@ -230,7 +231,7 @@ def main() -> None:
     del alone[0], together[0], apart[0]
     ratios = [both / one for both, one in zip(together, alone, strict=True)]
     limits = [both / one for both, one in zip(apart, alone, strict=True)]
-    carried = 2.0 * needed_bytes(parameter_shapes(config))
+    carried = 2.0 * 4 * sum(math.prod(shape) for shape in parameter_shapes(config).values())
     write_report(
         "trainer_replicas",
         {

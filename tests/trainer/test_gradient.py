@@ -12,10 +12,8 @@ import pytest
 import torch
 
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
-from aurora_common.errors import InvalidInputError
 from aurora_common.grpc_server import MESSAGE_OPTIONS, GrpcServer
 from aurora_model.draft import random_draft, small_draft_config
-from aurora_trainer import gradient_servicer
 from aurora_trainer.batch import pack, smallest_entries
 from aurora_trainer.gradient import LocalGradient, differentiate
 from aurora_trainer.gradient_call import Outgoing, answer
@@ -24,7 +22,7 @@ from aurora_trainer.objective import objective_named
 from aurora_trainer.parameter import gradients, parameter_shapes, parameters
 from aurora_trainer.share import batch_tensors, config_text
 from aurora_trainer.shares import shares
-from aurora_trainer.tensor_file import written
+from aurora_trainer.tensor_file import pieces
 
 
 @pytest.fixture(params=[True, False], ids=["tied", "untied"])
@@ -81,16 +79,14 @@ def outgoing(draft, samples, **changes) -> Outgoing:
         objective="LK",
         positions=len(batch.rows),
         lengths=batch.lengths,
-        batch=written(batch_tensors(batch)),
-        shapes=parameter_shapes(draft.config),
+        batch=batch_tensors(batch),
     )
     return replace(share, **changes)
 
 
-def file(content: bytes) -> asyncio.Future[bytes]:
-    future = asyncio.get_running_loop().create_future()
-    future.set_result(content)
-    return future
+async def asked(channel, share, weights):
+    room = {name: torch.ones_like(each) for name, each in weights.items()}
+    return await answer(channel, share, weights, into=room)
 
 
 @asynccontextmanager
@@ -105,7 +101,7 @@ async def served():
 
 
 async def computed(channel, draft, samples):
-    return await answer(channel, outgoing(draft, samples), file(written(parameters(draft))))
+    return await asked(channel, outgoing(draft, samples), parameters(draft))
 
 
 async def test_a_replica_computes_what_we_would(draft, make_samples):
@@ -163,7 +159,7 @@ async def test_a_batch_that_is_not_right_is_refused_and_the_next_computed(
     draft = random_draft(small_draft_config(target.decoder.config), seed=1)
     samples = make_samples(2)
     share = outgoing(draft, samples)
-    share = replace(share, batch=written(change(batch_tensors(pack(samples)))))
+    share = replace(share, batch=change(share.batch))
     await refused_with(message, draft, samples, share)
 
 
@@ -180,9 +176,8 @@ TASKS = {
     "an empty sequence": ({"lengths": (46, 0)}, "shortest sequence is 0"),
     "lengths beyond": ({"lengths": (23, 24)}, "tokens has shape [1, 46], not [1, 47]"),
     "tokens without end": ({"lengths": (2**32 - 1,) * 9}, "allowed is 1 to"),
-    "no file": ({"batch": b"safe"}, "not a safetensors file"),
-    "no batch": ({"batch": b""}, "not a safetensors file"),
-    "a large batch": ({"batch": bytes(1 << 20)}, "the batch's tensors have more bytes than"),
+    "no batch": ({"batch": {}}, "the batch has {}: allowed is"),
+    "a large batch": ({"batch": {"rows": torch.zeros(1 << 18)}}, "have more bytes than allowed"),
 }
 
 
@@ -202,38 +197,49 @@ async def test_a_model_that_is_too_large_is_refused_before_it_is_made(target, ma
     config = json.loads(config_text(draft.config))
     for change, message in (
         ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
-        ({"vocab_size": 10**12}, "the weights do not fit"),
+        ({"vocab_size": 10**14}, "no room here"),
     ):
         share = outgoing(draft, samples, draft_config=json.dumps(config | change))
         await refused_with(message, draft, samples, share)
 
 
-def test_weights_are_those_of_the_config(draft):
-    wrong = {
-        "a name": {**parameters(draft), "more": torch.zeros(1)},
-        "a shape": {**parameters(draft), "norm.weight": torch.zeros(3)},
-        "a dtype": {**parameters(draft), "norm.weight": draft.norm.weight.detach().half()},
-        "missing": without("norm.weight")(parameters(draft)),
-    }
-    for tensors in wrong.values():
-        with pytest.raises(InvalidInputError, match="the weights do not fit"):
-            gradient_servicer.parsed_parameters(
-                "weights", written(tensors), parameter_shapes(draft.config)
-            )
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: {**tensors, "more": torch.zeros(1)}, "'more'"),
+        (with_changed("norm.weight", lambda each: each[:3].clone()), "'norm.weight'"),
+        (with_changed("norm.weight", lambda each: each.long()), "'norm.weight'"),
+        (without("norm.weight"), "'norm.weight'"),
+    ],
+)
+async def test_weights_are_those_of_the_config(target, make_samples, change, message):
+    draft = random_draft(small_draft_config(target.decoder.config), seed=1)
+    samples = make_samples(2)
+    async with served() as (channel, _):
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await asked(channel, outgoing(draft, samples), change(parameters(draft)))
+        assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "the weights do not fit the draft's config" in refusal.value.details()
+        assert message in refusal.value.details()
+        assert (await computed(channel, draft, samples)).measure.loss > 0
 
 
 async def refused_with(message, draft, samples, share):
     async with served() as (channel, servicer):
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
-            await answer(channel, share, file(written(parameters(draft))))
+            await asked(channel, share, parameters(draft))
         assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert message in refusal.value.details()
         assert servicer.computed == 0
         assert (await computed(channel, draft, samples)).measure.loss > 0
 
 
+def content(tensors) -> bytes:
+    return b"".join(pieces(tensors))
+
+
 def requests_for(draft, samples):
-    share, weights = outgoing(draft, samples), written(parameters(draft))
+    share, weights = outgoing(draft, samples), content(parameters(draft))
     task = gradient_pb2.Task(
         draft_config=share.draft_config,
         objective=share.objective,
@@ -241,7 +247,7 @@ def requests_for(draft, samples):
         lengths=share.lengths,
     )
     request = gradient_pb2.ComputeRequest
-    return [request(task=task), request(batch=share.batch), request(weights=weights)]
+    return [request(task=task), request(batch=content(share.batch)), request(weights=weights)]
 
 
 async def until(condition):
@@ -262,10 +268,10 @@ async def test_what_is_no_task_with_its_pieces_is_refused(target, make_samples):
     streams = (
         ([], "the first message holds None"),
         ([batch], "the first message holds batch"),
-        ([task, batch, task], "a later message holds task"),
-        ([task, batch], "the weights are not a safetensors file"),
+        ([task, batch, task, weights], "a later message holds task"),
+        ([task, batch], "the weights end before their last tensor"),
         ([task, weights], "the batch's tensors are not a safetensors file"),
-        ([task, batch, weights, weights], "the weights have more bytes than allowed"),
+        ([task, batch, weights, weights], "the weights go on after their last tensor"),
     )
     async with served() as (channel, _):
         stub = gradient_pb2_grpc.GradientStub(channel)
@@ -301,7 +307,8 @@ async def test_a_second_share_at_the_same_time_is_refused(target, make_samples):
         assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         hold.set()
         parts = [response.WhichOneof("part") async for response in call]
-        assert parts == ["accepted", "result", "gradient"]
+        assert parts[:2] == ["accepted", "result"]
+        assert set(parts[2:]) == {"gradient"}
         assert (await computed(channel, draft, samples)).measure.loss > 0
 
 

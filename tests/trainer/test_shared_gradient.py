@@ -14,9 +14,10 @@ from aurora_trainer.gradient import LocalGradient, differentiate
 from aurora_trainer.gradient_call import Answer
 from aurora_trainer.learner import Learner, LearnerSettings
 from aurora_trainer.objective import objective_named
-from aurora_trainer.parameter import gradients, parsed_parameters
+from aurora_trainer.parameter import gradients
 from aurora_trainer.share import ShareTask, parsed_batch
 from aurora_trainer.shared_gradient import SharedGradient
+from aurora_trainer.tensor_file import pieces
 
 LOSS = objective_named("LK")
 A, B = Place("10.0.0.1:1", "trainer"), Place("10.0.0.2:1", "trainer")
@@ -39,26 +40,25 @@ class FakeExchange:
         return self.places
 
     def begin(self, shares, weights):
-        file = weights()
         self.futures = {place: Future() for place in shares}
         self.tokens = {place: sum(share.lengths) for place, share in shares.items()}
         for place, share in shares.items():
             if place not in self.silent:
-                found = None if place in self.failing else self._answer(place, share, file)
+                found = None if place in self.failing else self._answer(place, share, weights)
                 self.futures[place].set_result(found)
         return self.futures
 
-    def _answer(self, place, share, file):
-        task = ShareTask(
-            self._config, share.shapes, share.objective, share.positions, share.lengths
-        )
+    def _answer(self, place, share, weights):
+        task = ShareTask(self._config, share.objective, share.positions, share.lengths)
         draft = random_draft(self._config, seed=9)
-        weights = parsed_parameters("weights", file, share.shapes)
         with torch.no_grad():
             for name, parameter in draft.named_parameters():
                 parameter.copy_(weights[name])
         measure = differentiate(
-            draft, parsed_batch(share.batch, task), LOSS, positions=share.positions
+            draft,
+            parsed_batch(b"".join(pieces(share.batch)), task),
+            LOSS,
+            positions=share.positions,
         )
         if place in self.poisoned:
             draft.norm.weight.grad.fill_(torch.nan)

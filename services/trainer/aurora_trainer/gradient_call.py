@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -13,8 +12,7 @@ from torch import Tensor
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
 from aurora_common.errors import InvalidInputError
 from aurora_trainer.gradient import Measure
-from aurora_trainer.parameter import limit_bytes, parsed_parameters
-from aurora_trainer.tensor_file import Arriving, pieces
+from aurora_trainer.tensor_file import Landing, pieces
 
 # Replica 0 gives up long before; this is for a call that nobody waits for any more.
 _CALL_SECONDS = 3600.0
@@ -22,21 +20,20 @@ _CALL_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A share to be computed; `batch` is its file, `shapes` those of the draft's parameters."""
+    """A share to be computed: its task, and what of its batch does not follow from that."""
 
     draft_config: str
     objective: str
     positions: int
     lengths: tuple[int, ...]
-    batch: bytes
-    shapes: Mapping[str, tuple[int, ...]]
+    batch: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A share's part of the measure, and of the gradient by parameter name.
 
-    `seconds` went by from the weights being asked for to the gradients being here.
+    The gradients are overwritten by the replica's next answer. `seconds` is what it took.
     """
 
     measure: Measure
@@ -44,8 +41,14 @@ class Answer:
     seconds: float
 
 
-async def answer(channel: grpc.aio.Channel, share: Outgoing, weights: Awaitable[bytes]) -> Answer:
-    """What the replica at the channel's other end computes; `weights` is a file.
+async def answer(
+    channel: grpc.aio.Channel,
+    share: Outgoing,
+    weights: Mapping[str, Tensor],
+    *,
+    into: Mapping[str, Tensor],
+) -> Answer:
+    """What the replica at the channel's other end computes; its gradients are written `into`.
 
     Raises AioRpcError where it cannot be reached or refuses, and InvalidInputError for an answer
     that does not fit the draft.
@@ -56,23 +59,22 @@ async def answer(channel: grpc.aio.Channel, share: Outgoing, weights: Awaitable[
     try:
         responses = aiter(call)
         await call.write(gradient_pb2.ComputeRequest(task=_task(share)))
+        # Before the weights are sent: a refusal costs nothing, and its reason is seen.
         await _part(responses, "accepted")
         for piece in pieces(share.batch):
             await call.write(gradient_pb2.ComputeRequest(batch=piece))
-        for piece in pieces(await weights):
+        for piece in pieces(weights):
             await call.write(gradient_pb2.ComputeRequest(weights=piece))
         await call.done_writing()
         result = (await _part(responses, "result")).result
-        arriving = Arriving("gradients", limit_bytes(share.shapes))
+        landing = Landing("gradients", into)
         async for response in responses:
-            arriving.add(response.gradient)
+            landing.add(response.gradient)
+        landing.finish()
     finally:
         # For an answer that is not read to its end.
         call.cancel()
-    found = await asyncio.to_thread(
-        lambda: parsed_parameters("gradients", arriving.taken(), share.shapes)
-    )
-    return Answer(Measure(result.loss, result.acceptance), found, seconds=time.monotonic() - began)
+    return Answer(Measure(result.loss, result.acceptance), into, seconds=time.monotonic() - began)
 
 
 def _task(share: Outgoing) -> gradient_pb2.Task:

@@ -9,17 +9,17 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
-import torch
 
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
 from aurora_common.errors import InvalidInputError, OverloadedError
 from aurora_model.decoder import Decoder
 from aurora_trainer.background import in_background
+from aurora_trainer.batch import Batch
 from aurora_trainer.gradient import Measure, differentiate
 from aurora_trainer.objective import objective_named
-from aurora_trainer.parameter import gradients, limit_bytes, parsed_parameters
+from aurora_trainer.parameter import blank_draft, gradients, parameters
 from aurora_trainer.share import ShareTask, parsed_batch, parsed_task
-from aurora_trainer.tensor_file import Arriving, pieces, written
+from aurora_trainer.tensor_file import Arriving, Landing, pieces
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +49,16 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
         task = parsed_task(first.task)
         if not self._seat.acquire(blocking=False):
             raise OverloadedError("another share is being computed; send it again later")
-        computing: asyncio.Task[tuple[Measure, bytes]] | None = None
+        computing: asyncio.Task[Measure] | None = None
         try:
+            draft = self._draft_for(task)
             yield gradient_pb2.ComputeResponse(accepted=gradient_pb2.Accepted())
-            batch, weights = await _received(request_iterator, task)
+            content = await _received(request_iterator, task, draft)
             computing = asyncio.create_task(
-                in_background(lambda: self._computed(task, batch.taken(), weights.taken()))
+                in_background(lambda: _computed(task, parsed_batch(content, task), draft))
             )
-            measure, content = await asyncio.shield(computing)
+            measure = await asyncio.shield(computing)
+            found = gradients(draft)
         finally:
             if computing is None:
                 self._seat.release()
@@ -65,38 +67,48 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
         self.computed += 1
         result = gradient_pb2.Result(loss=measure.loss, acceptance=measure.acceptance)
         yield gradient_pb2.ComputeResponse(result=result)
-        for piece in pieces(content):
+        for piece in pieces(found):
             yield gradient_pb2.ComputeResponse(gradient=piece)
 
-    def _computed(self, task: ShareTask, batch: bytes, weights: bytes) -> tuple[Measure, bytes]:
-        packed = parsed_batch(batch, task)
-        draft = self._with_weights(task, weights)
-        draft.zero_grad(set_to_none=True)
-        loss = objective_named(task.objective)
-        measure = differentiate(draft, packed, loss, positions=task.positions)
-        return measure, written(gradients(draft))
-
-    @torch.no_grad()
-    def _with_weights(self, task: ShareTask, weights: bytes) -> Decoder:
-        found = parsed_parameters("weights", weights, task.shapes)
+    def _draft_for(self, task: ShareTask) -> Decoder:
+        """The draft that the weights are to land in; that of another config is forgotten."""
         if self._draft is None or self._draft.config != task.config:
-            self._draft = Decoder(task.config).train()
-        for name, parameter in self._draft.named_parameters():
-            parameter.copy_(found[name])
+            self._draft = None
+            self._draft = blank_draft(task.config)
         return self._draft
 
 
+def _computed(task: ShareTask, batch: Batch, draft: Decoder) -> Measure:
+    draft.zero_grad(set_to_none=True)
+    loss = objective_named(task.objective)
+    return differentiate(draft, batch, loss, positions=task.positions)
+
+
 async def _received(
-    requests: AsyncIterator[gradient_pb2.ComputeRequest], task: ShareTask
-) -> tuple[Arriving, Arriving]:
+    requests: AsyncIterator[gradient_pb2.ComputeRequest], task: ShareTask, draft: Decoder
+) -> bytes:
+    """The batch's file; the weights are in the draft then.
+
+    What is wrong is told once the caller has ended: gRPC's client loses the status of a call that
+    ends while it sends.
+    """
     batch = Arriving("batch's tensors", task.batch_limit_bytes)
-    weights = Arriving("weights", limit_bytes(task.shapes))
+    weights = Landing("weights", parameters(draft))
+    wrong: InvalidInputError | None = None
     async for request in requests:
-        match request.WhichOneof("part"):
-            case "batch":
-                batch.add(request.batch)
-            case "weights":
-                weights.add(request.weights)
-            case other:
-                raise InvalidInputError(f"a later message holds {other}: allowed are pieces")
-    return batch, weights
+        if wrong is not None:
+            continue
+        try:
+            match request.WhichOneof("part"):
+                case "batch":
+                    batch.add(request.batch)
+                case "weights":
+                    weights.add(request.weights)
+                case other:
+                    raise InvalidInputError(f"a later message holds {other}: allowed are pieces")
+        except InvalidInputError as error:
+            wrong = error
+    if wrong is not None:
+        raise wrong
+    weights.finish()
+    return batch.taken()

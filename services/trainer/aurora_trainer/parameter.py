@@ -1,9 +1,6 @@
-"""A draft's parameters and their gradients as they travel, by name."""
+"""A draft's parameters and their gradients by name, as they travel."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -12,7 +9,6 @@ from aurora_common.errors import InvalidInputError
 from aurora_model.config import DecoderConfig
 from aurora_model.decoder import Decoder
 from aurora_model.weights import weight_layout
-from aurora_trainer.tensor_file import read, size_limit_bytes
 
 
 def parameters(draft: Decoder) -> dict[str, Tensor]:
@@ -23,7 +19,7 @@ def parameters(draft: Decoder) -> dict[str, Tensor]:
 def gradients(draft: Decoder) -> dict[str, Tensor]:
     """The gradient of each of the draft's parameters, zeros where there is none."""
     return {
-        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.contiguous()
         for name, parameter in draft.named_parameters()
     }
 
@@ -36,31 +32,19 @@ def parameter_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     }
 
 
-def parsed_parameters(
-    what: str, content: bytes, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, Tensor]:
-    """A tensor for each parameter; raises InvalidInputError where they are not exactly these."""
-    tensors = read(what, content)
-    wrong = sorted(
-        name
-        for name in tensors.keys() | shapes.keys()
-        if name not in tensors
-        or tensors[name].dtype != torch.float32
-        or shapes.get(name) != tuple(tensors[name].shape)
-    )
-    if wrong:
-        raise InvalidInputError(
-            f"the {what} do not fit the draft's config: {len(wrong)} tensors are missing, "
-            f"unexpected, not float32 or of another shape, the first is {wrong[0][:100]!r}"
-        )
-    return tensors
+def blank_draft(config: DecoderConfig) -> Decoder:
+    """A float32 draft whose weights are yet to come: they take no memory until then.
 
-
-def limit_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """What a file of these tensors takes at most."""
-    return size_limit_bytes(needed_bytes(shapes), len(shapes))
-
-
-def needed_bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """What float32 tensors of these shapes take."""
-    return 4 * sum(math.prod(shape) for shape in shapes.values())
+    Raises InvalidInputError for one that no memory could hold.
+    """
+    try:
+        with torch.device("meta"):
+            draft = Decoder(config)
+        state = {name: torch.empty(shape) for name, shape in parameter_shapes(config).items()}
+    except RuntimeError as error:
+        raise InvalidInputError("draft_config describes a draft that has no room here") from error
+    if config.tie_word_embeddings:
+        state["lm_head.weight"] = state["embed_tokens.weight"]
+    draft.load_state_dict(state, assign=True)
+    draft.tie_embeddings()
+    return draft.train().requires_grad_()

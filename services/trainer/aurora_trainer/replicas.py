@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 
 import grpc
+import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from torch import Tensor
 
 from aurora_common.errors import AuroraError, UnavailableError
 from aurora_common.grpc_server import MESSAGE_OPTIONS
@@ -49,6 +51,15 @@ class _Replica:
     # Whether somebody was told that it is not used.
     told: bool = False
     calls: set[asyncio.Task[Answer | None]] = field(default_factory=set)
+    _room: dict[str, Tensor] = field(default_factory=dict)
+
+    def room_for(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Where its gradients of these weights go to, each time the same."""
+        if {name: each.shape for name, each in self._room.items()} != {
+            name: each.shape for name, each in weights.items()
+        }:
+            self._room = {name: torch.empty_like(each) for name, each in weights.items()}
+        return self._room
 
 
 class Replicas:
@@ -75,13 +86,14 @@ class Replicas:
         return self._ready
 
     def begin(
-        self, shares: Mapping[Place, Outgoing], weights: Callable[[], bytes]
+        self, shares: Mapping[Place, Outgoing], weights: Mapping[str, Tensor]
     ) -> dict[Place, Future[Answer | None]]:
         """Sends the shares; each future is its answer, None where it failed. Cancelling one ends
-        its call. For the training thread; `weights` is called once, on another."""
-        file = asyncio.run_coroutine_threadsafe(asyncio.to_thread(weights), self._events)
+        its call. For the training thread, which must not change the weights meanwhile."""
         return {
-            place: asyncio.run_coroutine_threadsafe(self._share(place, share, file), self._events)
+            place: asyncio.run_coroutine_threadsafe(
+                self._share(place, share, weights), self._events
+            )
             for place, share in shares.items()
         }
 
@@ -153,7 +165,9 @@ class Replicas:
             del self._replicas[place]
             await replica.connection.close()
 
-    async def _share(self, place: Place, share: Outgoing, weights: Future[bytes]) -> Answer | None:
+    async def _share(
+        self, place: Place, share: Outgoing, weights: Mapping[str, Tensor]
+    ) -> Answer | None:
         replica = self._replicas.get(place)
         if replica is None:
             return None
@@ -165,12 +179,12 @@ class Replicas:
         return await call
 
     async def _answer(
-        self, place: Place, replica: _Replica, share: Outgoing, weights: Future[bytes]
+        self, place: Place, replica: _Replica, share: Outgoing, weights: Mapping[str, Tensor]
     ) -> Answer | None:
         try:
-            # Shielded: the others need it as well.
-            file = asyncio.shield(asyncio.wrap_future(weights))
-            found = await answer(replica.connection.channel(), share, file)
+            found = await answer(
+                replica.connection.channel(), share, weights, into=replica.room_for(weights)
+            )
         except asyncio.CancelledError:
             self._rest(place, replica, "it did not answer in time")
             raise

@@ -15,7 +15,6 @@ from aurora_common.errors import InvalidInputError
 from aurora_model.config import DecoderConfig, parse_config, to_hugging_face
 from aurora_trainer.batch import Batch, sequence_positions
 from aurora_trainer.objective import ObjectiveName
-from aurora_trainer.parameter import parameter_shapes
 from aurora_trainer.settings import OBJECTIVES
 from aurora_trainer.tensor_file import read, size_limit_bytes
 
@@ -36,10 +35,9 @@ _TOKEN_BYTES, _ENTRY_BYTES = 8 + 8 + 4, 8 + 4
 
 @dataclass(frozen=True, slots=True)
 class ShareTask:
-    """What is to be computed; `shapes` are those of the draft's parameters."""
+    """What is to be computed."""
 
     config: DecoderConfig
-    shapes: Mapping[str, tuple[int, ...]]
     objective: ObjectiveName
     positions: int
     lengths: tuple[int, ...]
@@ -54,7 +52,6 @@ class ShareTask:
 def parsed_task(message: gradient_pb2.Task) -> ShareTask:
     """The task of a message; raises InvalidInputError with everything that is not allowed."""
     config = _config(message.draft_config)
-    shapes = parameter_shapes(config)
     lengths = tuple(message.lengths)
     tokens = sum(lengths)
     allowed = (
@@ -74,7 +71,6 @@ def parsed_task(message: gradient_pb2.Task) -> ShareTask:
         raise InvalidInputError("; ".join(problems))
     return ShareTask(
         config=config,
-        shapes=shapes,
         objective=cast(ObjectiveName, message.objective),
         positions=message.positions,
         lengths=lengths,

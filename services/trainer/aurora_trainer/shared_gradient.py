@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from aurora_model.decoder import Decoder
 from aurora_trainer.batch import Batch, pack, smallest_entries
@@ -19,7 +20,6 @@ from aurora_trainer.parameter import parameters
 from aurora_trainer.sample import Sample
 from aurora_trainer.share import batch_tensors, config_text
 from aurora_trainer.shares import shares
-from aurora_trainer.tensor_file import written
 
 # How long a step waits for the others, from its beginning.
 _LEAST_WAIT_SECONDS = 30.0
@@ -35,7 +35,7 @@ class Exchange(Protocol):
         """Who can be given a share now."""
 
     def begin(
-        self, shares: Mapping[Place, Outgoing], weights: Callable[[], bytes]
+        self, shares: Mapping[Place, Outgoing], weights: Mapping[str, Tensor]
     ) -> Mapping[Place, Future[Answer | None]]:
         """Sends the shares; each future is its answer, None where it failed."""
 
@@ -76,7 +76,7 @@ class SharedGradient:
                 place: self._outgoing(draft, batch, positions)
                 for place, batch in zip(others, sent, strict=True)
             },
-            lambda: written(parameters(draft)),
+            parameters(draft),
         )
         measures = [differentiate(draft, own, self._loss, positions=positions)]
         own_seconds = time.monotonic() - began
@@ -106,8 +106,7 @@ class SharedGradient:
             objective=self._objective,
             positions=positions,
             lengths=batch.lengths,
-            batch=written(batch_tensors(batch)),
-            shapes={name: tuple(each.shape) for name, each in parameters(draft).items()},
+            batch=batch_tensors(batch),
         )
 
 
@@ -133,6 +132,6 @@ def _add(draft: Decoder, found: Answer) -> None:
     for name, parameter in draft.named_parameters():
         gradient = found.gradients[name]
         if parameter.grad is None:
-            parameter.grad = gradient
+            parameter.grad = gradient.clone()
         else:
             parameter.grad += gradient

@@ -1,25 +1,46 @@
-"""Tensors as the bytes of a safetensors file, which travel in pieces."""
+"""Tensors as a safetensors file that travels in pieces.
+
+Such a file is never put together as a whole where it is large: it is read from its tensors' memory
+and lands in other tensors' memory, since to allocate a copy costs more than to send it.
+https://huggingface.co/docs/safetensors: a header's size as 8 bytes, the header in JSON, the data.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from aurora_common.errors import InvalidInputError
 
-_PIECE_BYTES = 4 << 20
-# What a file has besides its tensors, at most: a name and three numbers for each.
+_PIECE_BYTES = 1 << 20
+_SIZE_BYTES = 8
+_ALIGNMENT_BYTES = 8
+# What a file has besides its data, at most: a name and three numbers for each tensor.
 _HEADER_BYTES = 4096
 _HEADER_BYTES_PER_TENSOR = 512
+_DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
-def written(tensors: Mapping[str, Tensor]) -> bytes:
-    """The file of these tensors."""
-    content: bytes = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-    return content
+def pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes]:
+    """The file of these tensors, in their order, in parts that are fit for one message each.
+
+    float32 or int64, contiguous, on the CPU; read as the parts are taken.
+    """
+    header = json.dumps(_layout(tensors), separators=(",", ":")).encode()
+    header += b" " * (-len(header) % _ALIGNMENT_BYTES)
+    yield len(header).to_bytes(_SIZE_BYTES, "little") + header
+    for tensor in tensors.values():
+        content = _memory(tensor)
+        for start in range(0, len(content), _PIECE_BYTES):
+            yield content[start : start + _PIECE_BYTES].tobytes()
 
 
 def read(what: str, content: bytes) -> dict[str, Tensor]:
@@ -29,12 +50,6 @@ def read(what: str, content: bytes) -> dict[str, Tensor]:
     except (SafetensorError, ValueError, RuntimeError, KeyError, AssertionError) as error:
         raise InvalidInputError(f"the {what} are not a safetensors file: {error}") from error
     return tensors
-
-
-def pieces(content: bytes) -> Iterator[bytes]:
-    """The content in parts that are fit for one message each."""
-    for start in range(0, len(content), _PIECE_BYTES):
-        yield content[start : start + _PIECE_BYTES]
 
 
 def size_limit_bytes(tensor_bytes: int, tensor_count: int) -> int:
@@ -48,20 +63,107 @@ class Arriving:
     def __init__(self, what: str, limit_bytes: int) -> None:
         self._what = what
         self._limit_bytes = limit_bytes
-        self._arrived_bytes = 0
-        self._pieces: list[bytes] = []
+        self._content = bytearray()
 
     def add(self, piece: bytes) -> None:
         """Raises InvalidInputError where it is more than the limit."""
-        self._arrived_bytes += len(piece)
-        if self._arrived_bytes > self._limit_bytes:
+        if len(self._content) + len(piece) > self._limit_bytes:
             raise InvalidInputError(
                 f"the {self._what} have more bytes than allowed, {self._limit_bytes}"
             )
-        self._pieces.append(piece)
+        self._content += piece
 
     def taken(self) -> bytes:
-        """All that has arrived, which is then forgotten."""
-        content = b"".join(self._pieces)
-        self._pieces.clear()
-        return content
+        """All that has arrived."""
+        return bytes(self._content)
+
+
+class Landing:
+    """A file whose pieces are written into `tensors` as they arrive: it must hold just these."""
+
+    def __init__(self, what: str, tensors: Mapping[str, Tensor]) -> None:
+        self._what = what
+        self._layout = _layout(tensors)
+        self._head = bytearray()
+        self._head_limit_bytes = size_limit_bytes(0, len(tensors))
+        self._has_head = False
+        self._places = [_memory(tensor) for tensor in tensors.values()]
+        # Where the next byte goes to: so far into the first of the places.
+        self._offset = 0
+
+    def add(self, piece: bytes) -> None:
+        """Raises InvalidInputError where the file is none, or not of these tensors."""
+        rest = memoryview(piece)
+        if not self._has_head:
+            rest = self._after_head(piece)
+        while len(rest):
+            if not self._places:
+                raise InvalidInputError(f"the {self._what} go on after their last tensor")
+            place = self._places[0]
+            count = min(len(rest), len(place) - self._offset)
+            place[self._offset : self._offset + count] = np.frombuffer(rest[:count], np.uint8)
+            rest = rest[count:]
+            self._offset += count
+            if self._offset == len(place):
+                del self._places[0]
+                self._offset = 0
+
+    def finish(self) -> None:
+        """Raises InvalidInputError where something is missing."""
+        if not self._has_head or self._places:
+            raise InvalidInputError(f"the {self._what} end before their last tensor")
+
+    def _after_head(self, piece: bytes) -> memoryview:
+        self._head += piece
+        if len(self._head) < _SIZE_BYTES:
+            return memoryview(b"")
+        size = int.from_bytes(self._head[:_SIZE_BYTES], "little")
+        if size > self._head_limit_bytes:
+            raise InvalidInputError(
+                f"the {self._what} are not a safetensors file of the draft's parameters: their "
+                f"header has {size} bytes, allowed are {self._head_limit_bytes}"
+            )
+        end = _SIZE_BYTES + size
+        if len(self._head) < end:
+            return memoryview(b"")
+        self._check_layout(bytes(self._head[_SIZE_BYTES:end]))
+        self._has_head = True
+        rest = memoryview(bytes(self._head[end:]))
+        self._head.clear()
+        return rest
+
+    def _check_layout(self, header: bytes) -> None:
+        try:
+            found: Any = json.loads(header)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInputError(f"the {self._what} are not a safetensors file") from error
+        if found == self._layout:
+            return
+        names = found.keys() if isinstance(found, dict) else ()
+        wrong: list[str] = [
+            name
+            for name in {**self._layout, **dict.fromkeys(names)}
+            if name not in self._layout or name not in names or found[name] != self._layout[name]
+        ]
+        raise InvalidInputError(
+            f"the {self._what} do not fit the draft's config: {len(wrong)} tensors are missing, "
+            f"unexpected, of another shape or dtype, or elsewhere, the first is {wrong[0][:100]!r}"
+        )
+
+
+def _layout(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, object]]:
+    layout: dict[str, dict[str, object]] = {}
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
+        layout[name] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    return layout
+
+
+def _memory(tensor: Tensor) -> NDArray[np.uint8]:
+    flat: NDArray[np.uint8] = tensor.detach().view(-1).view(torch.uint8).numpy()
+    return flat
