@@ -3,7 +3,13 @@
 import asyncio
 
 import pytest
-from redis.exceptions import BusyLoadingError, OutOfMemoryError, ResponseError
+from redis.exceptions import (
+    BusyLoadingError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from aurora_buffer.connection import connect, persistently, redis_errors
@@ -28,7 +34,9 @@ def _translated(error: Exception) -> AuroraError:
         (RedisConnectionError("refused"), UnavailableError),
         (BusyLoadingError("loading"), UnavailableError),
         (ConnectionResetError(), UnavailableError),
-        (OutOfMemoryError("OOM command not allowed"), OverloadedError),
+        (OutOfMemoryError("command not allowed"), OverloadedError),
+        (ReadOnlyError("You can't write against a read only replica."), UnavailableError),
+        (MasterDownError("Link with MASTER is down"), UnavailableError),
         (ResponseError("Error running script: -OOM command not allowed"), OverloadedError),
         (ResponseError("MISCONF Errors writing to the AOF file"), UnavailableError),
         (ResponseError("WRONGTYPE Operation against a key"), AuroraError),

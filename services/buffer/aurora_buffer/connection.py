@@ -12,8 +12,14 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aurora_common.errors import (
@@ -95,11 +101,13 @@ def redis_errors(purpose: str) -> Iterator[None]:
             f"Redis cannot {purpose} now: {error or type(error).__name__}"
         ) from error
     except ResponseError as error:
-        # Scripts put their own words in front of the error that stopped them.
+        # Scripts put their own words in front of the error that stopped them, and redis-py takes
+        # the first word of one that it has a class for.
         text = str(error)[:200]
-        if "OOM " in text:
+        if isinstance(error, OutOfMemoryError) or "OOM " in text:
             raise OverloadedError(f"Redis cannot {purpose}: it is out of memory") from error
-        if any(word in text for word in _PASSING):
+        passing = isinstance(error, ReadOnlyError | ClusterDownError)
+        if passing or any(word in text for word in _PASSING):
             raise UnavailableError(f"Redis cannot {purpose} now: {text}") from error
         raise AuroraError(f"Redis cannot {purpose}: {text}") from error
     except RedisError as error:
