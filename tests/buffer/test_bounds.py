@@ -1,8 +1,13 @@
 """Bounded by bytes and by age, with an exact account over restarts and deletions."""
 
+import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
+
+from aurora.buffer.v1.buffer_pb2 import AppendRequest, Trajectory
 
 pytestmark = pytest.mark.redis
 
@@ -47,6 +52,39 @@ def test_account_is_exact_over_kills(redis_server, buffer, trajectory):
     assert buffer.stats() == before
     buffer.append(trajectory("c", tenant="other"))
     assert buffer.stats().bytes == _stored_bytes(redis_server)
+
+
+@pytest.mark.parametrize("redis_too", [False, True])
+def test_account_is_exact_over_kills_within_appends(redis_server, buffer, trajectory, redis_too):
+    acknowledged: list[str] = []
+
+    def append_until_killed(kill: int) -> None:
+        for number in range(10_000):
+            names = [f"{kill}-{number}-{part}" for part in range(8)]
+            request = AppendRequest(trajectories=[trajectory(name, tokens=500) for name in names])
+            try:
+                buffer.stub.Append(iter([request]), timeout=30)
+            except grpc.RpcError:
+                return
+            acknowledged.extend(names)
+            one_is_stored.set()
+
+    with ThreadPoolExecutor() as pool:
+        for kill in range(4):
+            one_is_stored = threading.Event()
+            appending = pool.submit(append_until_killed, kill)
+            assert one_is_stored.wait(30)
+            if redis_too:
+                redis_server.kill()
+                redis_server.start()
+            buffer.kill()
+            appending.result()
+            buffer.start()
+            stats = buffer.stats()
+            assert stats.bytes == _stored_bytes(redis_server)
+            assert stats.entries == redis_server.client.xlen(STREAM)
+    stored = [fields[b"trajectory"] for _, fields in redis_server.client.xrange(STREAM)]
+    assert {Trajectory.FromString(one).request_id for one in stored} >= set(acknowledged)
 
 
 def test_lower_bound_after_a_restart_holds_at_once(serve, trajectory, until):

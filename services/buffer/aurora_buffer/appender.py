@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -11,6 +12,7 @@ from typing import Any, cast
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from aurora_buffer.clock import Reading
 from aurora_buffer.connection import ANSWER_SECONDS
 from aurora_buffer.entry import TENANT_FIELD, TRAJECTORY_FIELD, NewEntry
 from aurora_buffer.entry_id import FIRST_ID, EntryId, ids_beyond
@@ -39,8 +41,7 @@ class Appender:
         # Never by its digest: where Redis does not know it, the XADDs would go uncounted.
         self._script = (files("aurora_buffer") / "scripts" / "append.lua").read_bytes()
         self._newest = FIRST_ID
-        # Redis' clock less the event loop's.
-        self._ahead_seconds: float | None = None
+        self._clock: Reading | None = None
         # Of two appends on their way at a time one would come too late for its ids.
         self._turn = asyncio.Lock()
 
@@ -52,23 +53,23 @@ class Appender:
             while True:
                 now = await self._now_milliseconds()
                 ids = ids_beyond(self._newest, now_milliseconds=now, count=len(entries))
-                stored, stored_bytes, newest, *time = await self._transaction(ids, entries)
+                stored, stored_bytes, newest, seconds, microseconds = await self._transaction(
+                    ids, entries
+                )
                 self._newest = EntryId.parsed(newest.decode())
-                self._follow_clock(time)
+                self._clock = Reading(int(seconds) + int(microseconds) / 1e6, time.time())
                 if stored:
                     return Appended(self._newest, stored_bytes)
         finally:
             self._turn.release()
 
     async def _now_milliseconds(self) -> int:
-        if self._ahead_seconds is None:
-            self._follow_clock(await self._redis.time())
-        assert self._ahead_seconds is not None
-        return int((asyncio.get_running_loop().time() + self._ahead_seconds) * 1000)
-
-    def _follow_clock(self, redis_time: Sequence[bytes | int]) -> None:
-        seconds, microseconds = map(int, redis_time)
-        self._ahead_seconds = seconds + microseconds / 1e6 - asyncio.get_running_loop().time()
+        if self._clock is not None:
+            now = self._clock.redis_milliseconds(now_seconds=time.time())
+            if now is not None:
+                return now
+        seconds, microseconds = await self._redis.time()
+        return seconds * 1000 + microseconds // 1000
 
     async def _transaction(
         self, ids: Sequence[EntryId], entries: Sequence[NewEntry]
