@@ -97,6 +97,20 @@ async def test_a_server_of_another_name_is_not_trusted(authority, tmp_path):
 OPERATOR = "chat-operator.serving.svc"
 
 
+async def test_a_server_is_known_by_the_name_that_is_expected_of_it(
+    authority, server_folder, tmp_path
+):
+    certificates = CertificateFolder(authority.issue(tmp_path / "client", "client"))
+    async with serving(server_folder) as address:
+        right = Connection(address, certificates=certificates, server_name="server")
+        wrong = Connection(address, certificates=certificates, server_name="other")
+        assert await asked(right) == 7
+        with pytest.raises(grpc.aio.AioRpcError, match="Hostname Verification"):
+            await asked(wrong)
+        await right.close()
+        await wrong.close()
+
+
 async def test_only_the_named_peers_may_call(authority, server_folder, tmp_path):
     async with serving(server_folder, admit=only_peers({OPERATOR, "two"})) as address:
         for names in ((OPERATOR,), ("another", "two")):
