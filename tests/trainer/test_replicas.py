@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import threading
 import urllib.request
 from contextlib import asynccontextmanager
 
@@ -331,6 +332,49 @@ def test_a_gradient_replica_serves_the_trainers_alone_and_keeps_nothing(replicat
     assert replica.terminate() == 0
     assert not world.state.exists()
     assert not world.models.exists()
+    assert "Traceback" not in replica.log
+
+
+@pytest.mark.slow
+def test_told_to_stop_in_a_long_share_it_ends_in_time(make_world, target):
+    world, port, sent = make_world(), free_port(), threading.Event()
+    replica = world.gradient_replica(port)
+    replica.start()
+    draft = random_draft(small_draft_config(target.decoder.config), seed=1)
+    # Attention goes with the square of it: minutes.
+    tokens = 1_000_000
+    batch = {
+        "tokens": torch.zeros(1, tokens, dtype=torch.int64),
+        "rows": torch.tensor([tokens - 1]),
+        "top_ids": torch.tensor([[0]]),
+        "log_probs": torch.tensor([[0.0]]),
+        "tail_mass": torch.tensor([0.0]),
+    }
+
+    def requests():
+        request = gradient_pb2.ComputeRequest
+        yield request(
+            task=gradient_pb2.Task(
+                draft_config=config_text(draft.config),
+                objective="LK",
+                positions=1,
+                lengths=[tokens],
+            )
+        )
+        yield from (request(batch=piece) for piece in pieces(batch))
+        yield from (request(weights=piece) for piece in pieces(parameters(draft)))
+        sent.set()
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = gradient_pb2_grpc.GradientStub(channel)
+        responses = stub.Compute(requests(), timeout=SECONDS, wait_for_ready=True)
+        assert next(responses).WhichOneof("part") == "accepted"
+        assert sent.wait(SECONDS)
+        assert replica.terminate() == 0
+        with pytest.raises(grpc.RpcError) as ended:
+            list(responses)
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "stopped in the middle of a share" in replica.log
     assert "Traceback" not in replica.log
 
 

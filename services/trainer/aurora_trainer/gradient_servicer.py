@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
+from torch import Tensor
 
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
-from aurora_common.errors import InvalidInputError, OverloadedError
+from aurora_common.errors import InvalidInputError, OverloadedError, UnavailableError
 from aurora_model.decoder import Decoder
 from aurora_trainer.background import in_background
-from aurora_trainer.batch import Batch
 from aurora_trainer.gradient import Measure, differentiate
 from aurora_trainer.objective import objective_named
 from aurora_trainer.parameter import blank_draft, gradients, parameters
 from aurora_trainer.share import ShareTask, parsed_batch, parsed_task
 from aurora_trainer.tensor_file import Arriving, Landing, pieces
-
-logger = logging.getLogger(__name__)
 
 GRADIENT_SERVICE = "aurora.trainer.v1.Gradient"
 
@@ -33,10 +30,16 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
 
     def __init__(self) -> None:
         self.computed = 0
-        # Held from a call's task until its gradient is there, so that memory is bounded; also by a
-        # computation whose caller has gone.
+        # Held from a call's task until its gradient is there, so that memory is bounded.
         self._seat = threading.Lock()
         self._draft: Decoder | None = None
+        self._computing: asyncio.Task[tuple[Measure, dict[str, Tensor]]] | None = None
+        self._gave_up = False
+
+    @property
+    def is_computing(self) -> bool:
+        """Whether a share has been begun, though its caller may have gone."""
+        return self._seat.locked()
 
     async def Compute(  # noqa: N802 - the name in the protocol
         self, request_iterator: AsyncIterator[gradient_pb2.ComputeRequest], context: Context
@@ -49,26 +52,36 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
         task = parsed_task(first.task)
         if not self._seat.acquire(blocking=False):
             raise OverloadedError("another share is being computed; send it again later")
-        computing: asyncio.Task[Measure] | None = None
+        begun = False
         try:
             draft = self._draft_for(task)
             yield gradient_pb2.ComputeResponse(accepted=gradient_pb2.Accepted())
             content = await _received(request_iterator, task, draft)
-            computing = asyncio.create_task(
-                in_background(lambda: _computed(task, parsed_batch(content, task), draft))
+            begun = True
+            self._computing = asyncio.create_task(
+                in_background(lambda: self._computed(task, content, draft))
             )
-            measure = await asyncio.shield(computing)
-            found = gradients(draft)
+            measure, found = await self._computing
+        except asyncio.CancelledError:
+            if not self._gave_up:
+                raise
+            raise UnavailableError("this replica is stopping") from None
         finally:
-            if computing is None:
+            # It holds a gradient.
+            self._computing = None
+            if not begun:
                 self._seat.release()
-            else:
-                computing.add_done_callback(lambda _: self._seat.release())
         self.computed += 1
         result = gradient_pb2.Result(loss=measure.loss, acceptance=measure.acceptance)
         yield gradient_pb2.ComputeResponse(result=result)
         for piece in pieces(found):
             yield gradient_pb2.ComputeResponse(gradient=piece)
+
+    def give_up(self) -> None:
+        """Ends the call whose share is being computed with UNAVAILABLE, for the process stops."""
+        self._gave_up = True
+        if self._computing is not None:
+            self._computing.cancel()
 
     def _draft_for(self, task: ShareTask) -> Decoder:
         """The draft that the weights are to land in; that of another config is forgotten."""
@@ -77,11 +90,18 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
             self._draft = blank_draft(task.config)
         return self._draft
 
-
-def _computed(task: ShareTask, batch: Batch, draft: Decoder) -> Measure:
-    draft.zero_grad(set_to_none=True)
-    loss = objective_named(task.objective)
-    return differentiate(draft, batch, loss, positions=task.positions)
+    def _computed(
+        self, task: ShareTask, content: bytes, draft: Decoder
+    ) -> tuple[Measure, dict[str, Tensor]]:
+        """On a thread that goes on where the caller does not, and leaves the seat at its end."""
+        try:
+            batch = parsed_batch(content, task)
+            draft.zero_grad(set_to_none=True)
+            loss = objective_named(task.objective)
+            measure = differentiate(draft, batch, loss, positions=task.positions)
+            return measure, gradients(draft)
+        finally:
+            self._seat.release()
 
 
 async def _received(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterator
 
@@ -18,10 +19,13 @@ from aurora_trainer.exposition import metrics_served
 from aurora_trainer.gradient_servicer import GRADIENT_SERVICE, GradientServicer
 from aurora_trainer.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 # Serving comes first on a machine that both share.
 _NICENESS = 10
-# Below the ten seconds in which a component must have stopped.
-_DRAIN_SECONDS = 8.0
+# Together below the ten seconds in which a component must have stopped.
+_LAST_SHARE_SECONDS = 7.0
+_DRAIN_SECONDS = _LAST_SHARE_SECONDS + 1.0
 
 
 def run(settings: Settings) -> int:
@@ -35,6 +39,11 @@ def run(settings: Settings) -> int:
     servicer = GradientServicer()
     with metrics_served(settings.metrics_listen, _GradientCollector(lambda: servicer.computed)):
         asyncio.run(_serve(settings, servicer, certificates))
+    if servicer.is_computing:
+        logger.warning("stopped in the middle of a share: replica 0 computes it")
+        logging.shutdown()
+        # Python would abort while torch computes on another thread; there is nothing to save.
+        os._exit(0)
     return 0
 
 
@@ -54,6 +63,7 @@ async def _serve(
     server.add(gradient_pb2_grpc.add_GradientServicer_to_server, servicer)
     await server.start([GRADIENT_SERVICE])
     await stop.wait()
+    asyncio.get_running_loop().call_later(_LAST_SHARE_SECONDS, servicer.give_up)
     await server.stop()
 
 
