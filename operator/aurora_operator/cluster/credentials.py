@@ -10,7 +10,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from aurora_common.errors import ConflictError, NotFoundError
-from aurora_common.tls import Certificates
 from aurora_operator.adapters.authority import (
     Data,
     due_secrets,
@@ -111,11 +110,17 @@ class Credentials:
         """Takes over what cert-manager issued; what holds it up, and whether all is issued."""
         # In this order: what is said to be issued is in the Secret that is read then.
         certificates = await self._certificates(tracked)
-        identity = await self._issued(tracked, deployment)
+        secret = leaf_name(tracked.key.name, OPERATOR)
+        data = _data(await self._read(tracked, secret)) or {}
+        identity = issued_identity(deployment.metadata, data)
         # While its successor is issued, nothing may be there.
         tracked.identity = identity or tracked.identity
         problems = issuance_problems(certificates, datetime.now(UTC))
-        return problems, identity is not None and all(map(is_issued, certificates))
+        is_whole = all(map(is_issued, certificates))
+        if is_whole and data and not data.get("ca.crt"):
+            told = f"Secret {secret} has no ca.crt: use an issuer that names its authority"
+            problems = [Problem("CertificateNotIssued", told)]
+        return problems, identity is not None and is_whole
 
     async def _certificates(self, tracked: Tracked) -> list[Json]:
         """The deployment's Certificates; none where there is no such kind."""
@@ -125,11 +130,6 @@ class Credentials:
         except NotFoundError:
             return []
         return [body for body in found if is_owned_by(body, tracked.uid)]
-
-    async def _issued(self, tracked: Tracked, deployment: AuroraDeployment) -> Certificates | None:
-        """What cert-manager made for the operator; None before it did."""
-        secret = await self._read(tracked, leaf_name(tracked.key.name, OPERATOR))
-        return issued_identity(deployment.metadata, _data(secret) or {})
 
     async def _read(self, tracked: Tracked, name: str) -> Json | None:
         try:

@@ -159,7 +159,7 @@ class Workers(Generic[Key]):
             # Another hand was faster, which is nobody's fault.
             level = logging.INFO if isinstance(error, ConflictError) else logging.WARNING
             fields = {"key": str(key), "reason": str(error)}
-            logger.log(level, f"{self._name} tried again", extra={"fields": fields})
+            logger.log(level, f"{self._name} failed, to be tried again", extra={"fields": fields})
         except Exception as error:
             # A fault of ours in one deployment must not stop the others.
             self._retry(key, error)

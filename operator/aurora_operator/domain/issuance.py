@@ -54,9 +54,20 @@ def _hindrance(certificate: Json) -> tuple[datetime, str]:
         told = ready
     else:
         told = issuing
-    since = told.get("lastTransitionTime", certificate["metadata"]["creationTimestamp"])
+    since = told.get("lastTransitionTime", _asked_at(certificate))
     message = told.get("message") or "cert-manager says nothing of it: does it run?"
     return datetime.fromisoformat(since), message
+
+
+def _asked_at(certificate: Json) -> str:
+    """When it was last applied: until cert-manager has seen that, it says nothing of it."""
+    metadata = certificate["metadata"]
+    applied = [
+        entry["time"]
+        for entry in metadata.get("managedFields", ())
+        if entry["operation"] == "Apply" and "time" in entry
+    ]
+    return max(applied, default=str(metadata["creationTimestamp"]))
 
 
 def _condition(certificate: Json, kind: str) -> Json:

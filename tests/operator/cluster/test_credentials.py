@@ -169,3 +169,14 @@ async def test_without_cert_manager_there_is_nothing_to_tell_of_it(look, api, tr
 
     assert (problems, tracked.identity) == ([], None)
     assert seconds < SHORT_SECONDS
+
+
+async def test_an_issuer_that_names_no_authority_is_told_of(api, look, issue):
+    issue()
+    del api.secret["data"]["ca.crt"]
+    (problem,), seconds = await look()
+    assert problem.reason == "CertificateNotIssued"
+    assert problem.message == (
+        "Secret chat-operator-tls has no ca.crt: use an issuer that names its authority"
+    )
+    assert 0 < seconds < LONG_SECONDS

@@ -82,3 +82,13 @@ def test_a_certificate_that_nobody_has_looked_at_has_no_status():
 
     assert not is_issued(found)
     assert len(issuance_problems([found], LATER)) == 1
+
+
+def test_what_was_asked_for_anew_is_given_its_time():
+    stale = certificate(condition("Ready", "True", "up to date", generation=1))
+    stale["metadata"]["managedFields"] = [
+        {"operation": "Apply", "time": "2026-01-02T03:04:10Z"},
+        {"operation": "Update", "time": "2026-01-02T03:04:30Z"},
+    ]
+    assert issuance_problems([stale], LATER) == []
+    assert issuance_problems([stale], LATER + timedelta(seconds=5)) != []
