@@ -36,11 +36,11 @@ from aurora_common.tls import CertificateFolder
 from aurora_model.config import DecoderConfig, parse_config
 from aurora_model.draft import random_draft
 from aurora_trainer.learner import Learner, LearnerSettings
-from aurora_trainer.parameter import parameter_shapes
-from aurora_trainer.replicas import Replicas
+from aurora_trainer.replica.parameter import parameter_shapes
+from aurora_trainer.replica.pool import Replicas
+from aurora_trainer.replica.shared_gradient import SharedGradient
 from aurora_trainer.sample import Sample
 from aurora_trainer.settings import Endpoint
-from aurora_trainer.shared_gradient import SharedGradient
 
 SETTINGS = LearnerSettings(objective="LK", learning_rate=1e-4)
 NICENESS = 10
@@ -91,24 +91,12 @@ def replica(folder: Path, core: int) -> Iterator[tuple[Endpoint, Path]]:
     """A gradient replica held to a core, and where its certificates are."""
     tls = Authority().issue(folder / "tls", "localhost")
     endpoint, health = Endpoint("localhost", free_port()), f"127.0.0.1:{free_port()}"
-    os.environ["AURORA_REPLICA_INDEX"] = "1"
     ours = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     with component(
         "aurora_trainer",
-        *("--listen", f"127.0.0.1:{endpoint.port}", "--health-listen", health),
-        *("--replicas-at", f"localhost:{endpoint.port}", "--tls", str(tls), "--admit", "localhost"),
-        *("--buffer", "unused:1", "--target", "unused", "--models", "unused", "--state", "unused"),
-        *(
-            "--min-new-trajectories",
-            "1",
-            "--min-interval-seconds",
-            "0",
-            "--objective",
-            SETTINGS.objective,
-        ),
-        *("--learning-rate", "1e-4", "--batch-size", str(BATCH_SAMPLES)),
-        *("--steps-per-round", "1", "--holdout-percent", "0"),
+        *("gradient", "--listen", f"127.0.0.1:{endpoint.port}", "--health-listen", health),
+        *("--tls", str(tls), "--admit", "localhost"),
     ):
         os.sched_setaffinity(0, ours)
         wait_until_serving(health)
@@ -123,8 +111,7 @@ def known(endpoint: Endpoint, tls: Path) -> Iterator[Replicas]:
     thread.start()
     replicas = Replicas(
         [endpoint],
-        own_ip=None,
-        own_port=0,
+        server_name="localhost",
         certificates=CertificateFolder(tls),
         events=events,
     )

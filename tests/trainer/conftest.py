@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,23 +176,14 @@ def until(condition: Callable[[], object], what: str) -> None:
 class Child:
     """A process on one port for its life, with its log; ended at the latest by `close`."""
 
-    def __init__(
-        self,
-        folder: Path,
-        module: str,
-        *arguments: object,
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, module: str, *arguments: object) -> None:
         self._arguments = [sys.executable, "-m", module, *map(str, arguments)]
-        self._environment = {**os.environ, **(environment or {})}
-        self._log = folder / f"{module}-{'-'.join(map(str, arguments[:2]))}.log".replace("/", "_")
+        self._log = folder / f"{module}-{'-'.join(map(str, arguments[:3]))}.log".replace("/", "_")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._arguments, stderr=log, stdout=log, env=self._environment
-            )
+            self.process = subprocess.Popen(self._arguments, stderr=log, stdout=log)
 
     @property
     def log(self) -> str:
@@ -259,7 +249,7 @@ class World:
             *(certified.flags("buffer", admit="localhost") if certified else ()),
         )  # fmt: skip
         self.trainer_arguments = (
-            "--listen", f"127.0.0.1:{self.trainer_port}",
+            "train", "--listen", f"127.0.0.1:{self.trainer_port}",
             "--metrics-listen", f"127.0.0.1:{self.metrics_port}",
             "--buffer", f"localhost:{self.buffer_port}",
             "--target", target, "--models", self.models, "--state", self.state,
@@ -285,13 +275,10 @@ class World:
         self.trainer_stub = trainer_pb2_grpc.TrainerStub(self._trainer_channel)
 
     def gradient_replica(self, port: int, *flags: object) -> Child:
-        """A replica for the trainer that listens on another port, not started."""
-        metrics = f"127.0.0.1:{free_port()}"
+        """A gradient replica on a port, not started."""
         child = Child(
-            self._folder, "aurora_trainer", "--listen", f"127.0.0.1:{port}",
-            *self.trainer_arguments[2:], "--metrics-listen", metrics, *flags,
-            environment={"AURORA_REPLICA_INDEX": "1"},
-        )  # fmt: skip
+            self._folder, "aurora_trainer", "gradient", "--listen", f"127.0.0.1:{port}", *flags
+        )
         self._stack.callback(child.close)
         return child
 

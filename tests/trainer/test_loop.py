@@ -16,7 +16,7 @@ from aurora_trainer.loop import Schedule, TrainingLoop
 from aurora_trainer.progress import Trigger
 from aurora_trainer.published import published_after
 from aurora_trainer.replay import is_held_out
-from aurora_trainer.settings import Settings
+from aurora_trainer.settings import TrainSettings
 
 SCHEDULE = Schedule(Trigger(10, 0.0), steps_per_round=3, save_entries=1000, save_seconds=100.0)
 
@@ -57,7 +57,7 @@ class Listener:
 class Bench:
     """A loop with everything around it that a test looks at."""
 
-    def __init__(self, settings: Settings, schedule: Schedule = SCHEDULE) -> None:
+    def __init__(self, settings: TrainSettings, schedule: Schedule = SCHEDULE) -> None:
         self.trainer = assembled_trainer(settings)
         self.source, self.listener, self.clock = FakeSource(), Listener(), FakeClock()
         self.loop = TrainingLoop(
@@ -80,8 +80,8 @@ class Bench:
 
 
 @pytest.fixture
-def settings(tmp_path, target) -> Settings:
-    return Settings(
+def settings(tmp_path, target) -> TrainSettings:
+    return TrainSettings(
         listen="127.0.0.1:0",
         metrics_listen=None,
         buffer="127.0.0.1:1",
@@ -107,7 +107,7 @@ def entries(make_records) -> list[buffer_pb2.Entry]:
     ]
 
 
-def sequences(settings: Settings) -> list[int]:
+def sequences(settings: TrainSettings) -> list[int]:
     return [each.sequence for each in published_after(settings.models, 0)]
 
 

@@ -207,7 +207,7 @@ def test_a_corrupt_state_is_named_with_the_way_out(world):
 def test_a_second_trainer_on_the_same_state_refuses(world, tmp_path):
     world.start_trainer()
     arguments = list(world.trainer_arguments)
-    arguments[1], arguments[3] = "127.0.0.1:0", "127.0.0.1:0"
+    arguments[2], arguments[4] = "127.0.0.1:0", "127.0.0.1:0"
     second = subprocess.run(
         [sys.executable, "-m", "aurora_trainer", *map(str, arguments)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""`python -m aurora_trainer …`."""
+"""`python -m aurora_trainer train …` and `python -m aurora_trainer gradient …`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from collections.abc import Sequence
 
 from aurora_common import leash, log
 from aurora_common.errors import AuroraError
-from aurora_trainer.settings import parse_settings
+from aurora_trainer.settings import GradientSettings, TrainSettings, parse_settings
 
-# Training shares the machine with serving: idle threads of a parallel loop sleep instead of
-# spinning on cores that serving could use. Read when torch is loaded.
+# Serving comes first on a machine that both share.
+_NICENESS = 10
+# Idle threads of a parallel loop sleep instead of spinning on cores that serving could use. Read
+# when torch is loaded.
 _QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains, or computes gradients for the replica that does, until SIGTERM or SIGINT.
+    """Trains, or computes gradients for who does, until SIGTERM or SIGINT.
 
     Returns 1 after an error, which is one line on stderr.
     """
@@ -24,18 +26,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = parse_settings(arguments)
         leash.follow()
         log.configure()
+        os.nice(_NICENESS)
         for variable, value in _QUIET_THREADS.items():
             os.environ.setdefault(variable, value)
-        # Loads torch, which must come after the variables above.
-        if settings.replica_index > 0:
-            from aurora_trainer.replica_process import run
-        else:
-            from aurora_trainer.process import run
-
-        return run(settings)
+        return _run(settings)
     except AuroraError as error:
         sys.stderr.write(f"aurora_trainer: {error}\n")
         return 1
+
+
+def _run(settings: TrainSettings | GradientSettings) -> int:
+    # Loads torch, which must come after the variables above.
+    import torch
+
+    from aurora_common.tls import CertificateFolder
+    from aurora_trainer import process
+    from aurora_trainer.replica import process as replica_process
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    # Before a model is loaded, which takes its time: what is missing is told at once.
+    certificates = None if settings.tls is None else CertificateFolder(settings.tls)
+    match settings:
+        case TrainSettings():
+            return process.train(settings, certificates)
+        case GradientSettings():
+            replica_process.serve(settings, certificates)
+            return 0
 
 
 if __name__ == "__main__":

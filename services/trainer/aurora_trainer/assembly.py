@@ -18,7 +18,7 @@ from aurora_trainer.progress import Progress
 from aurora_trainer.record import RecordFormat
 from aurora_trainer.replay import Replay, ReplayLimits
 from aurora_trainer.seen import SeenIds
-from aurora_trainer.settings import Settings
+from aurora_trainer.settings import TrainSettings
 from aurora_trainer.state import STATE, State, load_state, unusable
 from aurora_trainer.trainer import Trainer, Workplace
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _LONGEST_SAMPLE_TOKENS = 1024
 
 
-def assembled_trainer(settings: Settings, gradient: Differentiator | None = None) -> Trainer:
+def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None = None) -> Trainer:
     """The trainer that goes on where the last process saved, or begins.
 
     `gradient`: who computes its gradients; None: this process.
@@ -82,7 +82,7 @@ def assembled_trainer(settings: Settings, gradient: Differentiator | None = None
     )
 
 
-def _workplace(settings: Settings, state_file: Path, identity: TargetIdentity) -> Workplace:
+def _workplace(settings: TrainSettings, state_file: Path, identity: TargetIdentity) -> Workplace:
     context = read_config(settings.target).max_position_embeddings
     return Workplace(
         models=settings.models,

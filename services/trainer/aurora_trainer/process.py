@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import cast
 
 import grpc
-import torch
 
 from aurora.trainer.v1 import trainer_pb2_grpc
 from aurora_common.admission import everyone, only_peers
@@ -27,33 +25,27 @@ from aurora_trainer.inbox import Inbox
 from aurora_trainer.loop import Schedule, TrainingLoop
 from aurora_trainer.objective import ObjectiveName
 from aurora_trainer.progress import Trigger
-from aurora_trainer.replicas import Replicas
+from aurora_trainer.replica.pool import Replicas
+from aurora_trainer.replica.shared_gradient import SharedGradient
 from aurora_trainer.servicer import SERVICE, TrainerServicer
-from aurora_trainer.settings import Settings
-from aurora_trainer.shared_gradient import SharedGradient
+from aurora_trainer.settings import TrainSettings
 from aurora_trainer.standing import StandingCollector
 from aurora_trainer.subscription import BufferSubscription
 from aurora_trainer.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-# Serving comes first on a machine that both share.
-_NICENESS = 10
 # Together below the ten seconds in which a component must have stopped.
 _LAST_STEP_SECONDS = 7.0
 _FLUSH_SECONDS = 1.0
 _DRAIN_SECONDS = 1.0
 
 
-def run(settings: Settings) -> int:
+def train(settings: TrainSettings, certificates: CertificateFolder | None) -> int:
     """Trains until SIGTERM or SIGINT; returns the exit code.
 
     Raises AuroraErrors for what keeps it from starting.
     """
-    os.nice(_NICENESS)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    # Before the model is loaded, which takes its time: what is missing is told at once.
-    certificates = None if settings.tls is None else CertificateFolder(settings.tls)
     with _locked(settings.state), asyncio.Runner() as runner:
         replicas = _replicas(settings, certificates, runner.get_loop())
         # argparse has checked that the objective is one of the names.
@@ -65,21 +57,22 @@ def run(settings: Settings) -> int:
 
 
 def _replicas(
-    settings: Settings, certificates: CertificateFolder | None, events: asyncio.AbstractEventLoop
+    settings: TrainSettings,
+    certificates: CertificateFolder | None,
+    events: asyncio.AbstractEventLoop,
 ) -> Replicas | None:
     if not settings.replicas_at:
         return None
     return Replicas(
         settings.replicas_at,
-        own_ip=settings.pod_ip,
-        own_port=settings.listen_port,
+        server_name=settings.replicas_name,
         certificates=certificates,
         events=events,
     )
 
 
 async def _serve(
-    settings: Settings,
+    settings: TrainSettings,
     trainer: Trainer,
     replicas: Replicas | None,
     certificates: CertificateFolder | None,

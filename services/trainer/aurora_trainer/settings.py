@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import math
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from aurora_common import variable
 from aurora_common.admission import admit_problem
 from aurora_common.errors import InvalidInputError
 
@@ -27,11 +24,10 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Addresses are HOST:PORT; without `draft` training begins with random weights.
+class TrainSettings:
+    """Of who trains. Addresses are HOST:PORT; without `draft` training begins with random weights.
 
-    `replica_index` 0 trains; every other one computes gradients for it. `pod_ip`: this replica's
-    own address among those behind `replicas_at`.
+    `replicas_name`: the DNS name in the certificates of the replicas, where there is `tls`.
     """
 
     listen: str
@@ -54,29 +50,42 @@ class Settings:
     admit: tuple[str, ...] = ()
     health_listen: str | None = None
     replicas_at: tuple[Endpoint, ...] = ()
-    replica_index: int = 0
-    pod_ip: str | None = None
-
-    @property
-    def listen_port(self) -> int:
-        """0 where `listen` has none, which whoever binds to it refuses."""
-        port = self.listen.rpartition(":")[2]
-        return int(port) if port.isascii() and port.isdecimal() else 0
+    replicas_name: str | None = None
 
 
-def parse_settings(
-    arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ
-) -> Settings:
-    """Parses command line and environment; raises InvalidInputError with all that is wrong."""
-    parsed = _parser().parse_args(arguments)
+@dataclass(frozen=True, slots=True)
+class GradientSettings:
+    """Of a replica that computes gradients for who trains. Addresses are HOST:PORT."""
+
+    listen: str
+    tls: Path | None = None
+    # The DNS names of the clients' certificates, where there is `tls`.
+    admit: tuple[str, ...] = ()
+    health_listen: str | None = None
+    metrics_listen: str | None = None
+
+
+def parse_settings(arguments: Sequence[str] | None = None) -> TrainSettings | GradientSettings:
+    """Parses the command line; raises InvalidInputError with all that is wrong."""
+    parsed = vars(_parser().parse_args(arguments))
     problems: list[str] = []
-    parsed.admit = tuple(parsed.admit)
-    parsed.replicas_at = tuple(_endpoint(text, problems) for text in parsed.replicas_at)
-    settings = replace(
-        Settings(**vars(parsed)),
-        replica_index=_replica_index(environment.get(variable.REPLICA_INDEX, "0"), problems),
-        pod_ip=_pod_ip(environment.get(variable.POD_IP), problems),
-    )
+    trains = parsed.pop("command") == "train"
+    parsed["admit"] = tuple(parsed["admit"])
+    if problem := admit_problem(has_tls=parsed["tls"] is not None, admit=parsed["admit"]):
+        problems.append(problem)
+    settings: TrainSettings | GradientSettings
+    if trains:
+        places = tuple(_endpoint(text, problems) for text in parsed.pop("replicas_at"))
+        settings = TrainSettings(**parsed, replicas_at=places)
+        problems += _training_problems(settings)
+    else:
+        settings = GradientSettings(**parsed)
+    if problems:
+        raise InvalidInputError("; ".join(problems))
+    return settings
+
+
+def _training_problems(settings: TrainSettings) -> list[str]:
     allowed = (
         ("--min-new-trajectories", settings.min_new_trajectories, 1, math.inf),
         ("--min-interval-seconds", settings.min_interval_seconds, 0, math.inf),
@@ -86,27 +95,29 @@ def parse_settings(
         ("--holdout-percent", settings.holdout_percent, 0, 50),
         ("--seed", settings.seed, 0, 2**32 - 1),
     )
-    problems += [
+    problems = [
         f"{flag} is {value}: allowed is {low} to {high}"
         for flag, value, low, high in allowed
         if not low <= value <= high
     ]
-    if problem := admit_problem(has_tls=settings.tls is not None, admit=settings.admit):
-        problems.append(problem)
-    if settings.replica_index > 0 and settings.tls is not None and not settings.replicas_at:
-        problems.append(
-            f"{variable.REPLICA_INDEX} is {settings.replica_index}: with --tls it needs "
-            "--replicas-at, whose host names who may call"
-        )
-    if problems:
-        raise InvalidInputError("; ".join(problems))
-    return settings
+    if settings.tls is None and settings.replicas_name is not None:
+        problems.append("--replicas-name without --tls: without certificates nobody has a name")
+    if settings.tls is not None and settings.replicas_at and not settings.replicas_name:
+        problems.append("--replicas-at with --tls: --replicas-name must say whom to expect there")
+    return problems
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="aurora_trainer", description="Distils the target into the draft from live traffic."
     )
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_train(commands.add_parser("train", help="train, and publish checkpoints"))
+    _add_serving(commands.add_parser("gradient", help="compute gradients for who trains"))
+    return parser
+
+
+def _add_serving(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--listen", required=True, metavar="HOST:PORT")
     add("--tls", type=Path, metavar="DIR", help="ca.crt, tls.crt, tls.key: mutual TLS only")
@@ -120,6 +131,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--health-listen", metavar="HOST:PORT", help="tell the health in plain text here")
     add("--metrics-listen", metavar="HOST:PORT", help="serve Prometheus metrics here")
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    _add_serving(parser)
+    add = parser.add_argument
     add("--buffer", required=True, metavar="HOST:PORT")
     add("--target", required=True, type=Path, metavar="DIR", help="the target's folder")
     add("--models", required=True, type=Path, metavar="DIR", help="where checkpoints go")
@@ -146,7 +162,11 @@ def _parser() -> argparse.ArgumentParser:
         help="where replicas that compute gradients are found, every address of the name one; "
         "may be given several times",
     )
-    return parser
+    add(
+        "--replicas-name",
+        metavar="NAME",
+        help="the DNS name in the certificates of those replicas; only with --tls",
+    )
 
 
 def _endpoint(text: str, problems: list[str]) -> Endpoint:
@@ -156,18 +176,3 @@ def _endpoint(text: str, problems: list[str]) -> Endpoint:
         problems.append(f"--replicas-at is {text!r}: expected HOST:PORT")
         return Endpoint("", 0)
     return Endpoint(host, int(port))
-
-
-def _replica_index(text: str, problems: list[str]) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        problems.append(f"{variable.REPLICA_INDEX} is {text!r}: allowed is a number of at least 0")
-        return 0
-    return int(text)
-
-
-def _pod_ip(text: str | None, problems: list[str]) -> str | None:
-    try:
-        return None if text is None else str(ipaddress.ip_address(text))
-    except ValueError:
-        problems.append(f"{variable.POD_IP} is {text!r}: allowed is an IP address")
-        return None

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from aurora_model.decoder import Decoder
 from aurora_trainer.batch import Batch, pack, smallest_entries
-from aurora_trainer.discovery import Place
 from aurora_trainer.gradient import LocalGradient, Measure, differentiate
-from aurora_trainer.gradient_call import Answer, Outgoing
 from aurora_trainer.objective import ObjectiveName, objective_named
-from aurora_trainer.parameter import parameters
+from aurora_trainer.replica.call import Answer, Outgoing
+from aurora_trainer.replica.discovery import Place
+from aurora_trainer.replica.parameter import parameters
+from aurora_trainer.replica.share import batch_tensors, config_text
+from aurora_trainer.replica.shares import shares
 from aurora_trainer.sample import Sample
-from aurora_trainer.share import batch_tensors, config_text
-from aurora_trainer.shares import shares
 
 # How long a step waits for the others, from its beginning.
 _LEAST_WAIT_SECONDS = 30.0

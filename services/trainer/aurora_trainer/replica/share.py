@@ -15,8 +15,8 @@ from aurora_common.errors import InvalidInputError
 from aurora_model.config import DecoderConfig, parse_config, to_hugging_face
 from aurora_trainer.batch import Batch, sequence_positions
 from aurora_trainer.objective import ObjectiveName
+from aurora_trainer.replica.tensor_file import read, size_limit_bytes
 from aurora_trainer.settings import OBJECTIVES
-from aurora_trainer.tensor_file import read, size_limit_bytes
 
 _LONGEST_CONFIG_BYTES = 1 << 16
 _MOST_LAYERS = 1024

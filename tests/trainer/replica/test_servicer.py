@@ -16,13 +16,13 @@ from aurora_common.grpc_server import MESSAGE_OPTIONS, GrpcServer
 from aurora_model.draft import random_draft, small_draft_config
 from aurora_trainer.batch import pack, smallest_entries
 from aurora_trainer.gradient import LocalGradient, differentiate
-from aurora_trainer.gradient_call import Outgoing, answer
-from aurora_trainer.gradient_servicer import GRADIENT_SERVICE, GradientServicer
 from aurora_trainer.objective import objective_named
-from aurora_trainer.parameter import gradients, parameter_shapes, parameters
-from aurora_trainer.share import batch_tensors, config_text
-from aurora_trainer.shares import shares
-from aurora_trainer.tensor_file import pieces
+from aurora_trainer.replica.call import Outgoing, answer
+from aurora_trainer.replica.parameter import gradients, parameter_shapes, parameters
+from aurora_trainer.replica.servicer import GRADIENT_SERVICE, GradientServicer
+from aurora_trainer.replica.share import batch_tensors, config_text
+from aurora_trainer.replica.shares import shares
+from aurora_trainer.replica.tensor_file import pieces
 
 
 @pytest.fixture(params=[True, False], ids=["tied", "untied"])

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurora_trainer.shares import shares
+from aurora_trainer.replica.shares import shares
 
 COSTS = st.lists(st.integers(1, 2000), min_size=1, max_size=64)
 COUNTS = st.integers(1, 9)

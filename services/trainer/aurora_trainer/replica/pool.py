@@ -22,10 +22,10 @@ from torch import Tensor
 from aurora_common.errors import AuroraError, UnavailableError
 from aurora_common.grpc_server import MESSAGE_OPTIONS
 from aurora_common.tls import CertificateFolder, Connection
-from aurora_trainer.background import in_background
-from aurora_trainer.discovery import Place, places
-from aurora_trainer.gradient_call import Answer, Outgoing, answer
-from aurora_trainer.gradient_servicer import GRADIENT_SERVICE
+from aurora_trainer.replica.background import in_background
+from aurora_trainer.replica.call import Answer, Outgoing, answer
+from aurora_trainer.replica.discovery import Place, places
+from aurora_trainer.replica.servicer import GRADIENT_SERVICE
 from aurora_trainer.settings import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -69,12 +69,12 @@ class Replicas:
         self,
         endpoints: Sequence[Endpoint],
         *,
-        own_ip: str | None,
-        own_port: int,
+        server_name: str | None,
         certificates: CertificateFolder | None,
         events: asyncio.AbstractEventLoop,
     ) -> None:
-        self._places = partial(places, endpoints, own_ip=own_ip, own_port=own_port)
+        self._places = partial(places, endpoints)
+        self._server_name = server_name
         self._certificates = certificates
         self._events = events
         self._replicas: dict[Place, _Replica] = {}
@@ -118,10 +118,10 @@ class Replicas:
         for place in found:
             if place not in self._replicas:
                 connection = Connection(
-                    place.address,
+                    place,
                     certificates=self._certificates,
                     options=_OPTIONS,
-                    server_name=place.server_name,
+                    server_name=self._server_name,
                 )
                 self._replicas[place] = _Replica(connection)
         for place in self._replicas.keys() - set(found):
@@ -154,7 +154,7 @@ class Replicas:
             return
         replica.ready, replica.told = True, False
         self._tell_ready()
-        logger.info("replica is used", extra={"fields": {"replica": place.address}})
+        logger.info("replica is used", extra={"fields": {"replica": place}})
 
     async def _forget(self, place: Place) -> None:
         replica = self._replicas[place]
@@ -206,7 +206,7 @@ class Replicas:
         if not replica.told:
             logger.warning(
                 "replica is left out",
-                extra={"fields": {"replica": place.address, "reason": reason}},
+                extra={"fields": {"replica": place, "reason": reason}},
             )
         replica.told = True
 

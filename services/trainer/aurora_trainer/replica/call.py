@@ -12,7 +12,7 @@ from torch import Tensor
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
 from aurora_common.errors import InvalidInputError
 from aurora_trainer.gradient import Measure
-from aurora_trainer.tensor_file import Landing, pieces
+from aurora_trainer.replica.tensor_file import Landing, pieces
 
 # Replica 0 gives up long before; this is for a call that nobody waits for any more.
 _CALL_SECONDS = 3600.0

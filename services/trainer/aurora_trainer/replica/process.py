@@ -1,4 +1,4 @@
-"""The process of a replica other than 0: computes gradients for it, and holds nothing else."""
+"""The process of a gradient replica: computes for who trains, and holds nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 
-import torch
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -16,26 +15,18 @@ from aurora_common.admission import everyone, only_peers
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.tls import CertificateFolder
 from aurora_trainer.exposition import metrics_served
-from aurora_trainer.gradient_servicer import GRADIENT_SERVICE, GradientServicer
-from aurora_trainer.settings import Settings
+from aurora_trainer.replica.servicer import GRADIENT_SERVICE, GradientServicer
+from aurora_trainer.settings import GradientSettings
 
 logger = logging.getLogger(__name__)
 
-# Serving comes first on a machine that both share.
-_NICENESS = 10
 # Together below the ten seconds in which a component must have stopped.
 _LAST_SHARE_SECONDS = 7.0
 _DRAIN_SECONDS = _LAST_SHARE_SECONDS + 1.0
 
 
-def run(settings: Settings) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit code.
-
-    Raises AuroraErrors for what keeps it from starting.
-    """
-    os.nice(_NICENESS)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    certificates = None if settings.tls is None else CertificateFolder(settings.tls)
+def serve(settings: GradientSettings, certificates: CertificateFolder | None) -> None:
+    """Serves until SIGTERM or SIGINT; raises AuroraErrors for what keeps it from starting."""
     servicer = GradientServicer()
     with metrics_served(settings.metrics_listen, _GradientCollector(lambda: servicer.computed)):
         asyncio.run(_serve(settings, servicer, certificates))
@@ -44,19 +35,16 @@ def run(settings: Settings) -> int:
         logging.shutdown()
         # Python would abort while torch computes on another thread; there is nothing to save.
         os._exit(0)
-    return 0
 
 
 async def _serve(
-    settings: Settings, servicer: GradientServicer, certificates: CertificateFolder | None
+    settings: GradientSettings, servicer: GradientServicer, certificates: CertificateFolder | None
 ) -> None:
     stop = stop_signal()
-    # All replicas show the same certificate, by which they are found as well.
-    own_names = {endpoint.host for endpoint in settings.replicas_at}
     server = GrpcServer(
         settings.listen,
         drain_seconds=_DRAIN_SECONDS,
-        admit=everyone if certificates is None else only_peers(own_names),
+        admit=everyone if certificates is None else only_peers(settings.admit),
         certificates=certificates,
         health_address=settings.health_listen,
     )

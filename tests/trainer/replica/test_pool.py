@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import threading
 import urllib.request
 from contextlib import asynccontextmanager
@@ -17,19 +18,20 @@ from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc, trainer_pb2, trai
 from aurora_common.grpc_server import GrpcServer
 from aurora_common.port import free_port
 from aurora_model.draft import load_draft, random_draft, small_draft_config
-from aurora_trainer import replicas as replicas_module
 from aurora_trainer.batch import pack
-from aurora_trainer.discovery import Place
-from aurora_trainer.gradient_call import Outgoing
-from aurora_trainer.gradient_servicer import GRADIENT_SERVICE, GradientServicer
-from aurora_trainer.parameter import parameters
 from aurora_trainer.published import published_after
-from aurora_trainer.replicas import Replicas
+from aurora_trainer.replica import pool as pool_module
+from aurora_trainer.replica.call import Outgoing
+from aurora_trainer.replica.discovery import Place
+from aurora_trainer.replica.parameter import parameters
+from aurora_trainer.replica.pool import Replicas
+from aurora_trainer.replica.servicer import GRADIENT_SERVICE, GradientServicer
+from aurora_trainer.replica.share import batch_tensors, config_text
+from aurora_trainer.replica.tensor_file import pieces
 from aurora_trainer.settings import Endpoint
-from aurora_trainer.share import batch_tensors, config_text
-from aurora_trainer.tensor_file import pieces
 
 SECONDS = 60.0
+TRAINER = "chat-trainer.serving.svc"
 
 
 class Known:
@@ -37,11 +39,10 @@ class Known:
 
     def __init__(self, draft, samples) -> None:
         self.port = free_port()
-        self.place = Place(f"127.0.0.1:{self.port}", "127.0.0.1")
+        self.place = Place(f"127.0.0.1:{self.port}")
         self.pool = Replicas(
             [Endpoint("127.0.0.1", self.port)],
-            own_ip=None,
-            own_port=0,
+            server_name=None,
             certificates=None,
             events=asyncio.get_running_loop(),
         )
@@ -77,7 +78,7 @@ class Known:
 
 @pytest.fixture
 async def known(target, make_samples, monkeypatch):
-    monkeypatch.setattr(replicas_module, "_FIRST_REST_SECONDS", 0.0)
+    monkeypatch.setattr(pool_module, "_FIRST_REST_SECONDS", 0.0)
     draft = random_draft(small_draft_config(target.decoder.config), seed=1)
     found = Known(draft, make_samples(2))
     yield found
@@ -86,7 +87,7 @@ async def known(target, make_samples, monkeypatch):
 
 def told(caplog):
     return [(record.message, record.fields.get("reason", "")) for record in caplog.records
-            if record.name == replicas_module.__name__]  # fmt: skip
+            if record.name == pool_module.__name__]  # fmt: skip
 
 
 async def test_a_replica_is_used_once_it_serves_and_told_of_once_when_it_does_not(known, caplog):
@@ -111,7 +112,7 @@ async def test_a_replica_is_used_once_it_serves_and_told_of_once_when_it_does_no
 
 
 async def test_after_a_failure_it_rests(known, monkeypatch):
-    monkeypatch.setattr(replicas_module, "_FIRST_REST_SECONDS", 1000.0)
+    monkeypatch.setattr(pool_module, "_FIRST_REST_SECONDS", 1000.0)
     async with known.serving():
         await known.until_ready()
     assert await known.answer() is None
@@ -231,10 +232,33 @@ class Held(GradientServicer):
 def replicated(make_world, certified):
     """A secure world whose trainer knows one gradient replica; nothing runs yet."""
     port = free_port()
-    flags = ("--replicas-at", f"localhost:{port}", "--steps-per-round", 200)
+    flags = (
+        "--replicas-at", f"localhost:{port}", "--replicas-name", TRAINER, "--steps-per-round", 200
+    )  # fmt: skip
     world = make_world(certified=certified, trainer_flags=flags)
     world.replica_port = port
+    world.certified = certified
     return world
+
+
+def started_replica(world, *flags, name=TRAINER):
+    """A gradient replica, once it listens, that shows a certificate for `name` alone."""
+    tls = world.certified.authority.issue(world.state.parent / f"{name}-replica-tls", name)
+    replica = world.gradient_replica(
+        world.replica_port, "--tls", tls, "--admit", "localhost", *flags
+    )
+    start(replica, world)
+    return replica
+
+
+def start(replica, world):
+    replica.start()
+    world.until(lambda: listens(world.replica_port), "the replica listens")
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def count(world, message):
@@ -247,9 +271,8 @@ def test_killed_in_a_round_nothing_is_lost_and_started_again_it_is_used(
     replicated, target, make_records
 ):
     world = replicated
-    replica = world.gradient_replica(world.replica_port)
     world.start_buffer()
-    replica.start()
+    replica = started_replica(world)
     world.start_trainer()
     world.until(lambda: count(world, "replica is used") == 1, "the replica is used")
     world.append(make_records(30))
@@ -262,7 +285,7 @@ def test_killed_in_a_round_nothing_is_lost_and_started_again_it_is_used(
     load_draft(published.folder, target=target.identity, dtype=torch.float32)
     assert published.manifest.metrics["optimizer_steps"] == 200
     assert count(world, "replica is left out") == 1
-    replica.start()
+    start(replica, world)
     world.until(lambda: count(world, "replica is used") == 2, "the replica is used again")
     world.append(make_records(30, seed=1))
     world.until(lambda: world.status().replicas == 2, "a step is of both again")
@@ -280,14 +303,10 @@ def test_killed_in_a_round_nothing_is_lost_and_started_again_it_is_used(
 
 
 @pytest.mark.redis
-def test_a_replica_of_another_name_is_left_out_and_training_goes_on(
-    replicated, certified, make_records
-):
+def test_a_replica_of_another_name_is_left_out_and_training_goes_on(replicated, make_records):
     world = replicated
-    other = certified.authority.issue(world.state.parent / "other-tls", "other")
-    replica = world.gradient_replica(world.replica_port, "--tls", other)
     world.start_buffer()
-    replica.start()
+    started_replica(world, name="localhost")
     world.start_trainer()
     world.until(lambda: "Hostname Verification Check failed" in world.trainer.log, "it says why")
     world.append(make_records(30))
@@ -309,14 +328,14 @@ def certified_channel(certified, port, *names):
     credentials = grpc.ssl_channel_credentials(
         *((folder / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt"))
     )
-    return grpc.secure_channel(f"localhost:{port}", credentials)
+    options = [("grpc.ssl_target_name_override", TRAINER)]
+    return grpc.secure_channel(f"localhost:{port}", credentials, options=options)
 
 
-def test_a_gradient_replica_serves_the_trainers_alone_and_keeps_nothing(replicated, certified):
+def test_a_gradient_replica_serves_gradients_alone_and_keeps_nothing(replicated, certified):
     world = replicated
     metrics = free_port()
-    replica = world.gradient_replica(world.replica_port, "--metrics-listen", f"127.0.0.1:{metrics}")
-    replica.start()
+    replica = started_replica(world, "--metrics-listen", f"127.0.0.1:{metrics}")
     with certified_channel(certified, world.replica_port, "localhost") as channel:
         assert refusal(channel) is grpc.StatusCode.INVALID_ARGUMENT
         with pytest.raises(grpc.RpcError) as refused:
@@ -324,15 +343,19 @@ def test_a_gradient_replica_serves_the_trainers_alone_and_keeps_nothing(replicat
                 trainer_pb2.GetStatusRequest(), timeout=SECONDS
             )
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    for name in ("aurora-operator", "inference"):
-        with certified_channel(certified, world.replica_port, name) as channel:
-            assert refusal(channel) is grpc.StatusCode.PERMISSION_DENIED
     with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics") as answer:
         assert "aurora_trainer_gradients_total 0.0" in answer.read().decode()
     assert replica.terminate() == 0
     assert not world.state.exists()
     assert not world.models.exists()
     assert "Traceback" not in replica.log
+
+
+@pytest.mark.parametrize("name", ["aurora-operator", "inference", TRAINER])
+def test_a_gradient_replica_refuses_who_is_not_admitted_by_name(replicated, certified, name):
+    started_replica(replicated)
+    with certified_channel(certified, replicated.replica_port, name) as channel:
+        assert refusal(channel) is grpc.StatusCode.PERMISSION_DENIED
 
 
 @pytest.mark.slow

@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from aurora_model.draft import random_draft, small_draft_config
-from aurora_trainer import shared_gradient
-from aurora_trainer.discovery import Place
 from aurora_trainer.gradient import LocalGradient, differentiate
-from aurora_trainer.gradient_call import Answer
 from aurora_trainer.learner import Learner, LearnerSettings
 from aurora_trainer.objective import objective_named
-from aurora_trainer.parameter import gradients
-from aurora_trainer.share import ShareTask, parsed_batch
-from aurora_trainer.shared_gradient import SharedGradient
-from aurora_trainer.tensor_file import pieces
+from aurora_trainer.replica import shared_gradient
+from aurora_trainer.replica.call import Answer
+from aurora_trainer.replica.discovery import Place
+from aurora_trainer.replica.parameter import gradients
+from aurora_trainer.replica.share import ShareTask, parsed_batch
+from aurora_trainer.replica.shared_gradient import SharedGradient
+from aurora_trainer.replica.tensor_file import pieces
 
 LOSS = objective_named("LK")
-A, B = Place("10.0.0.1:1", "trainer"), Place("10.0.0.2:1", "trainer")
+A, B = Place("10.0.0.1:1"), Place("10.0.0.2:1")
 
 
 class FakeExchange:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load
 
 from aurora_common.errors import InvalidInputError
-from aurora_trainer.tensor_file import Arriving, Landing, pieces
+from aurora_trainer.replica.tensor_file import Arriving, Landing, pieces
 
 TENSORS = {
     "b": torch.arange(6, dtype=torch.float32).view(2, 3),

@@ -13,12 +13,12 @@ from torch import Tensor
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
 from aurora_common.errors import InvalidInputError, OverloadedError, UnavailableError
 from aurora_model.decoder import Decoder
-from aurora_trainer.background import in_background
 from aurora_trainer.gradient import Measure, differentiate
 from aurora_trainer.objective import objective_named
-from aurora_trainer.parameter import blank_draft, gradients, parameters
-from aurora_trainer.share import ShareTask, parsed_batch, parsed_task
-from aurora_trainer.tensor_file import Arriving, Landing, pieces
+from aurora_trainer.replica.background import in_background
+from aurora_trainer.replica.parameter import blank_draft, gradients, parameters
+from aurora_trainer.replica.share import ShareTask, parsed_batch, parsed_task
+from aurora_trainer.replica.tensor_file import Arriving, Landing, pieces
 
 GRADIENT_SERVICE = "aurora.trainer.v1.Gradient"
 
