@@ -9,6 +9,7 @@ import pytest
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.domain.certificate import OPERATOR as OPERATOR_PEER
 from aurora_operator.domain.certificate import admitted_names, dns_name
+from aurora_operator.domain.objects.metadata import Component
 from aurora_operator.domain.rollout import Ended, State
 from aurora_operator.domain.spec import Metadata
 
@@ -88,11 +89,15 @@ def test_the_names_that_an_issuer_must_give_are_the_codes(text):
     operator = dns_name("chat", OPERATOR_PEER, namespace="serving")
     metadata = Metadata(name="chat", namespace="serving")
     rows = [row.split("|")[1:3] for row in told.splitlines() if row.startswith("| ")][1:]
-    for components, admitted in rows:
-        for component in re.findall("inference|buffer|trainer", components):
-            names = admitted_names(metadata, component)
-            found = re.findall("inference|buffer|trainer|operator", admitted)
-            assert tuple(operator.replace("operator", peer) for peer in found) == names
+    found = {
+        component: tuple(
+            operator.replace("operator", peer)
+            for peer in re.findall("inference|buffer|trainer|operator", admitted)
+        )
+        for components, admitted in rows
+        for component in re.findall("inference|buffer|trainer|gradient", components)
+    }
+    assert found == {each: admitted_names(metadata, each) for each in get_args(Component)}
 
 
 def test_the_metrics_are_the_operators(text):

@@ -39,6 +39,7 @@ _SERVER_SAYS = {
     "of url and urlSecretRef": "set exactly one of url and urlSecretRef",
     "weights must increase": "weightPercent must increase",
     "is below minReplicas": "maxReplicas must not be below minReplicas",
+    "batchSize, which is": "replicas must not be above hyperparameters.batchSize",
     " issuerRef": "issuerRef must be set exactly where mode is CertManager",
     "null is not an object": "metadata.name: Required value",
     "lower-case letters": "RFC 1123",

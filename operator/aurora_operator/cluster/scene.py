@@ -20,19 +20,6 @@ def component_pods(pods: Iterable[Json], component: str) -> list[Json]:
     return [pod for pod in pods if pod["metadata"].get("labels", {}).get(COMPONENT) == component]
 
 
-def publishing_pod(pods: Iterable[Json], key: Key) -> Json | None:
-    """The first of the trainer's pods: the others compute gradients for it and publish nothing."""
-    name = f"{key.name}-trainer-0"
-    return next(
-        (
-            pod
-            for pod in component_pods(pods, "trainer")
-            if pod["metadata"]["name"] == name and pod.get("status", {}).get("podIP")
-        ),
-        None,
-    )
-
-
 def is_ready(pod: Json) -> bool:
     return not is_leaving(pod) and any(
         condition["type"] == "Ready" and condition["status"] == "True"

@@ -12,7 +12,7 @@ from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.adapters.trainer import CheckpointFeed
 from aurora_operator.cluster.kinds import Key
-from aurora_operator.cluster.scene import is_ready, peer, publishing_pod
+from aurora_operator.cluster.scene import component_pods, is_ready, peer
 from aurora_operator.domain.deployment import Candidate, Status
 from aurora_operator.domain.objects.pod import GRPC
 
@@ -43,9 +43,10 @@ class TrainerLink:
     ) -> None:
         """Follows the trainer that is ready; `secure`: none without an identity."""
         place = None
-        pod = publishing_pod(pods, self._key)
-        if pod is not None and is_ready(pod) and (identity or not secure):
-            place = (pod["metadata"]["uid"], peer(pod, self._key, "trainer", GRPC, identity))
+        for pod in component_pods(pods, "trainer"):
+            if is_ready(pod) and pod["status"].get("podIP") and (identity or not secure):
+                trainer = peer(pod, self._key, "trainer", GRPC, identity)
+                place = (pod["metadata"]["uid"], trainer)
         if place == self._place:
             return
         await self.close()

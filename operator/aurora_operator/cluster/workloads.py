@@ -14,6 +14,7 @@ from aurora_operator.cluster.child_store import ChildStore
 from aurora_operator.cluster.kinds import CLAIM, EVENT, Key, Reference
 from aurora_operator.cluster.scene import component_pods, is_leaving, is_ready
 from aurora_operator.domain.cause import Surroundings
+from aurora_operator.domain.objects.trainer import has_gradient_pods
 from aurora_operator.domain.observation import ComponentView, Scale
 from aurora_operator.domain.spec import AuroraDeployment
 from aurora_operator.domain.workload import component_view, scale
@@ -121,11 +122,12 @@ def _fresh(entries: Mapping[K, tuple[float, V]]) -> dict[K, tuple[float, V]]:
 def _workload_kinds(deployment: AuroraDeployment) -> tuple[tuple[str, str], ...]:
     """Each component, and the kind of object that runs it."""
     embedded = deployment.spec.buffer.embedded is not None
-    return (
+    kinds = (
         ("inference", "Deployment"),
         ("buffer", "StatefulSet" if embedded else "Deployment"),
         ("trainer", "StatefulSet"),
     )
+    return (*kinds, ("gradient", "Deployment")) if has_gradient_pods(deployment) else kinds
 
 
 def _is_old(body: Json, now: datetime) -> bool:

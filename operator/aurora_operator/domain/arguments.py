@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aurora_common.location import local_path
-from aurora_operator.domain.certificate import admitted_names
+from aurora_operator.domain.certificate import admitted_names, dns_name
 from aurora_operator.domain.spec import AuroraDeployment
 
 # Of every component. Idle threads of a parallel loop sleep instead of spinning: others want the
@@ -119,7 +119,7 @@ def trainer_arguments(
     buffer: str,
     replicas_at: str | None = None,
 ) -> tuple[str, ...]:
-    """`buffer`: HOST:PORT; `replicas_at`: where all replicas are found, if there may be several."""
+    """HOST:PORT each; `replicas_at`: where pods that compute gradients are found, if there are."""
     spec, trainer = deployment.spec, deployment.spec.trainer
     initial = spec.draft.initial_checkpoint
     flags = {
@@ -137,12 +137,38 @@ def trainer_arguments(
         "--holdout-percent": trainer.holdout_percent,
         "--draft": None if initial is None else local_path(initial.uri, claims=places.claims),
         "--replicas-at": replicas_at,
+        # They have the trainer's own certificate.
+        "--replicas-name": _name(deployment, places, "trainer") if replicas_at else None,
+        **_serving(deployment, places, listening, "trainer"),
+    }
+    return ("-m", "aurora_trainer", "train", *_flags(flags))
+
+
+def gradient_arguments(
+    deployment: AuroraDeployment, places: Places, listening: Listening
+) -> tuple[str, ...]:
+    """Of what computes gradients for the trainer, and is told by it all that it needs."""
+    flags = {"--listen": listening.grpc, **_serving(deployment, places, listening, "gradient")}
+    return ("-m", "aurora_trainer", "gradient", *_flags(flags))
+
+
+def _serving(
+    deployment: AuroraDeployment, places: Places, listening: Listening, component: str
+) -> dict[str, object]:
+    return {
         "--tls": places.tls,
-        "--admit": _admitted(deployment, places, "trainer"),
+        "--admit": _admitted(deployment, places, component),
         "--health-listen": listening.health,
         "--metrics-listen": listening.metrics,
     }
-    return ("-m", "aurora_trainer", *_flags(flags))
+
+
+def _name(deployment: AuroraDeployment, places: Places, component: str) -> str | None:
+    """The name in a component's certificate, where there are any."""
+    metadata = deployment.metadata
+    if places.tls is None:
+        return None
+    return dns_name(metadata.name, component, namespace=metadata.namespace)
 
 
 def _admitted(

@@ -24,11 +24,12 @@ SPREADING = timedelta(days=1)
 COMPONENTS = ("inference", "buffer", "trainer")
 # Not one for all: what an operator may do in one deployment, nobody else's certificate allows.
 OPERATOR = "operator"
-# Who calls whom; between replicas of the trainer its own name is taken besides.
+# Who calls whom. What computes gradients for the trainer has the trainer's certificate.
 _CALLERS: Mapping[str, tuple[str, ...]] = {
     "inference": (OPERATOR,),
     "buffer": ("inference", "trainer"),
     "trainer": (OPERATOR,),
+    "gradient": ("trainer",),
 }
 
 

@@ -42,6 +42,7 @@ def manifests():
     return (
         _drawn(_SCHEMA)
         .map(_with_one_redis)
+        .map(_with_a_request_for_each_trainer)
         .map(
             lambda spec: {
                 "apiVersion": "aurora.dev/v1alpha1",
@@ -60,6 +61,14 @@ def _with_one_redis(spec):
     else:
         buffer.setdefault("embedded", {})
     return json.loads(json.dumps({**spec, "buffer": buffer}))
+
+
+def _with_a_request_for_each_trainer(spec):
+    trainer = spec.get("trainer", {})
+    batch_size = trainer.get("hyperparameters", {}).get("batchSize", 32)
+    if trainer.get("replicas", 1) > batch_size:
+        spec = {**spec, "trainer": {**trainer, "replicas": batch_size}}
+    return spec
 
 
 def _drawn(schema, name=""):

@@ -36,8 +36,8 @@ def peers(rules, side):
         ),
         (
             "trainer",
-            {"operator": [9000], "trainer": [9000], "any pod": [9090]},
-            {"buffer": [9000], "trainer": [9000], "anywhere": [53, 53]},
+            {"operator": [9000], "any pod": [9090]},
+            {"buffer": [9000], "anywhere": [53, 53]},
         ),
     ],
 )
@@ -47,6 +47,15 @@ def test_only_the_named_peers_reach_the_named_ports(component, ingress, egress):
     assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == component
     assert peers(policy["ingress"], "from") == ingress
     assert peers(policy["egress"], "to") == egress
+
+
+def test_what_computes_gradients_talks_to_the_trainer_alone():
+    found = objects(deployment(trainer={"replicas": 2}))
+    policy = found["NetworkPolicy", "chat-gradient"]["spec"]
+    assert peers(policy["ingress"], "from") == {"trainer": [9000], "any pod": [9090]}
+    assert policy["egress"] == []
+    rules = found["NetworkPolicy", "chat-trainer"]["spec"]["egress"]
+    assert peers(rules, "to")["gradient"] == [9000]
 
 
 def test_no_operator_but_that_of_the_installation_reaches_the_control_port():

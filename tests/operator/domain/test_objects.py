@@ -150,22 +150,32 @@ def test_a_suspended_trainer_has_no_pod():
     assert found["StatefulSet", "chat-trainer"]["spec"]["replicas"] == 0
 
 
-def test_trainers_know_who_they_are_by_their_pod_alone():
-    alone, several = objects(), objects(trainer={"replicas": 3})
-    sets = [found["StatefulSet", "chat-trainer"]["spec"] for found in (alone, several)]
-    assert [each["replicas"] for each in sets] == [1, 3]
-    # Another number restarts none of them.
-    assert sets[0]["template"] == sets[1]["template"]
-    assert flag(several, "trainer", "--replicas-at") == "chat-trainer.serving.svc:9000"
-    fields = {
-        variable["name"]: variable["valueFrom"]["fieldRef"]["fieldPath"]
-        for variable in container(several, "trainer")["env"]
-        if "valueFrom" in variable
-    }
-    assert fields == {
-        "AURORA_REPLICA_INDEX": "metadata.labels['apps.kubernetes.io/pod-index']",
-        "AURORA_POD_IP": "status.podIP",
-    }
+def test_further_trainers_compute_gradients_for_the_first():
+    found = objects(trainer={"replicas": 3, "resources": {"limits": {"cpu": "2"}}})
+    assert found["StatefulSet", "chat-trainer"]["spec"]["replicas"] == 1
+    assert found["Deployment", "chat-gradient"]["spec"]["replicas"] == 2
+    assert found["Service", "chat-gradient"]["spec"]["clusterIP"] == "None"
+    assert flag(found, "trainer", "--replicas-at") == "chat-gradient.serving.svc:9000"
+    # They have the trainer's certificate, and its place in the manifest.
+    assert flag(found, "trainer", "--replicas-name") == "chat-trainer.serving.svc"
+    spec = pod_spec(found, "gradient")
+    (gradient,) = spec["containers"]
+    assert (gradient["name"], gradient["resources"]) == ("trainer", {"limits": {"cpu": "2"}})
+    assert gradient["command"][gradient["command"].index("--admit") + 1] == (
+        "chat-trainer.serving.svc"
+    )
+    # Neither models nor a target: they may run where no claim can be mounted.
+    assert {volume["name"] for volume in spec["volumes"]} == {"tmp", "aurora-tls"}
+    assert {"secretName": "chat-trainer-tls", "defaultMode": 0o440} in [
+        volume.get("secret") for volume in spec["volumes"]
+    ]
+
+
+@pytest.mark.parametrize("trainer", [{}, {"replicas": 3, "suspend": True}])
+def test_without_further_trainers_nothing_is_there_of_them(trainer):
+    found = objects(trainer=trainer)
+    assert not [name for _, name in found if name == "chat-gradient"]
+    assert flag(found, "trainer", "--replicas-at") is None
 
 
 def test_certificates_and_tokens_are_mounted():
@@ -300,7 +310,9 @@ def test_each_component_understands_its_command(spec):
         "aurora_buffer": buffer_parser().parse_args,
     }
     found = objects(**spec)
-    for component in ("inference", "trainer", "buffer"):
+    for component in ("inference", "trainer", "buffer", "gradient"):
+        if component == "gradient" and ("Deployment", "chat-gradient") not in found:
+            continue
         for known in pod_spec(found, component)["containers"]:
             if known["name"] == "sidecar":
                 continue

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from aurora_operator.domain.objects.setting import Setting
 from aurora_operator.domain.spec import AuroraDeployment
 
-Component = Literal["inference", "buffer", "trainer"]
+Component = Literal["inference", "buffer", "trainer", "gradient"]
 Json = dict[str, Any]
 
 # The operator: in labels, as the owner of fields, and by the Lease that makes one of it act.

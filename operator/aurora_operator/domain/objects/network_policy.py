@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from aurora_operator.domain.objects import pod
 from aurora_operator.domain.objects.metadata import Component, Json, metadata, selector
 from aurora_operator.domain.objects.setting import Setting
+from aurora_operator.domain.objects.trainer import has_gradient_pods
 from aurora_operator.domain.spec import AuroraDeployment
 
 _ANY_POD: Json = {"namespaceSelector": {}}
@@ -23,14 +24,15 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
         },
         "podSelector": {"matchLabels": dict(setting.operator_labels)},
     }
-    inference, buffer, trainer = (
+    inference, buffer, trainer, gradient = (
         {"podSelector": {"matchLabels": selector(deployment, component)}}
-        for component in ("inference", "buffer", "trainer")
+        for component in ("inference", "buffer", "trainer", "gradient")
     )
-    to_buffer = {"to": [buffer], "ports": _ports(pod.GRPC)}
+    to_buffer, to_gradient = (_to(peer, pod.GRPC) for peer in (buffer, gradient))
+    shares = has_gradient_pods(deployment)
     # Where an external Redis lives, no policy can know.
     beyond: list[Json] = [{}] if deployment.spec.buffer.external is not None else [_DNS]
-    return (
+    policies = (
         _policy(
             deployment,
             setting,
@@ -53,10 +55,15 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
             deployment,
             setting,
             "trainer",
-            ingress=[_from([operator, trainer], pod.GRPC), _from([_ANY_POD], pod.METRICS)],
-            egress=[to_buffer, {"to": [trainer], "ports": _ports(pod.GRPC)}, _DNS],
+            ingress=[_from([operator], pod.GRPC), _from([_ANY_POD], pod.METRICS)],
+            egress=[to_buffer, *([to_gradient] if shares else []), _DNS],
         ),
     )
+    if not shares:
+        return policies
+    # It is told all by the trainer, and asks nobody.
+    called = [_from([trainer], pod.GRPC), _from([_ANY_POD], pod.METRICS)]
+    return (*policies, _policy(deployment, setting, "gradient", ingress=called, egress=[]))
 
 
 def _policy(
@@ -82,6 +89,10 @@ def _policy(
 
 def _from(peers: Sequence[Json], *ports: int) -> Json:
     return {"from": list(peers), "ports": _ports(*ports)}
+
+
+def _to(peer: Json, *ports: int) -> Json:
+    return {"to": [peer], "ports": _ports(*ports)}
 
 
 def _ports(*ports: int) -> list[Json]:

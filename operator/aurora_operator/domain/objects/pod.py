@@ -99,13 +99,6 @@ def container(
     return made
 
 
-def field_variable(name: str, path: str) -> Json:
-    """An environment variable that holds a field of the pod itself."""
-    # The API server would add the version, and every comparison find it missing.
-    source = {"apiVersion": "v1", "fieldPath": path}
-    return {"name": name, "valueFrom": {"fieldRef": source}}
-
-
 def pod_template(
     deployment: AuroraDeployment,
     component: Component,
@@ -115,12 +108,14 @@ def pod_template(
 ) -> Json:
     """The template of a component's pods: what all share, its own `spec`, and the user's over it.
 
-    `spec` has at least containers and volumes.
+    `spec` has at least containers, the main one first, and volumes.
     """
     base: Json = {
         "metadata": {
             "labels": labels(deployment, component),
-            "annotations": {"kubectl.kubernetes.io/default-container": component},
+            "annotations": {
+                "kubectl.kubernetes.io/default-container": spec["containers"][0]["name"]
+            },
         },
         "spec": {
             "serviceAccountName": deployment.metadata.name,

@@ -1,36 +1,84 @@
-"""The trainer: a StatefulSet, whose first pod trains and whose others compute gradients for it.
+"""The trainer, and the pods that compute gradients for it where there are several.
 
-Of the first pod there is at most one at a time, as a StatefulSet promises and a Deployment does
-not.
+The trainer is a StatefulSet of one: at most one pod at a time, as a Deployment does not promise.
+What computes gradients keeps nothing and needs no volume, so it is a Deployment: it may be anywhere
+and any number, and a pod of it that cannot start holds up nothing.
 """
 
 from __future__ import annotations
 
-from aurora_common import variable
-from aurora_operator.domain.arguments import Listening, trainer_arguments
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from aurora_operator.domain.arguments import Listening, gradient_arguments, trainer_arguments
 from aurora_operator.domain.objects import pod
 from aurora_operator.domain.objects.metadata import Json, component_name, metadata, selector
 from aurora_operator.domain.objects.service import service
 from aurora_operator.domain.objects.setting import Setting
 from aurora_operator.domain.spec import AuroraDeployment
 
-# Who a pod is among the replicas; the same template serves all, so that none restarts when their
-# number changes.
-_INDEX = "metadata.labels['apps.kubernetes.io/pod-index']"
 # A step of training and a checkpoint that is being written come to their end.
 _GRACE_SECONDS = 60
+_LISTENING = Listening(
+    grpc=pod.listen(pod.GRPC), health=pod.listen(pod.HEALTH), metrics=pod.listen(pod.METRICS)
+)
 
 
 def trainer_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:
-    name = component_name(deployment, "trainer")
     trainer = deployment.spec.trainer
-    stateful_set = {
+    objects = (_trainer(deployment, setting), _service(deployment, setting, "trainer"))
+    if not has_gradient_pods(deployment):
+        return objects
+    gradient = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(deployment, setting, "gradient"),
+        "spec": {
+            "replicas": trainer.replicas - 1,
+            "selector": {"matchLabels": selector(deployment, "gradient")},
+            "revisionHistoryLimit": 3,
+            "template": pod.pod_template(
+                deployment,
+                "gradient",
+                spec={
+                    "containers": [
+                        _container(
+                            deployment,
+                            setting,
+                            gradient_arguments(deployment, pod.places(deployment), _LISTENING),
+                            mounts=pod.tls_mounts(deployment),
+                        )
+                    ],
+                    "volumes": pod.tls_volumes(deployment, "trainer"),
+                },
+                override=trainer.pod_template,
+            ),
+        },
+    }
+    return (*objects, gradient, _service(deployment, setting, "gradient"))
+
+
+def has_gradient_pods(deployment: AuroraDeployment) -> bool:
+    trainer = deployment.spec.trainer
+    return trainer.replicas > 1 and not trainer.suspend
+
+
+def _trainer(deployment: AuroraDeployment, setting: Setting) -> Json:
+    arguments = trainer_arguments(
+        deployment,
+        pod.places(deployment),
+        _LISTENING,
+        buffer=pod.call(deployment, "buffer"),
+        replicas_at=pod.call(deployment, "gradient") if has_gradient_pods(deployment) else None,
+    )
+    mounts = {**pod.claim_mounts(deployment), **pod.tls_mounts(deployment)}
+    return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
         "metadata": metadata(deployment, setting, "trainer"),
         "spec": {
-            "replicas": 0 if trainer.suspend else trainer.replicas,
-            "serviceName": name,
+            "replicas": 0 if deployment.spec.trainer.suspend else 1,
+            "serviceName": component_name(deployment, "trainer"),
             "selector": {"matchLabels": selector(deployment, "trainer")},
             "podManagementPolicy": "Parallel",
             "revisionHistoryLimit": 3,
@@ -39,50 +87,45 @@ def trainer_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Jso
                 "trainer",
                 spec={
                     "terminationGracePeriodSeconds": _GRACE_SECONDS,
-                    "containers": [_container(deployment, setting)],
+                    "containers": [_container(deployment, setting, arguments, mounts=mounts)],
                     "volumes": [
                         *pod.claim_volumes(deployment, writes_models=True),
                         *pod.tls_volumes(deployment, "trainer"),
                     ],
                 },
-                override=trainer.pod_template,
+                override=deployment.spec.trainer.pod_template,
             ),
         },
     }
-    headless = service(deployment, setting, "trainer", ports={"grpc": pod.GRPC}, headless_name=name)
-    return stateful_set, headless
 
 
-def _container(deployment: AuroraDeployment, setting: Setting) -> Json:
+def _service(
+    deployment: AuroraDeployment, setting: Setting, component: Literal["trainer", "gradient"]
+) -> Json:
+    name = component_name(deployment, component)
+    return service(deployment, setting, component, ports={"grpc": pod.GRPC}, headless_name=name)
+
+
+def _container(
+    deployment: AuroraDeployment,
+    setting: Setting,
+    arguments: Sequence[str],
+    *,
+    mounts: Mapping[str, str],
+) -> Json:
+    """Of one name in both: what the manifest says of it holds for both."""
     trainer = deployment.spec.trainer
-    arguments = trainer_arguments(
-        deployment,
-        pod.places(deployment),
-        Listening(
-            grpc=pod.listen(pod.GRPC),
-            health=pod.listen(pod.HEALTH),
-            metrics=pod.listen(pod.METRICS),
-        ),
-        buffer=pod.call(deployment, "buffer"),
-        replicas_at=pod.call(deployment, "trainer"),
-    )
-    made = pod.container(
-        "trainer",
-        trainer.image or setting.trainer_image,
-        arguments,
-        resources=trainer.resources,
-        ports={"grpc": pod.GRPC, "health": pod.HEALTH, "metrics": pod.METRICS},
-        mounts={**pod.claim_mounts(deployment), **pod.tls_mounts(deployment)},
-    )
     return {
-        **made,
-        "env": [
-            *made["env"],
-            pod.field_variable(variable.REPLICA_INDEX, _INDEX),
-            pod.field_variable(variable.POD_IP, "status.podIP"),
-        ],
+        **pod.container(
+            "trainer",
+            trainer.image or setting.trainer_image,
+            arguments,
+            resources=trainer.resources,
+            ports={"grpc": pod.GRPC, "health": pod.HEALTH, "metrics": pod.METRICS},
+            mounts=mounts,
+        ),
         "imagePullPolicy": setting.image_pull_policy,
-        # It listens only once the target and its state are loaded.
+        # The trainer listens only once the target and its state are loaded.
         "startupProbe": pod.startup_probe(pod.HEALTH),
         "readinessProbe": pod.readiness_probe(pod.HEALTH),
         "livenessProbe": pod.liveness_probe(grpc={"port": pod.HEALTH}),

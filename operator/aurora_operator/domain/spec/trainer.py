@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from aurora_operator.domain.field_type import DnsLabel, Duration, Image, LearningRate
+from aurora_operator.domain.field_type import DnsLabel, Duration, Image, LearningRate, rule
 from aurora_operator.domain.quantity import parse_duration
 from aurora_operator.domain.spec.model import Model, immutable, with_rules
 from aurora_operator.domain.spec.pod import PodTemplate, Resources
@@ -39,24 +39,47 @@ class Hyperparameters(Model):
 class Trainer(Model):
     """What distils the target into the draft."""
 
+    model_config = with_rules(
+        rule(
+            # Defaults are checked as they are written, before they are filled in.
+            "!has(self.replicas) || !has(self.hyperparameters)"
+            " || !has(self.hyperparameters.batchSize)"
+            " || self.replicas <= self.hyperparameters.batchSize",
+            "replicas must not be above hyperparameters.batchSize",
+            "replicas",
+        )
+    )
+
     suspend: bool = False
     """Stop training; what is learned stays."""
-    replicas: int = Field(default=1, ge=1, le=64)
-    """How many pods share each step of training. One machine runs one process whatever it says."""
     trigger: Trigger = Trigger()
     """When a round starts."""
     objective: Literal["ForwardKL", "LK"] = "LK"
     """LK moves from likelihood to acceptance as acceptance rises; ForwardKL stays at likelihood."""
     hyperparameters: Hyperparameters = Hyperparameters()
     """Of the optimizer."""
+    replicas: int = Field(default=1, ge=1, le=64)
+    """How many pods share each step: the trainer, and others that compute gradients for it. It pays
+    where a step takes longer than to send them the draft. One machine runs one process whatever it
+    says."""
     holdout_percent: int = Field(default=5, ge=0, le=50)
     """The share of requests that is never trained on, to measure with."""
     image: Image | None = None
     """In place of the operator's default. On Kubernetes only."""
     resources: Resources = Resources()
-    """Of the container trainer. On Kubernetes only."""
+    """Of the container trainer, in each of its pods. On Kubernetes only."""
     pod_template: PodTemplate = PodTemplate()
-    """Merged over the pod. On Kubernetes only."""
+    """Merged over the pods. On Kubernetes only."""
+
+    @field_validator("replicas")
+    @classmethod
+    def _not_above(cls, replicas: int, info: ValidationInfo) -> int:
+        parameters: Hyperparameters | None = info.data.get("hyperparameters")
+        if parameters is not None and replicas > parameters.batch_size:
+            raise ValueError(
+                f"{replicas} is above hyperparameters.batchSize, which is {parameters.batch_size}"
+            )
+        return replicas
 
 
 class PersistentVolumeClaim(Model):

@@ -155,7 +155,7 @@ def drafts(
 def logs(
     name: Name,
     component: Annotated[
-        Literal["inference", "buffer", "trainer", "redis"],
+        Literal["inference", "buffer", "trainer", "gradient", "redis"],
         typer.Option("--component", "-c", help="Whose log."),
     ] = "inference",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
@@ -167,8 +167,9 @@ def logs(
 ) -> None:
     """Print a component's log."""
     cluster = _cluster(namespace, context, kubeconfig)
-    # Redis lives in the buffer's pod.
+    # Redis lives in the buffer's pod, and what computes gradients is a trainer too.
     label = "buffer" if component == "redis" else component
+    container = "trainer" if component == "gradient" else component
     names = [
         found["metadata"]["name"]
         for found in cluster.pods(name)
@@ -182,7 +183,7 @@ def logs(
         note(
             f"of {len(names)} pods this is {names[0]}; --pod takes another: {', '.join(names[1:])}"
         )
-    for chunk in cluster.log(names[0], component, follow=follow, tail=tail):
+    for chunk in cluster.log(names[0], container, follow=follow, tail=tail):
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
 

@@ -20,6 +20,8 @@ from aurora_client._status_json import parse_status
 Json = dict[str, Any]
 
 _COMPONENTS = ("inference", "buffer", "trainer")
+# There only where a deployment has several trainers.
+_GRADIENT = "gradient"
 
 
 def read_deployment(body: Json) -> Deployment:
@@ -75,7 +77,8 @@ def story(body: Json, pods: Sequence[Json]) -> RenderableType:
     if (command := body.get("status", {}).get("lastCommand")) is not None:
         said = f": {command['message']}" if command.get("message") else ""
         tree.add(f"last command  {command['request']}  {command['outcome']}{said}")
-    for component in _COMPONENTS:
+    has_gradient = any(_component(pod) == _GRADIENT for pod in pods)
+    for component in (*_COMPONENTS, _GRADIENT) if has_gradient else _COMPONENTS:
         mine = [pod for pod in pods if _component(pod) == component]
         branch = tree.add(component if mine else f"{component}  no pod")
         for pod in mine:

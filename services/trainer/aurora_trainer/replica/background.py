@@ -11,8 +11,8 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-async def in_background(work: Callable[[], Result]) -> Result:
-    """What `work` returns or raises, from a thread of its own.
+def in_background(work: Callable[[], Result]) -> asyncio.Future[Result]:
+    """What `work` returns or raises, from a thread of its own that begins at once.
 
     Unlike a thread of `asyncio.to_thread`, one that takes too long does not keep the process alive.
     """
@@ -38,4 +38,4 @@ async def in_background(work: Callable[[], Result]) -> Result:
             events.call_soon_threadsafe(settle, result, error)
 
     threading.Thread(target=run, name="background", daemon=True).start()
-    return await done
+    return done

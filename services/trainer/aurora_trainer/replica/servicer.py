@@ -33,7 +33,7 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
         # Held from a call's task until its gradient is there, so that memory is bounded.
         self._seat = threading.Lock()
         self._draft: Decoder | None = None
-        self._computing: asyncio.Task[tuple[Measure, dict[str, Tensor]]] | None = None
+        self._computing: asyncio.Future[tuple[Measure, dict[str, Tensor]]] | None = None
         self._gave_up = False
 
     @property
@@ -58,9 +58,7 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
             yield gradient_pb2.ComputeResponse(accepted=gradient_pb2.Accepted())
             content = await _received(request_iterator, task, draft)
             begun = True
-            self._computing = asyncio.create_task(
-                in_background(lambda: self._computed(task, content, draft))
-            )
+            self._computing = in_background(lambda: self._computed(task, content, draft))
             measure, found = await self._computing
         except asyncio.CancelledError:
             if not self._gave_up:
