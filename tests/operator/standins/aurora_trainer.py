@@ -57,4 +57,6 @@ async def main(flags):
 
 if __name__ == "__main__":
     leash.follow()
-    asyncio.run(main(dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))))
+    _, command, *flags = sys.argv
+    assert command == "train"
+    asyncio.run(main(dict(zip(flags[::2], flags[1::2], strict=True))))
