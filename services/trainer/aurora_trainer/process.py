@@ -100,18 +100,16 @@ async def _serve(
     )
     worker = _TrainingThread(loop, on_end=stop)
     worker.start()
-    going_on = [asyncio.create_task(subscription.run())]
-    if replicas is not None:
-        going_on.append(asyncio.create_task(replicas.run()))
-    for task in going_on:
-        task.add_done_callback(lambda _: stop.set())
+    subscribing = asyncio.create_task(subscription.run())
+    subscribing.add_done_callback(lambda _: stop.set())
+    looking = None if replicas is None else asyncio.create_task(replicas.run())
     await stop.wait()
+    # The present step goes on without replicas, which might keep it waiting.
+    if looking is not None:
+        await _end(looking)
     await worker.finish(_LAST_STEP_SECONDS)
-    healthy = worker.finished_well and not any(task.done() for task in going_on)
-    for task in going_on:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    healthy = worker.finished_well and not subscribing.done()
+    await _end(subscribing)
     with suppress(grpc.aio.AioRpcError, TimeoutError):
         async with asyncio.timeout(_FLUSH_SECONDS):
             await subscription.flush()
@@ -121,6 +119,12 @@ async def _serve(
     await servicer.close()
     await server.stop()
     return 0 if healthy else 1
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 class _TrainingThread:

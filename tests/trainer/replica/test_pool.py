@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import signal
 import socket
 import threading
 import urllib.request
@@ -13,6 +14,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 import torch
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from aurora_common.grpc_server import GrpcServer
@@ -20,6 +22,7 @@ from aurora_common.port import free_port
 from aurora_model.draft import load_draft, random_draft, small_draft_config
 from aurora_trainer.batch import pack
 from aurora_trainer.published import published_after
+from aurora_trainer.replay import ReplayLimits
 from aurora_trainer.replica import pool as pool_module
 from aurora_trainer.replica.call import Outgoing
 from aurora_trainer.replica.discovery import Place
@@ -29,6 +32,7 @@ from aurora_trainer.replica.servicer import GRADIENT_SERVICE, GradientServicer
 from aurora_trainer.replica.share import batch_tensors, config_text
 from aurora_trainer.replica.tensor_file import pieces
 from aurora_trainer.settings import Endpoint
+from aurora_trainer.state import STATE, load_state
 
 SECONDS = 60.0
 TRAINER = "chat-trainer.serving.svc"
@@ -191,6 +195,103 @@ async def test_a_call_that_is_given_up_ends(known, caplog):
     assert told(caplog)[-1][1] == "it did not answer in time"
 
 
+async def test_its_failures_are_counted_until_it_answers(known):
+    async with known.serving(Odd()):
+        for _ in range(3):
+            await known.until_ready()
+            assert await known.answer() is None
+    (replica,) = known.pool._replicas.values()
+    assert replica.failures == 3
+    async with known.serving():
+        await known.until_ready()
+        assert (await known.answer()).measure.loss > 0
+    assert replica.failures == 0
+
+
+async def test_what_it_held_for_one_is_dropped_when_it_is_left_out(known):
+    async with known.serving():
+        await known.until_ready()
+        answer = await known.answer()
+        (replica,) = known.pool._replicas.values()
+        assert replica.room == answer.gradients
+        known.pool._leave_out(known.place, replica, "for no reason")
+        assert replica.room == {}
+
+
+class Vanishing(health_pb2_grpc.HealthServicer):
+    """A health that is not told any more once it has vanished."""
+
+    def __init__(self) -> None:
+        self.vanished = False
+
+    async def Check(self, request, context):  # noqa: N802
+        if self.vanished:
+            await asyncio.Event().wait()
+        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+
+async def test_a_call_to_a_node_that_vanished_ends(known, caplog, monkeypatch):
+    servicer, health, server = Silent(), Vanishing(), grpc.aio.server()
+    gradient_pb2_grpc.add_GradientServicer_to_server(servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    server.add_insecure_port(known.place)
+    await server.start()
+    await known.until_ready()
+    future = known.pool.begin({known.place: known.share}, known.weights)[known.place]
+    await asyncio.wait_for(servicer.asked.wait(), SECONDS)
+    await known.pool.look()
+    assert known.pool.ready() == (known.place,)
+    assert not future.done()
+    health.vanished = True
+    monkeypatch.setattr(pool_module, "_HEALTH_SECONDS", 0.1)
+    await known.pool.look()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(asyncio.wrap_future(future), SECONDS)
+    assert known.pool.ready() == ()
+    assert "DEADLINE_EXCEEDED" in told(caplog)[-1][1]
+    await server.stop(None)
+
+
+async def test_no_longer_looking_nobody_is_ready_and_no_call_goes_on(known, caplog):
+    servicer = Silent()
+    async with known.serving(servicer):
+        looking = asyncio.create_task(known.pool.run())
+        await until(known.pool.ready)
+        future = known.pool.begin({known.place: known.share}, known.weights)[known.place]
+        await asyncio.wait_for(servicer.asked.wait(), SECONDS)
+        looking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await looking
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asyncio.wrap_future(future), SECONDS)
+        assert known.pool.ready() == ()
+        assert await known.answer() is None
+    assert all(record.levelno == logging.INFO for record in caplog.records)
+
+
+async def test_whatever_goes_wrong_in_looking_it_looks_again(known, caplog, monkeypatch):
+    monkeypatch.setattr(pool_module, "_LOOK_SECONDS", 0.0)
+    places, fails = known.pool._places, iter([True])
+
+    def found():
+        if next(fails, False):
+            raise RuntimeError("what nobody thought of")
+        return places()
+
+    known.pool._places = found
+    async with known.serving():
+        looking = asyncio.create_task(known.pool.run())
+        await until(known.pool.ready)
+        looking.cancel()
+    assert "what nobody thought of" in caplog.text
+
+
+async def until(condition):
+    async with asyncio.timeout(SECONDS):
+        while not condition():  # noqa: ASYNC110 - a pool knows no events
+            await asyncio.sleep(0)
+
+
 async def test_one_that_is_gone_is_forgotten(known):
     async with known.serving():
         await known.until_ready()
@@ -232,8 +333,10 @@ class Held(GradientServicer):
 def replicated(make_world, certified):
     """A secure world whose trainer knows one gradient replica; nothing runs yet."""
     port = free_port()
+    # A share large enough to be worth its way.
     flags = (
-        "--replicas-at", f"localhost:{port}", "--replicas-name", TRAINER, "--steps-per-round", 200
+        "--replicas-at", f"localhost:{port}", "--replicas-name", TRAINER,
+        "--steps-per-round", 100, "--batch-size", 128,
     )  # fmt: skip
     world = make_world(certified=certified, trainer_flags=flags)
     world.replica_port = port
@@ -283,8 +386,8 @@ def test_killed_in_a_round_nothing_is_lost_and_started_again_it_is_used(
     world.until(lambda: world.sequences() == [1], "the round ends")
     (published,) = published_after(world.models, 0)
     load_draft(published.folder, target=target.identity, dtype=torch.float32)
-    assert published.manifest.metrics["optimizer_steps"] == 200
-    assert count(world, "replica is left out") == 1
+    assert published.manifest.metrics["optimizer_steps"] == 100
+    world.until(lambda: count(world, "replica is left out") == 1, "it is said")
     start(replica, world)
     world.until(lambda: count(world, "replica is used") == 2, "the replica is used again")
     world.append(make_records(30, seed=1))
@@ -294,12 +397,29 @@ def test_killed_in_a_round_nothing_is_lost_and_started_again_it_is_used(
     with urllib.request.urlopen(metrics) as answer:
         text = answer.read().decode()
     assert "aurora_trainer_replicas 2.0" in text
-    assert "aurora_trainer_optimizer_steps_total 400.0" in text
+    assert "aurora_trainer_optimizer_steps_total 200.0" in text
     assert "aurora_trainer_skipped_steps_total 0.0" in text
     assert replica.terminate() == 0
     assert world.trainer.terminate() == 0
     assert world.pending_and_lag() == (0, 0)
     assert "Traceback" not in world.trainer.log + replica.log
+
+
+@pytest.mark.redis
+def test_told_to_stop_while_a_replica_hangs_the_step_ends_and_is_saved(replicated, make_records):
+    world = replicated
+    world.start_buffer()
+    replica = started_replica(world)
+    world.start_trainer()
+    world.until(lambda: count(world, "replica is used") == 1, "the replica is used")
+    replica.process.send_signal(signal.SIGSTOP)
+    world.append(make_records(30))
+    world.until(lambda: world.status().phase == "Training", "a step waits for the replica")
+    assert world.trainer.terminate() == 0
+    saved = load_state(world.state / STATE, ReplayLimits())
+    assert saved.learner["steps"] == 1
+    assert world.pending_and_lag() == (0, 0)
+    assert "Traceback" not in world.trainer.log
 
 
 @pytest.mark.redis

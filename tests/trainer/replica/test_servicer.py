@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
+from aurora_common.errors import InvalidInputError
 from aurora_common.grpc_server import MESSAGE_OPTIONS, GrpcServer
 from aurora_model.draft import random_draft, small_draft_config
 from aurora_trainer.batch import pack, smallest_entries
@@ -20,7 +21,7 @@ from aurora_trainer.objective import objective_named
 from aurora_trainer.replica.call import Outgoing, answer
 from aurora_trainer.replica.parameter import gradients, parameter_shapes, parameters
 from aurora_trainer.replica.servicer import GRADIENT_SERVICE, GradientServicer
-from aurora_trainer.replica.share import batch_tensors, config_text
+from aurora_trainer.replica.share import ShareTask, batch_tensors, config_text
 from aurora_trainer.replica.shares import shares
 from aurora_trainer.replica.tensor_file import pieces
 
@@ -131,6 +132,12 @@ def of_one_too_few_rows(tensors):
     return {name: each if name == "tokens" else each[:-1].clone() for name, each in tensors.items()}
 
 
+def of_many_entries(tensors):
+    rows = len(tensors["rows"])
+    more = {"top_ids": torch.int64, "log_probs": torch.float32}
+    return tensors | {name: torch.zeros(rows, 65, dtype=dtype) for name, dtype in more.items()}
+
+
 def without_rows(tensors):
     return {name: each if name == "tokens" else each[:0].clone() for name, each in tensors.items()}
 
@@ -147,6 +154,7 @@ BATCHES = {
     "rows before": (with_changed("rows", lambda each: each - 10), "rows do not increase"),
     "rows twice": (with_changed("rows", lambda each: each.sort().values * 0), "do not increase"),
     "no tails": (with_changed("tail_mass", lambda each: each[:-1].clone()), "tail_mass has shape"),
+    "many entries": (of_many_entries, "there are 65 top-k entries: allowed is 1 to 64"),
     "empty": (without_rows, "there are 0 rows"),
 }
 
@@ -221,6 +229,23 @@ async def test_weights_are_those_of_the_config(target, make_samples, change, mes
         assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "the weights do not fit the draft's config" in refusal.value.details()
         assert message in refusal.value.details()
+        assert (await computed(channel, draft, samples)).measure.loss > 0
+
+
+def test_however_large_the_vocabulary_the_batch_is_bounded(target):
+    config = replace(small_draft_config(target.decoder.config), vocab_size=150_000)
+    task = ShareTask(config, "LK", positions=1, lengths=(10,))
+    assert task.most_entries == 1024
+    assert task.batch_limit_bytes < 10 * 1024 * 12 + 10_000
+
+
+async def test_an_answer_that_is_not_finite_is_none(target, make_samples):
+    draft = random_draft(small_draft_config(target.decoder.config), seed=1)
+    samples = make_samples(2)
+    weights = parameters(draft) | {"norm.weight": torch.full_like(draft.norm.weight, torch.nan)}
+    async with served() as (channel, _):
+        with pytest.raises(InvalidInputError, match="is not finite"):
+            await asked(channel, outgoing(draft, samples), weights)
         assert (await computed(channel, draft, samples)).measure.loss > 0
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import grpc
+import torch
 from torch import Tensor
 
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
 from aurora_common.errors import InvalidInputError
 from aurora_trainer.gradient import Measure
+from aurora_trainer.replica.background import in_background
 from aurora_trainer.replica.tensor_file import Landing, pieces
 
 # Replica 0 gives up long before; this is for a call that nobody waits for any more.
@@ -51,7 +54,7 @@ async def answer(
     """What the replica at the channel's other end computes; its gradients are written `into`.
 
     Raises AioRpcError where it cannot be reached or refuses, and InvalidInputError for an answer
-    that does not fit the draft.
+    that does not fit the draft or is not finite.
     """
     began = time.monotonic()
     stub = gradient_pb2_grpc.GradientStub(channel)  # type: ignore[no-untyped-call]  # generated
@@ -71,10 +74,24 @@ async def answer(
         async for response in responses:
             landing.add(response.gradient)
         landing.finish()
+        if not await in_background(lambda: _is_finite(result, into)):
+            raise InvalidInputError("the answer's loss or gradient is not finite")
     finally:
         # For an answer that is not read to its end.
         call.cancel()
     return Answer(Measure(result.loss, result.acceptance), into, seconds=time.monotonic() - began)
+
+
+def _is_finite(result: gradient_pb2.Result, gradients: Mapping[str, Tensor]) -> bool:
+    return all(
+        math.isfinite(each)
+        for each in (
+            result.loss,
+            result.acceptance,
+            # Of a norm alone, no memory is needed.
+            *(float(torch.linalg.vector_norm(gradient)) for gradient in gradients.values()),
+        )
+    )
 
 
 def _task(share: Outgoing) -> gradient_pb2.Task:

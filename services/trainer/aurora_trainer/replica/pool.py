@@ -1,8 +1,7 @@
 """The gradient replicas as replica 0 knows them: who answers, who is left out, and until when.
 
-A replica is used once its health is good, and left out from the first share that fails until it is
-asked again, so that a step waits for a missing replica once at most. All on one event loop; what
-the training thread may use says so.
+A replica is used once its health is good. From the first share that fails it rests, the longer the
+more failed in a row, and is asked again. All on one event loop but for what any thread may call.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import grpc
 import torch
@@ -34,7 +34,7 @@ _LOOK_SECONDS = 3.0
 _RESOLVE_SECONDS = 10.0
 _HEALTH_SECONDS = 5.0
 _FIRST_REST_SECONDS = 2.0
-_LONGEST_REST_SECONDS = 60.0
+_LONGEST_REST_SECONDS = 600.0
 _OPTIONS = (
     *MESSAGE_OPTIONS,
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -46,20 +46,26 @@ _OPTIONS = (
 class _Replica:
     connection: Connection
     ready: bool = False
+    # Its name leads elsewhere now; it may still end a share.
+    gone: bool = False
     failures: int = 0
     rests_until: float = 0.0
     # Whether somebody was told that it is not used.
     told: bool = False
-    calls: set[asyncio.Task[Answer | None]] = field(default_factory=set)
-    _room: dict[str, Tensor] = field(default_factory=dict)
+    calls: set[asyncio.Task[Any]] = field(default_factory=set)
+    room: dict[str, Tensor] = field(default_factory=dict)
 
     def room_for(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Where its gradients of these weights go to, each time the same."""
-        if {name: each.shape for name, each in self._room.items()} != {
+        """Where its gradients of these weights go to, the same until it is left out."""
+        if {name: each.shape for name, each in self.room.items()} != {
             name: each.shape for name, each in weights.items()
         }:
-            self._room = {name: torch.empty_like(each) for name, each in weights.items()}
-        return self._room
+            self.room = {name: torch.empty_like(each) for name, each in weights.items()}
+        return self.room
+
+    def cancel_calls(self) -> None:
+        for call in self.calls:
+            call.cancel()
 
 
 class Replicas:
@@ -79,7 +85,12 @@ class Replicas:
         self._events = events
         self._replicas: dict[Place, _Replica] = {}
         self._unresolved = ""
+        self._known: frozenset[Place] = frozenset()
         self._ready: tuple[Place, ...] = ()
+
+    def known(self) -> frozenset[Place]:
+        """Who is there, also those who are not used; any thread may ask."""
+        return self._known
 
     def ready(self) -> tuple[Place, ...]:
         """Who can be given a share now; any thread may ask."""
@@ -98,13 +109,38 @@ class Replicas:
         }
 
     async def run(self) -> None:
-        """Looks for replicas until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(_LOOK_SECONDS)
+        """Looks for replicas until cancelled; from then on nobody is ready and no call goes on."""
+        try:
+            while True:
+                try:
+                    await self.look()
+                except Exception:
+                    logger.exception("looking for replicas failed")
+                await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            for replica in self._replicas.values():
+                replica.ready, replica.told = False, True
+                replica.cancel_calls()
+            self._tell()
 
     async def look(self) -> None:
-        """Asks who is there, and those who are not used whether they can be."""
+        """Asks who is there, and all but those who rest for their health."""
+        await self._find()
+        now = self._events.time()
+        await asyncio.gather(
+            *(
+                self._ask(place, replica)
+                for place, replica in self._replicas.items()
+                if replica.calls or now >= replica.rests_until
+            )
+        )
+
+    async def close(self) -> None:
+        """Ends every call."""
+        for replica in self._replicas.values():
+            await replica.connection.close()
+
+    async def _find(self) -> None:
         try:
             async with asyncio.timeout(_RESOLVE_SECONDS):
                 found = await in_background(self._places)
@@ -117,29 +153,23 @@ class Replicas:
         self._unresolved = ""
         for place in found:
             if place not in self._replicas:
-                connection = Connection(
-                    place,
-                    certificates=self._certificates,
-                    options=_OPTIONS,
-                    server_name=self._server_name,
-                )
-                self._replicas[place] = _Replica(connection)
-        for place in self._replicas.keys() - set(found):
-            await self._forget(place)
-        now = self._events.time()
-        there = [(place, self._replicas[place]) for place in found]
-        await asyncio.gather(
-            *(
-                self._ask(place, replica)
-                for place, replica in there
-                if not replica.ready and now >= replica.rests_until
-            )
-        )
+                self._replicas[place] = _Replica(self._connection(place))
+        for place, replica in tuple(self._replicas.items()):
+            replica.gone = place not in found
+            if replica.gone:
+                replica.ready, replica.told = False, True
+            if replica.gone and not replica.calls:
+                del self._replicas[place]
+                await replica.connection.close()
+        self._tell()
 
-    async def close(self) -> None:
-        """Ends every call."""
-        for replica in self._replicas.values():
-            await replica.connection.close()
+    def _connection(self, place: Place) -> Connection:
+        return Connection(
+            place,
+            certificates=self._certificates,
+            options=_OPTIONS,
+            server_name=self._server_name,
+        )
 
     async def _ask(self, place: Place, replica: _Replica) -> None:
         stub = health_pb2_grpc.HealthStub(replica.connection.channel())
@@ -148,39 +178,29 @@ class Replicas:
             health = await stub.Check(request, timeout=_HEALTH_SECONDS)
         except grpc.aio.AioRpcError as error:
             self._leave_out(place, replica, _reason(error))
+            # Of a node that vanished its calls would not hear. One that refuses may be stopping,
+            # and ends its share.
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                replica.cancel_calls()
             return
         if health.status != health_pb2.HealthCheckResponse.SERVING:
             self._leave_out(place, replica, "it is not serving")
             return
+        if replica.ready or replica.gone or self._events.time() < replica.rests_until:
+            return
         replica.ready, replica.told = True, False
-        self._tell_ready()
+        self._tell()
         logger.info("replica is used", extra={"fields": {"replica": place}})
-
-    async def _forget(self, place: Place) -> None:
-        replica = self._replicas[place]
-        replica.ready = False
-        self._tell_ready()
-        # One that is stopping may end its share.
-        if not replica.calls:
-            del self._replicas[place]
-            await replica.connection.close()
 
     async def _share(
         self, place: Place, share: Outgoing, weights: Mapping[str, Tensor]
     ) -> Answer | None:
         replica = self._replicas.get(place)
-        if replica is None:
+        if replica is None or not replica.ready:
             return None
-        call: asyncio.Task[Answer | None] = asyncio.create_task(
-            self._answer(place, replica, share, weights)
-        )
+        call = asyncio.current_task()
+        assert call is not None
         replica.calls.add(call)
-        call.add_done_callback(replica.calls.discard)
-        return await call
-
-    async def _answer(
-        self, place: Place, replica: _Replica, share: Outgoing, weights: Mapping[str, Tensor]
-    ) -> Answer | None:
         try:
             found = await answer(
                 replica.connection.channel(), share, weights, into=replica.room_for(weights)
@@ -191,6 +211,8 @@ class Replicas:
         except Exception as error:  # noqa: BLE001 - the request boundary: replica 0 computes it then
             self._rest(place, replica, _reason(error))
             return None
+        finally:
+            replica.calls.discard(call)
         replica.failures = 0
         return found
 
@@ -202,15 +224,17 @@ class Replicas:
 
     def _leave_out(self, place: Place, replica: _Replica, reason: str) -> None:
         replica.ready = False
-        self._tell_ready()
+        # As large as the draft.
+        replica.room = {}
+        self._tell()
         if not replica.told:
             logger.warning(
-                "replica is left out",
-                extra={"fields": {"replica": place, "reason": reason}},
+                "replica is left out", extra={"fields": {"replica": place, "reason": reason}}
             )
         replica.told = True
 
-    def _tell_ready(self) -> None:
+    def _tell(self) -> None:
+        self._known = frozenset(self._replicas)
         self._ready = tuple(place for place, each in self._replicas.items() if each.ready)
 
 

@@ -22,6 +22,7 @@ _LONGEST_CONFIG_BYTES = 1 << 16
 _MOST_LAYERS = 1024
 _MOST_SEQUENCES = 4096
 _MOST_TOKENS = _MOST_SEQUENCES * 1024
+_MOST_ENTRIES = 1024
 _BATCH_TYPES = {
     "tokens": torch.int64,
     "rows": torch.int64,
@@ -43,10 +44,15 @@ class ShareTask:
     lengths: tuple[int, ...]
 
     @property
+    def most_entries(self) -> int:
+        """How many top-k entries each row of its batch has at most."""
+        return min(_MOST_ENTRIES, self.config.vocab_size)
+
+    @property
     def batch_limit_bytes(self) -> int:
         """What its batch takes at most."""
-        entries = self.config.vocab_size * _ENTRY_BYTES
-        return size_limit_bytes(sum(self.lengths) * (_TOKEN_BYTES + entries), len(_BATCH_TYPES))
+        token_bytes = _TOKEN_BYTES + self.most_entries * _ENTRY_BYTES
+        return size_limit_bytes(sum(self.lengths) * token_bytes, len(_BATCH_TYPES))
 
 
 def parsed_task(message: gradient_pb2.Task) -> ShareTask:
@@ -149,7 +155,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], task: ShareTask) -> None:
     ]
     for name, value, high in (
         ("rows", rows, min(tokens, task.positions)),
-        ("top-k entries", entries, task.config.vocab_size),
+        ("top-k entries", entries, task.most_entries),
     ):
         if not 1 <= value <= high:
             problems.append(f"there are {value} {name}: allowed is 1 to {high}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -12,24 +13,27 @@ from torch import Tensor
 
 from aurora_model.decoder import Decoder
 from aurora_trainer.batch import Batch, pack, smallest_entries
-from aurora_trainer.gradient import LocalGradient, Measure, differentiate
+from aurora_trainer.gradient import Measure, differentiate
 from aurora_trainer.objective import ObjectiveName, objective_named
 from aurora_trainer.replica.call import Answer, Outgoing
 from aurora_trainer.replica.discovery import Place
+from aurora_trainer.replica.pace import Paces
 from aurora_trainer.replica.parameter import parameters
 from aurora_trainer.replica.share import batch_tensors, config_text
-from aurora_trainer.replica.shares import shares
 from aurora_trainer.sample import Sample
 
-# How long a step waits for the others, from its beginning.
-_LEAST_WAIT_SECONDS = 30.0
-_WAIT_OVER_OWN = 10.0
-# How much a replica's last lag counts beside what was known of it.
-_NEWEST_PART = 0.5
+# How long a step waits for a replica beyond its own share: what it may gain is no more than that.
+_LEAST_WAIT_SECONDS = 2.0
+_WAIT_OVER_OWN = 3.0
+# The first share of a replica takes a connection and memory as well.
+_LEAST_FIRST_WAIT_SECONDS = 10.0
 
 
 class Exchange(Protocol):
     """The other replicas."""
+
+    def known(self) -> Collection[Place]:
+        """Who is there, also those who are not ready."""
 
     def ready(self) -> Sequence[Place]:
         """Who can be given a share now."""
@@ -40,8 +44,23 @@ class Exchange(Protocol):
         """Sends the shares; each future is its answer, None where it failed."""
 
 
+@dataclass(frozen=True, slots=True)
+class _OwnShare:
+    began: float
+    ended: float
+    cost: float
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.began
+
+    def lag(self, seconds: float, cost: float) -> float:
+        """Of who took so many seconds for a share of this cost."""
+        return seconds * self.cost / self.seconds - cost
+
+
 class SharedGradient:
-    """Gives each ready replica a share, computes its own meanwhile, and what others fail to.
+    """Gives ready replicas a share, computes its own meanwhile, and what others fail to.
 
     Weights and gradients take time to travel, so a share is the smaller the more its replica has
     lagged behind in the steps before.
@@ -50,55 +69,62 @@ class SharedGradient:
     def __init__(self, objective: ObjectiveName, exchange: Exchange) -> None:
         self._objective = objective
         self._loss = objective_named(objective)
-        self._local = LocalGradient(self._loss)
         self._exchange = exchange
-        # In units of cost: how much later than replica 0 each would have ended the same share.
-        self._lags: dict[Place, float] = {}
+        self._paces = Paces()
 
     def differentiate(self, draft: Decoder, samples: Sequence[Sample]) -> Measure:
-        others = tuple(self._exchange.ready())[: len(samples) - 1]
-        self._lags = {place: self._lags[place] for place in others if place in self._lags}
-        if not others:
-            return self._local.differentiate(draft, samples)
-        return self._shared(draft, samples, others)
-
-    def _shared(
-        self, draft: Decoder, samples: Sequence[Sample], others: tuple[Place, ...]
-    ) -> Measure:
         began = time.monotonic()
+        self._paces.keep(self._exchange.known())
         costs = [sample_cost(draft, sample) for sample in samples]
-        parts = shares(costs, (0.0, *(self._lags.get(place, 0.0) for place in others)))
-        entries = smallest_entries(samples)
-        own, *sent = [pack([samples[i] for i in part], entries=entries) for part in parts]
+        part, parts = self._paces.divided(costs, self._exchange.ready())
         positions = sum(sample.output_count for sample in samples)
+        entries = smallest_entries(samples)
+        own = pack([samples[i] for i in part], entries=entries)
+        batches = {
+            place: pack([samples[i] for i in each], entries=entries)
+            for place, each in parts.items()
+        }
         futures = self._exchange.begin(
-            {
-                place: self._outgoing(draft, batch, positions)
-                for place, batch in zip(others, sent, strict=True)
-            },
+            {place: self._outgoing(draft, each, positions) for place, each in batches.items()},
             parameters(draft),
         )
         measures = [differentiate(draft, own, self._loss, positions=positions)]
-        own_seconds = time.monotonic() - began
-        deadline = began + max(_LEAST_WAIT_SECONDS, _WAIT_OVER_OWN * own_seconds)
+        ours = _OwnShare(began, time.monotonic(), sum(costs[i] for i in part))
         answers = 0
-        own_cost = sum(costs[i] for i in parts[0])
-        for place, batch, part in zip(others, sent, parts[1:], strict=True):
-            found = _waited_for(futures[place], deadline - time.monotonic())
+        for place, batch in batches.items():
+            cost = sum(costs[i] for i in parts[place])
+            found = self._waited_for(place, futures[place], cost, ours)
             if found is None:
                 measures.append(differentiate(draft, batch, self._loss, positions=positions))
                 continue
             _add(draft, found)
             measures.append(found.measure)
             answers += 1
-            lag = found.seconds * own_cost / own_seconds - sum(costs[i] for i in part)
-            known = self._lags.get(place, lag)
-            self._lags[place] = known + _NEWEST_PART * (lag - known)
         return Measure(
             sum(each.loss for each in measures),
             sum(each.acceptance for each in measures),
             replicas=1 + answers,
         )
+
+    def _waited_for(
+        self, place: Place, future: Future[Answer | None], cost: float, ours: _OwnShare
+    ) -> Answer | None:
+        first = self._paces.is_first(place)
+        least = _LEAST_FIRST_WAIT_SECONDS if first else _LEAST_WAIT_SECONDS
+        deadline = ours.ended + max(least, _WAIT_OVER_OWN * ours.seconds)
+        try:
+            found = future.result(max(0.0, deadline - time.monotonic()))
+        except CancelledError:
+            found = None
+        except TimeoutError:
+            future.cancel()
+            self._paces.given_up(place, ours.lag(time.monotonic() - ours.began, cost))
+            return None
+        if found is None:
+            self._paces.failed(place)
+        else:
+            self._paces.answered(place, ours.lag(found.seconds, cost))
+        return found
 
     def _outgoing(self, draft: Decoder, batch: Batch, positions: int) -> Outgoing:
         return Outgoing(
@@ -117,14 +143,6 @@ def sample_cost(draft: Decoder, sample: Sample) -> float:
     return (
         len(sample.tokens) * layers + sample.output_count * config.vocab_size * config.hidden_size
     )
-
-
-def _waited_for(future: Future[Answer | None], seconds: float) -> Answer | None:
-    try:
-        return future.result(max(0.0, seconds))
-    except (TimeoutError, CancelledError):
-        future.cancel()
-        return None
 
 
 @torch.no_grad()
