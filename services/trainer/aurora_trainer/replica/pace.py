@@ -28,7 +28,7 @@ class Paces:
     """Divides batches by the lags of the steps before.
 
     A lag is how much later than replica 0 a replica ended, or would have ended, the same share, in
-    the unit of the samples' costs. Who lags as much as a step takes without him gets nothing but
+    the unit of the samples' costs. Who lags as much as a step takes without it gets nothing but
     the smallest share now and then, for links and machines may become faster.
     """
 
