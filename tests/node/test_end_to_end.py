@@ -176,13 +176,8 @@ def test_another_trainer_shares_the_steps_of_the_first(cluster, chat, traffic):
         )
 
     scale(2)
-    cluster.await_that(
-        lambda: trainers_in_last_step(chat) == 2, "a step is shared", PROMOTION_SECONDS
-    )
+    cluster.await_that(lambda: shares_computed(chat) > 0, "a step is shared", PROMOTION_SECONDS)
     scale(1)
-    cluster.await_that(
-        lambda: trainers_in_last_step(chat) == 1, "steps go on without", PROMOTION_SECONDS
-    )
 
 
 def test_a_kill_of_redis_fails_no_request(cluster, chat, traffic):
@@ -282,12 +277,14 @@ def last_in_redis(cluster: Cluster) -> int:
     )
 
 
-def trainers_in_last_step(chat: Chat) -> int:
-    """How many trainers shared the last step, as the first one tells Prometheus; 0: it is away."""
-    for pod in chat.pods("trainer"):
+def shares_computed(chat: Chat) -> int:
+    """How many shares of the trainer's steps other pods computed, as they tell Prometheus."""
+    count = 0
+    for pod in chat.pods("gradient"):
         with suppress(OSError, KeyError):
             url = f"http://{pod['status']['podIP']}:9090/metrics"
             with urllib.request.urlopen(url, timeout=5) as answer:
                 text = answer.read().decode()
-            return int(float(re.findall(r"^aurora_trainer_replicas (\S+)$", text, re.MULTILINE)[0]))
-    return 0
+            (told,) = re.findall(r"^aurora_trainer_gradients_total (\S+)$", text, re.MULTILINE)
+            count += int(float(told))
+    return count
