@@ -25,6 +25,14 @@ def finished(*arguments: str, **settings: object) -> subprocess.CompletedProcess
     )
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """A shell starts what it runs in the background deaf to SIGINT, and so are its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def hanging() -> Iterator[FakeServer]:
     with FakeServer(Answer("Hello", end="hang")) as server:
