@@ -102,9 +102,9 @@ def at(value, path):
 
 
 def is_left_out_by_servers(made, path):
-    """The zero values of a user's template, and a policy that opens no way."""
-    return at(made, path) in ("", False, {}, []) and path[-1] in {
-        "value", "note", "readOnly", "optional", "hostNetwork", "nodeSelector", "egress",
+    """The zero values of a user's template."""
+    return at(made, path) in ("", False, {}) and path[-1] in {
+        "value", "note", "readOnly", "optional", "hostNetwork", "nodeSelector",
     }  # fmt: skip
 
 

@@ -61,9 +61,10 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
     )
     if not shares:
         return policies
-    # It is told all by the trainer, and asks nobody.
+    # It asks nobody, but an API server does not keep an empty list of rules: it would be written
+    # again and again.
     called = [_from([trainer], pod.GRPC), _from([_ANY_POD], pod.METRICS)]
-    return (*policies, _policy(deployment, setting, "gradient", ingress=called, egress=[]))
+    return (*policies, _policy(deployment, setting, "gradient", ingress=called, egress=[_DNS]))
 
 
 def _policy(
