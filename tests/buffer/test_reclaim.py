@@ -25,7 +25,7 @@ def test_dead_consumers_entries_go_to_a_live_one(redis_server, serve, trajectory
     assert buffer.ack(*left) == 5
 
 
-def test_live_consumer_keeps_entries_however_long(redis_server, serve, trajectory, take):
+def test_live_consumer_keeps_entries_however_long(redis_server, serve, trajectory, take, until):
     buffer = serve(dead_after_seconds=1)
     buffer.append(*(trajectory(str(number)) for number in range(4)))
     # Acknowledges nothing, and has read since long before `dead` falls silent.
@@ -34,12 +34,19 @@ def test_live_consumer_keeps_entries_however_long(redis_server, serve, trajector
     dead = buffer.subscribe("dead", batch=1)
     of_the_dead = {}
     while not of_the_dead:
-        buffer.append(trajectory("either's"))
+        # More at once than `slow` takes at once.
+        buffer.append(*(trajectory("either's") for _ in range(8)))
+        until(lambda: _all_are_delivered(redis_server), "all are delivered")
         of_the_dead = _delivered_to(redis_server, "dead")
     dead.cancel()
     alive = buffer.subscribe("alive")
     assert take(alive, len(of_the_dead)).keys() == of_the_dead
     assert _consumers(redis_server)["slow"] >= 4
+
+
+def _all_are_delivered(redis_server) -> bool:
+    stored = redis_server.client.xlen("aurora:trajectories")
+    return sum(_consumers(redis_server).values()) == stored
 
 
 def _delivered_to(redis_server, consumer: str) -> set[str]:
