@@ -48,8 +48,8 @@ protos: $(STAMP)
 	@$(BIN)/python tools/protos.py
 
 bench: $(STAMP)
-	@for name in engine swap capture buffer; do \
-	    echo "bench: $$name"; PYTHONPATH=. $(BIN)/python -m benchmarks.$$name || exit 1; \
+	@for name in engine swap capture buffer trainer_replicas; do \
+	    echo "bench: $$name"; PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
 bench-operator: $(STAMP)
