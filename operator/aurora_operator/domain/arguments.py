@@ -66,10 +66,7 @@ def buffer_arguments(
         "--max-age-seconds": retention.max_age_seconds,
         "--max-bytes": retention.max_size_bytes,
         "--redis-ca": places.redis_ca,
-        "--tls": places.tls,
-        "--admit": _admitted(deployment, places, "buffer"),
-        "--health-listen": listening.health,
-        "--metrics-listen": listening.metrics,
+        **_serving(deployment, places, listening, "buffer"),
     }
     if deployment.spec.buffer.external is not None:
         # Several deployments may share one Redis.

@@ -22,7 +22,7 @@ from aurora_buffer.stream import Bounds, TrajectoryStream
 from aurora_buffer.subscription import Subscriptions
 from aurora_buffer.upkeep import Upkeep
 from aurora_common import leash, log, variable
-from aurora_common.admission import admit_problem, everyone, only_peers
+from aurora_common.admission import admit_problem, named_peers
 from aurora_common.errors import AuroraError, InvalidInputError, UnavailableError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.tls import CertificateFolder
@@ -86,7 +86,7 @@ async def serve(options: ServeOptions) -> None:
     subscriptions = Subscriptions(stream)
     server = GrpcServer(
         options.listen,
-        admit=everyone if options.tls is None else only_peers(options.admit),
+        admit=named_peers(options.admit, has_tls=options.tls is not None),
         certificates=None if options.tls is None else CertificateFolder(options.tls),
         health_address=options.health_listen,
     )

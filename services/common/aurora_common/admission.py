@@ -34,6 +34,11 @@ def only_peers(names: Collection[str]) -> Admission:
     return admit
 
 
+def named_peers(names: Collection[str], *, has_tls: bool) -> Admission:
+    """Admits `names` alone; without TLS everyone, since nobody can be told from others."""
+    return only_peers(names) if has_tls else everyone
+
+
 def admit_problem(*, has_tls: bool, admit: Collection[str]) -> str | None:
     """What is wrong with a command line's --tls and --admit together; None: nothing."""
     if has_tls and not admit:

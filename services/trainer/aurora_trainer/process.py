@@ -15,7 +15,7 @@ from typing import cast
 import grpc
 
 from aurora.trainer.v1 import trainer_pb2_grpc
-from aurora_common.admission import everyone, only_peers
+from aurora_common.admission import named_peers
 from aurora_common.errors import ConflictError, StorageError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.tls import CertificateFolder
@@ -84,7 +84,7 @@ async def _serve(
     server = GrpcServer(
         settings.listen,
         drain_seconds=_DRAIN_SECONDS,
-        admit=everyone if certificates is None else only_peers(settings.admit),
+        admit=named_peers(settings.admit, has_tls=certificates is not None),
         certificates=certificates,
         health_address=settings.health_listen,
     )

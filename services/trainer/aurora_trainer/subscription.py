@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import grpc
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
-from aurora_common.grpc_server import MESSAGE_OPTIONS
+from aurora_common.grpc_server import MESSAGE_OPTIONS, RECONNECT_OPTIONS
 from aurora_common.tls import CertificateFolder, Connection
 from aurora_trainer.inbox import Inbox
 
@@ -24,11 +24,7 @@ _ACK_DEADLINE_SECONDS = 10.0
 _STREAM_DEADLINE_SECONDS = 600.0
 _FIRST_RETRY_SECONDS = 0.2
 _LONGEST_RETRY_SECONDS = 5.0
-_OPTIONS = (
-    *MESSAGE_OPTIONS,
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-)
+_OPTIONS = (*MESSAGE_OPTIONS, *RECONNECT_OPTIONS)
 
 
 class BufferSubscription:

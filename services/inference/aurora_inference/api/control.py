@@ -7,7 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from aurora.inference.v1 import inference_pb2_grpc
-from aurora_common.admission import everyone, only_peers
+from aurora_common.admission import named_peers
 from aurora_common.errors import AuroraError
 from aurora_common.grpc_server import GrpcServer
 from aurora_common.tls import CertificateFolder
@@ -33,7 +33,7 @@ class ControlServer:
         self._server = GrpcServer(
             str(address),
             drain_seconds=1.0,
-            admit=everyone if certificates is None else only_peers(admit),
+            admit=named_peers(admit, has_tls=certificates is not None),
             certificates=certificates,
         )
         self._server.add(

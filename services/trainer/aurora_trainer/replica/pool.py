@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from torch import Tensor
 
 from aurora_common.errors import AuroraError, UnavailableError
-from aurora_common.grpc_server import MESSAGE_OPTIONS
+from aurora_common.grpc_server import MESSAGE_OPTIONS, RECONNECT_OPTIONS
 from aurora_common.tls import CertificateFolder, Connection
 from aurora_trainer.replica.background import in_background
 from aurora_trainer.replica.call import Answer, Outgoing, answer
@@ -35,11 +35,7 @@ _RESOLVE_SECONDS = 10.0
 _HEALTH_SECONDS = 5.0
 _FIRST_REST_SECONDS = 2.0
 _LONGEST_REST_SECONDS = 600.0
-_OPTIONS = (
-    *MESSAGE_OPTIONS,
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-)
+_OPTIONS = (*MESSAGE_OPTIONS, *RECONNECT_OPTIONS)
 
 
 @dataclass(slots=True, eq=False)

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from aurora.trainer.v1 import gradient_pb2_grpc
-from aurora_common.admission import everyone, only_peers
+from aurora_common.admission import named_peers
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.tls import CertificateFolder
 from aurora_trainer.exposition import metrics_served
@@ -44,7 +44,7 @@ async def _serve(
     server = GrpcServer(
         settings.listen,
         drain_seconds=_DRAIN_SECONDS,
-        admit=everyone if certificates is None else only_peers(settings.admit),
+        admit=named_peers(settings.admit, has_tls=certificates is not None),
         certificates=certificates,
         health_address=settings.health_listen,
     )
