@@ -39,8 +39,8 @@ from support.status import full_status
 
 from aurora_operator.adapters.authority import secret_names
 from aurora_operator.domain.objects import desired_objects
-from aurora_operator.domain.rollout import Pending
-from aurora_operator.domain.status_json import status_to_json
+from aurora_operator.domain.rollout.state import Pending
+from aurora_operator.domain.status.status_json import status_to_json
 
 SINGLE = 50
 MANY = 200

@@ -14,8 +14,8 @@ from typing import get_args
 from aurora_common import leash, log
 from aurora_common.errors import AuroraError
 from aurora_operator.domain.objects.setting import PullPolicy, Setting
-from aurora_operator.local import LocalOperator, RunOptions
-from aurora_operator.runtime.guardian import REFUSED, GuardOptions, guard
+from aurora_operator.local.guardian import REFUSED, GuardOptions, guard
+from aurora_operator.local.operator import LocalOperator, RunOptions
 
 _OPERATOR_LABELS = {
     "app.kubernetes.io/name": "aurora",

@@ -9,9 +9,9 @@ import pytest
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.domain.certificate import OPERATOR as OPERATOR_PEER
 from aurora_operator.domain.certificate import admitted_names, dns_name
+from aurora_operator.domain.manifest.spec import Metadata
 from aurora_operator.domain.objects.metadata import Component
-from aurora_operator.domain.rollout import Ended, State
-from aurora_operator.domain.spec import Metadata
+from aurora_operator.domain.rollout.state import Ended, State
 
 ROOT = Path(__file__).parents[2]
 OPERATOR = ROOT / "operator/aurora_operator"
@@ -27,7 +27,7 @@ def _section(text, title):
 
 
 def _sources(*folders):
-    return "".join(path.read_text() for each in folders for path in (OPERATOR / each).glob("*.py"))
+    return "".join(path.read_text() for each in folders for path in (OPERATOR / each).rglob("*.py"))
 
 
 def test_it_is_short(text):
@@ -67,7 +67,7 @@ def test_every_state_is_drawn(text):
 
 def test_the_reasons_of_verdicts_are_the_codes(text):
     names = "|".join(state.__name__ for state in (*_ended(), _promoting()))
-    code = (OPERATOR / "domain/rollout.py").read_text()
+    code = (OPERATOR / "domain/rollout/state.py").read_text()
     found = set(re.findall(rf'(?:{names})\(f?"(\w+)', code))
     told = _section(text, "The states of a rollout").split("gives the reason:")[1]
 

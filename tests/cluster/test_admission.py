@@ -12,8 +12,8 @@ from support.generated import manifests
 from support.manifest import BAD, MINIMAL, changed
 from support.status import STATUSES
 
-from aurora_operator.domain.manifest import deployment_from_object, parse_manifest
-from aurora_operator.domain.status_json import status_to_json
+from aurora_operator.domain.manifest.parser import deployment_from_object, parse_manifest
+from aurora_operator.domain.status.status_json import status_to_json
 
 # The API server's own words for what the command line words otherwise.
 _SERVER_SAYS = {

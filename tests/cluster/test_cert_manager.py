@@ -17,7 +17,7 @@ from aurora_common.grpc_server import GrpcServer
 from aurora_common.port import free_port
 from aurora_common.tls import CertificateFolder, Connection
 from aurora_operator.domain.certificate import OPERATOR, leaf_name
-from aurora_operator.domain.manifest import deployment_from_object
+from aurora_operator.domain.manifest.parser import deployment_from_object
 from aurora_operator.domain.objects.cert_manager import certificates
 
 OPERATOR_SECRET = leaf_name("chat", OPERATOR)

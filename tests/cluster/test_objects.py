@@ -4,7 +4,7 @@ import pytest
 from support.desired import SPECS, deployment, objects
 
 from aurora_operator.cluster.kinds import CHILDREN, POD
-from aurora_operator.domain.drift import needs_apply
+from aurora_operator.domain.objects.drift import needs_apply
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from support.desired import SPECS, deployment, objects
 
 from aurora_operator.cluster.kinds import CHILDREN
-from aurora_operator.domain.strategic_merge import MERGE_KEYS
+from aurora_operator.domain.objects.strategic_merge import MERGE_KEYS
 
 _SPREAD = {"whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}
 # Of a PodSpec, by what they show.

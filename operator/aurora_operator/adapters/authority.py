@@ -30,8 +30,8 @@ from aurora_operator.domain.certificate import (
     leaf_name,
     leaf_validity,
 )
+from aurora_operator.domain.manifest.spec import AuroraDeployment, Metadata
 from aurora_operator.domain.objects.metadata import labels
-from aurora_operator.domain.spec import AuroraDeployment, Metadata
 
 Data = Mapping[str, bytes]
 

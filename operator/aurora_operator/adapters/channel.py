@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import grpc
 
 from aurora_common.tls import Certificates
-from aurora_operator.runtime.probe import CHANNEL_OPTIONS
+from aurora_operator.adapters.probe import CHANNEL_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)

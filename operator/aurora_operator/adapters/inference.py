@@ -10,16 +10,16 @@ from aurora.inference.v1 import inference_pb2, inference_pb2_grpc
 from aurora_common.errors import AuroraError, CheckpointError, UnavailableError
 from aurora_common.grpc_server import MESSAGE_OPTIONS
 from aurora_operator.adapters.channel import Peer, open_channel
-from aurora_operator.domain.action import (
+from aurora_operator.domain.plan.action import (
     Action,
     PromoteDraft,
     SetTraffic,
     StageDraft,
     UnstageDraft,
 )
-from aurora_operator.domain.deployment import Cursor, Draft
-from aurora_operator.domain.evidence import Outcome
-from aurora_operator.domain.observation import InferenceView, OutcomeBatch
+from aurora_operator.domain.plan.observation import InferenceView, OutcomeBatch
+from aurora_operator.domain.rollout.evidence import Outcome
+from aurora_operator.domain.status.deployment import Cursor, Draft
 
 _CALL_SECONDS = 5.0
 # Verifying and loading a checkpoint reads all of it.

@@ -11,7 +11,7 @@ import grpc
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from aurora_common.errors import UnavailableError
 from aurora_operator.adapters.channel import Peer, open_channel
-from aurora_operator.domain.deployment import Candidate, Draft
+from aurora_operator.domain.status.deployment import Candidate, Draft
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aurora_operator.adapters.kubernetes import Json
-from aurora_operator.domain.command import Command, parse_request
+from aurora_operator.domain.plan.command import Command, parse_request
 
 ANNOTATION = "aurora.dev/command"
 

@@ -22,9 +22,9 @@ from aurora_operator.cluster.directory import Tracked
 from aurora_operator.cluster.kinds import CERTIFICATE, INSTANCE, SECRET, SELECTOR, is_owned_by
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.domain.certificate import OPERATOR, authority_name, leaf_name
-from aurora_operator.domain.issuance import is_issued, issuance_problems
-from aurora_operator.domain.observation import Problem
-from aurora_operator.domain.spec import AuroraDeployment
+from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.objects.issuance import is_issued, issuance_problems
+from aurora_operator.domain.plan.observation import Problem
 
 # Secrets are not watched: so often is looked whether all are there and none is due.
 _LOOK_SECONDS = 500.0

@@ -9,7 +9,7 @@ from aurora_common.tls import Certificates
 from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.cluster.child_store import Known, News, known
 from aurora_operator.cluster.kinds import Key
-from aurora_operator.domain.observation import Problem
+from aurora_operator.domain.plan.observation import Problem
 
 
 @dataclass(slots=True)

@@ -13,14 +13,14 @@ from aurora_common.errors import AuroraError
 from aurora_operator.adapters.kubernetes import FIELD_MANAGER, Json, KubernetesApi
 from aurora_operator.cluster.kinds import DEPLOYMENT, EVENT, Key
 from aurora_operator.cluster.metrics import Metrics
-from aurora_operator.domain.deployment import Rollout, Status
-from aurora_operator.domain.rollout import (
+from aurora_operator.domain.rollout.state import (
     Analyzing,
     Inconclusive,
     Promoted,
     Promoting,
     RolledBack,
 )
+from aurora_operator.domain.status.deployment import Rollout, Status
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from aurora_operator.cluster.credentials import Credentials
 from aurora_operator.cluster.directory import Directory, Tracked
 from aurora_operator.cluster.kinds import CHILDREN, Key, Reference, is_owned_by, reference
 from aurora_operator.cluster.metrics import Metrics
-from aurora_operator.domain.manifest import deployment_from_object
-from aurora_operator.domain.observation import Problem
-from aurora_operator.domain.spec import AuroraDeployment
+from aurora_operator.domain.manifest.parser import deployment_from_object
+from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.plan.observation import Problem
 
 # Owns a Deployment's replicas at the moment at which an autoscaler takes them over.
 _REPLICAS_MANAGER = f"{FIELD_MANAGER}-handover"

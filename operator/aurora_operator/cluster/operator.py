@@ -27,11 +27,11 @@ from aurora_operator.cluster.kinds import (
 )
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.cluster.objects import ObjectWork, Shape
-from aurora_operator.cluster.queue import Workers
+from aurora_operator.cluster.resync import Round
 from aurora_operator.cluster.rollouts import RolloutWork
-from aurora_operator.cluster.round import Round
 from aurora_operator.cluster.status_store import status_of
 from aurora_operator.cluster.sweep import Sweep
+from aurora_operator.cluster.work_queue import Workers
 from aurora_operator.cluster.workloads import PodWorkloads
 
 logger = logging.getLogger(__name__)

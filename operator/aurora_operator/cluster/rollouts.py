@@ -15,19 +15,19 @@ from aurora_operator.cluster.child_store import ChildStore
 from aurora_operator.cluster.commands import ordered
 from aurora_operator.cluster.directory import Directory, Tracked
 from aurora_operator.cluster.event_recorder import EventRecorder, notices
+from aurora_operator.cluster.fleet import PodFleet
 from aurora_operator.cluster.kinds import DEPLOYMENT, POD, Key
 from aurora_operator.cluster.metrics import Metrics
-from aurora_operator.cluster.scene import PodScene
 from aurora_operator.cluster.status_store import ApiStatusStore, status_of
 from aurora_operator.cluster.trainer_link import TrainerLink
-from aurora_operator.domain.condition import conditions
-from aurora_operator.domain.deployment import Candidate, Status
-from aurora_operator.domain.initial import initial_draft
-from aurora_operator.domain.manifest import deployment_from_object
+from aurora_operator.domain.manifest.parser import deployment_from_object
+from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects.pod import CLAIMS
-from aurora_operator.domain.observation import ComponentView, Observation, Problem, Scale
-from aurora_operator.domain.spec import AuroraDeployment
-from aurora_operator.reconciler import Generation, Reconciler
+from aurora_operator.domain.plan.condition import conditions
+from aurora_operator.domain.plan.initial import initial_draft
+from aurora_operator.domain.plan.observation import ComponentView, Observation, Problem, Scale
+from aurora_operator.domain.status.deployment import Candidate, Status
+from aurora_operator.reconcile.reconciler import Generation, Reconciler
 
 # While something is under way that no event tells of.
 _LIVE_SECONDS = 1.0
@@ -54,7 +54,7 @@ class _Held:
     uid: str
     reconciler: Reconciler
     store: ApiStatusStore
-    scene: PodScene
+    fleet: PodFleet
     trainer: TrainerLink
     patience_seconds: float = _FIRST_PATIENCE_SECONDS
 
@@ -131,12 +131,12 @@ class RolloutWork:
         deployment = generation.deployment
         secure = deployment.spec.security.tls.mode != "Disabled"
         pods = self._children.of_kind(tracked.key, POD.kind)
-        await held.scene.look(pods, tracked.identity, secure=secure)
+        await held.fleet.look(pods, tracked.identity, secure=secure)
         await held.trainer.follow(pods, tracked.identity, secure=secure)
         components, scale = await self._workloads(tracked.key, deployment, pods)
         before = held.reconciler.status
         problems = tracked.problems
-        held.scene.tell(components, scale, _told(before) if problems is None else problems)
+        held.fleet.tell(components, scale, _told(before) if problems is None else problems)
         turn = await held.reconciler.turn(ordered(body))
         initial = "" if generation.initial is None else generation.initial.digest
         keep = deployment.spec.model_store.keep
@@ -155,13 +155,13 @@ class RolloutWork:
 
     def _hold(self, tracked: Tracked, body: Json) -> _Held:
         key = tracked.key
-        scene = PodScene(key)
+        fleet = PodFleet(key)
         store = self._store(tracked)
         reconciler = Reconciler(
             _generation(body),
             status_of(body),
             store=store,
-            scene=scene,
+            fleet=fleet,
             on_change=_nothing,
         )
 
@@ -172,7 +172,7 @@ class RolloutWork:
         trainer = TrainerLink(
             key, after_sequence=lambda: reconciler.status.queue.sequence, offer=offer
         )
-        return _Held(tracked.uid, reconciler, store, scene, trainer)
+        return _Held(tracked.uid, reconciler, store, fleet, trainer)
 
     def _store(self, tracked: Tracked) -> ApiStatusStore:
         key, uid = tracked.key, tracked.uid
@@ -196,14 +196,14 @@ class RolloutWork:
         """Says in the conditions that the spec is none; what runs goes on as it is."""
         status = status_of(body)
         number = body["metadata"]["generation"]
-        components = () if held is None else held.scene.components()
+        components = () if held is None else held.fleet.components()
         told = "; ".join(error.problems) if isinstance(error, ManifestError) else str(error)
         problems = tracked.problems or (Problem("InvalidSpec", told),)
         observed = Observation(
             generation=number,
             components=components,
             problems=problems,
-            scale=None if held is None else held.scene.scale(),
+            scale=None if held is None else held.fleet.scale(),
         )
         status = replace(status, observed_generation=number)
         status = replace(status, conditions=conditions(status, observed, now=datetime.now(UTC)))
@@ -242,7 +242,7 @@ def _generation(body: Json) -> Generation:
 async def _close(held: _Held) -> None:
     await held.reconciler.close()
     await held.trainer.close()
-    await held.scene.close()
+    await held.fleet.close()
 
 
 def _nothing() -> None:

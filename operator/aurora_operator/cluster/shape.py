@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aurora_operator.adapters.kubernetes import Json
-from aurora_operator.domain.drift import needs_apply
+from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects import desired_objects
+from aurora_operator.domain.objects.drift import needs_apply
 from aurora_operator.domain.objects.setting import Setting
-from aurora_operator.domain.spec import AuroraDeployment
 
 
 class ComponentShape:

@@ -11,8 +11,8 @@ from aurora_operator.cluster.directory import Directory
 from aurora_operator.cluster.kinds import DEPLOYMENT, Key
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.cluster.status_patch import merge_patch
-from aurora_operator.domain.deployment import Status
-from aurora_operator.domain.status_json import status_from_json, status_to_json
+from aurora_operator.domain.status.deployment import Status
+from aurora_operator.domain.status.status_json import status_from_json, status_to_json
 
 STATUS_MANAGER = "aurora-status"
 

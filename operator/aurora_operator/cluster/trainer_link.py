@@ -11,10 +11,10 @@ from aurora_common.tls import Certificates
 from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.adapters.trainer import CheckpointFeed
+from aurora_operator.cluster.fleet import component_pods, is_ready, peer
 from aurora_operator.cluster.kinds import Key
-from aurora_operator.cluster.scene import component_pods, is_ready, peer
-from aurora_operator.domain.deployment import Candidate, Status
 from aurora_operator.domain.objects.pod import GRPC
+from aurora_operator.domain.status.deployment import Candidate, Status
 
 logger = logging.getLogger(__name__)
 

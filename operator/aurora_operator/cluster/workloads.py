@@ -11,13 +11,13 @@ from typing import TypeVar
 from aurora_common.errors import AuroraError, NotFoundError
 from aurora_operator.adapters.kubernetes import Json, KubernetesApi
 from aurora_operator.cluster.child_store import ChildStore
+from aurora_operator.cluster.fleet import component_pods, is_leaving, is_ready
 from aurora_operator.cluster.kinds import CLAIM, EVENT, Key, Reference
-from aurora_operator.cluster.scene import component_pods, is_leaving, is_ready
-from aurora_operator.domain.cause import Surroundings
+from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.objects.cause import Surroundings
 from aurora_operator.domain.objects.trainer import has_gradient_pods
-from aurora_operator.domain.observation import ComponentView, Scale
-from aurora_operator.domain.spec import AuroraDeployment
-from aurora_operator.domain.workload import component_view, scale
+from aurora_operator.domain.objects.workload import component_view, scale
+from aurora_operator.domain.plan.observation import ComponentView, Scale
 
 logger = logging.getLogger(__name__)
 

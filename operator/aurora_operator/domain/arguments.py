@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aurora_common.location import local_path
 from aurora_operator.domain.certificate import admitted_names, dns_name
-from aurora_operator.domain.spec import AuroraDeployment
+from aurora_operator.domain.manifest.spec import AuroraDeployment
 
 # Of every component. Idle threads of a parallel loop sleep instead of spinning: others want the
 # cores. PYTHONSAFEPATH: a folder called `operator` in the working directory shadows no module.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from aurora_operator.domain.spec import Metadata
+from aurora_operator.domain.manifest.spec import Metadata
 
 AUTHORITY_LIFETIME = timedelta(days=365)
 LEAF_LIFETIME = timedelta(days=90)

@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from aurora_operator.domain.field_type import NAME, rule
-from aurora_operator.domain.spec import Spec
-from aurora_operator.domain.status_schema import StatusJson
+from aurora_operator.domain.manifest.field_type import NAME, rule
+from aurora_operator.domain.manifest.spec import Spec
+from aurora_operator.domain.status.status_schema import StatusJson
 
 Json = dict[str, Any]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from aurora_operator.domain.manifest import parse_manifest
+from aurora_operator.domain.manifest.parser import parse_manifest
+from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects import desired_objects
 from aurora_operator.domain.objects.setting import Setting
-from aurora_operator.domain.spec import AuroraDeployment
 
 SETTING = Setting(
     inference_image="inference:1",

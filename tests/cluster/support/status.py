@@ -2,19 +2,8 @@
 
 from datetime import UTC, datetime
 
-from aurora_operator.domain.deployment import (
-    Candidate,
-    Condition,
-    Cursor,
-    Draft,
-    LastCommand,
-    Queue,
-    Rollout,
-    Status,
-    Verdict,
-)
-from aurora_operator.domain.evidence import Evidence, Outcome, observe
-from aurora_operator.domain.rollout import (
+from aurora_operator.domain.rollout.evidence import Evidence, Outcome, observe
+from aurora_operator.domain.rollout.state import (
     Analyzing,
     Clock,
     Inconclusive,
@@ -24,6 +13,17 @@ from aurora_operator.domain.rollout import (
     RolledBack,
     RolloutPlan,
     WaitingForTraffic,
+)
+from aurora_operator.domain.status.deployment import (
+    Candidate,
+    Condition,
+    Cursor,
+    Draft,
+    LastCommand,
+    Queue,
+    Rollout,
+    Status,
+    Verdict,
 )
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)

@@ -16,7 +16,7 @@ from aurora_operator.adapters.authority import (
 )
 from aurora_operator.adapters.certificate import new_leaf, read_certificate
 from aurora_operator.domain.certificate import SPREADING, leaf_validity
-from aurora_operator.domain.manifest import parse_manifest
+from aurora_operator.domain.manifest.parser import parse_manifest
 
 # Handshakes are held against the real clock.
 START = datetime.now(UTC) - timedelta(days=3)

@@ -12,10 +12,10 @@ from aurora_common.errors import CheckpointError, UnavailableError
 from aurora_operator.adapters.authority import due_secrets, operator_identity, secret_names
 from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.inference import GrpcInference
-from aurora_operator.domain.action import SetTraffic, StageDraft
-from aurora_operator.domain.deployment import Draft
-from aurora_operator.domain.manifest import parse_manifest
-from aurora_operator.domain.spec import Metadata
+from aurora_operator.domain.manifest.parser import parse_manifest
+from aurora_operator.domain.manifest.spec import Metadata
+from aurora_operator.domain.plan.action import SetTraffic, StageDraft
+from aurora_operator.domain.status.deployment import Draft
 
 NAME = "chat-inference.serving.svc"
 DRAFT = Draft("ckpt-1", "sha256:1", "file:///store/ckpt-1")

@@ -12,7 +12,7 @@ from aurora_operator.cluster.credentials import Credentials
 from aurora_operator.cluster.directory import Tracked
 from aurora_operator.cluster.kinds import CERTIFICATE, SECRET, Key
 from aurora_operator.cluster.metrics import Metrics
-from aurora_operator.domain.manifest import deployment_from_object
+from aurora_operator.domain.manifest.parser import deployment_from_object
 from aurora_operator.domain.objects.cert_manager import certificates
 from aurora_operator.domain.objects.setting import Setting
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from aurora_operator.cluster.event_recorder import Notice, notices
-from aurora_operator.domain.deployment import Condition, LastCommand, Status
+from aurora_operator.domain.status.deployment import Condition, LastCommand, Status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from aurora_operator.cluster.kinds import Key
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.cluster.rollouts import RolloutWork
 from aurora_operator.cluster.status_store import ApiStatusStore, status_of
-from aurora_operator.domain.deployment import Draft, Status
-from aurora_operator.domain.status_json import status_to_json
+from aurora_operator.domain.status.deployment import Draft, Status
+from aurora_operator.domain.status.status_json import status_to_json
 
 KEY = Key("default", "chat")
 STABLE = Draft("draft-7", "sha256:" + "7" * 64, "file:///claims/models/chat/draft-7")

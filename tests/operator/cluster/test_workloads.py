@@ -5,7 +5,7 @@ from aurora_operator.cluster import workloads
 from aurora_operator.cluster.child_store import ChildStore
 from aurora_operator.cluster.kinds import Key
 from aurora_operator.cluster.workloads import PodWorkloads
-from aurora_operator.domain.manifest import deployment_from_object
+from aurora_operator.domain.manifest.parser import deployment_from_object
 
 BODY = {
     "apiVersion": "aurora.dev/v1alpha1",

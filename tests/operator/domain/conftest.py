@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from aurora_operator.domain.manifest import parse_manifest
+from aurora_operator.domain.manifest.parser import parse_manifest
 
 MANIFEST = {
     "apiVersion": "aurora.dev/v1alpha1",

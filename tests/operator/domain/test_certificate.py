@@ -17,7 +17,7 @@ from aurora_operator.domain.certificate import (
     due_step,
     leaf_validity,
 )
-from aurora_operator.domain.spec import Metadata
+from aurora_operator.domain.manifest.spec import Metadata
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 YEAR = Validity(BEGIN, BEGIN + timedelta(days=365))

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from support.generated import manifests
 
 from aurora_operator.domain.crd import definition, structural_schema
-from aurora_operator.domain.manifest import parse_manifest
-from aurora_operator.domain.spec import Spec
+from aurora_operator.domain.manifest.parser import parse_manifest
+from aurora_operator.domain.manifest.spec import Spec
 
 MINIMAL = {
     "target": {"uri": "file:///models/target"},

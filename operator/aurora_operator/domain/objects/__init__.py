@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from aurora_operator.domain.drift import stamped
+from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects.buffer import buffer_objects
 from aurora_operator.domain.objects.cert_manager import certificates
+from aurora_operator.domain.objects.drift import stamped
 from aurora_operator.domain.objects.inference import inference_objects
 from aurora_operator.domain.objects.metadata import Json, metadata
 from aurora_operator.domain.objects.network_policy import network_policies
 from aurora_operator.domain.objects.setting import Setting
 from aurora_operator.domain.objects.trainer import trainer_objects
-from aurora_operator.domain.spec import AuroraDeployment
 
 
 def desired_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:

@@ -12,11 +12,11 @@ from aurora_operator.domain.arguments import (
     buffer_arguments,
     redis_arguments,
 )
+from aurora_operator.domain.manifest.spec import AuroraDeployment, ExternalRedis, Resources
 from aurora_operator.domain.objects import pod
 from aurora_operator.domain.objects.metadata import Json, component_name, metadata, selector
 from aurora_operator.domain.objects.service import service
 from aurora_operator.domain.objects.setting import Setting
-from aurora_operator.domain.spec import AuroraDeployment, ExternalRedis, Resources
 
 _GRACE_SECONDS = 30
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from aurora_operator.domain.certificate import COMPONENTS, OPERATOR, dns_name, leaf_name
+from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects.metadata import Json, metadata
 from aurora_operator.domain.objects.setting import Setting
-from aurora_operator.domain.spec import AuroraDeployment
 
 
 def certificates(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:

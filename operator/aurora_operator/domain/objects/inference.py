@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from aurora_operator.domain.arguments import Listening, inference_arguments
+from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects import pod
 from aurora_operator.domain.objects.metadata import Json, component_name, metadata, selector
 from aurora_operator.domain.objects.service import service
 from aurora_operator.domain.objects.setting import Setting
-from aurora_operator.domain.spec import AuroraDeployment
 
 WAITING_METRIC = "aurora_waiting_requests"
 

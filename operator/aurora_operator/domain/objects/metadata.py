@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects.setting import Setting
-from aurora_operator.domain.spec import AuroraDeployment
 
 Component = Literal["inference", "buffer", "trainer", "gradient"]
 Json = dict[str, Any]

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects import pod
 from aurora_operator.domain.objects.metadata import Component, Json, metadata, selector
 from aurora_operator.domain.objects.setting import Setting
 from aurora_operator.domain.objects.trainer import has_gradient_pods
-from aurora_operator.domain.spec import AuroraDeployment
 
 _ANY_POD: Json = {"namespaceSelector": {}}
 _DNS = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}

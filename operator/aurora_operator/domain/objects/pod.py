@@ -9,9 +9,9 @@ from typing import Any
 
 from aurora_operator.domain.arguments import ENVIRONMENT, Places
 from aurora_operator.domain.certificate import dns_name, leaf_name
+from aurora_operator.domain.manifest.spec import AuroraDeployment, PodTemplate, Resources
 from aurora_operator.domain.objects.metadata import Component, Json, labels
-from aurora_operator.domain.spec import AuroraDeployment, PodTemplate, Resources
-from aurora_operator.domain.strategic_merge import merged
+from aurora_operator.domain.objects.strategic_merge import merged
 
 HTTP, GRPC, CONTROL, HEALTH, METRICS, REDIS = 8000, 9000, 9001, 9002, 9090, 6379
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects.metadata import Component, Json, metadata, selector
 from aurora_operator.domain.objects.setting import Setting
-from aurora_operator.domain.spec import AuroraDeployment
 
 _CLIENT_PROTOCOLS = {"http": "http", "grpc": "kubernetes.io/h2c"}
 

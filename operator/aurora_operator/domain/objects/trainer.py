@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from aurora_operator.domain.arguments import Listening, gradient_arguments, trainer_arguments
+from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects import pod
 from aurora_operator.domain.objects.metadata import Json, component_name, metadata, selector
 from aurora_operator.domain.objects.service import service
 from aurora_operator.domain.objects.setting import Setting
-from aurora_operator.domain.spec import AuroraDeployment
 
 # A step of training and a checkpoint that is being written come to their end.
 _GRACE_SECONDS = 60

@@ -1,0 +1,252 @@
+"""The texts of a manifest that are more than texts: how each is written, here and in the cluster.
+
+The API server runs no Python, so each type says it twice: as a validator for the command line, and
+as pattern and CEL rule for the resource's schema, in the same words. The tests hold the two to each
+other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from aurora_operator.domain.manifest.quantity import parse_bytes, parse_decimal, parse_duration
+
+Rule = dict[str, str]
+
+# A rollout longer than that is a slip of the pen; Go knows no duration above 292 years.
+_LONGEST = timedelta(hours=87_600)
+_MOST_BYTES = 1 << 63
+
+
+def rule(expression: str, message: str, field: str = "") -> Rule:
+    """A CEL rule of the resource's schema; `field` of the object is what a problem is told of."""
+    content = {"rule": expression, "message": message}
+    return {**content, "fieldPath": f".{field}"} if field else content
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """How a text is written: by a pattern, and by `check` where a pattern cannot say it.
+
+    `allowed` tells a person what is; `cel` is what `check` is to the API server. A secret value is
+    shown to nobody.
+    """
+
+    pattern: str
+    longest: int
+    allowed: str
+    check: Callable[[str], bool] | None = None
+    cel: str = ""
+    is_secret: bool = False
+
+    def validated(self, text: str) -> str:
+        """The text; ValueError saying what is allowed."""
+        if len(text) > self.longest:
+            raise ValueError(f"has {len(text)} characters; at most {self.longest} are allowed")
+        if not self._holds(text):
+            shown = "the value" if self.is_secret else json.dumps(text, ensure_ascii=False)
+            raise ValueError(f"{shown} is not allowed; {self.allowed}")
+        return text
+
+    def _holds(self, text: str) -> bool:
+        if re.fullmatch(self.pattern, text) is None:
+            return False
+        try:
+            return self.check is None or self.check(text)
+        except ValueError:
+            return False
+
+    def schema(self) -> dict[str, Any]:
+        # One rule, so that the check does not stumble over what the pattern refuses.
+        matches = f"self.matches(r'{self.pattern}')"
+        return {
+            "type": "string",
+            "pattern": self.pattern,
+            "maxLength": self.longest,
+            "x-kubernetes-validations": [
+                rule(f"{matches} && {self.cel}" if self.cel else matches, self.allowed)
+            ],
+        }
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.validated, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, inner: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return self.schema()
+
+
+@dataclass(frozen=True, slots=True)
+class _IntOrText(Text):
+    """A text that may be written as a whole number: `cpu: 2` is how everybody writes it."""
+
+    def schema(self) -> dict[str, Any]:
+        return {
+            "x-kubernetes-int-or-string": True,
+            "pattern": self.pattern,
+            "minimum": 0,
+            "maxLength": self.longest,
+            "x-kubernetes-validations": [
+                rule(
+                    f"type(self) == int ? self >= 0 : self.matches(r'{self.pattern}')",
+                    self.allowed,
+                )
+            ],
+        }
+
+
+def _number_as_text(value: object) -> object:
+    return str(value) if type(value) is int else value
+
+
+_DURATION = r"^([0-9]+(\.[0-9]+)?(h|ms|m|s))+$"
+_DECIMAL = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$"
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+# What a path reads as once its escapes are resolved must not leave its claim.
+_DOTS = re.compile(r"(/|%2[fF])(\.|%2[eE]){2}(/|%2[fF]|$)")
+
+Duration = Annotated[
+    str,
+    Text(
+        _DURATION,
+        longest=64,
+        allowed="use a duration like 24h, 10m, 90s or 1h30m, at most 87600h",
+        check=lambda text: parse_duration(text) <= _LONGEST,
+        cel="duration(self) <= duration('87600h')",
+    ),
+]
+PositiveDuration = Annotated[
+    str,
+    Text(
+        _DURATION,
+        longest=64,
+        allowed="use a duration longer than 0s like 24h, 10m, 90s or 1h30m, at most 87600h",
+        check=lambda text: timedelta() < parse_duration(text) <= _LONGEST,
+        cel="self.matches('[1-9]') && duration(self) <= duration('87600h')",
+    ),
+]
+Bytes = Annotated[
+    str,
+    Text(
+        r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$",
+        longest=32,
+        allowed="use a quantity of more than 0 bytes like 16Gi, 500M or 1048576, below 8Ei",
+        check=lambda text: 0 < parse_bytes(text) < _MOST_BYTES,
+        cel="quantity(self).isGreaterThan(quantity('0')) && "
+        "quantity(self).isLessThan(quantity('8Ei'))",
+    ),
+]
+LearningRate = Annotated[
+    str,
+    Text(
+        _DECIMAL,
+        longest=32,
+        allowed='use a decimal number between 0 and 1, both excluded, in quotes: "1e-4"',
+        check=lambda text: 0 < parse_decimal(text) < 1,
+        cel="double(self) > 0.0 && double(self) < 1.0",
+    ),
+]
+Alpha = Annotated[
+    str,
+    Text(
+        _DECIMAL,
+        longest=32,
+        allowed='use a decimal number between 0 and 0.5, both excluded, in quotes: "0.01"',
+        check=lambda text: 0 < parse_decimal(text) < 0.5,
+        cel="double(self) > 0.0 && double(self) < 0.5",
+    ),
+]
+ModelUri = Annotated[
+    str,
+    Text(
+        rf"^(file://(localhost)?/[^\s?#]+|pvc://{_LABEL}(/[^\s?#]*)?)$",
+        longest=1024,
+        allowed="use file:///folder or pvc://claim/folder, without ..",
+        check=lambda text: _DOTS.search(text) is None,
+        cel=f"!self.matches(r'{_DOTS.pattern}')",
+    ),
+]
+RedisUrl = Annotated[
+    str,
+    Text(
+        r"^rediss?://([^@/?#\s]*@)?(\[[0-9a-fA-F:.]+\]|[^@/?#:\[\]\s]+)(:[0-9]{1,5})?"
+        r"(/[0-9]*)?(\?[^\s#]*)?$",
+        longest=1024,
+        allowed="use a Redis URL: redis://host:port/0 or rediss://host:port/0",
+        is_secret=True,
+    ),
+]
+Digest = Annotated[
+    str,
+    Text(r"^sha256:[0-9a-f]{64}$", longest=71, allowed="use sha256: and 64 hexadecimal digits"),
+]
+DnsLabel = Annotated[
+    str,
+    Text(
+        rf"^{_LABEL}$",
+        longest=63,
+        allowed="use lower-case letters, digits and '-', at most 63, beginning and ending with a "
+        "letter or digit",
+    ),
+]
+# Short enough for every name that is made of it, a pod's hash included.
+NAME = Text(
+    r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$",
+    longest=40,
+    allowed="use lower-case letters, digits and '-', at most 40, beginning with a letter and "
+    "ending with a letter or digit",
+)
+Name = Annotated[str, NAME]
+ObjectName = Annotated[
+    str,
+    Text(
+        r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$",
+        longest=253,
+        allowed="use lower-case letters, digits, '-' and '.', at most 253, beginning and ending "
+        "with a letter or digit",
+    ),
+]
+SecretKeyName = Annotated[
+    str,
+    Text(
+        r"^[-._a-zA-Z0-9]+$",
+        longest=253,
+        allowed="use letters, digits, '-', '_' and '.', at most 253",
+    ),
+]
+Image = Annotated[
+    str,
+    Text(
+        r"^[a-z0-9][-a-zA-Z0-9._/:@]*$",
+        longest=512,
+        allowed="use repository/name:tag or repository/name@sha256:digest",
+    ),
+]
+Quantity = Annotated[
+    str,
+    _IntOrText(
+        r"^[0-9]+(\.[0-9]+)?(m|k|Ki|[MGTPE]i?)?$",
+        longest=32,
+        allowed="use a quantity such as 4, 500m or 16Gi",
+    ),
+    BeforeValidator(_number_as_text),
+]
+HeaderName = Annotated[
+    str,
+    Text(
+        r"^[a-z0-9][-a-z0-9]*$",
+        longest=63,
+        allowed="use a lower-case HTTP header name such as x-aurora-no-train",
+    ),
+]

@@ -1,0 +1,56 @@
+"""The pods that serve."""
+
+from __future__ import annotations
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from aurora_operator.domain.manifest.field_type import Image, rule
+from aurora_operator.domain.manifest.spec.model import Model, with_rules
+from aurora_operator.domain.manifest.spec.pod import PodTemplate, Resources
+
+
+class Autoscaling(Model):
+    """A HorizontalPodAutoscaler takes spec.replicas over; the custom metrics API must serve the
+    pods' metric aurora_waiting_requests. On Kubernetes only."""
+
+    model_config = with_rules(
+        rule(
+            "self.minReplicas <= self.maxReplicas",
+            "maxReplicas must not be below minReplicas",
+            "maxReplicas",
+        )
+    )
+
+    min_replicas: int = Field(default=1, ge=1, le=1000)
+    """At least so many pods."""
+    max_replicas: int = Field(ge=1, le=1000, validate_default=True)
+    """At most so many pods."""
+    waiting_requests: int = Field(default=4, ge=1, le=65_536)
+    """How many requests may wait in a pod, on average, before there are more pods."""
+
+    @field_validator("max_replicas")
+    @classmethod
+    def _not_below(cls, max_replicas: int, info: ValidationInfo) -> int:
+        least = info.data.get("min_replicas", 1)
+        if max_replicas < least:
+            raise ValueError(f"{max_replicas} is below minReplicas, which is {least}")
+        return max_replicas
+
+
+class Inference(Model):
+    """The pods that serve the target and both drafts."""
+
+    image: Image | None = None
+    """In place of the operator's default. On Kubernetes only."""
+    resources: Resources = Resources()
+    """Of the container inference. On Kubernetes only."""
+    pod_template: PodTemplate = PodTemplate()
+    """Merged over the pods. On Kubernetes only."""
+    autoscaling: Autoscaling | None = None
+    """Scale by waiting requests. On Kubernetes only."""
+    max_batch: int = Field(default=8, ge=1, le=256)
+    """How many requests are decoded at once."""
+    max_waiting: int = Field(default=64, ge=0, le=65_536)
+    """How many may wait; one more is answered with 429."""
+    max_context_tokens: int | None = Field(default=None, ge=2, le=16_777_216)
+    """Prompt and output together; without it what the target was trained for, at most 4096."""

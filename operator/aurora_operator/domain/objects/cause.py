@@ -1,0 +1,212 @@
+"""Why a pod does not serve, in the words of whoever knows: scheduler, kubelet or the program."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from aurora_operator.domain.objects.last_line import last_line
+
+Json = Mapping[str, Any]
+
+# A container that runs for so long and is not ready is not just starting.
+_STARTING = timedelta(seconds=60)
+
+_IMAGE = frozenset(
+    {
+        "ErrImageNeverPull",
+        "ErrImagePull",
+        "ImageInspectError",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "RegistryUnavailable",
+        "SignatureValidationFailed",
+    }
+)
+_CONFIG = frozenset(
+    {
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "PreCreateHookError",
+        "PreStartHookError",
+        "PostStartHookError",
+        "RunContainerError",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why something is not ready; `failing` where it will hardly become so by itself."""
+
+    message: str
+    failing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What else is known beside the pods.
+
+    `claims`: PersistentVolumeClaims by name, None for one that does not exist; those that nobody
+    looked at are absent. `events`: recent Events of the namespace, in any order.
+    """
+
+    now: datetime
+    claims: Mapping[str, Json | None]
+    events: Sequence[Json]
+
+    def event(self, kind: str, name: str, reasons: Collection[str]) -> str:
+        """The message of the newest event about an object; empty where there is none."""
+        found = [
+            event
+            for event in self.events
+            if event.get("reason", "") in reasons
+            and event.get("involvedObject", {}).get("kind") == kind
+            and event.get("involvedObject", {}).get("name") == name
+        ]
+        newest = max(found, key=_seen_at, default=None)
+        return "" if newest is None else _one_line(newest.get("message"))
+
+
+def pod_cause(pod: Json, around: Surroundings) -> Cause | None:
+    """Why the pod is not ready; None for one that is."""
+    status = pod.get("status", {})
+    conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
+    if conditions.get("Ready", {}).get("status") == "True":
+        return None
+    if status.get("phase") == "Failed":
+        reason = status.get("reason") or "failed"
+        return Cause(f"{reason}: {_one_line(status.get('message'))}", failing=True)
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") == "False":
+        return _unscheduled(pod, scheduled, around)
+    found = _container_causes(pod, around)
+    if not found:
+        return _silent(pod, conditions)
+    return next((cause for cause in found if cause.failing), found[0])
+
+
+def _silent(pod: Json, conditions: Mapping[str, Json]) -> Cause:
+    """Of a pod that is not ready though none of its containers says why."""
+    node = pod.get("spec", {}).get("nodeName")
+    if node is None:
+        return Cause("waits for a node", failing=False)
+    if not pod.get("status", {}).get("containerStatuses"):
+        return Cause(f"waits for the kubelet of node {node}", failing=False)
+    # A node that does not answer makes its pods unready, and leaves everything else as it was.
+    why = _one_line(conditions.get("Ready", {}).get("message"))
+    return Cause(
+        f"is not ready, though its containers are: {why or f'node {node} may not answer'}",
+        failing=True,
+    )
+
+
+def _unscheduled(pod: Json, condition: Json, around: Surroundings) -> Cause:
+    claim = _claim_cause(pod, around)
+    message = f"cannot be scheduled: {_one_line(condition.get('message'))}"
+    if condition.get("reason") == "SchedulingGated":
+        return Cause("is held back by a scheduling gate", failing=False)
+    return Cause(f"{claim}; {message}" if claim else message, failing=True)
+
+
+def _claim_cause(pod: Json, around: Surroundings) -> str:
+    """What is wrong with the first claim of the pod that has something wrong."""
+    for volume in pod.get("spec", {}).get("volumes", ()):
+        name = volume.get("persistentVolumeClaim", {}).get("claimName")
+        if name is None or name not in around.claims:
+            continue
+        claim = around.claims[name]
+        if claim is None:
+            return f"PersistentVolumeClaim {name} does not exist"
+        phase = claim.get("status", {}).get("phase", "Pending")
+        if phase != "Bound":
+            reasons = ("ProvisioningFailed", "FailedBinding", "WaitForFirstConsumer")
+            why = around.event("PersistentVolumeClaim", name, reasons)
+            return f"PersistentVolumeClaim {name} is {phase}" + (f": {why}" if why else "")
+    return ""
+
+
+def _container_causes(pod: Json, around: Surroundings) -> list[Cause]:
+    """One for each container that is not ready, the main ones' only once the first ones ended."""
+    status, spec = pod.get("status", {}), pod.get("spec", {})
+    images = {
+        container["name"]: container.get("image", "")
+        for container in (*spec.get("initContainers", ()), *spec.get("containers", ()))
+    }
+    first = [
+        container
+        for container in status.get("initContainerStatuses", ())
+        if not container.get("ready")
+    ]
+    main = [
+        container for container in status.get("containerStatuses", ()) if not container.get("ready")
+    ]
+    return [
+        _container_cause(pod, container, images.get(container["name"], ""), around)
+        for container in first or main
+    ]
+
+
+def _container_cause(pod: Json, container: Json, image: str, around: Surroundings) -> Cause:
+    name, state = container["name"], container.get("state", {})
+    if "running" in state:
+        return _unready(pod, container, around)
+    if "terminated" in state:
+        return Cause(f"{name} {_ended(state['terminated'])}", failing=True)
+    waiting = state.get("waiting", {})
+    reason, message = waiting.get("reason", ""), _one_line(waiting.get("message"))
+    if reason in _IMAGE:
+        image = container.get("image") or image
+        return Cause(f"cannot pull image {image}: {message or reason}", failing=True)
+    if reason in _CONFIG:
+        return Cause(f"{name} cannot be started: {message or reason}", failing=True)
+    ended = container.get("lastState", {}).get("terminated")
+    if ended is not None:
+        return Cause(f"{name} {_ended(ended)}", failing=True)
+    if reason == "CrashLoopBackOff":
+        return Cause(f"{name} ends again and again: {message or reason}", failing=True)
+    mount = around.event(
+        "Pod", pod["metadata"]["name"], ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
+    )
+    if mount:
+        return Cause(f"cannot mount its volumes: {mount}", failing=True)
+    return Cause(f"{name} is being created", failing=False)
+
+
+def _unready(pod: Json, container: Json, around: Surroundings) -> Cause:
+    """A container that runs, and does not say that it is ready."""
+    name = container["name"]
+    probe = around.event("Pod", pod["metadata"]["name"], ("Unhealthy",))
+    message = f"{name} runs, but is not ready" + (f": {probe}" if probe else "")
+    ended = container.get("lastState", {}).get("terminated")
+    if ended is not None:
+        return Cause(f"{message}; before, it {_ended(ended)}", failing=True)
+    # With a startup probe it says itself that it starts.
+    is_starting = container.get("started") is False
+    age = around.now - _time(container["state"]["running"].get("startedAt"), around.now)
+    return Cause(message, failing=not is_starting and age > _STARTING)
+
+
+def _ended(terminated: Json) -> str:
+    reason, code = terminated.get("reason") or "Error", terminated.get("exitCode")
+    if reason == "OOMKilled":
+        return "was killed for using more memory than its limit (OOMKilled)"
+    words = last_line(terminated.get("message") or "")
+    text = f"ended with exit code {code} ({reason})"
+    return f"{text}: {words}" if words else text
+
+
+def _seen_at(event: Json) -> str:
+    """RFC 3339 in UTC sorts as text."""
+    found = event.get("lastTimestamp") or event.get("eventTime")
+    return str(found or event["metadata"].get("creationTimestamp") or "")
+
+
+def _time(text: str | None, default: datetime) -> datetime:
+    return default if text is None else datetime.fromisoformat(text)
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())

@@ -1,0 +1,102 @@
+"""How a deployment's components are, from the objects that run them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from aurora_operator.domain.objects.cause import Cause, Json, Surroundings, pod_cause
+from aurora_operator.domain.plan.observation import ComponentView, Scale
+
+_FAILED_CREATE = ("FailedCreate",)
+
+
+def component_view(
+    component: str, workload: Json | None, pods: Sequence[Json], around: Surroundings
+) -> ComponentView | None:
+    """The component that a Deployment or StatefulSet runs in `pods`; None where none is wanted.
+
+    A component is ready while all pods that are wanted are, of whatever template; one that cannot
+    be brought to its newest template is `failing` all the same.
+    """
+    if workload is None:
+        return ComponentView(component, ready=False, message="is not created yet")
+    wanted = _wanted(workload)
+    if wanted == 0:
+        return None
+    staying = _staying(pods)
+    ready = sum(1 for pod in staying if pod_cause(pod, around) is None)
+    cause = _cause(workload, staying, around)
+    if cause is None and ready < wanted:
+        cause = Cause(f"{len(staying)} of {wanted} pods are created", failing=False)
+    return ComponentView(
+        component,
+        ready=ready >= wanted,
+        failing=cause is not None and cause.failing,
+        message="" if cause is None else cause.message,
+    )
+
+
+def scale(deployment: Json, pods: Sequence[Json]) -> Scale:
+    """The inference pods as the scale subresource counts them."""
+    status = deployment.get("status", {})
+    staying = _staying(pods)
+    # Until its controller looked at the newest template, none is of it.
+    is_current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    labels: Mapping[str, str] = deployment["spec"]["selector"].get("matchLabels", {})
+    return Scale(
+        wanted=_wanted(deployment),
+        replicas=len(staying),
+        ready=sum(1 for pod in staying if _is_ready(pod)),
+        updated=status.get("updatedReplicas", 0) if is_current else 0,
+        selector=",".join(f"{name}={value}" for name, value in sorted(labels.items())),
+    )
+
+
+def _wanted(workload: Json) -> int:
+    return int(workload["spec"].get("replicas", 1))
+
+
+def _staying(pods: Sequence[Json]) -> list[Json]:
+    """Those that neither end nor ended."""
+    return [
+        pod
+        for pod in pods
+        if "deletionTimestamp" not in pod["metadata"]
+        and pod.get("status", {}).get("phase") != "Succeeded"
+    ]
+
+
+def _is_ready(pod: Json) -> bool:
+    return any(
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in pod.get("status", {}).get("conditions", ())
+    )
+
+
+def _cause(workload: Json, pods: Sequence[Json], around: Surroundings) -> Cause | None:
+    """The most telling reason why not all is well."""
+    found = [
+        (pod["metadata"]["name"], cause)
+        for pod in pods
+        if (cause := pod_cause(pod, around)) is not None
+    ]
+    failing = [(name, cause) for name, cause in found if cause.failing]
+    if not failing and (refused := _refused(workload, len(pods), around)):
+        return Cause(f"its pods are refused: {refused}", failing=True)
+    told = failing or found
+    if not told:
+        return None
+    name, cause = told[0]
+    more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+    return Cause(f"pod {name}: {cause.message}{more}", cause.failing)
+
+
+def _refused(workload: Json, count: int, around: Surroundings) -> str:
+    """Why the API server takes no more pods: a quota, or Pod Security; empty where it does."""
+    for condition in workload.get("status", {}).get("conditions", ()):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return str(condition.get("message", ""))
+    # A StatefulSet has no such condition: it only tells by an event.
+    if workload.get("kind") == "StatefulSet" and count < _wanted(workload):
+        return around.event("StatefulSet", workload["metadata"]["name"], _FAILED_CREATE)
+    return ""

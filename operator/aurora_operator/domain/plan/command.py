@@ -1,0 +1,72 @@
+"""What people order of a rollout, and whether the order fits it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from aurora_common.errors import ConflictError, InvalidInputError, NotFoundError
+from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.rollout.state import Promoting
+from aurora_operator.domain.status.deployment import Status
+
+# Of a request as the status repeats it.
+REQUEST_CHARACTERS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Abort and promote name the rollout they mean.
+
+    `request` is the text that a written order came as; its answer goes into the status, and an
+    order that the status answers already is not carried out again.
+    """
+
+    kind: Literal["pause", "resume", "abort", "promote", "unknown"]
+    rollout_id: str = ""
+    request: str = ""
+
+
+def parse_request(request: str) -> Command | None:
+    """The command that `abort/<rollout id>` or `promote/<rollout id>` means; None for no text."""
+    if not request:
+        return None
+    kind, _, rollout_id = request.partition("/")
+    request = request[:REQUEST_CHARACTERS]
+    if kind == "abort" and rollout_id:
+        return Command("abort", rollout_id, request)
+    if kind == "promote" and rollout_id:
+        return Command("promote", rollout_id, request)
+    return Command("unknown", request=request)
+
+
+def checked(command: Command, deployment: AuroraDeployment, status: Status) -> Command:
+    """The command with the rollout that it means.
+
+    Raises InvalidInputError, NotFoundError or ConflictError where it does not fit.
+    """
+    match command.kind:
+        case "unknown":
+            raise InvalidInputError(
+                f"{command.request!r} is no command: use abort/<rollout id> or promote/<rollout id>"
+            )
+        case "pause":
+            return command
+        case "resume":
+            if deployment.spec.rollout.paused:
+                raise ConflictError("the manifest pauses rollouts: set spec.rollout.paused: false")
+            return command
+        case "abort" | "promote":
+            return Command(command.kind, _meant(command, status), command.request)
+
+
+def _meant(command: Command, status: Status) -> str:
+    """The id of the rollout that an abort or promote applies to."""
+    rollout = status.live_rollout
+    if rollout is None:
+        raise ConflictError(f"no rollout is in progress: nothing to {command.kind}")
+    if command.rollout_id not in ("", rollout.id):
+        raise NotFoundError(f"rollout {command.rollout_id!r} is not in progress; {rollout.id!r} is")
+    if command.kind == "abort" and isinstance(rollout.state, Promoting):
+        raise ConflictError(f"rollout {rollout.id!r} is being promoted: too late to abort")
+    return rollout.id

@@ -1,0 +1,131 @@
+"""The three conditions of a deployment, computed anew from what is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from aurora_operator.domain.plan.observation import Observation, Scale
+from aurora_operator.domain.rollout.state import Analyzing
+from aurora_operator.domain.status.deployment import Condition, Status
+
+# Enough for a person; a thousand pods may each have a cause.
+_MESSAGE_CHARACTERS = 1024
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    status: bool
+    reason: str
+    message: str = ""
+
+
+def conditions(status: Status, observed: Observation, *, now: datetime) -> tuple[Condition, ...]:
+    """Ready, Progressing, Degraded; a transition time moves only where the status flips."""
+    return (
+        _condition("Ready", _ready(observed), status, now),
+        _condition("Progressing", _progressing(status, observed), status, now),
+        _condition("Degraded", _degraded(status, observed), status, now),
+    )
+
+
+def _condition(
+    kind: Literal["Ready", "Progressing", "Degraded"],
+    finding: _Finding,
+    status: Status,
+    now: datetime,
+) -> Condition:
+    before = next((known for known in status.conditions if known.type == kind), None)
+    unchanged = before is not None and before.status == finding.status
+    return Condition(
+        type=kind,
+        status=finding.status,
+        reason=finding.reason,
+        message=finding.message[:_MESSAGE_CHARACTERS],
+        last_transition_time=before.last_transition_time if before and unchanged else now,
+        observed_generation=status.observed_generation,
+    )
+
+
+def _ready(observed: Observation) -> _Finding:
+    """Requests are served; a buffer or trainer that is down does not change that."""
+    inference = next((view for view in observed.components if view.name == "inference"), None)
+    cause = "" if inference is None else inference.message
+    if observed.scale is not None:
+        return _all_ready(observed.scale, cause)
+    if inference is None:
+        return _Finding(False, "InferenceNotReady", "no inference runs")
+    if inference.ready:
+        return _Finding(True, "Serving")
+    return _Finding(False, "InferenceNotReady", cause or "inference starts")
+
+
+def _all_ready(scale: Scale, cause: str) -> _Finding:
+    """As a Deployment is available that may miss none: pods of any template count."""
+    if scale.wanted == 0:
+        return _Finding(False, "ScaledToZero", "no inference is wanted")
+    # One that is on its way out for its successor may be ready beside it.
+    count = min(scale.ready, scale.wanted)
+    message = f"{count} of {scale.wanted} inference pods are ready"
+    if scale.ready >= scale.wanted:
+        return _Finding(True, "Serving", message)
+    return _Finding(False, "InferenceNotReady", f"{message}: {cause}" if cause else message)
+
+
+def _progressing(status: Status, observed: Observation) -> _Finding:
+    awaited = _awaited(observed)
+    if (rollout := status.live_rollout) is not None:
+        parts = [f"{rollout.id} is {type(rollout.state).__name__}"]
+        if isinstance(rollout.state, Analyzing):
+            parts[0] += f" at {rollout.plan.steps_percent[rollout.state.step]}% of the traffic"
+        if not observed.participants and not awaited:
+            parts.append("waiting for an inference that is ready")
+        return _Finding(
+            True, f"Rollout{type(rollout.state).__name__}", "; ".join([*parts, *awaited])
+        )
+    starting = [view.name for view in observed.components if not view.ready and not view.failing]
+    if starting:
+        return _Finding(True, "ComponentsStarting", f"waiting for {', '.join(starting)}")
+    scale = observed.scale
+    if scale is not None and min(scale.updated, scale.ready) < scale.wanted:
+        message = f"{scale.updated} of {scale.wanted} inference pods are updated"
+        return _Finding(True, "InferenceUpdating", message)
+    if awaited:
+        return _Finding(True, "DraftsStaging", "; ".join(awaited))
+    if _is_beginning(status, observed):
+        return _Finding(True, "DraftsStaging", "the draft to begin with is not staged yet")
+    return _Finding(False, "Idle")
+
+
+def _is_beginning(status: Status, observed: Observation) -> bool:
+    initial = observed.initial
+    if status.stable is not None or initial is None:
+        return False
+    return initial.digest not in observed.refusals and bool(observed.participants)
+
+
+def _awaited(observed: Observation) -> Sequence[str]:
+    """Whom a change of the drafts waits for, and why; a few by name."""
+    found = [f"waiting for {name}: {cause}" for name, cause in observed.awaited.items()]
+    if len(found) > _NAMED:
+        return [*found[:_NAMED], f"and for {len(found) - _NAMED} more"]
+    return found
+
+
+def _degraded(status: Status, observed: Observation) -> _Finding:
+    """Everything that is wrong, under the reason of what comes first."""
+    found = [(problem.reason, problem.message) for problem in observed.problems]
+    found += [
+        ("ComponentFailing", f"{view.name}: {view.message}")
+        for view in observed.components
+        if view.failing
+    ]
+    stable = status.stable or observed.initial
+    if stable is not None and (reason := observed.refusals.get(stable.digest)):
+        found.append(("StableDraftRefused", reason))
+    if not found:
+        return _Finding(False, "AsExpected")
+    return _Finding(True, found[0][0], "; ".join(message for _, message in found))

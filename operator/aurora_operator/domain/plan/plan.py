@@ -1,0 +1,253 @@
+"""What to do next for a deployment's draft: `plan` compares what is with what was decided.
+
+Either the status moves or actions are due, never both: the shell persists the status first and acts
+on what was persisted, so `Promoting` is on disk before the first promotion. Each action only brings
+an inference closer to the status and may be repeated; a crash anywhere costs one more look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from aurora_common.errors import AuroraError
+from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.plan.action import Action, due_actions, share_bps
+from aurora_operator.domain.plan.candidate_queue import dequeue, enqueue
+from aurora_operator.domain.plan.command import Command, checked
+from aurora_operator.domain.plan.condition import conditions
+from aurora_operator.domain.plan.observation import Observation, OutcomeBatch
+from aurora_operator.domain.rollout.evidence import observe
+from aurora_operator.domain.rollout.state import (
+    Ended,
+    Observed,
+    Pending,
+    Promoted,
+    advance,
+    rollout_plan,
+)
+from aurora_operator.domain.status.deployment import (
+    Cursor,
+    Draft,
+    LastCommand,
+    Rollout,
+    Status,
+    Verdict,
+)
+
+HISTORY_LIMIT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`status` is to be persisted first where it differs, then `actions` are done in order."""
+
+    status: Status
+    actions: tuple[Action, ...]
+
+
+def plan(
+    deployment: AuroraDeployment, status: Status, observed: Observation, now: datetime
+) -> Decision:
+    """The next status, or the actions that the present one still wants."""
+    after = replace(status, observed_generation=observed.generation)
+    after, command = _ordered(deployment, after, observed.command, now)
+    paused = _paused(after, command)
+    observed = replace(observed, command=command)
+    after = _with_stable(replace(after, paused=paused), observed)
+    after = _with_queue(after, observed)
+    is_paused = paused or deployment.spec.rollout.paused
+    if after.live_rollout is not None:
+        after = _judged(after, after.live_rollout, observed, is_paused=is_paused, now=now)
+    # What a draft is compared with must not change amid the comparison.
+    elif not is_paused and (after.stable is not None or observed.initial is None):
+        after = _begun(deployment, after)
+    after = _with_scale(after, observed)
+    after = replace(after, conditions=conditions(after, observed, now=now))
+    moved = after.decided != status.decided
+    actions = () if moved else tuple(due_actions(after, observed))
+    return Decision(after, actions)
+
+
+def _ordered(
+    deployment: AuroraDeployment, status: Status, command: Command | None, now: datetime
+) -> tuple[Status, Command | None]:
+    """The status with the answer to a written order, and the command where it is to be done."""
+    if command is None:
+        return status, None
+    answered = status.last_command
+    if command.request and answered is not None and command.request == answered.request:
+        return status, None
+    try:
+        command = checked(command, deployment, status)
+    except AuroraError as error:
+        answer = LastCommand(command.request, "Refused", str(error), now)
+        return replace(status, last_command=answer if command.request else answered), None
+    if command.request:
+        status = replace(status, last_command=LastCommand(command.request, "Done", "", now))
+    return status, command
+
+
+def _with_scale(status: Status, observed: Observation) -> Status:
+    scale = observed.scale
+    if scale is None:
+        return status
+    return replace(
+        status,
+        replicas=scale.replicas,
+        ready_replicas=scale.ready,
+        updated_replicas=scale.updated,
+        selector=scale.selector,
+    )
+
+
+def _paused(status: Status, command: Command | None) -> bool:
+    if command is not None and command.kind in ("pause", "resume"):
+        return command.kind == "pause"
+    return status.paused
+
+
+def _with_stable(status: Status, observed: Observation) -> Status:
+    """Takes the draft that an inference has as the stable one, where there was none yet."""
+    if status.stable is not None or status.live_rollout is not None:
+        return status
+    found = next((view.stable for view in observed.inferences if view.stable is not None), None)
+    return replace(status, stable=found)
+
+
+def _with_queue(status: Status, observed: Observation) -> Status:
+    rollout = status.live_rollout
+    known = [status.stable, None if rollout is None else rollout.candidate.draft]
+    digests = frozenset(draft.digest for draft in known if draft is not None)
+    return replace(status, queue=enqueue(status.queue, observed.published, known=digests))
+
+
+def _begun(deployment: AuroraDeployment, status: Status) -> Status:
+    """The status with a rollout of the waiting candidate begun, where one waits."""
+    candidate, queue = dequeue(status.queue)
+    if candidate is None:
+        return status
+    if status.stable is not None and candidate.draft.digest == status.stable.digest:
+        return replace(status, queue=queue)
+    rollout = Rollout(
+        id=f"{deployment.metadata.name}-{candidate.sequence}",
+        candidate=candidate,
+        plan=rollout_plan(deployment.spec.rollout),
+        state=Pending(),
+        without_stable=status.stable is None,
+    )
+    return replace(status, rollout=rollout, queue=queue)
+
+
+def _judged(
+    status: Status, rollout: Rollout, observed: Observation, *, is_paused: bool, now: datetime
+) -> Status:
+    """The status with the new outcomes counted and the rollout advanced."""
+    rollout = _counted(rollout, observed.batches)
+    state = advance(
+        rollout.state,
+        plan=rollout.plan,
+        evidence=rollout.evidence,
+        observed=_of_rollout(rollout, observed, is_paused=is_paused),
+        now=now,
+    )
+    rollout = replace(rollout, state=state)
+    acceptance = status.stable_acceptance_bps
+    if rollout.evidence.stable.requests > 0:
+        acceptance = round(rollout.evidence.stable.acceptance * 10_000)
+    status = replace(status, rollout=rollout, stable_acceptance_bps=acceptance)
+    if not isinstance(state, Ended):
+        return status
+    if isinstance(state, Promoted):
+        measured = rollout.evidence.candidate
+        status = replace(
+            status,
+            stable=rollout.candidate.draft,
+            stable_acceptance_bps=(
+                round(measured.acceptance * 10_000) if measured.requests > 0 else None
+            ),
+        )
+    verdict = _verdict(rollout, state, now)
+    return replace(
+        status,
+        rollout=_without_the_gone(rollout, observed),
+        history=(verdict, *status.history)[:HISTORY_LIMIT],
+    )
+
+
+def _without_the_gone(rollout: Rollout, observed: Observation) -> Rollout:
+    """The ended rollout with the cursors of those that still exist.
+
+    Not before its end: who seems gone may only not be seen yet, and would be counted again.
+    """
+    kept = {name: cursor for name, cursor in rollout.cursors.items() if name in observed.existing}
+    return replace(rollout, cursors=kept)
+
+
+def _counted(rollout: Rollout, batches: tuple[OutcomeBatch, ...]) -> Rollout:
+    evidence, cursors = rollout.evidence, dict(rollout.cursors)
+    for batch in batches:
+        if batch.rollout_id != rollout.id:
+            continue
+        cursor = cursors.get(batch.inference)
+        after = cursor.after if cursor is not None and cursor.instance == batch.instance else 0
+        for sequence, outcome in batch.outcomes:
+            if sequence <= after:
+                continue
+            after = sequence
+            evidence = observe(
+                evidence,
+                outcome,
+                min_effect=rollout.plan.min_effect_bps / 10_000,
+                without_stable=rollout.without_stable,
+            )
+        cursors[batch.inference] = Cursor(batch.instance, after)
+    return replace(rollout, evidence=evidence, cursors=cursors)
+
+
+def _of_rollout(rollout: Rollout, observed: Observation, *, is_paused: bool) -> Observed:
+    """What `observed` says about this rollout."""
+    digest = rollout.candidate.draft.digest
+    share = share_bps(rollout)
+    views = observed.participants
+    # One that serves and cannot be seen may have the candidate, or not.
+    complete = bool(views) and len(views) == len(observed.expected)
+    # Once it serves somewhere there is no way back: a refusal is the refusing pod's own trouble.
+    is_serving = any(_is(view.stable, digest) for view in views)
+    command = observed.command
+    ordered: Literal["abort", "promote"] | None = None
+    if command is not None and command.rollout_id == rollout.id:
+        if command.kind == "abort":
+            ordered = "abort"
+        elif command.kind == "promote":
+            ordered = "promote"
+    return Observed(
+        staged=complete
+        and all(
+            _is(view.candidate, digest)
+            and (view.rollout_id, view.candidate_bps) == (rollout.id, share)
+            for view in views
+        ),
+        promoted=complete and all(_is(view.stable, digest) for view in views),
+        refusal=None if is_serving else observed.refusals.get(digest),
+        paused=is_paused,
+        command=ordered,
+    )
+
+
+def _verdict(rollout: Rollout, state: Ended, now: datetime) -> Verdict:
+    return Verdict(
+        id=rollout.id,
+        checkpoint=rollout.candidate.draft.checkpoint,
+        digest=rollout.candidate.draft.digest,
+        outcome=type(state).__name__,
+        reason=state.reason,
+        effect_bps=rollout.evidence.effect_bps,
+        requests=rollout.evidence.requests,
+        at=now,
+    )
+
+
+def _is(draft: Draft | None, digest: str) -> bool:
+    return draft is not None and draft.digest == digest

@@ -1,0 +1,196 @@
+"""The states of a rollout, and the one rule that moves it: `advance`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from aurora_operator.domain.manifest.spec import Rollout as RolloutSpec
+from aurora_operator.domain.rollout.evidence import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutPlan:
+    """What was agreed when the rollout began; a changed manifest counts from the next rollout on.
+
+    A threshold moved while the evidence is known would void the promise of `alpha`.
+    """
+
+    steps_percent: tuple[int, ...]
+    alpha: str
+    min_effect_bps: int
+    min_requests: int
+    max_duration_seconds: float
+
+    @property
+    def threshold(self) -> float:
+        """log(1/α): what the log of an e-value must reach."""
+        return -math.log(float(self.alpha))
+
+    @property
+    def requests_per_step(self) -> int:
+        return math.ceil(self.min_requests / len(self.steps_percent))
+
+    def is_last(self, step: int) -> bool:
+        return step >= len(self.steps_percent) - 1
+
+
+def rollout_plan(spec: RolloutSpec) -> RolloutPlan:
+    """What a rollout that begins now is held to."""
+    return RolloutPlan(
+        steps_percent=tuple(step.weight_percent for step in spec.steps),
+        alpha=spec.analysis.alpha,
+        min_effect_bps=spec.analysis.min_effect_bps,
+        min_requests=spec.analysis.min_requests,
+        max_duration_seconds=spec.analysis.max_duration_seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time spent analysing; it stands still while the rollout is paused."""
+
+    started_at: datetime
+    paused_at: datetime | None = None
+    paused_seconds: float = 0.0
+
+    def elapsed(self, now: datetime) -> timedelta:
+        until = now if self.paused_at is None else self.paused_at
+        return until - self.started_at - timedelta(seconds=self.paused_seconds)
+
+    def pause(self, now: datetime) -> Clock:
+        return replace(self, paused_at=now)
+
+    def resume(self, now: datetime) -> Clock:
+        assert self.paused_at is not None
+        pause = (now - self.paused_at).total_seconds()
+        return replace(self, paused_at=None, paused_seconds=self.paused_seconds + pause)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The candidate is not yet resident with its first share of the traffic on every inference."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingForTraffic:
+    """The candidate has its share everywhere, and no request was judged yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Analyzing:
+    """The candidate serves `plan.steps_percent[step]` of new requests."""
+
+    step: int
+    entered_at: datetime
+    # How many requests were judged when this step began.
+    entered_requests: int
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Promoting:
+    """Decided, and not yet seen as the stable draft everywhere; there is no way back."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inconclusive:
+    reason: str
+
+
+Ended = Promoted | RolledBack | Inconclusive
+State = Pending | WaitingForTraffic | Analyzing | Promoting | Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is known of the rollout now."""
+
+    # The candidate is resident and has its share on every inference.
+    staged: bool = False
+    # The candidate is the stable draft of every inference.
+    promoted: bool = False
+    # Why an inference will never take the candidate, which serves nowhere as the stable draft.
+    refusal: str | None = None
+    paused: bool = False
+    command: Literal["abort", "promote"] | None = None
+
+
+def advance(
+    state: State, *, plan: RolloutPlan, evidence: Evidence, observed: Observed, now: datetime
+) -> State:
+    """The next state; the same state means that there is nothing to decide.
+
+    A candidate is promoted once log E ≥ log(1/α) and at least `min_requests` were judged, whatever
+    the step; it is rolled back once the mirrored process shows harm. Missing evidence never
+    promotes: at the deadline the stable draft stays. A pause holds all but harm and commands.
+    """
+    match state:
+        case Promoted() | RolledBack() | Inconclusive():
+            return state
+        case _ if observed.refusal is not None:
+            return RolledBack(f"CheckpointRefused: {observed.refusal}")
+        case Promoting(reason=reason) if observed.promoted:
+            return Promoted(reason)
+        case Promoting():
+            return state
+        case _ if observed.command == "abort":
+            return RolledBack("Aborted")
+        case _ if observed.command == "promote":
+            return Promoting("Commanded")
+        case Analyzing() if evidence.log_harm >= plan.threshold:
+            return RolledBack("AcceptanceHarm")
+        case Analyzing(clock=clock) if observed.paused and clock.paused_at is None:
+            return replace(state, clock=clock.pause(now))
+        case _ if observed.paused:
+            return state
+        case Analyzing(clock=clock) if clock.paused_at is not None:
+            return replace(state, clock=clock.resume(now))
+        case Pending() if observed.staged:
+            return WaitingForTraffic()
+        case WaitingForTraffic() if evidence.requests > 0:
+            return Analyzing(step=0, entered_at=now, entered_requests=0, clock=Clock(now))
+        case Analyzing() if is_better(evidence, plan):
+            return Promoting("AcceptanceBetter")
+        case Analyzing(clock=clock) if clock.elapsed(now).total_seconds() >= (
+            plan.max_duration_seconds
+        ):
+            return Inconclusive("DeadlineReached")
+        case Analyzing(step=step) if not plan.is_last(step) and (
+            evidence.requests - state.entered_requests >= plan.requests_per_step
+        ):
+            return replace(state, step=step + 1, entered_at=now, entered_requests=evidence.requests)
+        case _:
+            return state
+
+
+def is_better(evidence: Evidence, plan: RolloutPlan) -> bool:
+    """The promotion rule."""
+    return evidence.log_e >= plan.threshold and evidence.requests >= plan.min_requests
+
+
+def weight_percent(state: State, plan: RolloutPlan) -> int | None:
+    """The candidate's share of new requests; None where this state leaves it as it is."""
+    match state:
+        case Pending() | WaitingForTraffic():
+            return plan.steps_percent[0]
+        case Analyzing(step=step):
+            return plan.steps_percent[step]
+        case Promoting():
+            return None
+        case Promoted() | RolledBack() | Inconclusive():
+            return 0

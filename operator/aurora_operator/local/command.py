@@ -1,0 +1,129 @@
+"""What runs where: a manifest as the command lines of local processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from aurora_common import variable
+from aurora_common.location import local_path
+from aurora_operator.domain.arguments import (
+    ENVIRONMENT,
+    Listening,
+    Places,
+    buffer_arguments,
+    inference_arguments,
+    redis_arguments,
+    trainer_arguments,
+)
+from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.local.layout import Layout
+
+HOST = "127.0.0.1"
+COMPONENTS = ("redis", "buffer", "inference", "trainer")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One component's process; it is started once those in `requires` are ready.
+
+    `environment` is added to the one that all share; it may hold a password.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    address: str
+    probe: Literal["grpc", "redis"]
+    requires: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """Changes where the process must be started anew; tells nothing of the arguments."""
+        content = json.dumps([self.argv, {**ENVIRONMENT, **self.environment}]).encode()
+        return hashlib.sha256(content).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Loopback ports by name; `http` and `grpc` are those that clients use."""
+
+    http: int
+    grpc: int
+    redis: int
+    buffer: int
+    trainer: int
+
+
+def desired_commands(
+    deployment: AuroraDeployment, layout: Layout, ports: Ports, *, python: str
+) -> tuple[Command, ...]:
+    """The components that `deployment` wants, in the order of their start.
+
+    Inference requires nobody: it serves without a buffer, and keeps no trajectory meanwhile.
+    """
+    spec = deployment.spec
+    places = local_places(deployment, layout)
+    commands = []
+    if spec.buffer.embedded is not None:
+        argv = (python, *redis_arguments(deployment, places, port=ports.redis))
+        commands.append(Command("redis", argv, _at(ports.redis), "redis"))
+    commands.append(_buffer(deployment, places, ports, python))
+    inference = inference_arguments(
+        deployment,
+        places,
+        Listening(grpc=_at(ports.grpc), http=_at(ports.http)),
+        buffer=_at(ports.buffer),
+    )
+    commands.append(Command("inference", (python, *inference), _at(ports.grpc), "grpc"))
+    if not spec.trainer.suspend:
+        listening = Listening(grpc=_at(ports.trainer))
+        trainer = trainer_arguments(deployment, places, listening, buffer=_at(ports.buffer))
+        argv = (python, *trainer)
+        commands.append(Command("trainer", argv, _at(ports.trainer), "grpc", ("buffer",)))
+    return tuple(commands)
+
+
+def local_places(deployment: AuroraDeployment, layout: Layout) -> Places:
+    """Processes of one machine talk over loopback: without certificates and tokens."""
+    return Places(
+        claims=layout.claims,
+        models=models_folder(deployment, layout),
+        trainer_state=layout.trainer,
+        redis_data=layout.redis,
+    )
+
+
+def target_folder(deployment: AuroraDeployment, layout: Layout) -> Path:
+    return local_path(deployment.spec.target.uri, claims=layout.claims)
+
+
+def initial_folder(deployment: AuroraDeployment, layout: Layout) -> Path | None:
+    """The draft to begin with, where the manifest names one."""
+    initial = deployment.spec.draft.initial_checkpoint
+    return None if initial is None else local_path(initial.uri, claims=layout.claims)
+
+
+def models_folder(deployment: AuroraDeployment, layout: Layout) -> Path:
+    claim = deployment.spec.model_store.pvc.claim_name
+    return layout.models(claim, deployment.metadata.name)
+
+
+def _buffer(deployment: AuroraDeployment, places: Places, ports: Ports, python: str) -> Command:
+    external = deployment.spec.buffer.external
+    url = None if external else f"redis://{_at(ports.redis)}/0"
+    listening = Listening(grpc=_at(ports.buffer))
+    argv = (python, *buffer_arguments(deployment, places, listening, redis_url=url))
+    if external is None:
+        return Command("buffer", argv, _at(ports.buffer), "grpc", ("redis",))
+    # A local run has no Secrets: preflight refuses a manifest that names one.
+    environment = {variable.REDIS_URL: external.url or ""}
+    return Command("buffer", argv, _at(ports.buffer), "grpc", environment=environment)
+
+
+def _at(port: int) -> str:
+    return f"{HOST}:{port}"

@@ -1,0 +1,193 @@
+"""The process that a person starts: it outlives the operator and starts it again.
+
+It holds the data directory's lock and the leash's writing end. Killed itself, it takes everything
+with it: the leash breaks, and every component ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from aurora_common.errors import ConflictError, StorageError
+from aurora_common.leash import LEASH_VARIABLE
+from aurora_operator.domain.arguments import ENVIRONMENT
+from aurora_operator.domain.manifest.parser import parse_manifest
+from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.local.backoff import Backoff
+from aurora_operator.local.last_words import last_words
+from aurora_operator.local.layout import Layout, prepared_layout
+from aurora_operator.local.port import free_ports
+from aurora_operator.local.preflight import check_models, check_ports, check_secrets
+from aurora_operator.local.process import DRAIN_SECONDS, stop_recorded
+from aurora_operator.local.record import RecordBook
+from aurora_operator.local.state_file import accept
+
+logger = logging.getLogger(__name__)
+
+# The operator's exit code where starting it again cannot help (sysexits.h: EX_CONFIG).
+REFUSED = 78
+# Three groups of components, one after the other.
+_OPERATOR_STOP_SECONDS = 3 * DRAIN_SECONDS + 5
+
+
+@dataclass(frozen=True, slots=True)
+class GuardOptions:
+    """Ports of 0 are chosen."""
+
+    manifest: Path
+    data_dir: Path
+    http_port: int
+    grpc_port: int
+
+
+def read_manifest_file(path: Path) -> AuroraDeployment:
+    """The manifest in a file; StorageError where it cannot be read, ManifestError if wrong."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise StorageError(f"cannot read {path}: it is not UTF-8 text") from error
+    return parse_manifest(text, str(path))
+
+
+def guard(options: GuardOptions) -> int:
+    """Runs the deployment until SIGTERM or SIGINT; the exit code. Nothing is left running.
+
+    SIGUSR1 takes the manifest file's new content over.
+    Raises AuroraErrors, with nothing started, for a manifest or a machine that it cannot run on.
+    """
+    deployment = read_manifest_file(options.manifest)
+    layout = prepared_layout(options.data_dir)
+    with _locked(layout):
+        check_secrets(deployment)
+        check_models(deployment, layout)
+        accept(layout.deployment, deployment)
+        return asyncio.run(_guard(options, deployment, layout))
+
+
+async def _guard(options: GuardOptions, deployment: AuroraDeployment, layout: Layout) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    # SIGHUP: the terminal was closed.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    # What a killed guardian left behind has lost its leash: it ends, and is not adopted.
+    await stop_recorded(RecordBook(layout.processes))
+    http, grpc = _client_ports(options)
+    check_ports(http=http, grpc=grpc)
+    sys.stderr.write(
+        f"aurora: starting {deployment.metadata.name}: http://127.0.0.1:{http}/v1, "
+        f"gRPC 127.0.0.1:{grpc}; logs in {layout.logs}\n"
+    )
+    reading, writing = os.pipe()
+    argv = (
+        *(sys.executable, "-m", "aurora_operator", "run"),
+        *("--manifest", str(options.manifest.absolute()), "--data-dir", str(layout.root)),
+        *("--http-port", str(http), "--grpc-port", str(grpc)),
+    )
+    try:
+        return await _keep_running(argv, layout, leash=reading, stop=stop)
+    finally:
+        await stop_recorded(RecordBook(layout.processes))
+        layout.operator.unlink(missing_ok=True)
+        os.close(writing)
+        os.close(reading)
+
+
+async def _keep_running(
+    argv: tuple[str, ...], layout: Layout, *, leash: int, stop: asyncio.Event
+) -> int:
+    """Starts the operator again and again until `stop`, or until it says that it never will."""
+    backoff = Backoff()
+    operator: asyncio.subprocess.Process | None = None
+
+    def reload() -> None:
+        if operator is not None and operator.returncode is None:
+            operator.send_signal(signal.SIGUSR1)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, reload)
+    while True:
+        started_at = time.monotonic()
+        operator = await _start_operator(argv, layout, leash)
+        code = await _until_ended_or(stop, operator)
+        if stop.is_set():
+            return 0
+        if code == REFUSED:
+            raise ConflictError(last_words(layout.log("operator")))
+        backoff = backoff.after_exit(time.monotonic() - started_at)
+        fields = {"code": code, "again_in_seconds": backoff.delay_seconds}
+        logger.warning("the operator ended", extra={"fields": fields})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(backoff.delay_seconds):
+                await stop.wait()
+                return 0
+
+
+async def _start_operator(
+    argv: tuple[str, ...], layout: Layout, leash: int
+) -> asyncio.subprocess.Process:
+    # In a session of its own: a Ctrl-C reaches the guardian only, which stops things in order.
+    with layout.log("operator").open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **ENVIRONMENT, LEASH_VARIABLE: str(leash)},
+            start_new_session=True,
+            pass_fds=(leash,),
+        )
+
+
+async def _until_ended_or(stop: asyncio.Event, operator: asyncio.subprocess.Process) -> int:
+    """The operator's exit code; once `stop` is set it is asked to end, then made to."""
+    ended = asyncio.create_task(operator.wait())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not ended.done():
+        with suppress(ProcessLookupError):
+            operator.terminate()
+        _, unfinished = await asyncio.wait((ended,), timeout=_OPERATOR_STOP_SECONDS)
+        if unfinished:
+            with suppress(ProcessLookupError):
+                operator.kill()
+    return await ended
+
+
+def _client_ports(options: GuardOptions) -> tuple[int, int]:
+    first, second = free_ports(2)
+    return options.http_port or first, options.grpc_port or second
+
+
+@contextmanager
+def _locked(layout: Layout) -> Iterator[None]:
+    """Holds the data directory; raises ConflictError naming the process that does already."""
+    try:
+        file = layout.lock.open("a+")
+    except OSError as error:
+        raise StorageError(f"cannot open {layout.lock}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            pid = file.read().strip() or "unknown"
+            raise ConflictError(
+                f"{layout.root} is in use: an aurora with pid {pid} runs there; stop it first"
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

@@ -1,0 +1,262 @@
+"""The operator of one machine: the reconciler over local processes, and its gRPC service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aurora.operator.v1 import operator_pb2_grpc
+from aurora_common.checkpoint import read_manifest
+from aurora_common.durable import write_file
+from aurora_common.errors import AuroraError, NotFoundError, UnavailableError
+from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_common.leash import LEASH_VARIABLE
+from aurora_common.model_store import ModelStore
+from aurora_operator.adapters.channel import Peer
+from aurora_operator.adapters.inference import GrpcInference
+from aurora_operator.adapters.trainer import CheckpointFeed
+from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.plan.observation import ComponentView, Problem, Scale
+from aurora_operator.domain.status.deployment import Draft, Status
+from aurora_operator.local.change import Changes
+from aurora_operator.local.child import adopted
+from aurora_operator.local.command import (
+    HOST,
+    Command,
+    Ports,
+    desired_commands,
+    initial_folder,
+    models_folder,
+)
+from aurora_operator.local.guardian import read_manifest_file
+from aurora_operator.local.layout import Layout
+from aurora_operator.local.port import chosen_ports
+from aurora_operator.local.preflight import check_models, check_secrets
+from aurora_operator.local.process import ProcessRuntime
+from aurora_operator.local.record import RecordBook
+from aurora_operator.local.service import SERVICE, OperatorServicer
+from aurora_operator.local.state_file import StatusFile, accept, read_accepted
+from aurora_operator.reconcile.fleet import Inference
+from aurora_operator.reconcile.reconciler import Generation, Reconciler
+
+logger = logging.getLogger(__name__)
+
+_KEPT_PORTS = ("redis", "buffer", "trainer", "operator")
+# Calls are short, and watches are ended by us.
+_DRAIN_SECONDS = 1.0
+_PRUNE_RETRY_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """`manifest` is read anew on SIGUSR1."""
+
+    manifest: Path
+    data_dir: Path
+    http_port: int
+    grpc_port: int
+
+
+class LocalOperator:
+    """Everything that one operator process holds; made inside the event loop that it uses."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+        self._layout = Layout(options.data_dir.absolute())
+        accepted = read_accepted(self._layout.deployment)
+        if accepted is None:
+            raise NotFoundError(f"{self._layout.deployment} is missing: start it with `up`")
+        self._changes = Changes()
+        self._book = RecordBook(self._layout.processes)
+        leash = os.environ.get(LEASH_VARIABLE)
+        self._runtime = ProcessRuntime(
+            self._layout,
+            self._book,
+            leash=None if leash is None else int(leash),
+            on_change=self._component_changed,
+        )
+        self._ports, self._port = self._chosen_ports()
+        status_file = StatusFile(self._layout.status)
+        self._inference = GrpcInference("inference", Peer(f"{HOST}:{options.grpc_port}"))
+        self._reconciler = Reconciler(
+            self._generation(accepted.generation, accepted.deployment),
+            status_file.load(),
+            store=status_file,
+            fleet=LocalFleet(self._inference, self._runtime),
+            on_change=self._status_changed,
+        )
+        self._models = ModelStore(models_folder(accepted.deployment, self._layout))
+        self._feed = CheckpointFeed(
+            Peer(f"{HOST}:{self._ports.trainer}"), lambda: self._reconciler.status.queue.sequence
+        )
+        self._prune_wanted = asyncio.Event()
+
+    async def run(self) -> None:
+        """Runs until SIGTERM, then stops the components before it returns."""
+        stop = stop_signal()
+        reload = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, reload.set)
+        server = GrpcServer(f"{HOST}:{self._port}", drain_seconds=_DRAIN_SECONDS)
+        server.add(
+            operator_pb2_grpc.add_OperatorServicer_to_server,
+            OperatorServicer(
+                self._reconciler,
+                components=self._runtime.details,
+                store=self._models,
+                changes=self._changes,
+            ),
+        )
+        await server.start([SERVICE])
+        self._write_address()
+        await self._runtime.apply(self._commands(self._reconciler.generation.deployment))
+        loops = [
+            asyncio.create_task(self._reconciler.run()),
+            asyncio.create_task(self._follow_checkpoints()),
+            asyncio.create_task(self._prune()),
+            asyncio.create_task(self._reload(reload)),
+        ]
+        stopped = asyncio.create_task(stop.wait())
+        # A loop that ends by itself is a fault: the guardian starts a new operator, which adopts
+        # the components.
+        await asyncio.wait((stopped, *loops), return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopped, *loops):
+            task.cancel()
+        results = await asyncio.gather(*loops, return_exceptions=True)
+        self._changes.close()
+        await server.stop()
+        if stop.is_set():
+            await self._runtime.stop()
+        await self._reconciler.close()
+        await self._inference.close()
+        await self._feed.close()
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    def _chosen_ports(self) -> tuple[Ports, int]:
+        """The loopback ports of the components and the operator's own, chosen once and kept."""
+        record = self._book.record
+        running = frozenset(
+            name for name, process in record.processes.items() if adopted(process) is not None
+        )
+        ports = chosen_ports(_KEPT_PORTS, record.ports, running)
+        self._book.keep_ports(ports)
+        components = Ports(
+            http=self._options.http_port,
+            grpc=self._options.grpc_port,
+            redis=ports["redis"],
+            buffer=ports["buffer"],
+            trainer=ports["trainer"],
+        )
+        return components, ports["operator"]
+
+    def _generation(self, number: int, deployment: AuroraDeployment) -> Generation:
+        folder = initial_folder(deployment, self._layout)
+        if folder is None:
+            return Generation(number, deployment)
+        manifest = read_manifest(folder)
+        initial = Draft(manifest.name, manifest.digest, folder.as_uri())
+        return Generation(number, deployment, initial)
+
+    def _commands(self, deployment: AuroraDeployment) -> tuple[Command, ...]:
+        return desired_commands(deployment, self._layout, self._ports, python=sys.executable)
+
+    def _write_address(self) -> None:
+        content = {
+            "address": f"{HOST}:{self._port}",
+            "http": f"{HOST}:{self._options.http_port}",
+            "grpc": f"{HOST}:{self._options.grpc_port}",
+            "pid": os.getpid(),
+        }
+        write_file(self._layout.operator, json.dumps(content, indent=2).encode())
+
+    def _component_changed(self) -> None:
+        self._reconciler.wake()
+        self._changes.notify()
+
+    def _status_changed(self) -> None:
+        self._prune_wanted.set()
+        self._changes.notify()
+
+    async def _follow_checkpoints(self) -> None:
+        async for candidate in self._feed.checkpoints():
+            self._reconciler.offer(candidate)
+
+    async def _prune(self) -> None:
+        """Tells the trainer whenever what is needed of the checkpoints changed."""
+        done: object = None
+        while True:
+            await self._prune_wanted.wait()
+            self._prune_wanted.clear()
+            status, generation = self._reconciler.status, self._reconciler.generation
+            keep = generation.deployment.spec.model_store.keep
+            wanted = (keep, _needed(status, generation), status.queue.sequence)
+            if wanted == done:
+                continue
+            try:
+                await self._feed.prune(keep=keep, needed=wanted[1], seen_sequence=wanted[2])
+            except UnavailableError:
+                # It is suspended or starts anew; nothing is published meanwhile either.
+                await asyncio.sleep(_PRUNE_RETRY_SECONDS)
+                self._prune_wanted.set()
+            else:
+                done = wanted
+
+    async def _reload(self, asked: asyncio.Event) -> None:
+        """Takes the manifest file's new content over, component by component."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            try:
+                deployment = read_manifest_file(self._options.manifest)
+                check_secrets(deployment)
+                check_models(deployment, self._layout)
+                accepted = accept(self._layout.deployment, deployment)
+            except AuroraError as error:
+                logger.error("manifest not taken", extra={"fields": {"reason": str(error)}})
+                continue
+            self._reconciler.generation = self._generation(accepted.generation, deployment)
+            await self._runtime.apply(self._commands(deployment))
+            self._reconciler.wake()
+            logger.info("manifest taken", extra={"fields": {"generation": accepted.generation}})
+
+
+class LocalFleet:
+    """The one inference of this machine, among the processes that run."""
+
+    def __init__(self, inference: Inference, runtime: ProcessRuntime) -> None:
+        self._inference = inference
+        self._runtime = runtime
+        self._names = frozenset({inference.name})
+
+    def inferences(self) -> Sequence[Inference]:
+        return (self._inference,)
+
+    def expected(self) -> frozenset[str]:
+        ready = any(view.ready and view.name == "inference" for view in self.components())
+        return self._names if ready else frozenset()
+
+    def existing(self) -> frozenset[str]:
+        return self._names
+
+    def components(self) -> tuple[ComponentView, ...]:
+        return tuple(detail.view for detail in self._runtime.details())
+
+    def problems(self) -> tuple[Problem, ...]:
+        return ()
+
+    def scale(self) -> Scale | None:
+        return None
+
+
+def _needed(status: Status, generation: Generation) -> frozenset[str]:
+    """The digests of the drafts that may still be wanted, the one to begin with included."""
+    initial = generation.initial
+    return status.needed_digests | (frozenset() if initial is None else {initial.digest})

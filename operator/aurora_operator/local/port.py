@@ -1,0 +1,48 @@
+"""Loopback ports: which are free, and which a deployment keeps."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+
+from aurora_operator.local.command import HOST
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on the port now."""
+    with socket.socket() as probe:
+        # As servers do: a connection that just ended does not make the port taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def free_ports(count: int) -> list[int]:
+    """So many different ports that are free now."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def chosen_ports(
+    names: Sequence[str], kept: Mapping[str, int], in_use: frozenset[str]
+) -> dict[str, int]:
+    """A port for each name: the kept one, unless somebody else took it meanwhile.
+
+    `in_use`: names whose own process listens there, so that a taken port is as it should be.
+    """
+    ports = {
+        name: kept[name]
+        for name in names
+        if name in kept and (name in in_use or is_free(kept[name]))
+    }
+    missing = [name for name in names if name not in ports]
+    return ports | dict(zip(missing, free_ports(len(missing)), strict=True))

@@ -1,0 +1,61 @@
+"""What can be known to be wrong before anything is started."""
+
+from __future__ import annotations
+
+from aurora_common.checkpoint import read_manifest
+from aurora_common.errors import (
+    CheckpointError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
+from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.local.command import initial_folder, target_folder
+from aurora_operator.local.layout import Layout
+from aurora_operator.local.port import is_free
+
+
+def check_secrets(deployment: AuroraDeployment) -> None:
+    """Raises InvalidInputError for what only a Secret of a cluster could tell."""
+    external = deployment.spec.buffer.external
+    if external is None:
+        return
+    for field, reference in (
+        ("urlSecretRef", external.url_secret_ref),
+        ("caSecretRef", external.ca_secret_ref),
+    ):
+        if reference is not None:
+            raise InvalidInputError(
+                f"spec.buffer.external.{field} names the Secret {reference.name}, and there are "
+                "none on one machine: use spec.buffer.external.url"
+            )
+
+
+def check_models(deployment: AuroraDeployment, layout: Layout) -> None:
+    """Raises NotFoundError or CheckpointError for a target or draft that is not there."""
+    spec = deployment.spec
+    target = target_folder(deployment, layout)
+    if not (target / "config.json").is_file():
+        raise NotFoundError(f"spec.target.uri {spec.target.uri}: no model in {target}")
+    initial = initial_folder(deployment, layout)
+    if initial is None:
+        return
+    checkpoint = spec.draft.initial_checkpoint
+    assert checkpoint is not None
+    if not initial.is_dir():
+        raise NotFoundError(
+            f"spec.draft.initialCheckpoint.uri {checkpoint.uri}: no checkpoint in {initial}"
+        )
+    digest = read_manifest(initial).digest
+    if checkpoint.digest not in (None, digest):
+        raise CheckpointError(
+            f"spec.draft.initialCheckpoint.digest is {checkpoint.digest}, but {initial} holds "
+            f"{digest}"
+        )
+
+
+def check_ports(*, http: int, grpc: int) -> None:
+    """Raises UnavailableError where somebody else listens on a port that clients are to use."""
+    for port, flag in ((http, "--http-port"), (grpc, "--grpc-port")):
+        if not is_free(port):
+            raise UnavailableError(f"port {port} is taken; choose another one with {flag}")

@@ -1,0 +1,305 @@
+"""The e-process keeps its promise: under "no better", 1/α is ever reached with probability ≤ α.
+
+The simulations run vectorised over many rollouts at once; `test_vectorised_is_the_same` holds the
+vectorised arithmetic to `observe` itself.
+"""
+
+import json
+import math
+import random
+import statistics
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aurora_operator.domain.rollout.evidence import (
+    STAKE_FRACTIONS,
+    ArmMean,
+    Evidence,
+    Outcome,
+    effect_interval,
+    observe,
+)
+
+ALPHA = 0.05
+
+
+class ManyRollouts:
+    """`observe` over an array of rollouts: wealth [runs, 8], everything else [runs]."""
+
+    def __init__(self, runs, *, min_effect=0.0):
+        self.min_effect = min_effect
+        self.log_wealth = np.zeros((runs, len(STAKE_FRACTIONS)))
+        self.log_harm_wealth = np.zeros((runs, len(STAKE_FRACTIONS)))
+        self.total, self.requests = np.zeros(runs), np.zeros(runs)
+
+    def observe(self, chosen, probability, score, failed):
+        score = np.where(failed, 0.0, score)
+        baseline = np.clip((0.5 + self.total) / (1 + self.requests), 0, 1)
+        effect = (chosen - probability) / (probability * (1 - probability)) * (score - baseline)
+        loss = np.maximum(baseline / probability, (1 - baseline) / (1 - probability))
+        gain = np.maximum((1 - baseline) / probability, baseline / (1 - probability))
+        failed_stable = failed & ~chosen
+        fractions = np.array(STAKE_FRACTIONS)
+        payoff = np.where(failed_stable, 0.0, effect) - self.min_effect
+        self.log_wealth += np.log1p(np.outer(payoff / (loss + self.min_effect), fractions))
+        self.log_harm_wealth += np.log1p(np.outer(-effect / gain, fractions))
+        self.total += np.where(failed_stable, 0.0, score)
+        self.requests += ~failed_stable
+
+    @staticmethod
+    def _log_mean_exp(logs):
+        return np.logaddexp.reduce(logs, axis=1) - math.log(logs.shape[1])
+
+    def log_e(self):
+        return self._log_mean_exp(self.log_wealth)
+
+    def log_harm(self):
+        return self._log_mean_exp(self.log_harm_wealth)
+
+
+def test_vectorised_is_the_same():
+    rng = np.random.default_rng(5)
+    many, evidences = ManyRollouts(4, min_effect=0.01), [Evidence()] * 4
+    for _ in range(200):
+        bps = rng.integers(1, 10_000, 4)
+        chosen, failed = rng.random(4) < bps / 10_000, rng.random(4) < 0.1
+        accepted = rng.integers(0, 41, 4)
+        many.observe(chosen, bps / 10_000, accepted / 40, failed)
+        for run in range(4):
+            outcome = Outcome(
+                "candidate" if chosen[run] else "stable",
+                int(bps[run]),
+                40,
+                int(accepted[run]),
+                bool(failed[run]),
+            )
+            evidences[run] = observe(evidences[run], outcome, min_effect=0.01)
+    np.testing.assert_allclose(many.log_e(), [e.log_e for e in evidences], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(many.log_harm(), [e.log_harm for e in evidences], rtol=1e-9)
+
+
+def constant(_step, _many):
+    return 0.2
+
+
+def growing(step, _many):
+    return (0.05, 0.2, 0.5)[min(step // 100, 2)]
+
+
+def adversarial(_step, many):
+    """Raises the stakes while behind, as someone would who wants a promotion."""
+    return np.where(many.log_e() < 0, 0.9, 0.1)
+
+
+def steady(rng, _step, size):
+    return rng.beta(6, 4, size)
+
+
+def coin(rng, _step, size):
+    return (rng.random(size) < 0.3).astype(float)
+
+
+def drifting(rng, step, size):
+    mean = 0.5 + 0.4 * math.sin(step / 150)
+    return rng.beta(8 * mean, 8 * (1 - mean), size)
+
+
+@pytest.mark.parametrize("score", [steady, coin, drifting])
+@pytest.mark.parametrize("weight", [constant, growing, adversarial])
+def test_equal_arms_are_rarely_told_apart(weight, score):
+    """Optional stopping at its worst: a run counts where it was above 1/α at any time at all."""
+    runs, requests = 2000, 500
+    rng = np.random.default_rng(17)
+    many = ManyRollouts(runs)
+    promoted, harmed = np.zeros(runs, bool), np.zeros(runs, bool)
+    for step in range(requests):
+        probability = np.broadcast_to(weight(step, many), (runs,))
+        chosen = rng.random(runs) < probability
+        many.observe(chosen, probability, score(rng, step, runs), np.zeros(runs, bool))
+        promoted |= many.log_e() >= math.log(1 / ALPHA)
+        harmed |= many.log_harm() >= math.log(1 / ALPHA)
+    allowed = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / runs)
+    assert promoted.mean() <= allowed
+    assert harmed.mean() <= allowed
+
+
+@pytest.mark.parametrize(("candidate_fails", "stable_fails"), [(0.0, 0.3), (0.3, 0.3), (0.3, 0.0)])
+def test_failures_never_favour_the_candidate(candidate_fails, stable_fails):
+    runs, requests = 2000, 1000
+    rng = np.random.default_rng(23)
+    many = ManyRollouts(runs)
+    promoted, harmed = np.zeros(runs, bool), np.zeros(runs, bool)
+    for _ in range(requests):
+        chosen = rng.random(runs) < 0.3
+        failed = rng.random(runs) < np.where(chosen, candidate_fails, stable_fails)
+        many.observe(chosen, np.full(runs, 0.3), rng.beta(6, 4, runs), failed)
+        promoted |= many.log_e() >= math.log(1 / ALPHA)
+        harmed |= many.log_harm() >= math.log(1 / ALPHA)
+    allowed = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / runs)
+    assert promoted.mean() <= allowed
+    if candidate_fails > stable_fails:
+        assert harmed.mean() > 0.99
+    else:
+        assert harmed.mean() <= allowed
+
+
+def test_an_effect_of_just_the_least_is_no_promotion():
+    runs = 2000
+    rng = np.random.default_rng(29)
+    many = ManyRollouts(runs, min_effect=0.05)
+    promoted = np.zeros(runs, bool)
+    for _ in range(2000):
+        chosen = rng.random(runs) < 0.5
+        score = np.clip(rng.normal(0.5, 0.1, runs) + 0.05 * chosen, 0, 1)
+        many.observe(chosen, np.full(runs, 0.5), score, np.zeros(runs, bool))
+        promoted |= many.log_e() >= math.log(1 / ALPHA)
+    assert promoted.mean() <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / runs)
+
+
+def requests_until(threshold, *, weight_bps, stable, candidate, seed, log_e):
+    """Requests until `log_e(evidence)` reaches `threshold`, at 30 drafted tokens a request."""
+    draw = random.Random(seed)
+    evidence, requests = Evidence(), 0
+    while log_e(evidence) < threshold and requests < 2000:
+        arm = "candidate" if draw.random() < weight_bps / 10_000 else "stable"
+        rate = candidate if arm == "candidate" else stable
+        accepted = sum(draw.random() < rate for _ in range(30))
+        evidence = observe(evidence, Outcome(arm, weight_bps, 30, accepted))
+        requests += 1
+    return requests
+
+
+@pytest.mark.parametrize(("weight_bps", "at_most"), [(2000, 60), (5000, 40)])
+def test_a_much_better_candidate_is_soon_found(weight_bps, at_most):
+    requests = [
+        requests_until(
+            math.log(100),
+            weight_bps=weight_bps,
+            stable=0.2,
+            candidate=0.6,
+            seed=seed,
+            log_e=lambda evidence: evidence.log_e,
+        )
+        for seed in range(40)
+    ]
+    assert statistics.median(requests) <= at_most
+
+
+@pytest.mark.parametrize("weight_bps", [500, 2000, 5000])
+def test_a_much_worse_candidate_is_soon_found(weight_bps):
+    requests = [
+        requests_until(
+            math.log(100),
+            weight_bps=weight_bps,
+            stable=0.6,
+            candidate=0.2,
+            seed=seed,
+            log_e=lambda evidence: evidence.log_harm,
+        )
+        for seed in range(20)
+    ]
+    assert statistics.median(requests) <= 300
+
+
+outcomes = st.builds(
+    Outcome,
+    arm=st.sampled_from(["stable", "candidate"]),
+    candidate_bps=st.integers(0, 10_000),
+    drafted_tokens=st.integers(0, 1 << 40),
+    accepted_tokens=st.integers(0, 1 << 40),
+    failed=st.booleans(),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(outcomes, max_size=60), st.floats(0, 0.9999), st.booleans())
+def test_always_finite_and_bounded(sequence, min_effect, without_stable):
+    evidence = Evidence()
+    for outcome in sequence:
+        evidence = observe(evidence, outcome, min_effect=min_effect, without_stable=without_stable)
+    assert math.isfinite(evidence.log_e)
+    assert math.isfinite(evidence.log_harm)
+    assert 0 <= evidence.baseline <= 1
+    interval = effect_interval(evidence)
+    if interval is not None:
+        assert -1 <= interval[0] <= interval[1] <= 1
+
+
+def test_a_long_run_of_losses_stays_finite():
+    evidence = Evidence()
+    for _ in range(20_000):
+        evidence = observe(evidence, Outcome("candidate", 1, 10, 0))
+    assert math.isfinite(evidence.log_e)
+    assert evidence.log_e < -10
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(outcomes, max_size=40), st.integers(0, 40))
+def test_a_restart_changes_nothing(sequence, stop):
+    unbroken = Evidence()
+    for outcome in sequence:
+        unbroken = observe(unbroken, outcome)
+    broken = Evidence()
+    for outcome in sequence[:stop]:
+        broken = observe(broken, outcome)
+    kept = json.loads(json.dumps(asdict(broken)))
+    broken = Evidence(
+        log_wealth=tuple(kept["log_wealth"]),
+        log_harm_wealth=tuple(kept["log_harm_wealth"]),
+        stable=ArmMean(**kept["stable"]),
+        candidate=ArmMean(**kept["candidate"]),
+        effect=kept["effect"],
+        effect_scatter=kept["effect_scatter"],
+    )
+    for outcome in sequence[stop:]:
+        broken = observe(broken, outcome)
+    assert broken == unbroken
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome("candidate", 5000, 0, 0),
+        Outcome("stable", 5000, 0, 0),
+        Outcome("stable", 0, 10, 5),
+        Outcome("candidate", 10_000, 10, 5),
+    ],
+)
+def test_what_carries_no_information_changes_nothing(outcome):
+    evidence = observe(Evidence(), Outcome("candidate", 5000, 10, 9))
+    assert observe(evidence, outcome) == evidence
+
+
+def test_a_failed_stable_request_costs_the_candidate_its_margin_and_is_not_counted():
+    evidence = observe(Evidence(), Outcome("candidate", 5000, 10, 9))
+    failed = observe(evidence, Outcome("stable", 5000, 0, 0, failed=True), min_effect=0.1)
+    assert failed.log_e < evidence.log_e
+    assert failed.log_harm < evidence.log_harm
+    assert failed.requests == evidence.requests
+
+
+def test_without_a_stable_draft_any_acceptance_is_better():
+    draw, evidence = random.Random(3), Evidence()
+    for _ in range(300):
+        candidate = draw.random() < 0.2
+        outcome = Outcome("candidate" if candidate else "stable", 2000, 30 * candidate, 9)
+        evidence = observe(evidence, outcome, without_stable=True)
+    assert evidence.log_e > math.log(100)
+    assert evidence.stable.acceptance == 0
+
+
+def test_the_interval_holds_the_effect():
+    draw = random.Random(11)
+    evidence = Evidence()
+    for _ in range(1000):
+        candidate = draw.random() < 0.5
+        accepted = sum(draw.random() < (0.5 if candidate else 0.4) for _ in range(30))
+        arm = "candidate" if candidate else "stable"
+        evidence = observe(evidence, Outcome(arm, 5000, 30, accepted))
+    low, high = effect_interval(evidence)
+    assert 0 < low < 0.1 < high < 0.2
+    assert effect_interval(Evidence()) is None

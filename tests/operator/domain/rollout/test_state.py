@@ -1,0 +1,251 @@
+"""Every row of `advance`."""
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from aurora_operator.domain.rollout.evidence import ArmMean, Evidence
+from aurora_operator.domain.rollout.state import (
+    Analyzing,
+    Clock,
+    Inconclusive,
+    Observed,
+    Pending,
+    Promoted,
+    Promoting,
+    RolledBack,
+    RolloutPlan,
+    WaitingForTraffic,
+    advance,
+    weight_percent,
+)
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = START + timedelta(minutes=1)
+PLAN = RolloutPlan(
+    steps_percent=(5, 20, 50),
+    alpha="0.01",
+    min_effect_bps=0,
+    min_requests=30,
+    max_duration_seconds=3600,
+)
+
+
+def evidence(requests=0, *, log_e=0.0, log_harm=0.0):
+    return Evidence(
+        log_wealth=(log_e,) * 8, log_harm_wealth=(log_harm,) * 8, stable=ArmMean(requests, 0.5)
+    )
+
+
+def analyzing(step=0, *, entered_requests=0, paused_at=None, paused_seconds=0.0):
+    return Analyzing(step, START, entered_requests, Clock(START, paused_at, paused_seconds))
+
+
+NOTHING = Observed()
+SURE = math.log(100) + 1e-9
+ALMOST = math.log(100) - 1e-6
+
+ROWS = {
+    "not staged": (Pending(), evidence(), NOTHING, Pending()),
+    "staged": (Pending(), evidence(), Observed(staged=True), WaitingForTraffic()),
+    "staged while paused": (Pending(), evidence(), Observed(staged=True, paused=True), Pending()),
+    "refused": (
+        Pending(),
+        evidence(),
+        Observed(refusal="NaN in lm_head"),
+        RolledBack("CheckpointRefused: NaN in lm_head"),
+    ),
+    "no traffic yet": (
+        WaitingForTraffic(),
+        evidence(),
+        Observed(staged=True),
+        WaitingForTraffic(),
+    ),
+    "first request": (
+        WaitingForTraffic(),
+        evidence(1),
+        Observed(staged=True),
+        Analyzing(0, NOW, 0, Clock(NOW)),
+    ),
+    "first request while paused": (
+        WaitingForTraffic(),
+        evidence(1),
+        Observed(paused=True),
+        WaitingForTraffic(),
+    ),
+    "step not filled": (analyzing(0), evidence(9), NOTHING, analyzing(0)),
+    "step filled": (
+        analyzing(0),
+        evidence(10),
+        NOTHING,
+        Analyzing(1, NOW, 10, Clock(START)),
+    ),
+    "step counts from its entry": (
+        analyzing(1, entered_requests=10),
+        evidence(19),
+        NOTHING,
+        analyzing(1, entered_requests=10),
+    ),
+    "last step stays": (analyzing(2), evidence(1000), NOTHING, analyzing(2)),
+    "better": (analyzing(0), evidence(30, log_e=SURE), NOTHING, Promoting("AcceptanceBetter")),
+    "better at the last step": (
+        analyzing(2),
+        evidence(30, log_e=SURE),
+        NOTHING,
+        Promoting("AcceptanceBetter"),
+    ),
+    "better but too few requests": (
+        analyzing(2),
+        evidence(29, log_e=SURE),
+        NOTHING,
+        analyzing(2),
+    ),
+    "almost better": (analyzing(2), evidence(300, log_e=ALMOST), NOTHING, analyzing(2)),
+    "better while paused": (
+        replace(analyzing(2), clock=Clock(START, paused_at=START)),
+        evidence(30, log_e=SURE),
+        Observed(paused=True),
+        replace(analyzing(2), clock=Clock(START, paused_at=START)),
+    ),
+    "harm": (analyzing(0), evidence(3, log_harm=SURE), NOTHING, RolledBack("AcceptanceHarm")),
+    "almost harm": (analyzing(2), evidence(3, log_harm=ALMOST), NOTHING, analyzing(2)),
+    "harm while paused": (
+        analyzing(0),
+        evidence(3, log_harm=SURE),
+        Observed(paused=True),
+        RolledBack("AcceptanceHarm"),
+    ),
+    "pausing stops the clock": (
+        analyzing(1),
+        evidence(),
+        Observed(paused=True),
+        analyzing(1, paused_at=NOW),
+    ),
+    "still paused": (
+        analyzing(1, paused_at=START),
+        evidence(),
+        Observed(paused=True),
+        analyzing(1, paused_at=START),
+    ),
+    "resuming starts the clock": (
+        analyzing(1, paused_at=START),
+        evidence(),
+        NOTHING,
+        analyzing(1, paused_seconds=60.0),
+    ),
+    "abort": (
+        analyzing(1),
+        evidence(30, log_e=SURE),
+        Observed(command="abort"),
+        RolledBack("Aborted"),
+    ),
+    "abort while pending": (
+        Pending(),
+        evidence(),
+        Observed(command="abort"),
+        RolledBack("Aborted"),
+    ),
+    "abort while paused": (
+        analyzing(1, paused_at=START),
+        evidence(),
+        Observed(command="abort", paused=True),
+        RolledBack("Aborted"),
+    ),
+    "promote": (
+        WaitingForTraffic(),
+        evidence(),
+        Observed(command="promote"),
+        Promoting("Commanded"),
+    ),
+    "promote what is refused": (
+        Pending(),
+        evidence(),
+        Observed(command="promote", refusal="gone"),
+        RolledBack("CheckpointRefused: gone"),
+    ),
+    "promoting": (Promoting("x"), evidence(), NOTHING, Promoting("x")),
+    "promoting cannot be aborted": (
+        Promoting("x"),
+        evidence(),
+        Observed(command="abort"),
+        Promoting("x"),
+    ),
+    "promoting goes on while paused": (
+        Promoting("x"),
+        evidence(),
+        Observed(promoted=True, paused=True),
+        Promoted("x"),
+    ),
+    "promoting what turns out refused": (
+        Promoting("x"),
+        evidence(),
+        Observed(refusal="gone"),
+        RolledBack("CheckpointRefused: gone"),
+    ),
+    "promoted": (Promoting("x"), evidence(), Observed(promoted=True), Promoted("x")),
+    **{
+        f"{type(ended).__name__} stays": (
+            ended,
+            evidence(300, log_e=SURE, log_harm=SURE),
+            Observed(staged=True, promoted=True, refusal="x", command="promote"),
+            ended,
+        )
+        for ended in (Promoted("x"), RolledBack("x"), Inconclusive("x"))
+    },
+}
+
+
+@pytest.mark.parametrize(("state", "known", "observed", "expected"), ROWS.values(), ids=ROWS.keys())
+def test_advance(state, known, observed, expected):
+    assert advance(state, plan=PLAN, evidence=known, observed=observed, now=NOW) == expected
+
+
+def test_the_deadline():
+    def after(state, **elapsed):
+        now = START + timedelta(**elapsed)
+        return advance(state, plan=PLAN, evidence=evidence(40), observed=NOTHING, now=now)
+
+    last = analyzing(2)
+    assert after(last, minutes=59, seconds=59) == last
+    assert after(last, hours=1) == Inconclusive("DeadlineReached")
+    paused = analyzing(2, paused_seconds=600.0)
+    assert after(paused, minutes=69) == paused
+    assert after(paused, minutes=70) == Inconclusive("DeadlineReached")
+
+
+def test_a_pause_longer_than_the_deadline_costs_no_time():
+    state = advance(
+        analyzing(2), plan=PLAN, evidence=evidence(), observed=Observed(paused=True), now=NOW
+    )
+    much_later = NOW + timedelta(days=3)
+    state = advance(state, plan=PLAN, evidence=evidence(), observed=NOTHING, now=much_later)
+    assert state.clock.elapsed(much_later) == timedelta(minutes=1)
+
+
+def test_evidence_at_the_deadline_still_promotes():
+    state = advance(
+        analyzing(2),
+        plan=PLAN,
+        evidence=evidence(30, log_e=SURE),
+        observed=NOTHING,
+        now=START + timedelta(days=1),
+    )
+    assert state == Promoting("AcceptanceBetter")
+
+
+@pytest.mark.parametrize(
+    ("state", "weight"),
+    [
+        (Pending(), 5),
+        (WaitingForTraffic(), 5),
+        (analyzing(1), 20),
+        (Promoting("x"), None),
+        (Promoted("x"), 0),
+        (RolledBack("x"), 0),
+        (Inconclusive("x"), 0),
+    ],
+)
+def test_weight(state, weight):
+    assert weight_percent(state, PLAN) == weight

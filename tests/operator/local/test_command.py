@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+from aurora_operator.domain.manifest.parser import parse_manifest
+from aurora_operator.local.command import Ports, desired_commands
+
+PORTS = Ports(http=8000, grpc=9000, redis=1, buffer=2, trainer=3)
+
+
+def commands(layout, **spec):
+    content = {
+        "apiVersion": "aurora.dev/v1alpha1",
+        "kind": "AuroraDeployment",
+        "metadata": {"name": "chat"},
+        "spec": {
+            "target": {"uri": "pvc://models/target"},
+            "buffer": {"embedded": {}},
+            "modelStore": {"pvc": {"claimName": "models"}},
+            **spec,
+        },
+    }
+    deployment = parse_manifest(json.dumps(content), "test")
+    found = desired_commands(deployment, layout, PORTS, python="python")
+    return {command.name: command for command in found}
+
+
+def test_the_order_of_start(layout):
+    found = commands(layout)
+    assert list(found) == ["redis", "buffer", "inference", "trainer"]
+    requires = [command.requires for command in found.values()]
+    assert requires == [(), ("redis",), (), ("buffer",)]
+
+
+def test_an_external_redis_is_not_ours(layout):
+    found = commands(layout, buffer={"external": {"url": "redis://elsewhere:6379/0"}})
+    assert "redis" not in found
+    assert found["buffer"].requires == ()
+    # Where a password would be seen by everyone who lists the processes.
+    assert not any("elsewhere" in argument for argument in found["buffer"].argv)
+    assert found["buffer"].environment == {"AURORA_REDIS_URL": "redis://elsewhere:6379/0"}
+    assert "elsewhere" not in repr(found["buffer"])
+
+
+def test_a_suspended_trainer_does_not_run(layout):
+    assert "trainer" not in commands(layout, trainer={"suspend": True})
+
+
+def test_models_lie_in_their_claim(layout):
+    found = commands(layout, draft={"initialCheckpoint": {"uri": "pvc://models/draft"}})
+    claim = layout.claims / "models"
+    assert str(claim / "target") in found["inference"].argv
+    assert str(claim / "draft") not in found["inference"].argv
+    assert str(claim / "draft") in found["trainer"].argv
+    assert str(claim / "chat") in found["trainer"].argv
+
+
+@pytest.mark.parametrize(
+    ("component", "parse", "spec"),
+    [
+        (
+            "inference",
+            "aurora_inference.settings",
+            {
+                "draft": {"speculationLength": {"max": 3, "adaptive": False}},
+                "inference": {"maxContextTokens": 99},
+            },
+        ),
+        ("trainer", "aurora_trainer.settings", {"trainer": {"objective": "ForwardKL"}}),
+    ],
+)
+def test_the_component_understands_its_flags(layout, component, parse, spec):
+    module = pytest.importorskip(parse)
+    settings = module.parse_settings(commands(layout, **spec)[component].argv[3:])
+    if component == "inference":
+        assert (settings.max_speculation_length, settings.adaptive_speculation) == (3, False)
+        assert settings.max_context_tokens == 99
+    else:
+        assert settings.objective == "ForwardKL"
+        assert settings.learning_rate == 1e-4

@@ -1,0 +1,493 @@
+"""The shared turn over a fleet of inferences that come, restart, leave and fail."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from functools import reduce
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aurora_common.errors import CheckpointError, ConflictError, NotFoundError, UnavailableError
+from aurora_operator.domain.manifest.parser import parse_manifest
+from aurora_operator.domain.plan.action import PromoteDraft, SetTraffic, StageDraft, UnstageDraft
+from aurora_operator.domain.plan.command import Command, parse_request
+from aurora_operator.domain.plan.observation import ComponentView, InferenceView, OutcomeBatch
+from aurora_operator.domain.rollout.evidence import Evidence, Outcome, observe
+from aurora_operator.domain.rollout.state import Pending, Promoted, RolloutPlan, WaitingForTraffic
+from aurora_operator.domain.status.deployment import Candidate, Draft, Rollout, Status
+from aurora_operator.domain.status.status_json import status_from_json, status_to_json
+from aurora_operator.reconcile.reconciler import Generation, Reconciler, Turn
+
+STABLE = Draft("ckpt-0", "sha256:0", "file:///store/ckpt-0")
+CANDIDATE = Draft("ckpt-1", "sha256:1", "file:///store/ckpt-1")
+# Neither better nor worse is ever shown: what is counted stays to be compared.
+ENDLESS = RolloutPlan((50,), "1e-300", 0, 1_000_000, 1e9)
+MANIFEST = {
+    "apiVersion": "aurora.dev/v1alpha1",
+    "kind": "AuroraDeployment",
+    "metadata": {"name": "chat"},
+    "spec": {
+        "target": {"uri": "file:///models/target"},
+        "buffer": {"embedded": {}},
+        "modelStore": {"pvc": {"claimName": "models"}},
+    },
+}
+
+
+@dataclass
+class Pod:
+    """One inference, as its contract says."""
+
+    name: str
+    instance: str = "i1"
+    leaving: bool = False
+    ready: bool = True
+    # What its calls raise.
+    error: Exception | None = None
+    stable: Draft | None = None
+    candidate: Draft | None = None
+    rollout_id: str = ""
+    candidate_bps: int = 0
+    outcomes: list = field(default_factory=list)
+    applied: list = field(default_factory=list)
+    concurrent: asyncio.Barrier | None = None
+
+    async def view(self):
+        if self.concurrent is not None:
+            await self.concurrent.wait()
+        if self.error is not None:
+            raise self.error
+        return InferenceView(
+            self.name,
+            self.instance,
+            self.stable,
+            self.candidate,
+            self.rollout_id,
+            self.candidate_bps,
+        )
+
+    async def outcomes_after(self, rollout_id, cursor):
+        if self.error is not None:
+            raise self.error
+        after = cursor.after if cursor is not None and cursor.instance == self.instance else 0
+        listed = self.outcomes if rollout_id == self.rollout_id else []
+        numbered = tuple(enumerate(listed, start=1))
+        return OutcomeBatch(self.name, self.instance, rollout_id, numbered[after:])
+
+    async def apply(self, action):
+        if self.error is not None:
+            raise self.error
+        assert not self.leaving
+        self.applied.append(action)
+        match action:
+            case StageDraft(slot="stable", draft=draft):
+                self.stable = draft
+            case StageDraft(draft=draft):
+                self.candidate = draft
+            case UnstageDraft():
+                self.candidate = None
+            case SetTraffic(rollout_id=rollout_id, candidate_bps=bps):
+                self.rollout_id, self.candidate_bps = rollout_id, bps
+            case PromoteDraft():
+                self.stable, self.candidate = self.candidate, None
+                self.rollout_id, self.candidate_bps = "", 0
+
+
+class Asked:
+    """A pod's end that the reconciler holds; a pod's outcomes are a list, its answer a call."""
+
+    def __init__(self, pod):
+        self.pod = pod
+        self.name, self.leaving = pod.name, pod.leaving
+        self.view, self.apply, self.outcomes = pod.view, pod.apply, pod.outcomes_after
+
+
+@dataclass
+class Fleet:
+    pods: list = field(default_factory=list)
+
+    def inferences(self):
+        return [Asked(pod) for pod in self.pods]
+
+    def expected(self):
+        return frozenset(pod.name for pod in self.pods if pod.ready and not pod.leaving)
+
+    def existing(self):
+        return frozenset(pod.name for pod in self.pods)
+
+    def components(self):
+        return (ComponentView("inference", ready=bool(self.expected())),)
+
+    def problems(self):
+        return ()
+
+    def scale(self):
+        return None
+
+
+@dataclass
+class Store:
+    content: str = field(default_factory=lambda: status_to_json(Status()))
+    saves: int = 0
+    conflict: bool = False
+    killed: bool = False
+
+    @property
+    def status(self):
+        return status_from_json(self.content)
+
+    async def save(self, status):
+        if self.conflict:
+            raise ConflictError("another status was stored meanwhile")
+        self.content = status_to_json(status)
+        self.saves += 1
+        if self.killed:
+            raise KilledError
+
+
+class KilledError(Exception):
+    """The operator ends here, with the status stored and nothing done."""
+
+
+def reconciler(fleet, store, *, initial=None):
+    deployment = parse_manifest(json.dumps(MANIFEST), "test")
+    return Reconciler(
+        Generation(1, deployment, initial),
+        store.status,
+        store=store,
+        fleet=fleet,
+        on_change=lambda: None,
+    )
+
+
+async def settle(it):
+    for _ in range(20):
+        if not (await it.turn()).moved:
+            return
+    raise AssertionError("does not settle")
+
+
+async def test_an_unchanged_world_is_not_written():
+    store = Store()
+    it = reconciler(Fleet([Pod("a", stable=STABLE), Pod("b", stable=STABLE)]), store)
+    await settle(it)
+    saves = store.saves
+    assert await it.turn() == Turn(moved=False, live=False)
+    await it.turn()
+    assert store.saves == saves
+
+
+async def test_a_live_rollout_without_traffic_is_not_written():
+    store = Store()
+    it = reconciler(Fleet([Pod("a", stable=STABLE)]), store)
+    it.offer(Candidate(CANDIDATE, 1))
+    await settle(it)
+    saves = store.saves
+    assert await it.turn() == Turn(moved=False, live=True)
+    assert store.saves == saves
+
+
+async def test_all_are_asked_at_once():
+    together = asyncio.Barrier(3)
+    pods = [Pod(name, stable=STABLE, concurrent=together) for name in "abc"]
+    async with asyncio.timeout(5):
+        await reconciler(Fleet(pods), Store()).turn()
+
+
+async def test_the_first_draft_is_staged_and_adopted():
+    pods = [Pod("a"), Pod("b")]
+    it = reconciler(Fleet(pods), Store(), initial=STABLE)
+    await settle(it)
+    assert it.status.stable == STABLE
+    assert [pod.stable for pod in pods] == [STABLE, STABLE]
+    pods.append(Pod("c"))
+    await settle(it)
+    assert pods[2].stable == STABLE
+
+
+async def test_those_still_without_the_first_draft_are_looked_at_at_once():
+    # An operator that was killed amid staging finds one that has it, and one that has not.
+    pods = [Pod("a", stable=STABLE), Pod("b")]
+    it = reconciler(Fleet(pods), Store(), initial=STABLE)
+    await settle(it)
+    assert pods[1].stable == STABLE
+
+
+async def test_one_that_refuses_the_first_draft_is_named():
+    pod = Pod("a")
+    fleet = Fleet([pod])
+    it = reconciler(fleet, Store(), initial=STABLE)
+
+    async def refuse(action):
+        raise CheckpointError("draft holds NaN")
+
+    pod.apply = refuse
+    await it.turn()
+    await it.turn()
+    degraded = it.status.conditions[2]
+    assert (degraded.reason, degraded.message) == ("StableDraftRefused", "a: draft holds NaN")
+
+
+async def test_one_that_fails_holds_the_rollout_and_the_rest_goes_on():
+    pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
+    it = reconciler(Fleet(pods), Store())
+    await settle(it)
+    pods[1].error = UnavailableError("answers UNAVAILABLE: connection refused")
+    it.offer(Candidate(CANDIDATE, 1))
+    for _ in range(5):
+        await it.turn()
+    assert pods[0].candidate == CANDIDATE
+    assert it.status.rollout.state == Pending()
+    assert it.status.conditions[1].message == (
+        "chat-1 is Pending; waiting for b: answers UNAVAILABLE: connection refused"
+    )
+    pods[1].error = None
+    await settle(it)
+    assert it.status.rollout.state == WaitingForTraffic()
+
+
+async def test_one_that_cannot_load_the_candidate_now_is_named():
+    pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
+    it = reconciler(Fleet(pods), Store())
+    await settle(it)
+
+    async def fail(action):
+        raise UnavailableError("answers DEADLINE_EXCEEDED: Deadline Exceeded")
+
+    pods[1].apply = fail
+    it.offer(Candidate(CANDIDATE, 1))
+    for _ in range(5):
+        turn = await it.turn()
+    assert turn == Turn(moved=False, live=True)
+    assert "waiting for b: answers DEADLINE_EXCEEDED" in it.status.conditions[1].message
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """A turn that waits for nothing that takes longer than an instant."""
+    monkeypatch.setattr("aurora_operator.reconcile.dispatcher._PATIENCE_SECONDS", 0.02)
+
+
+async def test_one_that_loads_for_long_holds_up_nobody_else(hasty):
+    pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
+    it = reconciler(Fleet(pods), Store())
+    await settle(it)
+    loaded, apply = asyncio.Event(), pods[1].apply
+
+    async def load(action):
+        await loaded.wait()
+        await apply(action)
+
+    pods[1].apply = load
+    it.offer(Candidate(CANDIDATE, 1))
+    for _ in range(4):
+        await it.turn()
+    assert pods[0].candidate_bps > 0
+    assert it.status.conditions[1].message == (
+        "chat-1 is Pending; waiting for b: it is loading a draft"
+    )
+    await it.command(Command("abort"))
+    await it.turn()
+    await it.turn()
+    assert pods[0].candidate is None
+    loaded.set()
+    for _ in range(4):
+        await it.turn()
+    # Staging was under way; the share was not, and must not follow the abort.
+    assert [type(action) for action in pods[1].applied] == [StageDraft, UnstageDraft]
+
+
+async def test_closing_gives_up_what_is_under_way(hasty):
+    pod = Pod("a")
+    it = reconciler(Fleet([pod]), Store(), initial=STABLE)
+
+    async def load(action):
+        await asyncio.Event().wait()
+
+    pod.apply = load
+    turn = await it.turn()
+    assert turn == Turn(moved=False, live=True)
+    await it.close()
+
+
+async def test_one_that_leaves_tells_its_outcomes_and_holds_nothing():
+    pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
+    it = reconciler(Fleet(pods), Store())
+    it.offer(Candidate(CANDIDATE, 1))
+    await settle(it)
+    pods[1].leaving = True
+    pods[1].outcomes.append(Outcome("candidate", 2000, 20, 10))
+    done = len(pods[1].applied)
+    await it.turn()
+    assert it.status.rollout.evidence.requests == 1
+    await it.command(Command("promote"))
+    await settle(it)
+    assert it.status.rollout.state == Promoted("Commanded")
+    assert len(pods[1].applied) == done
+
+
+async def test_a_conflict_changes_nothing_until_the_status_is_loaded_anew():
+    pod, store = Pod("a", stable=STABLE), Store()
+    it = reconciler(Fleet([pod]), store)
+    await settle(it)
+    it.offer(Candidate(CANDIDATE, 1))
+    before = it.status
+    store.conflict = True
+    with pytest.raises(ConflictError):
+        await it.turn()
+    assert it.status == before
+    assert pod.applied == []
+    store.conflict = False
+    it.status = store.status
+    await settle(it)
+    assert pod.candidate == CANDIDATE
+
+
+async def test_a_spoken_order_that_does_not_fit_is_refused_at_once():
+    it = reconciler(Fleet([Pod("a", stable=STABLE)]), Store())
+    with pytest.raises(ConflictError, match="nothing to abort"):
+        await it.command(Command("abort"))
+    it.offer(Candidate(CANDIDATE, 1))
+    await settle(it)
+    with pytest.raises(NotFoundError, match="'chat-7' is not in progress"):
+        await it.command(Command("abort", "chat-7"))
+
+
+async def test_a_written_order_is_carried_out_and_answered_together():
+    store = Store()
+    it = reconciler(Fleet([Pod("a", stable=STABLE)]), store)
+    it.offer(Candidate(CANDIDATE, 1))
+    await settle(it)
+    order = parse_request("promote/chat-1")
+    saves = store.saves
+    await it.turn(order)
+    assert store.saves == saves + 1
+    assert store.status.last_command.outcome == "Done"
+    await settle(it)
+    assert store.status.stable == CANDIDATE
+    # The annotation is still there.
+    await it.turn(order)
+    assert store.status.last_command.outcome == "Done"
+
+
+class Life:
+    """A rollout under everything that may happen, and each outcome that was told, once."""
+
+    def __init__(self):
+        self.store = Store()
+        rollout = Rollout("chat-1", Candidate(CANDIDATE, 1), ENDLESS, Pending())
+        self.store.content = status_to_json(Status(stable=STABLE, rollout=rollout))
+        self.fleet = Fleet([Pod("pod-0", stable=STABLE)])
+        self.told, self.known = [], set()
+        # Those that the operator does not see for a while, as after its own restart.
+        self.hidden = []
+        self.count = 1
+        self.restart_operator()
+
+    def restart_operator(self):
+        self.operator = reconciler(self.fleet, self.store)
+
+    def happen(self, event, choice):
+        pods = self.fleet.pods
+        pod = pods[choice % len(pods)] if pods else None
+        if event == "appear":
+            pods.append(Pod(f"pod-{self.count}", stable=STABLE))
+            self.count += 1
+        elif event == "operator":
+            self.restart_operator()
+        elif event == "shown":
+            pods += self.hidden
+            self.hidden = []
+        elif pod is None:
+            return
+        elif event == "restart":
+            anew = Pod(pod.name, instance=f"{pod.instance}'", leaving=pod.leaving)
+            pods[choice % len(pods)] = anew
+        elif event == "drain":
+            pod.leaving = True
+        elif event == "gone":
+            pods.remove(pod)
+        elif event == "hidden":
+            pods.remove(pod)
+            self.hidden.append(pod)
+        elif event == "away":
+            pod.error = None if pod.error else UnavailableError("is away")
+        elif pod.candidate_bps:
+            for number in range(1 + choice % 3):
+                arm = "candidate" if (choice + number) % 2 else "stable"
+                outcome = Outcome(arm, pod.candidate_bps, 20, (choice * 7 + number) % 21)
+                pod.outcomes.append(outcome)
+
+    def tell(self):
+        """What a turn is told now for the first time, in the order in which it asks."""
+        for pod in self.fleet.pods:
+            if pod.error is not None or pod.rollout_id != "chat-1":
+                continue
+            for number, outcome in enumerate(pod.outcomes):
+                place = (pod.name, pod.instance, number)
+                if place not in self.known:
+                    self.known.add(place)
+                    self.told.append(outcome)
+
+    async def turn(self, fate):
+        if fate == "conflict":
+            self.store.conflict = True
+            known, told = set(self.known), list(self.told)
+            try:
+                await self.operator.turn()
+            except ConflictError:
+                self.known, self.told = known, told
+                self.operator.status = self.store.status
+            else:
+                # Nothing was to be stored, so nothing new was told.
+                assert self.store.status == self.operator.status
+            self.store.conflict = False
+            return
+        self.store.killed = fate == "killed"
+        self.tell()
+        try:
+            await self.operator.turn()
+        except KilledError:
+            self.restart_operator()
+        self.store.killed = False
+
+
+EVENTS = (
+    "appear",
+    "restart",
+    "drain",
+    "gone",
+    "away",
+    "hidden",
+    "shown",
+    "operator",
+    *("serve",) * 5,
+)
+STEP = st.one_of(
+    st.tuples(st.sampled_from(EVENTS), st.integers(0, 20)),
+    st.tuples(st.just("turn"), st.sampled_from(("well", "well", "well", "conflict", "killed"))),
+)
+
+
+@given(st.lists(STEP, min_size=40, max_size=80))
+@settings(max_examples=100, deadline=None)
+def test_whatever_happens_each_outcome_counts_once(steps):
+    async def live():
+        life = Life()
+        await life.turn("well")
+        await life.turn("well")
+        for event, choice in steps:
+            if event == "turn":
+                await life.turn(choice)
+            else:
+                life.happen(event, choice)
+        await life.turn("well")
+        return life
+
+    life = asyncio.run(live())
+    rollout = life.store.status.rollout
+    assert rollout.is_live
+    expected = reduce(observe, life.told, Evidence())
+    assert rollout.evidence == expected
