@@ -28,7 +28,6 @@ from aurora_inference.engine.request import Completion, Request, Sampling
 from aurora_inference.engine.target import Target
 from aurora_model.draft import load_draft, publish_draft
 from aurora_model.target import TargetIdentity, target_identity
-from aurora_trainer.batch import pack
 from aurora_trainer.learner import Learner, LearnerSettings
 from aurora_trainer.sample import Sample
 
@@ -106,7 +105,7 @@ def _adapted_draft(
     learner = Learner(draft, LearnerSettings(objective="ForwardKL", learning_rate=2e-3))
     source = random.Random(_SEED)
     for _ in range(_TRAINING_STEPS):
-        learner.step(pack(source.sample(samples, _BATCH)))
+        learner.step(source.sample(samples, _BATCH))
     path, _ = publish_draft(
         learner.average,
         folder,

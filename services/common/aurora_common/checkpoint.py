@@ -19,14 +19,16 @@ _MANIFEST_LIMIT_BYTES = 1 << 20
 class CheckpointManifest:
     """The content of `aurora.json`.
 
-    `digest` covers every other file of the checkpoint, names included. The stream range is that of
-    the trajectories it was trained on; `metrics` are plain numbers.
+    `digest` covers every other file of the checkpoint, names included. `kind` names the draft kind
+    that its files are laid out for; checkpoints without one are standalone. The stream range is
+    that of the trajectories it was trained on; `metrics` are plain numbers.
     """
 
     name: str
     digest: str
     target_digest: str
     tokenizer_digest: str
+    kind: str = "standalone"
     parent_digest: str = ""
     objective: str = ""
     trained_from: str = ""
