@@ -194,7 +194,9 @@ def main() -> None:
 
         def measure_apart(batches: Batches) -> float:
             pipe.send(batches)
-            return steps_per_second(single, batches, 1) + pipe.recv()
+            here = steps_per_second(single, batches, 1)
+            there: float = pipe.recv()
+            return here + there
 
         sides: list[tuple[list[float], Callable[[Batches], float]]] = [
             (alone, lambda batches: steps_per_second(single, batches, 1)),
