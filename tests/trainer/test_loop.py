@@ -85,7 +85,7 @@ def settings(tmp_path, target) -> TrainSettings:
         listen="127.0.0.1:0",
         metrics_listen=None,
         buffer="127.0.0.1:1",
-        target=target.folder,
+        target=target.folder.as_uri(),
         models=tmp_path / "models",
         state=tmp_path / "state",
         draft=None,
@@ -146,7 +146,7 @@ def test_training_begins_with_the_given_draft(settings, entries, tmp_path, targe
     trained.turns(3)
     (given,) = published_after(settings.models, 0)
     other = dataclasses.replace(
-        settings, draft=given.folder, models=tmp_path / "m2", state=tmp_path / "s2"
+        settings, draft=given.folder.as_uri(), models=tmp_path / "m2", state=tmp_path / "s2"
     )
     bench = Bench(other)
     assert bench.trainer.progress.parent_digest == given.manifest.digest
@@ -333,7 +333,7 @@ def test_a_state_of_another_target_is_refused(settings, tmp_path, target):
         (other / file.name).write_bytes(file.read_bytes())
     (other / "tokenizer.json").write_text('{"another": 1}')
     with pytest.raises(StorageError, match="belongs to target"):
-        Bench(dataclasses.replace(settings, target=other))
+        Bench(dataclasses.replace(settings, target=other.as_uri()))
 
 
 def test_a_checkpoint_without_a_manifest_is_left_out_but_has_used_its_number(

@@ -22,7 +22,6 @@ from aurora_operator.cluster.status_store import ApiStatusStore, status_of
 from aurora_operator.cluster.trainer_link import TrainerLink
 from aurora_operator.domain.manifest.parser import deployment_from_object
 from aurora_operator.domain.manifest.spec import AuroraDeployment
-from aurora_operator.domain.objects.pod import CLAIMS
 from aurora_operator.domain.plan.condition import conditions
 from aurora_operator.domain.plan.initial import initial_draft
 from aurora_operator.domain.plan.observation import ComponentView, Observation, Problem, Scale
@@ -235,7 +234,7 @@ def _told(status: Status) -> tuple[Problem, ...]:
 
 def _generation(body: Json) -> Generation:
     deployment = deployment_from_object(body)
-    initial = initial_draft(deployment, claims=CLAIMS)
+    initial = initial_draft(deployment)
     return Generation(body["metadata"]["generation"], deployment, initial)
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from aurora_common.location import local_path
 from aurora_operator.domain.certificate import admitted_names, dns_name
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 
@@ -27,13 +25,13 @@ class Places:
     own ca.crt, tls.crt and tls.key.
     """
 
-    claims: Path
-    models: Path
-    trainer_state: Path
-    redis_data: Path
-    tls: Path | None = None
-    tokens: Path | None = None
-    redis_ca: Path | None = None
+    claims: str
+    models: str
+    trainer_state: str
+    redis_data: str
+    tls: str | None = None
+    tokens: str | None = None
+    redis_ca: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,8 @@ def inference_arguments(
     """`buffer`: HOST:PORT. No draft is named: the operator stages it, and no change restarts."""
     spec = deployment.spec
     flags = {
-        "--target": local_path(spec.target.uri, claims=places.claims),
+        "--target": spec.target.uri,
+        "--claims": places.claims,
         "--dtype": spec.target.dtype,
         "--model-name": deployment.metadata.name,
         "--http-listen": listening.http,
@@ -122,7 +121,8 @@ def trainer_arguments(
     flags = {
         "--listen": listening.grpc,
         "--buffer": buffer,
-        "--target": local_path(spec.target.uri, claims=places.claims),
+        "--target": spec.target.uri,
+        "--claims": places.claims,
         "--models": places.models,
         "--state": places.trainer_state,
         "--min-new-trajectories": trainer.trigger.min_new_trajectories,
@@ -132,7 +132,7 @@ def trainer_arguments(
         "--batch-size": trainer.hyperparameters.batch_size,
         "--steps-per-round": trainer.hyperparameters.steps_per_round,
         "--holdout-percent": trainer.holdout_percent,
-        "--draft": None if initial is None else local_path(initial.uri, claims=places.claims),
+        "--draft": None if initial is None else initial.uri,
         "--replicas-at": replicas_at,
         # They have the trainer's own certificate.
         "--replicas-name": _name(deployment, places, "trainer") if replicas_at else None,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from aurora_common import variable
-from aurora_common.location import local_path
 from aurora_operator.domain.arguments import (
     ENVIRONMENT,
     Listening,
@@ -91,21 +90,11 @@ def desired_commands(
 def local_places(deployment: AuroraDeployment, layout: Layout) -> Places:
     """Processes of one machine talk over loopback: without certificates and tokens."""
     return Places(
-        claims=layout.claims,
-        models=models_folder(deployment, layout),
-        trainer_state=layout.trainer,
-        redis_data=layout.redis,
+        claims=str(layout.claims),
+        models=str(models_folder(deployment, layout)),
+        trainer_state=str(layout.trainer),
+        redis_data=str(layout.redis),
     )
-
-
-def target_folder(deployment: AuroraDeployment, layout: Layout) -> Path:
-    return local_path(deployment.spec.target.uri, claims=layout.claims)
-
-
-def initial_folder(deployment: AuroraDeployment, layout: Layout) -> Path | None:
-    """The draft to begin with, where the manifest names one."""
-    initial = deployment.spec.draft.initial_checkpoint
-    return None if initial is None else local_path(initial.uri, claims=layout.claims)
 
 
 def models_folder(deployment: AuroraDeployment, layout: Layout) -> Path:

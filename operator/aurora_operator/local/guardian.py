@@ -20,6 +20,7 @@ from pathlib import Path
 
 from aurora_common.errors import ConflictError, StorageError
 from aurora_common.leash import LEASH_VARIABLE
+from aurora_common.store.registry import model_store
 from aurora_operator.domain.arguments import ENVIRONMENT
 from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.domain.manifest.spec import AuroraDeployment
@@ -71,7 +72,7 @@ def guard(options: GuardOptions) -> int:
     layout = prepared_layout(options.data_dir)
     with _locked(layout):
         check_secrets(deployment)
-        check_models(deployment, layout)
+        check_models(deployment, model_store(claims=layout.claims))
         accept(layout.deployment, deployment)
         return asyncio.run(_guard(options, deployment, layout))
 

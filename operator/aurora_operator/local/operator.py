@@ -18,7 +18,8 @@ from aurora_common.durable import write_file
 from aurora_common.errors import AuroraError, NotFoundError, UnavailableError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.leash import LEASH_VARIABLE
-from aurora_common.model_store import ModelStore
+from aurora_common.store.published import PublishedDrafts
+from aurora_common.store.registry import model_store
 from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.inference import GrpcInference
 from aurora_operator.adapters.trainer import CheckpointFeed
@@ -32,7 +33,6 @@ from aurora_operator.local.command import (
     Command,
     Ports,
     desired_commands,
-    initial_folder,
     models_folder,
 )
 from aurora_operator.local.guardian import read_manifest_file
@@ -70,6 +70,7 @@ class LocalOperator:
     def __init__(self, options: RunOptions) -> None:
         self._options = options
         self._layout = Layout(options.data_dir.absolute())
+        self._store = model_store(claims=self._layout.claims)
         accepted = read_accepted(self._layout.deployment)
         if accepted is None:
             raise NotFoundError(f"{self._layout.deployment} is missing: start it with `up`")
@@ -92,7 +93,7 @@ class LocalOperator:
             fleet=LocalFleet(self._inference, self._runtime),
             on_change=self._status_changed,
         )
-        self._models = ModelStore(models_folder(accepted.deployment, self._layout))
+        self._published = PublishedDrafts(models_folder(accepted.deployment, self._layout))
         self._feed = CheckpointFeed(
             Peer(f"{HOST}:{self._ports.trainer}"), lambda: self._reconciler.status.queue.sequence
         )
@@ -109,7 +110,7 @@ class LocalOperator:
             OperatorServicer(
                 self._reconciler,
                 components=self._runtime.details,
-                store=self._models,
+                published=self._published,
                 changes=self._changes,
             ),
         )
@@ -158,12 +159,12 @@ class LocalOperator:
         return components, ports["operator"]
 
     def _generation(self, number: int, deployment: AuroraDeployment) -> Generation:
-        folder = initial_folder(deployment, self._layout)
-        if folder is None:
+        initial = deployment.spec.draft.initial_checkpoint
+        if initial is None:
             return Generation(number, deployment)
-        manifest = read_manifest(folder)
-        initial = Draft(manifest.name, manifest.digest, folder.as_uri())
-        return Generation(number, deployment, initial)
+        manifest = read_manifest(self._store.fetch(initial.uri))
+        draft = Draft(manifest.name, manifest.digest, initial.uri)
+        return Generation(number, deployment, draft)
 
     def _commands(self, deployment: AuroraDeployment) -> tuple[Command, ...]:
         return desired_commands(deployment, self._layout, self._ports, python=sys.executable)
@@ -217,7 +218,7 @@ class LocalOperator:
             try:
                 deployment = read_manifest_file(self._options.manifest)
                 check_secrets(deployment)
-                check_models(deployment, self._layout)
+                check_models(deployment, self._store)
                 accepted = accept(self._layout.deployment, deployment)
             except AuroraError as error:
                 logger.error("manifest not taken", extra={"fields": {"reason": str(error)}})

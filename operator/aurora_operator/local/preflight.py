@@ -9,9 +9,8 @@ from aurora_common.errors import (
     NotFoundError,
     UnavailableError,
 )
+from aurora_common.store.model_store import ModelStore
 from aurora_operator.domain.manifest.spec import AuroraDeployment
-from aurora_operator.local.command import initial_folder, target_folder
-from aurora_operator.local.layout import Layout
 from aurora_operator.local.port import is_free
 
 
@@ -31,26 +30,24 @@ def check_secrets(deployment: AuroraDeployment) -> None:
             )
 
 
-def check_models(deployment: AuroraDeployment, layout: Layout) -> None:
-    """Raises NotFoundError or CheckpointError for a target or draft that is not there."""
+def check_models(deployment: AuroraDeployment, store: ModelStore) -> None:
+    """Raises NotFoundError or CheckpointError if the target or the initial draft is missing."""
     spec = deployment.spec
-    target = target_folder(deployment, layout)
+    target = store.fetch(spec.target.uri)
     if not (target / "config.json").is_file():
         raise NotFoundError(f"spec.target.uri {spec.target.uri}: no model in {target}")
-    initial = initial_folder(deployment, layout)
+    initial = spec.draft.initial_checkpoint
     if initial is None:
         return
-    checkpoint = spec.draft.initial_checkpoint
-    assert checkpoint is not None
-    if not initial.is_dir():
+    folder = store.fetch(initial.uri)
+    if not folder.is_dir():
         raise NotFoundError(
-            f"spec.draft.initialCheckpoint.uri {checkpoint.uri}: no checkpoint in {initial}"
+            f"spec.draft.initialCheckpoint.uri {initial.uri}: no checkpoint in {folder}"
         )
-    digest = read_manifest(initial).digest
-    if checkpoint.digest not in (None, digest):
+    digest = read_manifest(folder).digest
+    if initial.digest not in (None, digest):
         raise CheckpointError(
-            f"spec.draft.initialCheckpoint.digest is {checkpoint.digest}, but {initial} holds "
-            f"{digest}"
+            f"spec.draft.initialCheckpoint.digest is {initial.digest}, but {folder} holds {digest}"
         )
 
 

@@ -9,7 +9,7 @@ import grpc
 
 from aurora.operator.v1 import operator_pb2, operator_pb2_grpc
 from aurora_common.errors import InvalidInputError
-from aurora_common.model_store import ModelStore, StoredDraft
+from aurora_common.store.published import PublishedDraft, PublishedDrafts
 from aurora_operator.domain.plan.command import Command
 from aurora_operator.domain.status.deployment import Status
 from aurora_operator.domain.status.status_json import status_to_json
@@ -29,12 +29,12 @@ class OperatorServicer(operator_pb2_grpc.OperatorServicer):
         reconciler: Reconciler,
         *,
         components: Callable[[], tuple[ComponentDetail, ...]],
-        store: ModelStore,
+        published: PublishedDrafts,
         changes: Changes,
     ) -> None:
         self._reconciler = reconciler
         self._components = components
-        self._store = store
+        self._published = published
         self._changes = changes
 
     async def GetDeployment(  # noqa: N802 - gRPC's name
@@ -62,7 +62,7 @@ class OperatorServicer(operator_pb2_grpc.OperatorServicer):
         self, request: operator_pb2.ListDraftsRequest, context: Context
     ) -> operator_pb2.ListDraftsResponse:
         status = self._reconciler.status
-        drafts = [_draft(stored, status) for stored in self._store.drafts()]
+        drafts = [_draft(stored, status) for stored in self._published.drafts()]
         return operator_pb2.ListDraftsResponse(drafts=drafts)
 
     def _deployment(self) -> operator_pb2.Deployment:
@@ -103,7 +103,7 @@ def _component(detail: ComponentDetail) -> operator_pb2.Component:
     )
 
 
-def _draft(stored: StoredDraft, status: Status) -> operator_pb2.Draft:
+def _draft(stored: PublishedDraft, status: Status) -> operator_pb2.Draft:
     manifest = stored.manifest
     return operator_pb2.Draft(
         name=manifest.name,

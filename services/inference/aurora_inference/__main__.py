@@ -18,6 +18,8 @@ from aurora_common import leash, log
 from aurora_common.admission import Admission, all_of, only_bearers, only_methods
 from aurora_common.errors import AuroraError, InvalidInputError
 from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_common.store.model_store import ModelStore
+from aurora_common.store.registry import model_store
 from aurora_common.tls import CertificateFolder
 from aurora_common.token import TokenFolder
 from aurora_inference.api.control import ControlServer
@@ -152,7 +154,8 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
     from aurora_inference.engine.worker import EngineWorker
 
     started = time.monotonic()
-    target, tokenizer = await _on_thread(lambda: _load_target(settings))
+    store = model_store(claims=settings.claims)
+    target, tokenizer = await _on_thread(lambda: _load_target(settings, store))
     identity = target.identity
     sender = None
     if settings.buffer is not None:
@@ -163,7 +166,7 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
             certificates=certificates,
         )
     record = sender.record if sender is not None else _keep_nothing
-    engine = await _on_thread(lambda: _engine(target, settings, record))
+    engine = await _on_thread(lambda: _engine(target, settings, store, record))
     worker = EngineWorker(engine, max_inflight=settings.max_batch + settings.max_waiting)
     text = TextService(
         worker,
@@ -182,6 +185,7 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
         lambda folder, digest: DraftModel.load(
             folder, digest=digest, target=identity, room=engine.draft_room
         ),
+        store,
     )
     fields = {"seconds": round(time.monotonic() - started, 1), "target": identity.digest}
     logger.info("loaded", extra={"fields": fields})
@@ -189,17 +193,20 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
     return Loaded(serving, worker, sender)
 
 
-def _load_target(settings: Settings) -> tuple[Target, PreTrainedTokenizerFast]:
+def _load_target(settings: Settings, store: ModelStore) -> tuple[Target, PreTrainedTokenizerFast]:
     import torch
 
     from aurora_inference.engine.target import Target
     from aurora_model.tokenizer import load_tokenizer
 
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.dtype]
-    return Target.load(settings.target, dtype=dtype), load_tokenizer(settings.target)
+    folder = store.fetch(settings.target)
+    return Target.load(folder, dtype=dtype), load_tokenizer(folder)
 
 
-def _engine(target: Target, settings: Settings, record: Callable[[Completion], None]) -> Engine:
+def _engine(
+    target: Target, settings: Settings, store: ModelStore, record: Callable[[Completion], None]
+) -> Engine:
     """The engine, with the first draft in its stable slot where one is given."""
     from aurora_inference.engine.draft_model import DraftModel
     from aurora_inference.engine.engine import Engine, EngineSettings
@@ -218,7 +225,7 @@ def _engine(target: Target, settings: Settings, record: Callable[[Completion], N
     )
     if settings.draft is not None:
         draft = DraftModel.load(
-            settings.draft,
+            store.fetch(settings.draft),
             digest=settings.draft_digest,
             target=target.identity,
             room=engine.draft_room,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from aurora_common.admission import admit_problem
+from aurora_common.store.model_store import model_uri
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -29,19 +30,21 @@ class Address:
 class Settings:
     """The parsed command line of `python -m aurora_inference`.
 
+    `target` and `draft` are model URIs; those of pvc://, like a staged draft's, need `claims`.
     `draft_digest` is what `draft` must have; empty: whatever its manifest says. `buffer` None: no
     trajectory is kept. `control_listen` None: whoever reaches the gRPC front may also change
     drafts. `tls` is for the control port and the buffer; `admit` are the clients of the former.
     `max_context_tokens` None: as many as the target was made for.
     """
 
-    target: Path
+    target: str
     dtype: Dtype
     model_name: str
     http_listen: Address
     grpc_listen: Address
-    draft: Path | None
+    draft: str | None
     draft_digest: str
+    claims: Path | None
     buffer: Address | None
     control_listen: Address | None
     tls: Path | None
@@ -62,7 +65,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     parser = _parser()
     parsed = parser.parse_args(arguments)
     if parsed.draft_digest and parsed.draft is None:
-        parser.error("--draft-digest without --draft: name the draft's folder too")
+        parser.error("--draft-digest without --draft: name the draft too")
     if parsed.tls is not None and parsed.control_listen is None:
         parser.error("--tls without --control-listen: name the port that it secures too")
     if problem := admit_problem(has_tls=parsed.tls is not None, admit=parsed.admit):
@@ -77,13 +80,22 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--target", type=Path, required=True, metavar="DIR", help="Hugging Face model folder")
+    add(
+        "--target",
+        type=model_uri,
+        required=True,
+        metavar="URI",
+        help="model in Hugging Face layout",
+    )
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the target")
     add("--model-name", required=True, metavar="NAME", help="what clients call the model")
     add("--http-listen", type=_address, required=True, metavar="HOST:PORT")
     add("--grpc-listen", type=_address, required=True, metavar="HOST:PORT")
-    add("--draft", type=Path, metavar="DIR", help="checkpoint to begin with in the stable slot")
+    add(
+        "--draft", type=model_uri, metavar="URI", help="checkpoint to begin with in the stable slot"
+    )
     add("--draft-digest", default="", metavar="sha256:HEX", help="what --draft must have")
+    add("--claims", type=Path, metavar="DIR", help="where claims are mounted; for pvc:// URIs")
     add("--buffer", type=_address, metavar="HOST:PORT", help="where trajectories go")
     add(
         "--control-listen",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from aurora_common.errors import StorageError
+from aurora_common.store.registry import model_store
 from aurora_model.config import read_config
 from aurora_model.decoder import Decoder
 from aurora_model.target import TargetIdentity, target_identity
@@ -35,7 +36,9 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
     Raises StorageError for a state that cannot be used, and AuroraErrors for a target or a draft
     that is not what it should be.
     """
-    identity = target_identity(settings.target)
+    store = model_store(claims=settings.claims)
+    target = store.fetch(settings.target)
+    identity = target_identity(target)
     path = settings.state / STATE
     _make_folder(settings.models)
     _make_folder(settings.state)
@@ -48,11 +51,10 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
         objective=cast(ObjectiveName, settings.objective),
         learning_rate=settings.learning_rate,
     )
-    workplace = _workplace(settings, path, identity)
+    workplace = _workplace(settings, path, identity, read_config(target).max_position_embeddings)
     if saved is None:
-        draft, digest = initial_draft(
-            settings.draft, target=settings.target, identity=identity, seed=settings.seed
-        )
+        folder = None if settings.draft is None else store.fetch(settings.draft)
+        draft, digest = initial_draft(folder, target=target, identity=identity, seed=settings.seed)
         return Trainer(
             workplace,
             learner=Learner(draft, learner_settings, gradient),
@@ -82,8 +84,9 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
     )
 
 
-def _workplace(settings: TrainSettings, state_file: Path, identity: TargetIdentity) -> Workplace:
-    context = read_config(settings.target).max_position_embeddings
+def _workplace(
+    settings: TrainSettings, state_file: Path, identity: TargetIdentity, context_tokens: int
+) -> Workplace:
     return Workplace(
         models=settings.models,
         state=state_file,
@@ -92,7 +95,7 @@ def _workplace(settings: TrainSettings, state_file: Path, identity: TargetIdenti
             target_digest=identity.digest,
             tokenizer_digest=identity.tokenizer_digest,
             vocab_size=identity.vocab_size,
-            max_tokens=min(context, _LONGEST_SAMPLE_TOKENS),
+            max_tokens=min(context_tokens, _LONGEST_SAMPLE_TOKENS),
         ),
         seed=settings.seed,
         batch_size=settings.batch_size,

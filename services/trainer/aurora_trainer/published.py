@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aurora_common.checkpoint import CheckpointManifest, read_manifest
 from aurora_common.errors import CheckpointError
-from aurora_common.model_store import checkpoint_folders
+from aurora_common.store.published import checkpoint_folders
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import grpc
 
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from aurora_common.errors import InvalidInputError, UnavailableError
-from aurora_common.model_store import ModelStore
+from aurora_common.store.published import PublishedDrafts
 from aurora_trainer.published import Published, checkpoint_name, published_after
 from aurora_trainer.standing import Standing
 
@@ -60,7 +60,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         if request.keep < 1:
             raise InvalidInputError("keep is 0; allowed is at least 1")
         removed = await asyncio.to_thread(
-            ModelStore(self._models).prune,
+            PublishedDrafts(self._models).prune,
             keep=request.keep,
             needed=frozenset(request.needed_digests),
             seen_sequence=request.seen_sequence,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aurora_common.admission import admit_problem
 from aurora_common.errors import InvalidInputError
+from aurora_common.store.model_store import model_uri
 
 # No torch in here: --help and a usage error answer at once.
 OBJECTIVES = ("ForwardKL", "LK")
@@ -27,16 +28,18 @@ class Endpoint:
 class TrainSettings:
     """Of who trains. Addresses are HOST:PORT; without `draft` training begins with random weights.
 
+    `target` and `draft` are model URIs; those of pvc:// need `claims`.
+
     `replicas_name`: the DNS name in the certificates of the replicas, where there is `tls`.
     """
 
     listen: str
     metrics_listen: str | None
     buffer: str
-    target: Path
+    target: str
     models: Path
     state: Path
-    draft: Path | None
+    draft: str | None
     min_new_trajectories: int
     min_interval_seconds: float
     objective: str
@@ -45,6 +48,7 @@ class TrainSettings:
     steps_per_round: int
     holdout_percent: int
     seed: int
+    claims: Path | None = None
     tls: Path | None = None
     # The DNS names of the clients' certificates, where there is `tls`.
     admit: tuple[str, ...] = ()
@@ -137,15 +141,16 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_serving(parser)
     add = parser.add_argument
     add("--buffer", required=True, metavar="HOST:PORT")
-    add("--target", required=True, type=Path, metavar="DIR", help="the target's folder")
+    add("--target", required=True, type=model_uri, metavar="URI", help="the target, or its folder")
     add("--models", required=True, type=Path, metavar="DIR", help="where checkpoints go")
     add("--state", required=True, type=Path, metavar="DIR", help="where the state is kept")
     add(
         "--draft",
-        type=Path,
-        metavar="DIR",
+        type=model_uri,
+        metavar="URI",
         help="the checkpoint to begin with; without it random weights. A saved state comes first",
     )
+    add("--claims", type=Path, metavar="DIR", help="where claims are mounted; for pvc:// URIs")
     add("--min-new-trajectories", required=True, type=int, metavar="N")
     add("--min-interval-seconds", required=True, type=float, metavar="S")
     add("--objective", required=True, choices=OBJECTIVES)

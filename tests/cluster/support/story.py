@@ -13,7 +13,7 @@ from support.standin import digest_of
 
 NAME = "chat"
 _CLAIM = "models"
-_FIRST_DIGEST = digest_of(f"file:///claims/{_CLAIM}/draft-0")
+_FIRST_DIGEST = digest_of(f"pvc://{_CLAIM}/draft-0")
 _REPLICAS = 2
 # What a deployment consists of, pods left out: theirs are other names each time.
 _OBJECTS = (

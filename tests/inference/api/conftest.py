@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from aurora_common.errors import OverloadedError
+from aurora_common.store.registry import model_store
 from aurora_inference.api.drafts import DraftSlots
 from aurora_inference.api.http import openai_app
 from aurora_inference.api.metrics import RequestMetrics
@@ -154,7 +155,8 @@ async def serving(worker, tokenizer, loads) -> Serving:
         ServedModel(MODEL, CONTEXT_TOKENS, len(tokenizer), 100, 1_700_000_000),
         RequestMetrics(MODEL),
     )
-    return Serving(text, DraftSlots(worker, load), "sha256:target", "sha256:tokenizer", None)
+    drafts = DraftSlots(worker, load, model_store())
+    return Serving(text, drafts, "sha256:target", "sha256:tokenizer", None)
 
 
 @pytest.fixture

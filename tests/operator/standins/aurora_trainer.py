@@ -9,7 +9,7 @@ from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from aurora_common import leash
 from aurora_common.checkpoint import read_manifest
 from aurora_common.grpc_server import GrpcServer, stop_signal
-from aurora_common.model_store import ModelStore
+from aurora_common.store.published import PublishedDrafts
 
 FOLDER = re.compile(r"ckpt-(\d+)-[0-9a-f]{12}")
 
@@ -37,7 +37,7 @@ class Trainer(trainer_pb2_grpc.TrainerServicer):
             await asyncio.sleep(0.05)
 
     async def PruneCheckpoints(self, request, context):  # noqa: N802
-        removed = ModelStore(self.models).prune(
+        removed = PublishedDrafts(self.models).prune(
             keep=request.keep,
             needed=frozenset(request.needed_digests),
             seen_sequence=request.seen_sequence,

@@ -84,7 +84,7 @@ def _template(deployment: AuroraDeployment, setting: Setting) -> Json:
     elif buffer.external is not None and buffer.external.ca_secret_ref is not None:
         authority = buffer.external.ca_secret_ref
         volume = pod.secret_volume("redis-ca", authority.name)
-        volume["secret"]["items"] = [{"key": authority.key, "path": pod.REDIS_CA.name}]
+        volume["secret"]["items"] = [{"key": authority.key, "path": pod.REDIS_CA_FILE}]
         volumes = [*volumes, volume]
     return pod.pod_template(
         deployment,
@@ -113,7 +113,7 @@ def _buffer(deployment: AuroraDeployment, setting: Setting) -> Json:
     )
     mounts = pod.tls_mounts(deployment)
     if places.redis_ca is not None:
-        mounts["redis-ca"] = str(places.redis_ca.parent)
+        mounts["redis-ca"] = pod.REDIS_CA_FOLDER
     made = pod.container(
         "buffer",
         buffer.image or setting.buffer_image,
@@ -152,7 +152,7 @@ def _redis(deployment: AuroraDeployment, setting: Setting) -> Json:
             redis_arguments(deployment, pod.places(deployment), port=pod.REDIS),
             resources=Resources(),
             ports={},
-            mounts={"redis": str(pod.REDIS_DATA)},
+            mounts={"redis": pod.REDIS_DATA},
         ),
         "imagePullPolicy": setting.image_pull_policy,
     }

@@ -90,7 +90,7 @@ def _container(deployment: AuroraDeployment, setting: Setting) -> Json:
     )
     mounts = {**pod.claim_mounts(deployment), **pod.tls_mounts(deployment)}
     if tokens is not None:
-        mounts["aurora-tokens"] = str(pod.TOKENS)
+        mounts["aurora-tokens"] = pod.TOKENS
     return {
         **pod.container(
             "inference",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from aurora_operator.domain.arguments import ENVIRONMENT, Places
@@ -15,11 +14,11 @@ from aurora_operator.domain.objects.strategic_merge import merged
 
 HTTP, GRPC, CONTROL, HEALTH, METRICS, REDIS = 8000, 9000, 9001, 9002, 9090, 6379
 
-CLAIMS = Path("/claims")
-TLS = Path("/etc/aurora/tls")
-TOKENS = Path("/etc/aurora/tokens")
-REDIS_CA = Path("/etc/aurora/redis-ca/ca.crt")
-REDIS_DATA = Path("/data")
+CLAIMS = "/claims"
+TLS = "/etc/aurora/tls"
+TOKENS = "/etc/aurora/tokens"
+REDIS_CA_FOLDER, REDIS_CA_FILE = "/etc/aurora/redis-ca", "ca.crt"
+REDIS_DATA = "/data"
 
 # distroless' nonroot.
 _USER = 65532
@@ -37,16 +36,18 @@ _PERIOD_SECONDS = 2
 def places(deployment: AuroraDeployment) -> Places:
     """Where the files lie in every pod of the deployment."""
     spec = deployment.spec
-    models = CLAIMS / spec.model_store.pvc.claim_name / deployment.metadata.name
+    models = f"{CLAIMS}/{spec.model_store.pvc.claim_name}/{deployment.metadata.name}"
     external = spec.buffer.external
     return Places(
         claims=CLAIMS,
         models=models,
-        trainer_state=models / ".trainer",
+        trainer_state=f"{models}/.trainer",
         redis_data=REDIS_DATA,
         tls=None if spec.security.tls.mode == "Disabled" else TLS,
         tokens=None if spec.security.auth_secret_ref is None else TOKENS,
-        redis_ca=REDIS_CA if external and external.ca_secret_ref else None,
+        redis_ca=f"{REDIS_CA_FOLDER}/{REDIS_CA_FILE}"
+        if external and external.ca_secret_ref
+        else None,
     )
 
 
@@ -156,7 +157,7 @@ def claim_volumes(deployment: AuroraDeployment, *, writes_models: bool) -> list[
 
 
 def claim_mounts(deployment: AuroraDeployment) -> dict[str, str]:
-    return {claim_volume(claim): str(CLAIMS / claim) for claim in claims(deployment)}
+    return {claim_volume(claim): f"{CLAIMS}/{claim}" for claim in claims(deployment)}
 
 
 def claims(deployment: AuroraDeployment) -> list[str]:
@@ -186,7 +187,7 @@ def tls_volumes(deployment: AuroraDeployment, component: Component) -> list[Json
 
 
 def tls_mounts(deployment: AuroraDeployment) -> dict[str, str]:
-    return {} if deployment.spec.security.tls.mode == "Disabled" else {"aurora-tls": str(TLS)}
+    return {} if deployment.spec.security.tls.mode == "Disabled" else {"aurora-tls": TLS}
 
 
 def startup_probe(port: int) -> Json:

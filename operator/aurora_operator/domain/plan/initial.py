@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from aurora_common.location import local_path
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.status.deployment import Draft
 
 
-def initial_draft(deployment: AuroraDeployment, *, claims: Path) -> Draft | None:
-    """It as inference finds it, with the claims mounted under `claims`; None where none is named.
+def initial_draft(deployment: AuroraDeployment) -> Draft | None:
+    """Named after its folder; None if the manifest names no draft.
 
-    Its digest is empty where the manifest leaves it to the files. Raises InvalidInputError for a
-    path that leaves its claim.
+    The digest is empty if the manifest leaves it to the files.
     """
     initial = deployment.spec.draft.initial_checkpoint
     if initial is None:
         return None
-    folder = local_path(initial.uri, claims=claims)
-    return Draft(folder.name, initial.digest or "", folder.as_uri())
+    return Draft(_folder_name(initial.uri), initial.digest or "", initial.uri)
+
+
+def _folder_name(uri: str) -> str:
+    """The last component of a model URI's path; the claim if that is all it names."""
+    parts = urlsplit(uri)
+    names = [name for name in unquote(parts.path).split("/") if name not in ("", ".")]
+    return names[-1] if names else parts.netloc

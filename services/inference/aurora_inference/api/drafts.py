@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aurora_common.errors import CheckpointError, InvalidInputError
-from aurora_common.location import local_path
+from aurora_common.store.model_store import ModelStore
 from aurora_inference.api.port import Worker
 from aurora_inference.api.service import engine_result
 from aurora_inference.engine.request import Arm
@@ -64,9 +64,12 @@ class DraftSlots:
     CheckpointError.
     """
 
-    def __init__(self, worker: Worker, load: Callable[[Path, str], DraftModel]) -> None:
+    def __init__(
+        self, worker: Worker, load: Callable[[Path, str], DraftModel], store: ModelStore
+    ) -> None:
         self._worker = worker
         self._load = load
+        self._store = store
         self._one_load = asyncio.Lock()
         self._staging: dict[tuple[Arm, str], asyncio.Task[None]] = {}
         # Where the drafts in the slots came from, by digest.
@@ -83,7 +86,7 @@ class DraftSlots:
         """
         if draft.digest and not _DIGEST.fullmatch(draft.digest):
             raise InvalidInputError(f"digest {draft.digest!r} is not sha256:<64 hex digits>")
-        folder = local_path(draft.uri)
+        folder = await asyncio.to_thread(self._store.fetch, draft.uri)
         key = (slot, draft.digest or draft.uri)
         if key not in self._staging:
             task = asyncio.create_task(self._stage(slot, draft, folder))

@@ -109,7 +109,8 @@ def test_only_the_trainer_writes_and_only_drafts():
         "trainer": {"models": False, "targets": True},
     }
     assert flag(found, "trainer", "--models") == "/claims/models/chat"
-    assert flag(found, "inference", "--target") == "/claims/targets/qwen"
+    assert flag(found, "inference", "--target") == "pvc://targets/qwen"
+    assert flag(found, "inference", "--claims") == flag(found, "trainer", "--claims") == "/claims"
 
 
 def test_redis_is_reached_by_the_buffer_alone():
@@ -297,7 +298,7 @@ def test_what_is_tls_is_not_called_plain():
 
 def test_a_path_is_no_place_for_a_kubelets_variables():
     found = objects(target={"uri": "file:///models/$(HOME)"})
-    assert flag(found, "inference", "--target") == "/models/$$(HOME)"
+    assert flag(found, "inference", "--target") == "file:///models/$$(HOME)"
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)

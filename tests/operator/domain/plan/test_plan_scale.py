@@ -26,8 +26,8 @@ from aurora_operator.domain.rollout.state import (
 from aurora_operator.domain.status.deployment import Candidate, Cursor, Draft, Rollout, Status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-FIRST = Draft("draft", "", "file:///claims/models/draft")
-STABLE = Draft("ckpt-0", "sha256:0", "file:///claims/models/draft")
+FIRST = Draft("draft", "", "pvc://models/draft")
+STABLE = Draft("ckpt-0", "sha256:0", "pvc://models/draft")
 CANDIDATE = Draft("ckpt-1", "sha256:1", "file:///store/ckpt-1")
 SERVING = (ComponentView("inference", ready=True),)
 

@@ -1,4 +1,4 @@
-"""The folder in which drafts are published: what lies there, and what may go."""
+"""The drafts published in a folder: listing and pruning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FOLDER = re.compile(r"ckpt-(\d+)-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
-class StoredDraft:
+class PublishedDraft:
     """One complete checkpoint."""
 
     sequence: int
@@ -25,42 +25,42 @@ class StoredDraft:
     manifest: CheckpointManifest
 
 
-class ModelStore:
+class PublishedDrafts:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def drafts(self) -> list[StoredDraft]:
-        """The checkpoints with a sound manifest, newest first."""
+    def drafts(self) -> list[PublishedDraft]:
+        """The checkpoints with a valid manifest, newest first."""
         found = []
         for sequence, folder in self._folders():
             try:
-                found.append(StoredDraft(sequence, folder, read_manifest(folder)))
+                found.append(PublishedDraft(sequence, folder, read_manifest(folder)))
             except CheckpointError as error:
-                logger.warning("checkpoint left out", extra={"fields": {"reason": str(error)}})
+                logger.warning("checkpoint skipped", extra={"fields": {"reason": str(error)}})
         return found
 
     def prune(self, *, keep: int, needed: frozenset[str], seen_sequence: int) -> list[str]:
-        """Removes the checkpoints behind the newest `keep`; the names of those removed.
+        """Deletes all but the newest `keep` checkpoints; returns the names of those deleted.
 
-        Kept as well: the digests in `needed`, what was published after `seen_sequence`, and what
-        has no sound manifest, for a person to look at.
+        Also kept: the digests in `needed`, anything published after `seen_sequence`, and any
+        checkpoint without a valid manifest, for a person to inspect.
         """
         removed = []
-        for stored in self.drafts()[keep:]:
-            if stored.manifest.digest in needed or stored.sequence > seen_sequence:
+        for draft in self.drafts()[keep:]:
+            if draft.manifest.digest in needed or draft.sequence > seen_sequence:
                 continue
-            # Renamed first: half a checkpoint under its own name is never seen.
-            doomed = stored.folder.with_name(f".{stored.folder.name}.partial")
+            # Renamed first: a half-deleted checkpoint never appears under its own name.
+            doomed = draft.folder.with_name(f".{draft.folder.name}.partial")
             try:
-                stored.folder.rename(doomed)
+                draft.folder.rename(doomed)
                 shutil.rmtree(doomed)
             except OSError as error:
-                fields = {"checkpoint": str(stored.folder), "reason": error.strerror}
-                logger.warning("checkpoint not removed", extra={"fields": fields})
+                fields = {"checkpoint": str(draft.folder), "reason": error.strerror}
+                logger.warning("checkpoint deletion failed", extra={"fields": fields})
                 continue
-            removed.append(stored.folder.name)
+            removed.append(draft.folder.name)
         if removed:
-            logger.info("checkpoints removed", extra={"fields": {"checkpoints": removed}})
+            logger.info("checkpoints deleted", extra={"fields": {"checkpoints": removed}})
         return removed
 
     def _folders(self) -> list[tuple[int, Path]]:
@@ -71,10 +71,9 @@ class ModelStore:
 
 
 def checkpoint_folders(models: Path) -> list[tuple[int, Path]]:
-    """Sequence and folder of each checkpoint in `models`, by name alone and in no order.
+    """Sequence and folder of each checkpoint in `models`, by name alone, unordered.
 
-    None before the first publication has made the folder. Raises StorageError where it cannot be
-    read.
+    Empty until the first publication creates the folder. Raises StorageError if it cannot be read.
     """
     try:
         entries = list(models.iterdir()) if models.exists() else []
