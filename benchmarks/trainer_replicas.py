@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import multiprocessing
 import os
 import tempfile
@@ -35,11 +34,10 @@ from aurora_common.port import free_port
 from aurora_common.tls import CertificateFolder
 from aurora_model.config import DecoderConfig, parse_config
 from aurora_model.draft import random_draft
-from aurora_trainer.learner import Learner, LearnerSettings
-from aurora_trainer.replica.parameter import parameter_shapes
+from aurora_trainer.data.sample import Sample
+from aurora_trainer.learning.learner import Learner, LearnerSettings
 from aurora_trainer.replica.pool import Replicas
 from aurora_trainer.replica.shared_gradient import SharedGradient
-from aurora_trainer.sample import Sample
 from aurora_trainer.settings import Endpoint
 
 SETTINGS = LearnerSettings(objective="LK", learning_rate=1e-4)
@@ -220,7 +218,7 @@ def main() -> None:
     del alone[0], together[0], apart[0]
     ratios = [both / one for both, one in zip(together, alone, strict=True)]
     limits = [both / one for both, one in zip(apart, alone, strict=True)]
-    carried = 2.0 * 4 * sum(math.prod(shape) for shape in parameter_shapes(config).values())
+    carried = 2.0 * sum(parameter.nbytes for parameter in single.draft.parameters())
     write_report(
         "trainer_replicas",
         {

@@ -28,8 +28,8 @@ from aurora_inference.engine.request import Completion, Request, Sampling
 from aurora_inference.engine.target import Target
 from aurora_model.draft import load_draft, publish_draft
 from aurora_model.target import TargetIdentity, target_identity
-from aurora_trainer.learner import Learner, LearnerSettings
-from aurora_trainer.sample import Sample
+from aurora_trainer.data.sample import Sample
+from aurora_trainer.learning.learner import Learner, LearnerSettings
 
 # All prompts as long as this: what cannot be batched raggedly must not pay for padding.
 PROMPT_TOKENS = 24

@@ -263,3 +263,24 @@ def test_a_small_draft_fits_its_target(
     reference = AutoModelForCausalLM.from_pretrained(tmp_path)
     expected = models.reference_logits(reference, models.tokens())
     assert (models.logits(draft, models.tokens()) - expected).abs().max() <= 1e-4
+
+
+def test_the_manifest_names_the_kind_and_its_absence_is_standalone(
+    published: Path, target: TargetIdentity
+):
+    manifest = json.loads((published / "aurora.json").read_bytes())
+    assert manifest.pop("kind") == "standalone"
+    (published / "aurora.json").write_text(json.dumps(manifest))
+
+    draft, loaded = load_draft(published, target=target, dtype=torch.float32)
+
+    assert loaded.kind == draft.kind == "standalone"
+
+
+def test_an_unknown_kind_is_refused_with_the_kinds_supported(
+    published: Path, target: TargetIdentity
+):
+    manifest = json.loads((published / "aurora.json").read_bytes())
+    (published / "aurora.json").write_text(json.dumps({**manifest, "kind": "psychic"}))
+
+    assert "draft kind is 'psychic': supported is standalone" in refusal(published, target)

@@ -25,9 +25,9 @@ from aurora_model.decoder import Decoder, causal_attend
 from aurora_model.draft import random_draft
 from aurora_model.target import TargetIdentity, target_identity
 from aurora_model.weights import save_decoder
+from aurora_trainer.data.record import RecordFormat, sample_from
+from aurora_trainer.data.sample import Sample
 from aurora_trainer.published import published_after
-from aurora_trainer.record import RecordFormat, sample_from
-from aurora_trainer.sample import Sample
 
 VOCABULARY = 64
 TOP = 8

@@ -12,10 +12,10 @@ from aurora.buffer.v1 import buffer_pb2
 from aurora_common.errors import StorageError
 from aurora_model.draft import load_draft, publish_draft
 from aurora_trainer.assembly import assembled_trainer
+from aurora_trainer.data.replay import is_held_out
 from aurora_trainer.loop import Schedule, TrainingLoop
 from aurora_trainer.progress import Trigger
 from aurora_trainer.published import published_after
-from aurora_trainer.replay import is_held_out
 from aurora_trainer.settings import TrainSettings
 
 SCHEDULE = Schedule(Trigger(10, 0.0), steps_per_round=3, save_entries=1000, save_seconds=100.0)

@@ -21,8 +21,8 @@ from support.certificate import Authority
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from aurora_model.draft import load_draft
+from aurora_trainer.data.replay import ReplayLimits
 from aurora_trainer.published import published_after
-from aurora_trainer.replay import ReplayLimits
 from aurora_trainer.state import STATE, load_state
 
 pytestmark = pytest.mark.redis

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from aurora_trainer.data.sample import stream_order
+from aurora_trainer.data.seen import SeenIds
 from aurora_trainer.progress import (
     Progress,
     Trigger,
@@ -15,8 +17,6 @@ from aurora_trainer.progress import (
     with_step,
     with_trajectory,
 )
-from aurora_trainer.sample import stream_order
-from aurora_trainer.seen import SeenIds
 
 TRIGGER = Trigger(min_new_trajectories=10, min_interval_seconds=5)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import resource
+import zipfile
 
 import numpy as np
 import pytest
@@ -11,9 +13,9 @@ import torch
 
 from aurora_common.errors import StorageError
 from aurora_model.draft import random_draft, small_draft_config
-from aurora_trainer.learner import Learner, LearnerSettings
+from aurora_trainer.data.replay import Replay, ReplayLimits, SeatDraw
+from aurora_trainer.learning.learner import Learner, LearnerSettings
 from aurora_trainer.progress import Progress
-from aurora_trainer.replay import Replay, ReplayLimits, SeatDraw
 from aurora_trainer.state import State, load_state, save_state
 
 LIMITS = ReplayLimits(window_count=20, reservoir_count=4, holdout_percent=20)
@@ -33,7 +35,8 @@ def state(target, make_samples) -> State:
     return State(
         target_digest=target.identity.digest,
         tokenizer_digest=target.identity.tokenizer_digest,
-        draft_config=learner.draft.config,
+        draft_kind=learner.draft.kind,
+        draft_config=learner.draft.config_content(),
         learner=learner.state(),
         progress=Progress(trajectories=50, position="1001-9", loss=0.5),
         seen=("1000-0", "1001-9"),
@@ -59,7 +62,8 @@ def contents(samples):
 def test_what_is_loaded_is_what_was_saved(tmp_path, state):
     save_state(tmp_path / "state.pt", state)
     loaded = load_state(tmp_path / "state.pt", LIMITS)
-    for name in ("target_digest", "tokenizer_digest", "draft_config", "progress", "seen"):
+    assert (loaded.draft_kind, loaded.draft_config) == (state.draft_kind, state.draft_config)
+    for name in ("target_digest", "tokenizer_digest", "progress", "seen"):
         assert getattr(loaded, name) == getattr(state, name)
     for name, tensor in state.learner["average"].items():
         torch.testing.assert_close(loaded.learner["average"][name], tensor, rtol=0, atol=0)
@@ -80,7 +84,10 @@ def test_no_file_is_no_state(tmp_path):
 
 
 def _flipped(content: bytes) -> bytes:
-    middle = len(content) // 2
+    # Within a tensor: between the archive's members lies padding, which no checksum covers.
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        data = archive.read(max(archive.infolist(), key=lambda each: each.file_size))
+    middle = content.index(data) + len(data) // 2
     return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
 
 
@@ -116,3 +123,12 @@ def test_a_disk_that_does_not_take_it_leaves_the_file_as_it_was(tmp_path, state)
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_a_state_that_names_no_kind_is_a_standalone_drafts(tmp_path, state):
+    path = tmp_path / "state.pt"
+    save_state(path, state)
+    content = torch.load(path, weights_only=True)
+    del content["draft_kind"]
+    torch.save(content, path)
+    assert load_state(path, LIMITS).draft_kind == "standalone"

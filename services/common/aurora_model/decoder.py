@@ -6,6 +6,7 @@ hence the fused projections and the single rotation of queries and keys together
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -28,6 +29,17 @@ def causal_attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tens
     return F.scaled_dot_product_attention(
         query, key, value, is_causal=True, enable_gqa=query.shape[1] != key.shape[1]
     )
+
+
+def packed_attend(lengths: Sequence[int]) -> Attend:
+    """Causal attention within each of the sequences that lie end to end."""
+    sizes = list(lengths)
+
+    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        parts = zip(*(torch.split(each, sizes, dim=2) for each in (query, key, value)), strict=True)
+        return torch.cat([causal_attend(layer, *part) for part in parts], dim=2)
+
+    return attend
 
 
 class Decoder(nn.Module):

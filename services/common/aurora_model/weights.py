@@ -54,21 +54,29 @@ def weight_layout(config: DecoderConfig) -> dict[str, tuple[Part, ...]]:
 def load_decoder(folder: Path, *, dtype: torch.dtype, device: str = "cpu") -> Decoder:
     """Reads config.json and the safetensors beside it, in one file or in indexed shards.
 
-    Raises InvalidInputError for a config that is not supported, and CheckpointError naming the
-    tensors that are missing, unexpected or of another shape, and any file that cannot be read.
+    Raises InvalidInputError for an unsupported config, and CheckpointError as `load_weights` does.
     """
-    config = read_config(folder)
-    layout = weight_layout(config)
-    with _open_tensors(folder) as tensors:
-        _check_tensors(folder, config, layout, tensors)
-        state = {name: _joined(parts, tensors, dtype).to(device) for name, parts in layout.items()}
-    if config.tie_word_embeddings:
-        state["lm_head.weight"] = state["embed_tokens.weight"]
     with torch.device("meta"):
-        decoder = Decoder(config)
+        decoder = Decoder(read_config(folder))
+    load_weights(decoder, folder, dtype=dtype, device=device)
+    return decoder
+
+
+def load_weights(decoder: Decoder, folder: Path, *, dtype: torch.dtype, device: str) -> None:
+    """Gives a decoder that was built on the meta device the weights of a folder.
+
+    Raises CheckpointError naming the tensors that are missing, unexpected or of another shape, and
+    any file that cannot be read.
+    """
+    layout = weight_layout(decoder.config)
+    with _open_tensors(folder) as tensors:
+        _check_tensors(folder, decoder.config, layout, tensors)
+        state = {name: _joined(parts, tensors, dtype).to(device) for name, parts in layout.items()}
+    if decoder.config.tie_word_embeddings:
+        state["lm_head.weight"] = state["embed_tokens.weight"]
     decoder.load_state_dict(state, assign=True)
     decoder.tie_embeddings()
-    return decoder.to(device)
+    decoder.to(device)
 
 
 def save_decoder(decoder: Decoder, folder: Path) -> None:

@@ -19,7 +19,7 @@ from aurora_demo.training import (
 from aurora_demo.vocabulary import END_OF_TEXT_ID
 from aurora_model.config import DecoderConfig
 from aurora_model.decoder import Decoder
-from aurora_model.draft import random_draft
+from aurora_model.draft import StandaloneDraft, random_draft
 from aurora_model.rope import DefaultRope
 
 _ROPE_THETA = 10_000.0
@@ -105,7 +105,7 @@ def trained_target(
 
 def trained_draft(
     recipe: Recipe, target: Decoder, streams: dict[Domain, Tensor], progress: Progress
-) -> Decoder:
+) -> StandaloneDraft:
     """The static draft, float32: it sees one domain only, so a shift of traffic finds it bad."""
     training = recipe.draft_training
     windows = Windows(

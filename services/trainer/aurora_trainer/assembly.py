@@ -6,19 +6,20 @@ import logging
 from pathlib import Path
 from typing import cast
 
-from aurora_common.errors import StorageError
+import torch
+
+from aurora_common.errors import AuroraError, StorageError
 from aurora_common.store.registry import model_store
 from aurora_model.config import read_config
-from aurora_model.decoder import Decoder
+from aurora_model.draft import DEFAULT_KIND, Draft, draft_kind, load_draft
 from aurora_model.target import TargetIdentity, target_identity
 from aurora_trainer import published, state
-from aurora_trainer.initial import initial_draft
-from aurora_trainer.learner import Differentiator, Learner, LearnerSettings
-from aurora_trainer.objective import ObjectiveName
+from aurora_trainer.data.record import RecordFormat
+from aurora_trainer.data.replay import Replay, ReplayLimits
+from aurora_trainer.data.seen import SeenIds
+from aurora_trainer.learning.learner import Differentiator, Learner, LearnerSettings
+from aurora_trainer.learning.objective import ObjectiveName
 from aurora_trainer.progress import Progress
-from aurora_trainer.record import RecordFormat
-from aurora_trainer.replay import Replay, ReplayLimits
-from aurora_trainer.seen import SeenIds
 from aurora_trainer.settings import TrainSettings
 from aurora_trainer.state import STATE, State, load_state, unusable
 from aurora_trainer.trainer import Trainer, Workplace
@@ -54,7 +55,7 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
     workplace = _workplace(settings, path, identity, read_config(target).max_position_embeddings)
     if saved is None:
         folder = None if settings.draft is None else store.fetch(settings.draft)
-        draft, digest = initial_draft(folder, target=target, identity=identity, seed=settings.seed)
+        draft, digest = _initial_draft(folder, target=target, identity=identity, seed=settings.seed)
         return Trainer(
             workplace,
             learner=Learner(draft, learner_settings, gradient),
@@ -75,9 +76,7 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
     )
     return Trainer(
         workplace,
-        learner=_restored_learner(
-            path, saved, Learner(Decoder(saved.draft_config), learner_settings, gradient)
-        ),
+        learner=_restored_learner(path, saved, learner_settings, gradient),
         replay=saved.replay,
         progress=saved.progress,
         seen=SeenIds(saved.seen),
@@ -111,10 +110,29 @@ def _check_target(path: Path, saved: State, identity: TargetIdentity) -> None:
             raise unusable(path, f"it belongs to {what} {found}, this one is {ours}")
 
 
-def _restored_learner(path: Path, saved: State, learner: Learner) -> Learner:
+def _initial_draft(
+    folder: Path | None, *, target: Path, identity: TargetIdentity, seed: int
+) -> tuple[Draft, str]:
+    """The given checkpoint and its digest, or the random draft of day 0 and ""."""
+    if folder is not None:
+        draft, manifest = load_draft(folder, target=identity, dtype=torch.float32)
+        logger.info(
+            "training starts from a checkpoint", extra={"fields": {"checkpoint": manifest.name}}
+        )
+        return draft, manifest.digest
+    logger.info("training starts from random weights", extra={"fields": {"seed": seed}})
+    return draft_kind(DEFAULT_KIND).random(read_config(target), seed), ""
+
+
+def _restored_learner(
+    path: Path, saved: State, settings: LearnerSettings, gradient: Differentiator | None
+) -> Learner:
     try:
+        kind = draft_kind(saved.draft_kind)
+        config = kind.parse_config(saved.draft_config, source=str(path))
+        learner = Learner(kind.build(config), settings, gradient)
         learner.restore(saved.learner)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AuroraError) as error:
         raise unusable(path, str(error)) from error
     return learner
 

@@ -22,8 +22,8 @@ from aurora_common.tls import CertificateFolder
 from aurora_trainer.assembly import assembled_trainer
 from aurora_trainer.exposition import metrics_served
 from aurora_trainer.inbox import Inbox
+from aurora_trainer.learning.objective import ObjectiveName
 from aurora_trainer.loop import Schedule, TrainingLoop
-from aurora_trainer.objective import ObjectiveName
 from aurora_trainer.progress import Trigger
 from aurora_trainer.replica.pool import Replicas
 from aurora_trainer.replica.shared_gradient import SharedGradient

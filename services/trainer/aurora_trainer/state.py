@@ -16,11 +16,11 @@ from torch import Tensor
 
 from aurora_common.durable import write_file
 from aurora_common.errors import InvalidInputError, StorageError
-from aurora_model.config import DecoderConfig, parse_config, to_hugging_face
-from aurora_trainer.learner import LearnerState
+from aurora_model.draft import DEFAULT_KIND
+from aurora_trainer.data.replay import Replay, ReplayLimits, Reservoir
+from aurora_trainer.data.sample import Sample
+from aurora_trainer.learning.learner import LearnerState
 from aurora_trainer.progress import Progress
-from aurora_trainer.replay import Replay, ReplayLimits, Reservoir
-from aurora_trainer.sample import Sample
 
 STATE = "state.pt"
 _FORMAT = 1
@@ -33,7 +33,8 @@ class State:
 
     target_digest: str
     tokenizer_digest: str
-    draft_config: DecoderConfig
+    draft_kind: str
+    draft_config: dict[str, Any]
     learner: LearnerState
     progress: Progress
     seen: tuple[str, ...]
@@ -48,7 +49,8 @@ def save_state(path: Path, state: State) -> None:
             "format": _FORMAT,
             "target_digest": state.target_digest,
             "tokenizer_digest": state.tokenizer_digest,
-            "draft_config": to_hugging_face(state.draft_config),
+            "draft_kind": state.draft_kind,
+            "draft_config": state.draft_config,
             "learner": dict(state.learner),
             "progress": asdict(state.progress),
             "seen": list(state.seen),
@@ -79,7 +81,8 @@ def load_state(path: Path, limits: ReplayLimits) -> State | None:
         return State(
             target_digest=found["target_digest"],
             tokenizer_digest=found["tokenizer_digest"],
-            draft_config=parse_config(found["draft_config"], source=str(path)),
+            draft_kind=found.get("draft_kind", DEFAULT_KIND),
+            draft_config=found["draft_config"],
             learner=found["learner"],
             progress=Progress(**found["progress"]),
             seen=tuple(found["seen"]),

@@ -22,13 +22,13 @@ from aurora_common.errors import InvalidInputError
 from aurora_model.draft import publish_draft
 from aurora_model.target import TargetIdentity
 from aurora_trainer import progress as moves
-from aurora_trainer.gradient import Measure
-from aurora_trainer.learner import Learner
+from aurora_trainer.data.record import RecordFormat, sample_from
+from aurora_trainer.data.replay import BatchDraw, Replay, SeatDraw
+from aurora_trainer.data.seen import SeenIds
+from aurora_trainer.learning.gradient import Measure
+from aurora_trainer.learning.learner import Learner
 from aurora_trainer.progress import Progress
 from aurora_trainer.published import checkpoint_name, newest_sequence
-from aurora_trainer.record import RecordFormat, sample_from
-from aurora_trainer.replay import BatchDraw, Replay, SeatDraw
-from aurora_trainer.seen import SeenIds
 from aurora_trainer.standing import Standing
 from aurora_trainer.state import State, save_state
 
@@ -174,7 +174,8 @@ class Trainer:
             State(
                 target_digest=workplace.target.digest,
                 tokenizer_digest=workplace.target.tokenizer_digest,
-                draft_config=self.learner.draft.config,
+                draft_kind=self.learner.draft.kind,
+                draft_config=self.learner.draft.config_content(),
                 learner=self.learner.state(),
                 progress=self.progress,
                 seen=tuple(self._seen),

@@ -15,7 +15,7 @@ from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
 from aurora_common.grpc_server import GrpcServer
 from aurora_common.port import free_port
 from aurora_model.draft import random_draft, small_draft_config
-from aurora_trainer.batch import pack
+from aurora_trainer.data.batch import pack
 from aurora_trainer.replica import pool as pool_module
 from aurora_trainer.replica.call import Outgoing
 from aurora_trainer.replica.discovery import Place
@@ -44,7 +44,8 @@ class Known:
         batch = pack(samples)
         self.weights = parameters(draft)
         self.share = Outgoing(
-            draft_config=config_text(draft.config),
+            draft_kind=draft.kind,
+            draft_config=config_text(draft),
             objective="LK",
             positions=len(batch.rows),
             lengths=batch.lengths,

@@ -15,8 +15,8 @@ import torch
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from aurora_common.port import free_port
 from aurora_model.draft import load_draft, random_draft, small_draft_config
+from aurora_trainer.data.replay import ReplayLimits
 from aurora_trainer.published import published_after
-from aurora_trainer.replay import ReplayLimits
 from aurora_trainer.replica.parameter import parameters
 from aurora_trainer.replica.share import config_text
 from aurora_trainer.replica.tensor_file import pieces
@@ -195,7 +195,7 @@ def test_told_to_stop_in_a_long_share_it_ends_in_time(make_world, target):
         request = gradient_pb2.ComputeRequest
         yield request(
             task=gradient_pb2.Task(
-                draft_config=config_text(draft.config),
+                draft_config=config_text(draft),
                 objective="LK",
                 positions=1,
                 lengths=[tokens],

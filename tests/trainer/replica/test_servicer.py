@@ -14,12 +14,12 @@ import torch
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
 from aurora_common.errors import InvalidInputError
 from aurora_common.grpc_server import MESSAGE_OPTIONS, GrpcServer
-from aurora_model.draft import random_draft, small_draft_config
-from aurora_trainer.batch import pack, smallest_entries
-from aurora_trainer.gradient import LocalGradient, differentiate
-from aurora_trainer.objective import objective_named
+from aurora_model.draft import StandaloneDraft, random_draft, small_draft_config
+from aurora_trainer.data.batch import pack, smallest_entries
+from aurora_trainer.learning.gradient import LocalGradient, differentiate
+from aurora_trainer.learning.objective import objective_named
 from aurora_trainer.replica.call import Outgoing, answer
-from aurora_trainer.replica.parameter import gradients, parameter_shapes, parameters
+from aurora_trainer.replica.parameter import blank_draft, gradients, parameters
 from aurora_trainer.replica.servicer import GRADIENT_SERVICE, GradientServicer
 from aurora_trainer.replica.share import ShareTask, batch_tensors, config_text
 from aurora_trainer.replica.shares import shares
@@ -67,16 +67,18 @@ def test_the_shares_gradients_add_up_to_the_batchs(draft, make_samples, count, o
     assert sum(each.acceptance for each in measures) == pytest.approx(whole.acceptance, abs=1e-5)
 
 
-def test_parameter_shapes_are_the_drafts(draft):
-    assert parameter_shapes(draft.config) == {
-        name: tuple(each.shape) for name, each in parameters(draft).items()
+def test_a_blank_draft_has_the_drafts_parameters(draft):
+    blank = blank_draft(StandaloneDraft, draft.config)
+    assert {name: each.shape for name, each in parameters(blank).items()} == {
+        name: each.shape for name, each in parameters(draft).items()
     }
 
 
 def outgoing(draft, samples, **changes) -> Outgoing:
     batch = pack(samples)
     share = Outgoing(
-        draft_config=config_text(draft.config),
+        draft_kind=draft.kind,
+        draft_config=config_text(draft),
         objective="LK",
         positions=len(batch.rows),
         lengths=batch.lengths,
@@ -173,6 +175,7 @@ async def test_a_batch_that_is_not_right_is_refused_and_the_next_computed(
 
 TASKS = {
     "objective": ({"objective": "Kindness"}, "objective is 'Kindness': allowed is"),
+    "unknown kind": ({"draft_kind": "psychic"}, "draft kind is 'psychic': supported is standalone"),
     "no json": ({"draft_config": "{"}, "draft_config is not a config.json"),
     "a list": ({"draft_config": "[1]"}, "draft_config is not a config.json"),
     "deep": ({"draft_config": "[" * 20_000}, "draft_config is not a config.json"),
@@ -202,7 +205,7 @@ async def test_a_task_that_is_not_right_is_refused_and_the_next_computed(
 async def test_a_model_that_is_too_large_is_refused_before_it_is_made(target, make_samples):
     draft = random_draft(small_draft_config(target.decoder.config), seed=1)
     samples = make_samples(2)
-    config = json.loads(config_text(draft.config))
+    config = json.loads(config_text(draft))
     for change, message in (
         ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
         ({"vocab_size": 10**14}, "no room here"),
@@ -234,7 +237,7 @@ async def test_weights_are_those_of_the_config(target, make_samples, change, mes
 
 def test_however_large_the_vocabulary_the_batch_is_bounded(target):
     config = replace(small_draft_config(target.decoder.config), vocab_size=150_000)
-    task = ShareTask(config, "LK", positions=1, lengths=(10,))
+    task = ShareTask(StandaloneDraft, config, "LK", positions=1, lengths=(10,))
     assert task.most_entries == 1024
     assert task.batch_limit_bytes < 10 * 1024 * 12 + 10_000
 

@@ -7,9 +7,9 @@ from concurrent.futures import Future
 import pytest
 import torch
 
-from aurora_model.draft import random_draft, small_draft_config
-from aurora_trainer.gradient import LocalGradient, differentiate
-from aurora_trainer.objective import objective_named
+from aurora_model.draft import StandaloneDraft, random_draft, small_draft_config
+from aurora_trainer.learning.gradient import LocalGradient, differentiate
+from aurora_trainer.learning.objective import objective_named
 from aurora_trainer.replica import shared_gradient
 from aurora_trainer.replica.call import Answer
 from aurora_trainer.replica.discovery import Place
@@ -50,7 +50,9 @@ class FakeExchange:
         return self.futures
 
     def _answer(self, place, share, weights):
-        task = ShareTask(self._config, share.objective, share.positions, share.lengths)
+        task = ShareTask(
+            StandaloneDraft, self._config, share.objective, share.positions, share.lengths
+        )
         draft = random_draft(self._config, seed=9)
         with torch.no_grad():
             for name, parameter in draft.named_parameters():

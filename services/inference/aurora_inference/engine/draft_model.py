@@ -14,7 +14,7 @@ from aurora_inference.engine.sampling import sampling_rows
 from aurora_kernels.linear import Calibration, pack_linears
 from aurora_kernels.rejection import draw
 from aurora_model.decoder import Decoder
-from aurora_model.draft import load_draft
+from aurora_model.draft import StandaloneDraft, load_draft
 from aurora_model.target import TargetIdentity
 
 if TYPE_CHECKING:
@@ -70,10 +70,11 @@ class DraftModel:
         Drafts run in float32 or below whatever the target's dtype: their precision moves the
         acceptance rate, never the output.
         """
-        decoder, manifest = load_draft(
+        draft, manifest = load_draft(
             folder, digest=digest, target=target, dtype=torch.float32, device=room.device
         )
-        return cls(manifest.name, manifest.digest, decoder, room)
+        assert isinstance(draft, StandaloneDraft)
+        return cls(manifest.name, manifest.digest, draft, room)
 
     def add(self, sequence: Sequence) -> None:
         sequence.draft_cached = 0

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
 from aurora_common.errors import InvalidInputError
-from aurora_trainer.gradient import Measure
+from aurora_trainer.learning.gradient import Measure
 from aurora_trainer.replica.background import in_background
 from aurora_trainer.replica.tensor_file import Landing, pieces
 
@@ -25,6 +25,7 @@ _CALL_SECONDS = 3600.0
 class Outgoing:
     """A share to be computed: its task, and what of its batch does not follow from that."""
 
+    draft_kind: str
     draft_config: str
     objective: str
     positions: int
@@ -96,6 +97,7 @@ def _is_finite(result: gradient_pb2.Result, gradients: Mapping[str, Tensor]) -> 
 
 def _task(share: Outgoing) -> gradient_pb2.Task:
     return gradient_pb2.Task(
+        draft_kind=share.draft_kind,
         draft_config=share.draft_config,
         objective=share.objective,
         positions=share.positions,

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
 from aurora_common.errors import InvalidInputError, OverloadedError, UnavailableError
-from aurora_model.decoder import Decoder
-from aurora_trainer.gradient import Measure, differentiate
-from aurora_trainer.objective import objective_named
+from aurora_model.draft import Draft
+from aurora_trainer.learning.gradient import Measure, differentiate
+from aurora_trainer.learning.objective import objective_named
 from aurora_trainer.replica.background import in_background
 from aurora_trainer.replica.parameter import blank_draft, gradients, parameters
 from aurora_trainer.replica.share import ShareTask, parsed_batch, parsed_task
@@ -32,7 +32,7 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
         self.computed = 0
         # Held from a call's task until its gradient is there, so that memory is bounded.
         self._seat = threading.Lock()
-        self._draft: Decoder | None = None
+        self._draft: Draft | None = None
         self._computing: asyncio.Future[tuple[Measure, dict[str, Tensor]]] | None = None
         self._gave_up = False
 
@@ -81,15 +81,17 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
         if self._computing is not None:
             self._computing.cancel()
 
-    def _draft_for(self, task: ShareTask) -> Decoder:
+    def _draft_for(self, task: ShareTask) -> Draft:
         """The draft that the weights are to land in; that of another config is forgotten."""
-        if self._draft is None or self._draft.config != task.config:
+        draft = self._draft
+        if draft is None or (type(draft), draft.config) != (task.kind, task.config):
+            # First, so that there is never memory for two.
             self._draft = None
-            self._draft = blank_draft(task.config)
-        return self._draft
+            self._draft = draft = blank_draft(task.kind, task.config)
+        return draft
 
     def _computed(
-        self, task: ShareTask, content: bytes, draft: Decoder
+        self, task: ShareTask, content: bytes, draft: Draft
     ) -> tuple[Measure, dict[str, Tensor]]:
         """On a thread that goes on where the caller does not, and leaves the seat at its end."""
         try:
@@ -103,7 +105,7 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
 
 
 async def _received(
-    requests: AsyncIterator[gradient_pb2.ComputeRequest], task: ShareTask, draft: Decoder
+    requests: AsyncIterator[gradient_pb2.ComputeRequest], task: ShareTask, draft: Draft
 ) -> bytes:
     """The batch's file; the weights are in the draft then.
 

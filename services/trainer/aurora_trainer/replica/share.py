@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from aurora.trainer.v1 import gradient_pb2
-from aurora_common.errors import InvalidInputError
-from aurora_model.config import DecoderConfig, parse_config, to_hugging_face
-from aurora_trainer.batch import Batch, sequence_positions
-from aurora_trainer.objective import ObjectiveName
+from aurora_common.errors import CheckpointError, InvalidInputError
+from aurora_model.draft import DEFAULT_KIND, Draft, DraftConfig, draft_kind
+from aurora_trainer.data.batch import Batch, sequence_positions
+from aurora_trainer.learning.objective import ObjectiveName
 from aurora_trainer.replica.tensor_file import read, size_limit_bytes
 from aurora_trainer.settings import OBJECTIVES
 
@@ -38,7 +38,8 @@ _TOKEN_BYTES, _ENTRY_BYTES = 8 + 8 + 4, 8 + 4
 class ShareTask:
     """What is to be computed."""
 
-    config: DecoderConfig
+    kind: type[Draft]
+    config: DraftConfig
     objective: ObjectiveName
     positions: int
     lengths: tuple[int, ...]
@@ -57,7 +58,7 @@ class ShareTask:
 
 def parsed_task(message: gradient_pb2.Task) -> ShareTask:
     """The task of a message; raises InvalidInputError with everything that is not allowed."""
-    config = _config(message.draft_config)
+    kind, config = _kind_and_config(message)
     lengths = tuple(message.lengths)
     tokens = sum(lengths)
     allowed = (
@@ -76,6 +77,7 @@ def parsed_task(message: gradient_pb2.Task) -> ShareTask:
     if problems:
         raise InvalidInputError("; ".join(problems))
     return ShareTask(
+        kind=kind,
         config=config,
         objective=cast(ObjectiveName, message.objective),
         positions=message.positions,
@@ -83,9 +85,9 @@ def parsed_task(message: gradient_pb2.Task) -> ShareTask:
     )
 
 
-def config_text(config: DecoderConfig) -> str:
+def config_text(draft: Draft) -> str:
     """What `parsed_task` reads as `config`."""
-    return json.dumps(to_hugging_face(config))
+    return json.dumps(draft.config_content())
 
 
 def batch_tensors(batch: Batch) -> dict[str, Tensor]:
@@ -119,7 +121,8 @@ def parsed_batch(content: bytes, task: ShareTask) -> Batch:
     )
 
 
-def _config(text: str) -> DecoderConfig:
+def _kind_and_config(message: gradient_pb2.Task) -> tuple[type[Draft], DraftConfig]:
+    text = message.draft_config
     if len(text) > _LONGEST_CONFIG_BYTES:
         raise InvalidInputError(
             f"draft_config has {len(text)} characters: allowed is at most {_LONGEST_CONFIG_BYTES}"
@@ -128,14 +131,17 @@ def _config(text: str) -> DecoderConfig:
         content = json.loads(text)
         if not isinstance(content, dict):
             raise TypeError("it is not an object")
-        config = parse_config(content, source="draft_config")
+        kind = draft_kind(message.draft_kind or DEFAULT_KIND)
+        config = kind.parse_config(content, source="draft_config")
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidInputError(f"draft_config is not a config.json: {error}") from error
+    except CheckpointError as error:
+        raise InvalidInputError(str(error)) from error
     if config.num_layers > _MOST_LAYERS:
         raise InvalidInputError(
             f"num_hidden_layers is {config.num_layers}: allowed is at most {_MOST_LAYERS}"
         )
-    return config
+    return kind, config
 
 
 def _check_shapes(tensors: Mapping[str, Tensor], task: ShareTask) -> None:

@@ -11,16 +11,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from aurora_model.decoder import Decoder
-from aurora_trainer.batch import Batch, pack, smallest_entries
-from aurora_trainer.gradient import Measure, differentiate
-from aurora_trainer.objective import ObjectiveName, objective_named
+from aurora_model.draft import Draft
+from aurora_trainer.data.batch import Batch, pack, smallest_entries
+from aurora_trainer.data.sample import Sample
+from aurora_trainer.learning.gradient import Measure, differentiate
+from aurora_trainer.learning.objective import ObjectiveName, objective_named
 from aurora_trainer.replica.call import Answer, Outgoing
 from aurora_trainer.replica.discovery import Place
 from aurora_trainer.replica.pace import Paces
 from aurora_trainer.replica.parameter import parameters
 from aurora_trainer.replica.share import batch_tensors, config_text
-from aurora_trainer.sample import Sample
 
 # How long a step waits for a replica beyond its own share: what it may gain is no more than that.
 _LEAST_WAIT_SECONDS = 2.0
@@ -72,10 +72,13 @@ class SharedGradient:
         self._exchange = exchange
         self._paces = Paces()
 
-    def differentiate(self, draft: Decoder, samples: Sequence[Sample]) -> Measure:
+    def differentiate(self, draft: Draft, samples: Sequence[Sample]) -> Measure:
         began = time.monotonic()
         self._paces.keep(self._exchange.known())
-        costs = [sample_cost(draft, sample) for sample in samples]
+        costs = [
+            draft.multiplications(tokens=len(each.tokens), predictions=each.output_count)
+            for each in samples
+        ]
         part, parts = self._paces.divided(costs, self._exchange.ready())
         positions = sum(sample.output_count for sample in samples)
         entries = smallest_entries(samples)
@@ -126,9 +129,10 @@ class SharedGradient:
             self._paces.answered(place, ours.lag(found.seconds, cost))
         return found
 
-    def _outgoing(self, draft: Decoder, batch: Batch, positions: int) -> Outgoing:
+    def _outgoing(self, draft: Draft, batch: Batch, positions: int) -> Outgoing:
         return Outgoing(
-            draft_config=config_text(draft.config),
+            draft_kind=draft.kind,
+            draft_config=config_text(draft),
             objective=self._objective,
             positions=positions,
             lengths=batch.lengths,
@@ -136,17 +140,8 @@ class SharedGradient:
         )
 
 
-def sample_cost(draft: Decoder, sample: Sample) -> float:
-    """About the multiplications of a sample: each token's layers, and each output's logits."""
-    config = draft.config
-    layers = sum(parameter.numel() for parameter in draft.layers.parameters())
-    return (
-        len(sample.tokens) * layers + sample.output_count * config.vocab_size * config.hidden_size
-    )
-
-
 @torch.no_grad()
-def _add(draft: Decoder, found: Answer) -> None:
+def _add(draft: Draft, found: Answer) -> None:
     for name, parameter in draft.named_parameters():
         gradient = found.gradients[name]
         if parameter.grad is None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n aurora/trainer/v1/gradient.proto\x12\x11\x61urora.trainer.v1\"e\n\x0e\x43omputeRequest\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x17.aurora.trainer.v1.TaskH\x00\x12\x0f\n\x05\x62\x61tch\x18\x02 \x01(\x0cH\x00\x12\x11\n\x07weights\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04part\"S\n\x04Task\x12\x14\n\x0c\x64raft_config\x18\x01 \x01(\t\x12\x11\n\tobjective\x18\x02 \x01(\t\x12\x11\n\tpositions\x18\x03 \x01(\x04\x12\x0f\n\x07lengths\x18\x04 \x03(\r\"\x8b\x01\n\x0f\x43omputeResponse\x12/\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1b.aurora.trainer.v1.AcceptedH\x00\x12+\n\x06result\x18\x02 \x01(\x0b\x32\x19.aurora.trainer.v1.ResultH\x00\x12\x12\n\x08gradient\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04part\"\n\n\x08\x41\x63\x63\x65pted\"*\n\x06Result\x12\x0c\n\x04loss\x18\x01 \x01(\x01\x12\x12\n\nacceptance\x18\x02 \x01(\x01\x32`\n\x08Gradient\x12T\n\x07\x43ompute\x12!.aurora.trainer.v1.ComputeRequest\x1a\".aurora.trainer.v1.ComputeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n aurora/trainer/v1/gradient.proto\x12\x11\x61urora.trainer.v1\"e\n\x0e\x43omputeRequest\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x17.aurora.trainer.v1.TaskH\x00\x12\x0f\n\x05\x62\x61tch\x18\x02 \x01(\x0cH\x00\x12\x11\n\x07weights\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04part\"g\n\x04Task\x12\x14\n\x0c\x64raft_config\x18\x01 \x01(\t\x12\x11\n\tobjective\x18\x02 \x01(\t\x12\x11\n\tpositions\x18\x03 \x01(\x04\x12\x0f\n\x07lengths\x18\x04 \x03(\r\x12\x12\n\ndraft_kind\x18\x05 \x01(\t\"\x8b\x01\n\x0f\x43omputeResponse\x12/\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1b.aurora.trainer.v1.AcceptedH\x00\x12+\n\x06result\x18\x02 \x01(\x0b\x32\x19.aurora.trainer.v1.ResultH\x00\x12\x12\n\x08gradient\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04part\"\n\n\x08\x41\x63\x63\x65pted\"*\n\x06Result\x12\x0c\n\x04loss\x18\x01 \x01(\x01\x12\x12\n\nacceptance\x18\x02 \x01(\x01\x32`\n\x08Gradient\x12T\n\x07\x43ompute\x12!.aurora.trainer.v1.ComputeRequest\x1a\".aurora.trainer.v1.ComputeResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPUTEREQUEST']._serialized_start=55
   _globals['_COMPUTEREQUEST']._serialized_end=156
   _globals['_TASK']._serialized_start=158
-  _globals['_TASK']._serialized_end=241
-  _globals['_COMPUTERESPONSE']._serialized_start=244
-  _globals['_COMPUTERESPONSE']._serialized_end=383
-  _globals['_ACCEPTED']._serialized_start=385
-  _globals['_ACCEPTED']._serialized_end=395
-  _globals['_RESULT']._serialized_start=397
-  _globals['_RESULT']._serialized_end=439
-  _globals['_GRADIENT']._serialized_start=441
-  _globals['_GRADIENT']._serialized_end=537
+  _globals['_TASK']._serialized_end=261
+  _globals['_COMPUTERESPONSE']._serialized_start=264
+  _globals['_COMPUTERESPONSE']._serialized_end=403
+  _globals['_ACCEPTED']._serialized_start=405
+  _globals['_ACCEPTED']._serialized_end=415
+  _globals['_RESULT']._serialized_start=417
+  _globals['_RESULT']._serialized_end=459
+  _globals['_GRADIENT']._serialized_start=461
+  _globals['_GRADIENT']._serialized_end=557
 # @@protoc_insertion_point(module_scope)

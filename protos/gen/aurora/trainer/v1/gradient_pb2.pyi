@@ -17,16 +17,18 @@ class ComputeRequest(_message.Message):
     def __init__(self, task: _Optional[_Union[Task, _Mapping]] = ..., batch: _Optional[bytes] = ..., weights: _Optional[bytes] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("draft_config", "objective", "positions", "lengths")
+    __slots__ = ("draft_config", "objective", "positions", "lengths", "draft_kind")
     DRAFT_CONFIG_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_KIND_FIELD_NUMBER: _ClassVar[int]
     draft_config: str
     objective: str
     positions: int
     lengths: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, draft_config: _Optional[str] = ..., objective: _Optional[str] = ..., positions: _Optional[int] = ..., lengths: _Optional[_Iterable[int]] = ...) -> None: ...
+    draft_kind: str
+    def __init__(self, draft_config: _Optional[str] = ..., objective: _Optional[str] = ..., positions: _Optional[int] = ..., lengths: _Optional[_Iterable[int]] = ..., draft_kind: _Optional[str] = ...) -> None: ...
 
 class ComputeResponse(_message.Message):
     __slots__ = ("accepted", "result", "gradient")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from aurora_trainer.objective import forward_kl, lk_loss, overlap
+from aurora_trainer.learning.objective import forward_kl, lk_loss, overlap
 
 LOSSES = [forward_kl, overlap, lk_loss]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from aurora_trainer.sample import Sample
+from aurora_trainer.data.sample import Sample
 
 # The reservoir that domains beyond the limit share: clients may name as many as they like.
 _OTHER_DOMAINS = ""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.errors import InvalidInputError
-from aurora_trainer.sample import Sample
+from aurora_trainer.data.sample import Sample
 
 # float16 keeps three digits of a log-probability, so a row's mass is this near to 1.
 _MASS_TOLERANCE = 0.02

@@ -11,13 +11,10 @@ from typing import Protocol, TypedDict
 import torch
 from torch import Tensor
 
-from aurora_model.decoder import Decoder
-from aurora_trainer.batch import pack, packed_attend
-from aurora_trainer.gradient import LocalGradient, Measure, row_chunks
-from aurora_trainer.objective import ObjectiveName, acceptance, buckets, objective_named
-from aurora_trainer.sample import Sample
-
-_EVALUATION_BATCH = 16
+from aurora_model.draft import Draft
+from aurora_trainer.data.sample import Sample
+from aurora_trainer.learning.gradient import LocalGradient, Measure, evaluate
+from aurora_trainer.learning.objective import ObjectiveName, objective_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class LearnerSettings:
 class Differentiator(Protocol):
     """Computes the gradient of a step, here or elsewhere."""
 
-    def differentiate(self, draft: Decoder, samples: Sequence[Sample]) -> Measure:
+    def differentiate(self, draft: Draft, samples: Sequence[Sample]) -> Measure:
         """Adds the gradient of the samples' mean loss to the parameters' `grad`."""
 
 
@@ -56,7 +53,7 @@ class Learner:
     """Trains `draft` in place; `average` follows it and is what gets published."""
 
     def __init__(
-        self, draft: Decoder, settings: LearnerSettings, gradient: Differentiator | None = None
+        self, draft: Draft, settings: LearnerSettings, gradient: Differentiator | None = None
     ) -> None:
         """`gradient`: who computes it; None: this process."""
         self.draft = draft.train()
@@ -107,25 +104,9 @@ class Learner:
         self.skipped_steps = skipped
         self._failures = 0
 
-    @torch.no_grad()
     def evaluate(self, samples: Sequence[Sample]) -> Measure | None:
-        """Loss and expected acceptance of the averaged weights; None where there is no sample."""
-        loss = acceptances = 0.0
-        count = 0
-        for start in range(0, len(samples), _EVALUATION_BATCH):
-            batch = pack(samples[start : start + _EVALUATION_BATCH])
-            hidden = self.average(batch.tokens, batch.positions, packed_attend(batch.lengths))
-            for rows in row_chunks(batch, self.average.config.vocab_size):
-                both = buckets(
-                    self.average.logits(hidden[0, batch.rows[rows]]),
-                    batch.top_ids[rows],
-                    batch.log_probs[rows],
-                    batch.tail_mass[rows],
-                )
-                loss += float(self._loss(both).sum())
-                acceptances += float(acceptance(both).sum())
-            count += len(batch.rows)
-        return Measure(loss / count, acceptances / count) if count else None
+        """Loss and expected acceptance of the averaged weights; None without samples."""
+        return evaluate(self.average, samples, self._loss)
 
     def state(self) -> LearnerState:
         """Everything that `restore` needs; tensors are the live ones, not copies."""

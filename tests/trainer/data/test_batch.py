@@ -6,7 +6,8 @@ import dataclasses
 
 import torch
 
-from aurora_trainer.batch import pack, packed_attend
+from aurora_model.decoder import packed_attend
+from aurora_trainer.data.batch import pack
 
 
 def packed_log_probs(decoder, batch):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from aurora_model.draft import random_draft, small_draft_config
-from aurora_trainer.learner import Learner, LearnerSettings
+from aurora_trainer.learning.learner import Learner, LearnerSettings
 
 
 def learner_for(target, **changes) -> Learner:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aurora_trainer.replay import (
+from aurora_trainer.data.replay import (
     BatchDraw,
     Replay,
     ReplayLimits,

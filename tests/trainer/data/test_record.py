@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aurora.buffer.v1 import buffer_pb2
-from aurora_trainer.record import (
+from aurora_trainer.data.record import (
     ForeignRecordError,
     MalformedRecordError,
     RecordFormat,

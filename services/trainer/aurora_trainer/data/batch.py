@@ -14,23 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aurora_model.decoder import Attend, causal_attend
-from aurora_trainer.sample import Sample
+from aurora_model.draft import PackedTokens
+from aurora_trainer.data.sample import Sample
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """N tokens of several sequences, M of them positions whose next token has a target.
+class Batch(PackedTokens):
+    """Packed tokens and the target's distribution at each of the M predicting positions.
 
-    tokens, positions: int64 [1, N]; lengths: of each sequence, together N; rows: int64 [M], where
-    in N the predicting positions are; top_ids int64 [M, k], log_probs float32 [M, k] and tail_mass
-    float32 [M], of each row together 1.
+    top_ids int64 [M, k]; log_probs float32 [M, k] and tail_mass float32 [M] sum to 1 in each row.
     """
 
-    tokens: Tensor
-    positions: Tensor
-    lengths: tuple[int, ...]
-    rows: Tensor
     top_ids: Tensor
     log_probs: Tensor
     tail_mass: Tensor
@@ -78,17 +72,6 @@ def smallest_entries(samples: Sequence[Sample]) -> int:
 def sequence_positions(lengths: Sequence[int]) -> Tensor:
     """int64 [1, N]: each sequence counts from 0."""
     return _row([np.arange(length) for length in lengths])
-
-
-def packed_attend(lengths: Sequence[int]) -> Attend:
-    """Causal attention within each of the sequences that lie end to end."""
-    sizes = list(lengths)
-
-    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        parts = zip(*(torch.split(each, sizes, dim=2) for each in (query, key, value)), strict=True)
-        return torch.cat([causal_attend(layer, *part) for part in parts], dim=2)
-
-    return attend
 
 
 def _tail_mass(sample: Sample, entries: int) -> NDArray[np.float32]:
