@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from aurora_buffer.metrics import Metrics as BufferMetrics
-from aurora_inference.api.metrics import RequestMetrics, Snapshot, exposition
-from aurora_inference.engine.counters import ArmCounters, EngineCounters
+from aurora_inference.contract import ArmCounters, EngineCounters
+from aurora_inference.serving.metrics import RequestMetrics, Snapshot, exposition
 from aurora_operator.cluster.metrics import Metrics as OperatorMetrics
 from aurora_trainer.progress import Progress
 from aurora_trainer.standing import Standing, StandingCollector
@@ -22,7 +22,7 @@ def _inference():
     arm.observe_step(drafted=2, accepted=1, emitted=2)
     snapshot = Snapshot(
         model_name="chat",
-        counters=EngineCounters({"stable": arm}, running=0, waiting=0),
+        counters=EngineCounters("1", {"stable": arm}, running=0, waiting=0),
         drafts={"stable": ("ckpt-1", "sha256:1")},
         speculation_length=1,
         trajectories_sent=0,

@@ -13,14 +13,9 @@ from support.certificate import Authority
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora_common.grpc_server import GrpcServer
 from aurora_common.tls import CertificateFolder
-from aurora_inference.engine.request import (
-    Completion,
-    Request,
-    Sampling,
-    SpeculationReport,
-    VerifyStep,
-)
+from aurora_inference.contract import Request, Sampling, SpeculationReport
 from aurora_inference.trajectory.backlog import Backlog
+from aurora_inference.trajectory.completion import Completion, Distributions, VerifyStep
 from aurora_inference.trajectory.record import estimated_bytes, trajectory
 from aurora_inference.trajectory.sender import SenderSettings, TrajectorySender
 
@@ -36,9 +31,11 @@ def _completion(name: str = "r", tokens: int = 3) -> Completion:
         output_tokens=tuple(range(10, 10 + tokens)),
         report=SpeculationReport("ckpt-1", "sha256:d", "candidate", 2, 4, 2),
         steps=(VerifyStep(2, 1, 3, 900), VerifyStep(2, 1, 3, 950)),
-        top_ids=rng.integers(0, 99, (tokens, 4)).astype(np.uint32),
-        top_log_probs=rng.normal(size=(tokens, 4)).astype(np.float16),
-        tail_mass=rng.random(tokens).astype(np.float16),
+        distributions=Distributions(
+            top_ids=rng.integers(0, 99, (tokens, 4)).astype(np.uint32),
+            top_log_probs=rng.normal(size=(tokens, 4)).astype(np.float16),
+            tail_mass=rng.random(tokens).astype(np.float16),
+        ),
     )
 
 
@@ -55,9 +52,11 @@ def test_trajectory_has_the_protos_layout():
     assert made.target.k == 4
     ids = np.frombuffer(made.target.token_ids, "<u4").reshape(3, 4)
     log_probs = np.frombuffer(made.target.log_probs, "<f2").reshape(3, 4)
-    np.testing.assert_array_equal(ids, completion.top_ids)
-    np.testing.assert_array_equal(log_probs, completion.top_log_probs)
-    np.testing.assert_array_equal(np.frombuffer(made.target.tail_mass, "<f2"), completion.tail_mass)
+    np.testing.assert_array_equal(ids, completion.distributions.top_ids)
+    np.testing.assert_array_equal(log_probs, completion.distributions.top_log_probs)
+    np.testing.assert_array_equal(
+        np.frombuffer(made.target.tail_mass, "<f2"), completion.distributions.tail_mass
+    )
     assert made.ByteSize() <= estimated_bytes(completion)
 
 

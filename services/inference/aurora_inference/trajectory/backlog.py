@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
-from aurora_inference.engine.request import Completion
+from aurora_inference.trajectory.completion import Completion
 from aurora_inference.trajectory.record import estimated_bytes
 
 

@@ -13,8 +13,8 @@ import grpc
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora_common.grpc_server import MESSAGE_OPTIONS
 from aurora_common.tls import CertificateFolder, Connection
-from aurora_inference.engine.request import Completion
 from aurora_inference.trajectory.backlog import Backlog, Finished
+from aurora_inference.trajectory.completion import Completion
 from aurora_inference.trajectory.record import trajectory
 
 logger = logging.getLogger(__name__)
