@@ -46,8 +46,8 @@ _FLUSH_SECONDS = 2.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until SIGTERM or SIGINT; returns 1 after an error, which is one line on stderr."""
-    # Before torch is imported: its threads must not spin while they wait, for the event loop and
-    # the trainer want the processor too.
+    # Before torch is imported: its idle threads must not spin, since the event loop and the
+    # trainer need the processor too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
@@ -59,16 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"aurora_inference: {error}\n")
         return 1
     if not loaded:
-        # A library half imported on another thread aborts the process when the interpreter is
-        # taken down around it.
+        # Finalizing the interpreter while another thread is importing a library aborts the process.
         os._exit(0)
     return 0
 
 
 async def serve(settings: Settings) -> bool:
-    """Binds both ports at once, loads, serves, and drains when told to stop.
+    """Binds all ports, loads the model, serves, and drains on a stop signal.
 
-    Returns False where that came before the model was loaded, whose loading then still goes on.
+    Returns False if the signal came before the model was loaded; its load thread is still running.
     """
     stop = stop_signal()
     gate = Gate()
@@ -117,7 +116,7 @@ async def serve(settings: Settings) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What there is besides the fronts once the model is loaded."""
+    """Everything behind the fronts."""
 
     serving: Serving
     worker: EngineWorker
@@ -141,7 +140,7 @@ def _client_admission(tokens: TokenFolder | None, *, has_control: bool) -> Admis
 
 
 async def _load(settings: Settings, certificates: CertificateFolder | None) -> Loaded:
-    # Imports torch, which takes seconds: by now the ports are known to be free.
+    # These import torch, which takes seconds: only once the ports are bound.
     from aurora_inference.native.control import NativeControl
     from aurora_inference.native.launch import load_engine, load_target
     from aurora_inference.native.worker import EngineWorker
@@ -184,7 +183,7 @@ def _discard(_: Completion) -> None:
 
 
 async def _unless_stopped(stop: asyncio.Event, task: asyncio.Task[T]) -> T | None:
-    """The task's result; None where the process is told to stop before there is one."""
+    """The task's result; None if the stop signal comes first."""
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -195,7 +194,7 @@ async def _unless_stopped(stop: asyncio.Event, task: asyncio.Task[T]) -> T | Non
 
 
 async def _on_thread(call: Callable[[], T]) -> T:
-    """Runs a long call on a daemon thread, which, unlike a pool's, holds up no exit."""
+    """Runs a long call on a daemon thread, which, unlike a pool's, does not delay exit."""
     future: Future[T] = Future()
 
     def run() -> None:

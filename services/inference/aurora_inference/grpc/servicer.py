@@ -17,7 +17,7 @@ from aurora_inference.serving.text_service import Question, TextService, new_req
 
 SERVICE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 
-# What is for clients where the operator has a port of its own.
+# Served on the clients' port if the control verbs have a port of their own.
 CLIENT_METHODS = frozenset({"Generate", "GetCounters", "GetStatus"})
 
 _DEFAULT_OUTCOMES = 1000
@@ -31,7 +31,7 @@ _SLOTS: dict[int, Arm] = {
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServicer):
-    """Every call raises UnavailableError until the gate opens."""
+    """Every call is UNAVAILABLE until the gate opens."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
@@ -45,7 +45,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         question = _question(request, await _prompt_tokens(request, text))
         generation = text.start(question, request_id=new_request_id("gen"))
 
-        # However the call ends, with its client or by its deadline, the engine hears of it.
+        # Cancels in the engine however the call ends, by its client or by its deadline.
         context.add_done_callback(lambda _: generation.cancel())  # type: ignore[arg-type]  # stubs want a subclass
         try:
             async for piece in generation:

@@ -1,4 +1,4 @@
-"""Answers one OpenAI request, whole or as a stream of events; a client that leaves ends it."""
+"""Answers an OpenAI request, whole or streamed; a client that disconnects cancels it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from aurora_inference.serving.text_service import Question, TextService
 
 logger = logging.getLogger(__name__)
 
-# nginx's code for a client that has left; nobody reads it.
+# nginx's code for a client that has disconnected.
 _CLIENT_CLOSED_REQUEST = 499
 
 
 async def answer(
     text: TextService, question: Question, body: GenerationBody, reply: Reply, request: Request
 ) -> Response:
-    """Answers a request as its body asks; raises AuroraError where it is refused."""
+    """Raises AuroraError if the request is refused before anything is sent."""
     generation = text.start(question, request_id=reply.id)
     if body.stream:
         closing_usage, each_usage = body.usage_wanted()
@@ -52,15 +52,15 @@ async def answer(
 async def _unless_disconnected(
     generation: Generation, request: Request
 ) -> tuple[str, Ending] | None:
-    """The whole text and how it ended; None where the client has left before."""
+    """The whole text and how it ended; None if the client disconnects first."""
     whole = asyncio.create_task(_whole(generation))
-    left = asyncio.create_task(_disconnected(request))
+    gone = asyncio.create_task(_disconnected(request))
     try:
-        await asyncio.wait({whole, left}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({whole, gone}, return_when=asyncio.FIRST_COMPLETED)
         return whole.result() if whole.done() else None
     finally:
         whole.cancel()
-        left.cancel()
+        gone.cancel()
 
 
 async def _whole(generation: Generation) -> tuple[str, Ending]:
@@ -78,7 +78,7 @@ async def _disconnected(request: Request) -> None:
 
 
 class _EventStream(StreamingResponse):
-    """Server-sent events that end the generation however they end."""
+    """Server-sent events; however they end, the generation is cancelled."""
 
     def __init__(self, generation: Generation, events: AsyncIterator[bytes]) -> None:
         super().__init__(
@@ -96,9 +96,9 @@ class _EventStream(StreamingResponse):
 async def _events(
     generation: Generation, reply: Reply, *, closing_usage: bool, each_usage: bool
 ) -> AsyncIterator[bytes]:
-    """One event for each step of the engine that gave text, then the end.
+    """One event per engine step that yielded text, then [DONE].
 
-    What Aurora adds is in the last chunk: the one with the usage, where it is wanted.
+    Aurora's own fields are in the last chunk, which is the one with the usage if requested.
     """
     prompt_tokens = len(generation.request.prompt_tokens)
     opening = reply.opening()
@@ -118,7 +118,7 @@ async def _events(
                 yield _event(reply.closing(piece.ending))
     except Exception as error:
         if not isinstance(error, AuroraError):
-            logger.exception("a stream failed", extra={"fields": {"request_id": reply.id}})
+            logger.exception("stream failed", extra={"fields": {"request_id": reply.id}})
         yield _event(dict(described(error)[1]))
     yield b"data: [DONE]\n\n"
 

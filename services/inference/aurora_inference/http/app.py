@@ -1,4 +1,4 @@
-"""OpenAI's HTTP API, with health and metrics beside it."""
+"""The HTTP application: OpenAI's endpoints, health and metrics."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from aurora_inference.http.bearer import BearerAuthentication
 from aurora_inference.http.body_limit import BodyLimit
 from aurora_inference.http.openai_request import ChatBody, CompletionBody, GenerationBody
 from aurora_inference.http.openai_response import JsonObject, Reply
-from aurora_inference.serving import metrics
 from aurora_inference.serving.gate import Gate
+from aurora_inference.serving.metrics import EngineCollector
 from aurora_inference.serving.text_service import Question, ServedModel, new_request_id
 
 _TENANT_HEADER = "x-aurora-tenant"
@@ -26,9 +26,9 @@ _REFUSALS = frozenset({"", "0", "false"})
 
 
 def openai_app(gate: Gate, *, opt_out_header: str, tokens: TokenFolder | None = None) -> FastAPI:
-    """The application; `opt_out_header` names the header by which no trajectory is kept.
+    """`opt_out_header` names the header that opts a request out of recording.
 
-    With `tokens`, clients must show one of them.
+    With `tokens`, clients must send one of them.
     """
     app = FastAPI(title="Aurora", openapi_url=None)
     app.add_middleware(BodyLimit)
@@ -83,21 +83,27 @@ def openai_app(gate: Gate, *, opt_out_header: str, tokens: TokenFolder | None = 
 
     @app.get("/health")
     async def health() -> JsonObject:
-        # Asks the engine's thread, so a hung one is not healthy.
+        # Goes through the engine's thread: a hung engine is unhealthy.
         await gate.serving.engine.counters()
         return {"status": "serving"}
 
     @app.get("/metrics")
     async def prometheus() -> Response:
         serving = gate.serving
-        page = serving.text.metrics.exposition() + metrics.exposition(await serving.snapshot())
+        engine = EngineCollector(
+            model_name=serving.text.model.name,
+            status=await serving.engine.status(),
+            counters=await serving.engine.counters(),
+            trajectories=serving.trajectories,
+        )
+        page = serving.text.metrics.exposition() + engine.exposition()
         return Response(page, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return app
 
 
 def _opted_out(request: Request, header: str) -> bool:
-    """Any value but an explicit no: where in doubt, nothing is kept."""
+    """Any value but an explicit no opts out: if in doubt, nothing is recorded."""
     return request.headers.get(header, "").strip().lower() not in _REFUSALS
 
 

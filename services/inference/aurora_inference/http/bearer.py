@@ -1,4 +1,4 @@
-"""Bearer tokens in front of the HTTP endpoints."""
+"""Bearer authentication of the HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from aurora_common.admission import bearer_token
 from aurora_common.token import TokenFolder
 from aurora_inference.http.openai_error import error_body
 
-# Whoever probes and scrapes has no token, and learns no prompt there.
+# Probes and scrapers have no token; these expose no prompts.
 _OPEN = frozenset({"/health", "/metrics"})
 
 
 class BearerAuthentication:
-    """ASGI middleware: 401 without a valid token, for all but health and metrics."""
+    """ASGI middleware: 401 without a valid token, except for health and metrics."""
 
     def __init__(self, app: ASGIApp, tokens: TokenFolder) -> None:
         self._app = app

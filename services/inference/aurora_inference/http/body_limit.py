@@ -1,16 +1,16 @@
-"""A bound on what a request's body may weigh, so that no caller can fill the memory."""
+"""A bound on request bodies, so that no client can exhaust memory."""
 
 from __future__ import annotations
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# The longest contexts of today, 1M tokens, are about 6 MB of text.
+# The longest contexts today, 1M tokens, are about 6 MB of text.
 MAX_BODY_BYTES = 16 << 20
 
 
 class BodyLimit:
-    """ASGI middleware: answers 413 to a larger body as soon as it is larger."""
+    """ASGI middleware: answers 413 as soon as a body exceeds the bound."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Errors in the shape that clients of OpenAI's API read."""
+"""Errors in the shape of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RETRY_AFTER_SECONDS = "1"
 
 
 class ErrorDetail(TypedDict):
-    """`type` is the family, `code` the exact case where there is a name for it."""
+    """`type` is the family, `code` the exact case if OpenAI names it."""
 
     message: str
     type: str
@@ -34,7 +34,7 @@ def error_body(
 
 
 def described(error: Exception) -> tuple[int, dict[str, ErrorDetail]]:
-    """The status and body for an error; one that is not Aurora's own tells nothing."""
+    """The status and body for an error; unexpected errors disclose nothing."""
     match error:
         case RefusedParameterError() | ModelNotFoundError():
             body = error_body(error.http_status, str(error), param=error.param, code=error.code)
@@ -46,7 +46,6 @@ def described(error: Exception) -> tuple[int, dict[str, ErrorDetail]]:
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of the application take this shape."""
 
     @app.exception_handler(AuroraError)
     async def refused(_: Request, error: AuroraError) -> JSONResponse:
@@ -83,7 +82,7 @@ def _error_type(status: int) -> str:
 
 # Any: pydantic's errors are plain dicts of mixed values.
 def _problems(errors: Sequence[Any]) -> tuple[str, str | None]:
-    """Every problem in one message, and the first parameter concerned."""
+    """All problems in one message, and the first parameter concerned."""
     messages: list[str] = []
     params: list[str] = []
     for error in errors:

@@ -1,7 +1,7 @@
-"""The bodies that clients of OpenAI's API send, parsed once into what the engine can do.
+"""Request bodies of OpenAI's API, parsed once into what the engine supports.
 
-A parameter that would change the output in a way not supported is an error, unless its value asks
-for nothing; one that changes nothing here is accepted and left alone.
+An unsupported parameter that would change the output is an error unless its value is neutral;
+parameters that have no effect here are accepted and ignored.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def _unicode(text: str) -> str:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"is no Unicode text: half a character at {error.start}") from error
+            raise ValueError(f"is not valid Unicode: a lone surrogate at {error.start}") from error
     return text
 
 
 def _prompt(value: object) -> str | TokenIds:
-    """A string or token ids, also as the only one in a list."""
+    """A string or token ids, either also as the only element of a list."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | list):
         value = value[0]
     if isinstance(value, str):
@@ -59,7 +59,7 @@ def _stop(value: object) -> tuple[str, ...]:
 
 
 def _content(value: object) -> str:
-    """A message's text, given whole or in parts of type `text`."""
+    """A message's text, given as a string or as parts of type `text`."""
     if isinstance(value, str):
         return _unicode(value)
     if isinstance(value, list) and all(_is_text_part(part) for part in value):
@@ -76,8 +76,8 @@ def _is_text_part(part: object) -> bool:
     )
 
 
-def _only(value: object, info: ValidationInfo) -> object:
-    """Accepts the values of a parameter that ask for nothing."""
+def _only_neutral(value: object, info: ValidationInfo) -> object:
+    """Accepts only neutral values of an unsupported parameter."""
     allowed = _NEUTRAL[info.field_name or ""]
     if value is None or any(value == one and type(value) in _alike(one) for one in allowed):
         return value
@@ -89,7 +89,7 @@ def _alike(value: object) -> tuple[type, ...]:
     return (int, float) if type(value) in (int, float) else (type(value),)
 
 
-# Parameters that are not supported, and the values of them that ask for nothing.
+# Unsupported parameters and their neutral values.
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "n": (1,),
     "best_of": (1,),
@@ -109,8 +109,8 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "tool_choice": ("none", "auto"),
 }
 
-# Any: what is not supported has no type here; `_only` looks at the value itself.
-Neutral = Annotated[Any, AfterValidator(_only)]
+# Any: an unsupported parameter has no type here; `_only_neutral` checks the value itself.
+Neutral = Annotated[Any, AfterValidator(_only_neutral)]
 Text = Annotated[str, AfterValidator(_unicode)]
 
 
@@ -127,7 +127,7 @@ class StreamOptions(_Body):
 
 
 class GenerationBody(_Body):
-    """What both endpoints have in common."""
+    """Parameters of both endpoints."""
 
     model: Text
     max_tokens: Annotated[int | None, Field(ge=1)] = None
@@ -141,7 +141,7 @@ class GenerationBody(_Body):
     stream_options: StreamOptions | None = None
     ignore_eos: bool = False  # vLLM's extension
 
-    # These change nothing here.
+    # No effect here.
     user: str | None = None
     store: bool | None = None
     metadata: dict[str, str] | None = None
@@ -167,7 +167,7 @@ class GenerationBody(_Body):
         )
 
     def usage_wanted(self) -> tuple[bool, bool]:
-        """Whether a stream ends with the usage, and whether each chunk has it."""
+        """Whether a stream ends with the usage, and whether each chunk carries it."""
         options = self.stream_options or StreamOptions()
         return options.include_usage, options.include_usage and options.continuous_usage_stats
 
@@ -194,7 +194,7 @@ class ChatBody(GenerationBody):
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
-    parallel_tool_calls: bool | None = None  # changes nothing without tools
+    parallel_tool_calls: bool | None = None  # no effect without tools
     top_logprobs: Neutral = None
     response_format: Neutral = None
     modalities: Neutral = None
@@ -209,6 +209,6 @@ class ChatBody(GenerationBody):
 
 
 def supported_parameters() -> list[str]:
-    """The names of all parameters that do something, on either endpoint."""
+    """All parameters that have an effect, on either endpoint."""
     known = {*CompletionBody.model_fields, *ChatBody.model_fields}
     return sorted(known - _NEUTRAL.keys())

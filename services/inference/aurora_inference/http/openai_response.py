@@ -1,4 +1,4 @@
-"""The bodies that OpenAI's API answers with, and what Aurora adds to them."""
+"""Response bodies of OpenAI's API, and what Aurora adds to them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JsonObject = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Writes the bodies of one request's answer; `created` is Unix time in seconds."""
+    """Builds the response bodies of one request; `created` is Unix time in seconds."""
 
     kind: Literal["completion", "chat"]
     id: str
@@ -22,7 +22,6 @@ class Reply:
     created: int
 
     def whole(self, text: str, ending: Ending) -> JsonObject:
-        """The answer in one piece."""
         choice: JsonObject = {"index": 0, "logprobs": None, "finish_reason": ending.finish_reason}
         if self.kind == "chat":
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
@@ -36,14 +35,14 @@ class Reply:
         }
 
     def opening(self) -> JsonObject | None:
-        """The chunk before the first text, where there is one."""
+        """The chunk before the first text; completions have none."""
         if self.kind == "completion":
             return None
         delta = {"role": "assistant", "content": ""}
         return {**self._head(streamed=True), "choices": [_chat_choice(delta, None)]}
 
     def chunk(self, piece: Piece) -> JsonObject:
-        """A piece of the text, with the reason for its end in the last."""
+        """A piece of the text; the last one has the finish reason."""
         reason = piece.ending.finish_reason if piece.ending else None
         if self.kind == "chat":
             choice = _chat_choice({"content": piece.text} if piece.text else {}, reason)
@@ -52,7 +51,7 @@ class Reply:
         return {**self._head(streamed=True), "choices": [choice]}
 
     def closing(self, ending: Ending) -> JsonObject:
-        """The chunk behind the last text, which has the usage."""
+        """The chunk after the last text, with the usage."""
         return {
             **self._head(streamed=True),
             "choices": [],
@@ -76,7 +75,7 @@ def usage(prompt_tokens: int, completion_tokens: int) -> JsonObject:
 
 
 def speculation(report: SpeculationReport) -> JsonObject:
-    """Which draft served a request and how well; the rates are null where nothing was drafted."""
+    """Which draft served a request and how well; rates are null if nothing was drafted."""
     rate = acceptance_rate(report)
     length = 1 + report.accepted_tokens / report.steps if report.steps else None
     return {
@@ -91,14 +90,14 @@ def speculation(report: SpeculationReport) -> JsonObject:
 
 
 def speculation_headers(report: SpeculationReport) -> dict[str, str]:
-    """The same in short; a header holds no Unicode, so the draft's name is percent-encoded."""
+    """The same in short; headers are ASCII, so the draft's name is percent-encoded."""
     rate = acceptance_rate(report)
     acceptance = {} if rate is None else {"x-aurora-acceptance": f"{rate:.4f}"}
     return {"x-aurora-draft": quote(report.draft), **acceptance}
 
 
 def acceptance_rate(report: SpeculationReport) -> float | None:
-    """accepted / drafted; None where nothing was drafted."""
+    """accepted / drafted; None if nothing was drafted."""
     return report.accepted_tokens / report.drafted_tokens if report.drafted_tokens else None
 
 

@@ -1,4 +1,4 @@
-"""Runs the HTTP application in this process's event loop."""
+"""Serves the HTTP application in this process's event loop."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fastapi import FastAPI
 from aurora_common.errors import UnavailableError
 
 _BACKLOG = 1024
-# Longer than clients keep idle connections, so that they, not the server, close them: a server
-# that closes first loses the request that is on its way.
+# Longer than clients keep idle connections: if the server closes one first, a request already on
+# its way is lost.
 _KEEP_ALIVE_SECONDS = 75
 
 
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leaves the signals to the process, which also has a gRPC server and an engine to stop."""
+        """Leaves signals to the process, which must also stop the gRPC server and the engine."""
         yield
 
 
@@ -45,7 +45,7 @@ class HttpServer:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> int:
-        """Binds and serves; returns the port. Raises UnavailableError where it is taken."""
+        """Binds and serves; returns the port. Raises UnavailableError if binding fails."""
         try:
             listener = _listening(self._host, self._port)
         except OSError as error:
@@ -57,7 +57,7 @@ class HttpServer:
         return port
 
     async def stop(self) -> None:
-        """Takes no new connection, waits for the requests in flight, then ends them."""
+        """Accepts no new connections, drains requests in flight, then aborts them."""
         if self._task is not None:
             self._server.should_exit = True
             await self._task
@@ -66,8 +66,8 @@ class HttpServer:
 def _listening(host: str, port: int) -> socket.socket:
     """A listening TCP socket.
 
-    Of the TCP protocol by name: asyncio turns Nagle's algorithm off for those alone, and with it on
-    an answer of two writes waits 40 ms for the acknowledgement of the first.
+    The protocol must be explicit: asyncio disables Nagle's algorithm only then, and with it a
+    response of two writes waits 40 ms for the acknowledgement of the first.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

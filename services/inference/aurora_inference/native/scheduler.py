@@ -1,4 +1,4 @@
-"""Which requests run: a queue in front of a bounded batch. It knows no tensors."""
+"""Which requests run: a queue in front of a bounded batch."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class Scheduler:
         return len(self._waiting)
 
     def submit(self, request: Request) -> None:
-        """Queues a request; raises InvalidInputError where it can never run."""
+        """Queues a request; raises InvalidInputError if it can never run."""
         check(request, self.max_context_tokens)
         self._waiting.append(request)
 
     def next(self, running: int) -> Request | None:
-        """The next request to run beside `running` others, or None."""
+        """The next request to run if the batch has room beside `running` others."""
         if running >= self.max_batch or not self._waiting:
             return None
         return self._waiting.popleft()
 
     def withdraw(self, request_id: str) -> bool:
-        """Takes a waiting request back; says whether it was there."""
+        """Removes a request from the queue; False if it is not waiting."""
         for request in self._waiting:
             if request.id == request_id:
                 self._waiting.remove(request)
@@ -47,7 +47,7 @@ class Scheduler:
 
 
 def check(request: Request, max_context_tokens: int) -> None:
-    """Raises InvalidInputError, naming value and limit, for a request that can never run."""
+    """Raises InvalidInputError, naming value and limit, if a request can never run."""
     prompt, wanted, sampling = len(request.prompt_tokens), request.max_tokens, request.sampling
     if prompt == 0:
         raise InvalidInputError("the prompt has no tokens; at least one is needed")

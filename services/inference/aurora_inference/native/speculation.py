@@ -1,7 +1,7 @@
-"""How many tokens to draft: whatever gives the most tokens a second, none at all included.
+"""How many tokens to draft: the length, possibly 0, that gives the most tokens per second.
 
 The expected goodput of drafting k tokens is (1 + Σ_{i≤k} Π_{j≤i} a_j) / c(k): a_j the measured
-acceptance rate at position j, c(k) the measured time of a step at the present batch size (after
+acceptance rate at position j, c(k) the measured time of a step at the current batch size (after
 "SmartSpec", Liu et al. 2024, arXiv 2406.14066, section 4).
 """
 
@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# With nothing accepted yet, a fresh draft gets the benefit of the doubt.
+# A new draft gets the benefit of the doubt.
 _PRIOR_ACCEPTANCE = 0.7
 _PRIOR_WEIGHT = 4.0
 _ACCEPTANCE_MEMORY = 0.98
 _COST_MEMORY = 0.95
 _COST_MEMORY_OF_A_SHORTER_STEP = 0.5
-# A step this many times as long as expected says something of the machine, not of the length.
+# A step this many times as long as expected reflects a stall of the machine, not the length.
 _OUTLIER = 4.0
-# One step in so many drafts so many tokens more or fewer than what is thought best.
+# One step in every period probes a length this far from the best estimate.
 _PROBE_PERIOD = 48
 _PROBE_DISTANCE = 2
-# Of the time of a plain step, until it is measured.
+# As a fraction of a plain step, until measured.
 _PRIOR_COST_OF_A_TOKEN = 0.15
 
 
 class AcceptanceEstimate:
-    """The rate at which each position of a draft is accepted, given that those before it were."""
+    """The acceptance rate at each position of a draft, given that all before it were accepted."""
 
     def __init__(self, max_length: int) -> None:
         self._tried = [0.0] * max_length
@@ -41,7 +41,7 @@ class AcceptanceEstimate:
         """Expected tokens of a step that drafts 0, 1, … max_length tokens."""
         expected, survival, rate = [1.0], 1.0, _PRIOR_ACCEPTANCE
         for tried, accepted in zip(self._tried, self._accepted, strict=True):
-            # A position never reached is taken to do as the one before it.
+            # A position never reached inherits the rate of the one before it.
             rate = (accepted + _PRIOR_WEIGHT * rate) / (tried + _PRIOR_WEIGHT)
             survival *= rate
             expected.append(expected[-1] + survival)
@@ -49,7 +49,7 @@ class AcceptanceEstimate:
 
 
 class StepCost:
-    """The seconds of a decode step, for each batch size and number of drafted tokens."""
+    """Seconds per decode step, by batch size and number of drafted tokens."""
 
     def __init__(self) -> None:
         self._measured: dict[tuple[int, int], float] = {}
@@ -59,9 +59,9 @@ class StepCost:
         self._measured[key] = _moved(self._measured.get(key), seconds)
 
     def seconds(self, batch_size: int, length: int) -> float:
-        """What a step takes: measured, or estimated from what was measured nearest to it.
+        """Seconds of a step: measured, or estimated from the nearest measurements.
 
-        Before any measurement a plain step counts as one second: only ratios matter then.
+        Before any measurement a plain step counts as one second: only ratios matter.
         """
         known = self._measured.get((batch_size, length))
         if known is not None:
@@ -79,7 +79,7 @@ class StepCost:
         return self._measured[drafting] / (1.0 + _PRIOR_COST_OF_A_TOKEN * drafting[1])
 
     def _relative_cost_of_a_token(self, batch_size: int, length: int) -> float:
-        """What one drafted token adds to a step, in units of a plain step of the same batch."""
+        """What one drafted token adds to a step, as a fraction of a plain step of that batch."""
         comparable = [key for key in self._measured if key[1] > 0 and (key[0], 0) in self._measured]
         if not comparable:
             return _PRIOR_COST_OF_A_TOKEN
@@ -99,7 +99,7 @@ def _moved(average: float | None, value: float) -> float:
         return value
     if value > _OUTLIER * average:
         return average
-    # Whatever disturbs a step only makes it longer, so a shorter one says more.
+    # Interference only lengthens a step, so a shorter one carries more information.
     memory = _COST_MEMORY if value > average else _COST_MEMORY_OF_A_SHORTER_STEP
     return memory * average + (1 - memory) * value
 
@@ -119,10 +119,9 @@ class LengthController:
             self._estimate(digest).observe(drafted, accepted)
 
     def choose(self, digests: Sequence[str | None], *, minimum: int) -> int:
-        """The length for a batch, one entry for each row: its draft's digest, or None without one.
+        """The length for a batch, given the draft digest of each row or None without a draft.
 
-        minimum: drafted at least, for evidence that must not depend on what this controller thinks
-        of either draft.
+        minimum: lower bound, for evidence that must not depend on this controller's estimates.
         """
         drafting = [digest for digest in digests if digest is not None]
         if not drafting or self.max_length == 0:
@@ -141,7 +140,7 @@ class LengthController:
         return max(self._probed(best), min(minimum, self.max_length))
 
     def _probed(self, best: int) -> int:
-        """Now and then a neighbour of the best: what is never tried is never known to be better."""
+        """Occasionally a neighbour of the best: a length never tried cannot prove better."""
         self._steps += 1
         if self._steps % _PROBE_PERIOD:
             return best

@@ -1,4 +1,4 @@
-"""The thread that owns the engine: everything reaches the engine through it, between two steps."""
+"""The thread that owns the engine; all access to the engine goes through it, between two steps."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ T = TypeVar("T")
 
 
 class EngineWorker:
-    """Runs the engine's steps and hands each request's progress to its sink.
+    """Runs the engine's steps and passes each request's progress to its sink.
 
-    Sinks are called on the engine's thread and must not block. `max_inflight`: requests beyond it,
-    running and waiting together, are refused at once.
+    `max_inflight`: requests beyond it, running and waiting together, are rejected at once.
     """
 
     def __init__(self, engine: Engine, *, max_inflight: int) -> None:
@@ -41,7 +40,7 @@ class EngineWorker:
         self._thread.start()
 
     def stop(self, *, drain_seconds: float) -> None:
-        """Takes no new request, lets those in flight finish for a while, then ends them."""
+        """Rejects new requests, lets those in flight finish until the deadline, then ends them."""
         with self._lock:
             self._stopping = True
             self._stop_at = time.monotonic() + drain_seconds
@@ -51,8 +50,8 @@ class EngineWorker:
     def submit(self, request: Request, sink: Sink) -> None:
         """Starts a request.
 
-        Raises InvalidInputError where it can never run, OverloadedError where the engine is full,
-        UnavailableError where it is stopping.
+        Raises InvalidInputError if it can never run, OverloadedError if the engine is full,
+        UnavailableError if it is stopping.
         """
         check(request, self._engine.max_context_tokens)
         with self._lock:
@@ -68,7 +67,6 @@ class EngineWorker:
             self._lock.notify()
 
     def cancel(self, request_id: str) -> None:
-        """Ends a request; its sink hears `cancelled` unless it has ended already."""
         self._post(lambda: self._deliver(self._engine.cancel(request_id)))
 
     def between_steps(self, operation: Callable[[], T]) -> Future[T]:
@@ -98,14 +96,14 @@ class EngineWorker:
             try:
                 self._deliver(self._engine.step())
             except Exception:
-                logger.exception("a decode step failed; its requests end with an error")
+                logger.exception("decode step failed; all requests in flight end with an error")
                 self._deliver(self._engine.fail_all())
         self._deliver(self._engine.fail_all())
         while self._inbox:
             self._inbox.popleft()()
 
     def _wait_for_work(self) -> bool:
-        """Blocks while there is nothing to do; False once the worker should end."""
+        """Blocks while idle; False once the worker should stop."""
         with self._lock:
             while self._engine.idle and not self._inbox:
                 if self._stopping:

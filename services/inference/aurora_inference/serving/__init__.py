@@ -1,1 +1,1 @@
-"""What both fronts share: from text to the engine and back, and what is served at the moment."""
+"""What both fronts share: text in, tokens through the engine, text out."""

@@ -1,4 +1,4 @@
-"""From tokens to text as they come: whole characters only, cut before a stop string."""
+"""Incremental detokenisation: whole characters only, cut before a stop string."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _CONTEXT_TOKENS = 8
 
 
 class Detokenizer:
-    """Turns one request's output tokens into text piece by piece.
+    """Turns one request's output tokens into text, piece by piece.
 
-    The pieces and `flush` together are what decoding all tokens at once gives; special tokens have
-    no text. A character whose bytes are not all there yet is held back.
+    The pieces and `flush` together equal decoding all tokens at once; special tokens are skipped.
+    A character is held back until all its bytes have arrived.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt_tokens: Sequence[int]) -> None:
@@ -27,13 +27,13 @@ class Detokenizer:
         self._holds = False
 
     def push(self, token_ids: Sequence[int]) -> str:
-        """The text that is complete with these tokens, maybe empty."""
+        """The text that these tokens complete; may be empty."""
         self._tokens += token_ids
         try:
             piece = self._stream.step(self._tokenizer, list(token_ids)) or ""
         except Exception:  # noqa: BLE001 - the library raises nothing narrower
-            # Bytes that are no UTF-8 can change how those before them decode, which the stream
-            # refuses. It starts anew; what it held is made up for by `flush` where it can be.
+            # Invalid UTF-8 can change how the bytes before it decode, which the stream rejects.
+            # Start a new one; `flush` recovers what the old one held back if possible.
             self._stream = DecodeStream(skip_special_tokens=True)
             piece = self._stream.step(self._tokenizer, list(token_ids)) or ""
         self._holds = not piece
@@ -41,7 +41,7 @@ class Detokenizer:
         return piece
 
     def flush(self) -> str:
-        """What was held back, incomplete characters as U+FFFD; call once, at the end."""
+        """The text held back, incomplete characters as U+FFFD; call once, at the end."""
         if not self._holds:
             return ""
         before = self._decode(self._context)
@@ -55,7 +55,7 @@ class Detokenizer:
 
 
 class StopStrings:
-    """Finds the first stop string in a text that comes in pieces."""
+    """Finds the first stop string in a stream of text."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
@@ -63,9 +63,9 @@ class StopStrings:
         self.found = False
 
     def push(self, piece: str) -> str:
-        """The text that may be shown now; once `found`, the last before the stop string.
+        """The text that can be emitted now; once `found`, the rest before the stop string.
 
-        The end of the text is held back while it may be the beginning of a stop string.
+        A suffix that may be the beginning of a stop string is held back.
         """
         text = self._held + piece
         places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
@@ -78,13 +78,13 @@ class StopStrings:
         return text[:shown]
 
     def flush(self) -> str:
-        """What was held back: it was no stop string after all."""
+        """The text held back, which turned out not to be a stop string."""
         held, self._held = self._held, ""
         return held
 
 
 def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that begins `stop`, the whole of it left out."""
+    """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
     for length in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:length]):
             return length

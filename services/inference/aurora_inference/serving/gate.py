@@ -1,30 +1,18 @@
-"""What a process serves once its model is loaded, and whether it does at the moment."""
+"""What a process serves, and whether it is serving now."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from aurora_common.errors import UnavailableError
-from aurora_inference.contract import Arm, DraftReference, EngineControl
-from aurora_inference.serving.metrics import Snapshot
+from aurora_inference.contract import EngineControl
+from aurora_inference.serving.metrics import TrajectoryCounts
 from aurora_inference.serving.text_service import TextService
-
-
-class TrajectoryCounts(Protocol):
-    """What became of the trajectories; `trajectory.sender.TrajectorySender` is the real one."""
-
-    @property
-    def sent(self) -> int: ...
-    @property
-    def dropped(self) -> int: ...
-    @property
-    def queued(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The parts behind the fronts; `trajectories` None: none are kept."""
+    """The parts behind the fronts; `trajectories` is None if none are recorded."""
 
     text: TextService
     engine: EngineControl
@@ -32,27 +20,9 @@ class Serving:
     tokenizer_digest: str
     trajectories: TrajectoryCounts | None
 
-    async def snapshot(self) -> Snapshot:
-        """Everything that the metrics show, at one moment."""
-        status = await self.engine.status()
-        held: tuple[tuple[Arm, DraftReference | None], ...] = (
-            ("stable", status.stable),
-            ("candidate", status.candidate),
-        )
-        trajectories = self.trajectories
-        return Snapshot(
-            model_name=self.text.model.name,
-            counters=await self.engine.counters(),
-            drafts={arm: (draft.name, draft.digest) for arm, draft in held if draft is not None},
-            speculation_length=status.speculation_length,
-            trajectories_sent=trajectories.sent if trajectories else 0,
-            trajectories_dropped=trajectories.dropped if trajectories else 0,
-            trajectories_queued=trajectories.queued if trajectories else 0,
-        )
-
 
 class Gate:
-    """Lets requests through from `open` to `close`."""
+    """Admits requests from `open` to `close`."""
 
     def __init__(self) -> None:
         self._serving: Serving | None = None
@@ -66,7 +36,7 @@ class Gate:
 
     @property
     def serving(self) -> Serving:
-        """Raises UnavailableError where no request is served now."""
+        """Raises UnavailableError before `open` and after `close`."""
         if self._closed:
             raise UnavailableError("the server is stopping and takes no new requests")
         if self._serving is None:

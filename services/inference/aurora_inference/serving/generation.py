@@ -1,4 +1,4 @@
-"""One request on its way through the engine, as text."""
+"""One request in the engine, as a stream of text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aurora_inference.serving.metrics import RequestMetrics
 
 
 class EngineFailedError(AuroraError):
-    """The engine gave up on the request."""
+    """The engine failed while the request was in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """New text, the tokens it comes from as far as they are known, and, in the last, the ending."""
+    """New text and new tokens; text may lag behind. The last piece carries the ending."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -42,9 +42,9 @@ class Piece:
 
 
 class Generation:
-    """Iterate it once. Leaving early without `cancel` lets the engine go on for nobody.
+    """Iterate once; call `cancel` when leaving early, or the engine keeps generating.
 
-    Raises EngineFailedError or UnavailableError where the engine ends the request itself.
+    Raises EngineFailedError or UnavailableError if the engine aborts the request.
     """
 
     def __init__(
@@ -68,20 +68,20 @@ class Generation:
         self._ended = False
         self._started_at = self._last_at = time.perf_counter()
         self._first_at: float | None = None
-        engine.submit(request, self._hear)
+        engine.submit(request, self._on_progress)
 
     def cancel(self) -> None:
-        """Ends the request in the engine; nothing where it has ended."""
+        """Ends the request in the engine; a no-op if it has ended."""
         if not self._ended:
             self._ended = True
             self._engine.cancel(self.request.id)
 
-    def _hear(self, progress: Progress) -> None:
-        """Called on the engine's thread: one event for each of its steps."""
+    def _on_progress(self, progress: Progress) -> None:
+        """Called on the engine's thread, once per step."""
         self._arrived.append((time.perf_counter(), progress))
         try:
             self._loop.call_soon_threadsafe(self._wake.set)
-        except RuntimeError:  # the loop is closed: nobody listens any more
+        except RuntimeError:  # the loop is closed
             return
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
@@ -124,7 +124,7 @@ class Generation:
             case "cancelled":
                 self._ended = True
                 raise UnavailableError("the server is stopping; the request was not finished")
-        # The stop token that ended it, if one did, says nothing to the reader.
+        # A stop token has no text.
         hidden = 1 if progress.finish_reason == "stop" else 0
         shown = progress.token_ids[: len(progress.token_ids) - hidden]
         if self._stops is not None:
@@ -138,7 +138,7 @@ class Generation:
     async def _piece_within_stops(
         self, progress: Progress, shown: tuple[int, ...], stops: StopStrings
     ) -> Piece:
-        """As `_piece`, one token at a time, so that the one which completes a stop is known."""
+        """As `_piece`, one token at a time, to find the token that completes a stop string."""
         text = ""
         for place, token in enumerate(shown, start=1):
             self._count += 1
@@ -152,7 +152,7 @@ class Generation:
         return self._last(text + stops.flush(), progress.token_ids, progress)
 
     async def _stopped(self, text: str, token_ids: tuple[int, ...], progress: Progress) -> Piece:
-        """Ends the request in the engine, whose last word has what its draft did."""
+        """Ends the request in the engine and waits for its final report."""
         self.cancel()
         while progress.finish_reason is None:
             while not self._arrived:

@@ -1,19 +1,19 @@
-"""What Prometheus reads: request latencies observed here, the engine's counters at each scrape.
+"""Prometheus metrics: request latencies as observed, the engine's counters at each scrape.
 
-The names beginning with `vllm:` are vLLM's own, so that its benchmark and others read them as they
-are.
+Names beginning with `vllm:` are vLLM's own, so that its benchmarks and dashboards work unchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from aurora_inference.contract import Arm, EngineCounters
+from aurora_inference.contract import EngineCounters, EngineStatus
 
 _LATENCY_SECONDS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75,
@@ -22,7 +22,7 @@ _LATENCY_SECONDS = (
 
 
 class RequestMetrics:
-    """Latencies and token counts of requests, in a registry of its own."""
+    """Latencies and token counts of finished requests."""
 
     def __init__(self, model_name: str) -> None:
         self._registry = CollectorRegistry()
@@ -51,13 +51,13 @@ class RequestMetrics:
         self._time_to_first_token.observe(seconds)
 
     def next_tokens(self, seconds: float) -> None:
-        """A step's tokens, `seconds` after the tokens before them."""
+        """A step's tokens arrived `seconds` after the previous step's."""
         self._inter_token.observe(seconds)
 
     def ended(
         self, prompt_tokens: int, completion_tokens: int, *, seconds: float, decode_seconds: float
     ) -> None:
-        """A finished request: `seconds` in all, `decode_seconds` of them after its first token."""
+        """A request took `seconds` in total, `decode_seconds` of them after its first token."""
         self._end_to_end.observe(seconds)
         self._prompt_tokens.inc(prompt_tokens)
         self._generation_tokens.inc(completion_tokens)
@@ -76,29 +76,32 @@ class RequestMetrics:
         return Counter(name, text, ["model_name"], registry=self._registry).labels(model_name)
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The engine's and the recorder's counts at one moment; `drafts`: arm to name and digest."""
+class TrajectoryCounts(Protocol):
+    """How many trajectories the recorder has delivered, lost and still holds."""
+
+    @property
+    def sent(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+    @property
+    def queued(self) -> int: ...
+
+
+# Hashed by identity, as a registry requires.
+@dataclass(frozen=True, eq=False, slots=True)
+class EngineCollector(Collector):
+    """The engine's metrics at one moment; `trajectories` is None if none are recorded."""
 
     model_name: str
+    status: EngineStatus
     counters: EngineCounters
-    drafts: dict[Arm, tuple[str, str]]
-    speculation_length: int
-    trajectories_sent: int
-    trajectories_dropped: int
-    trajectories_queued: int
+    trajectories: TrajectoryCounts | None
 
-
-def exposition(snapshot: Snapshot) -> bytes:
-    """A snapshot in Prometheus' text format."""
-    registry = CollectorRegistry()
-    registry.register(_SnapshotCollector(snapshot))
-    return generate_latest(registry)
-
-
-class _SnapshotCollector(Collector):
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+    def exposition(self) -> bytes:
+        """In Prometheus' text format."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
         yield from self._speculation_by_arm()
@@ -119,7 +122,7 @@ class _SnapshotCollector(Collector):
         output = CounterMetricFamily("aurora_output_tokens", "Generated.", labels=["arm"])
         requests = CounterMetricFamily("aurora_requests", "Begun.", labels=["arm"])
         failed = CounterMetricFamily("aurora_failed_requests", "Failed.", labels=["arm"])
-        for arm, counts in self._snapshot.counters.arms.items():
+        for arm, counts in self.counters.arms.items():
             drafts.add_metric([arm], counts.verify_steps)
             drafted.add_metric([arm], counts.drafted_tokens)
             for position, count in enumerate(counts.accepted_per_position):
@@ -128,18 +131,19 @@ class _SnapshotCollector(Collector):
             requests.add_metric([arm], counts.requests)
             failed.add_metric([arm], counts.failed_requests)
         yield from (drafts, drafted, accepted, output, requests, failed)
-        # A slot's draft changes under way, so its digest is no label of the counters: join on arm.
+        # A slot's draft changes over time, so the counters have no digest label: join on arm.
         info = GaugeMetricFamily(
             "aurora_draft_info",
             "1 for the draft that each arm serves.",
             labels=["arm", "draft", "draft_digest"],
         )
-        for arm, (name, digest) in self._snapshot.drafts.items():
-            info.add_metric([arm, name, digest], 1)
+        for arm, draft in (("stable", self.status.stable), ("candidate", self.status.candidate)):
+            if draft is not None:
+                info.add_metric([arm, draft.name, draft.digest], 1)
         yield info
 
     def _speculation_as_vllm(self) -> Iterator[Metric]:
-        arms = self._snapshot.counters.arms.values()
+        arms = self.counters.arms.values()
         yield self._count(
             "vllm:spec_decode_num_drafts", "Drafts.", sum(arm.verify_steps for arm in arms)
         )
@@ -162,44 +166,42 @@ class _SnapshotCollector(Collector):
                 for arm in arms
                 if position < len(arm.accepted_per_position)
             )
-            by_position.add_metric([self._snapshot.model_name, str(position)], accepted)
+            by_position.add_metric([self.model_name, str(position)], accepted)
         yield by_position
 
     def _requests(self) -> Iterator[Metric]:
-        counters = self._snapshot.counters
-        yield self._gauge("vllm:num_requests_running", "In the batch.", counters.running)
-        yield self._gauge("vllm:num_requests_waiting", "Queued.", counters.waiting)
-        # Names that the custom metrics API takes: a HorizontalPodAutoscaler goes by them.
-        yield GaugeMetricFamily("aurora_running_requests", "In the batch.", value=counters.running)
-        yield GaugeMetricFamily("aurora_waiting_requests", "Queued.", value=counters.waiting)
+        running, waiting = self.counters.running, self.counters.waiting
+        yield self._gauge("vllm:num_requests_running", "In the batch.", running)
+        yield self._gauge("vllm:num_requests_waiting", "Queued.", waiting)
+        # The custom metrics API, which HorizontalPodAutoscalers use, allows no colon in names.
+        yield GaugeMetricFamily("aurora_running_requests", "In the batch.", value=running)
+        yield GaugeMetricFamily("aurora_waiting_requests", "Queued.", value=waiting)
         yield GaugeMetricFamily(
             "aurora_speculation_length",
             "Tokens drafted in a step, as the controller chose last.",
-            value=self._snapshot.speculation_length,
+            value=self.status.speculation_length,
         )
 
     def _trajectories(self) -> Iterator[Metric]:
-        snapshot = self._snapshot
+        counts = self.trajectories
         yield CounterMetricFamily(
-            "aurora_trajectories_sent",
-            "Acknowledged by the buffer.",
-            value=snapshot.trajectories_sent,
+            "aurora_trajectories_sent", "Acknowledged by the buffer.", counts.sent if counts else 0
         )
         yield CounterMetricFamily(
             "aurora_trajectories_dropped",
             "Lost: no room while the buffer was away, or refused by it.",
-            value=snapshot.trajectories_dropped,
+            counts.dropped if counts else 0,
         )
         yield GaugeMetricFamily(
-            "aurora_trajectories_queued", "Not yet acknowledged.", snapshot.trajectories_queued
+            "aurora_trajectories_queued", "Not yet acknowledged.", counts.queued if counts else 0
         )
 
     def _count(self, name: str, text: str, value: int) -> Metric:
         family = CounterMetricFamily(name, text, labels=["model_name"])
-        family.add_metric([self._snapshot.model_name], value)
+        family.add_metric([self.model_name], value)
         return family
 
     def _gauge(self, name: str, text: str, value: int) -> Metric:
         family = GaugeMetricFamily(name, text, labels=["model_name"])
-        family.add_metric([self._snapshot.model_name], value)
+        family.add_metric([self.model_name], value)
         return family

@@ -1,4 +1,4 @@
-"""Errors of a request that name its parameter, beside the tree that every component shares."""
+"""Request errors that name the parameter, as OpenAI's clients expect."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from aurora_common.errors import InvalidInputError, NotFoundError
 
 
 class RefusedParameterError(InvalidInputError):
-    """A parameter's value is not allowed; `param` names it, `code` is OpenAI's for it, if any."""
+    """A parameter's value is not allowed; `code` is OpenAI's error code, if there is one."""
 
     def __init__(self, message: str, *, param: str, code: str | None = None) -> None:
         self.param = param
@@ -15,8 +15,6 @@ class RefusedParameterError(InvalidInputError):
 
 
 class ModelNotFoundError(NotFoundError):
-    """The request names a model that is not served here."""
-
     param = "model"
     code = "model_not_found"
 
@@ -27,7 +25,7 @@ class ModelNotFoundError(NotFoundError):
 def context_exceeded(
     prompt_tokens: int, max_tokens: int, context_tokens: int, *, param: str
 ) -> RefusedParameterError:
-    """The prompt leaves no room for what is asked."""
+    """The prompt leaves no room for the tokens requested."""
     return RefusedParameterError(
         f"the prompt has {prompt_tokens} tokens and max_tokens is {max_tokens}, together "
         f"{prompt_tokens + max_tokens}; this model's context holds {context_tokens} tokens",

@@ -1,4 +1,4 @@
-"""What both fronts serve: a prompt in, a generation out."""
+"""Tokenises prompts, validates requests and starts generations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aurora_inference.serving.refusal import (
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# Shorter texts are tokenised sooner than a thread is woken.
+# Waking a thread takes longer than tokenising a shorter text.
 _LONG_TEXT_CHARACTERS = 16_384
 _MAX_STOPS = 4
 _LABEL_CHARACTERS = 128
@@ -32,7 +32,7 @@ _LABEL_CHARACTERS = 128
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What is served and how requests are recorded; `sample_percent` 0 keeps no trajectory."""
+    """The model as clients see it; `sample_percent` of its requests are recorded."""
 
     name: str
     max_context_tokens: int
@@ -43,7 +43,7 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request as both fronts understand it; `max_tokens` None: as many as the context holds."""
+    """A request from either front; `max_tokens` None: as many as the context holds."""
 
     prompt_tokens: tuple[int, ...]
     max_tokens: int | None
@@ -57,7 +57,7 @@ class Question:
 
 
 class TextService:
-    """Tokenises, checks and starts requests; runs on the event loop's thread."""
+    """Runs on the event loop's thread."""
 
     def __init__(
         self,
@@ -80,15 +80,15 @@ class TextService:
             raise ModelNotFoundError(name, served=self.model.name)
 
     async def encode(self, prompt: str) -> tuple[int, ...]:
-        """A prompt's tokens, with those that the tokenizer adds to every text."""
+        """A prompt's tokens, including the special tokens that the tokenizer adds."""
 
         def encoded() -> tuple[int, ...]:
             return tuple(self._tokenizer.backend_tokenizer.encode(prompt).ids)
 
-        return await _aside(encoded, len(prompt))
+        return await _tokenised(encoded, len(prompt))
 
     async def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        """A conversation's tokens by the model's own chat template, ready for its answer."""
+        """A conversation's tokens, rendered with the model's chat template."""
         if self._tokenizer.chat_template is None:
             raise RefusedParameterError(
                 f"the model {self.model.name!r} has no chat template; use /v1/completions",
@@ -105,16 +105,16 @@ class TextService:
                 raise RefusedParameterError(
                     f"the model's chat template refuses the messages: {error}", param="messages"
                 ) from error
-            # The template writes the special tokens itself.
+            # The template has added the special tokens.
             tokens = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
             return tuple(tokens.ids)
 
-        return await _aside(encoded, sum(len(message["content"]) for message in messages))
+        return await _tokenised(encoded, sum(len(message["content"]) for message in messages))
 
     def start(self, question: Question, *, request_id: str) -> Generation:
-        """Hands a request to the engine.
+        """Submits a request to the engine.
 
-        Raises InvalidInputError naming the parameter, OverloadedError where the queue is full,
+        Raises InvalidInputError naming the parameter, OverloadedError if the queue is full,
         UnavailableError while stopping.
         """
         request = Request(
@@ -136,7 +136,7 @@ class TextService:
         )
 
     def _max_tokens(self, question: Question) -> int:
-        """What the request may generate; raises InvalidInputError where it cannot run."""
+        """How many tokens to generate; raises InvalidInputError if the request cannot run."""
         prompt, param = question.prompt_tokens, question.prompt_param
         if not prompt:
             raise RefusedParameterError("the prompt has no tokens", param=param)
@@ -161,8 +161,8 @@ def new_request_id(prefix: str) -> str:
     return f"{prefix}-{uuid.uuid4().hex}"
 
 
-async def _aside(encoded: Callable[[], tuple[int, ...]], characters: int) -> tuple[int, ...]:
-    """Tokenises a long text on another thread, so that other requests' tokens still flow."""
+async def _tokenised(encoded: Callable[[], tuple[int, ...]], characters: int) -> tuple[int, ...]:
+    """Tokenises a long text on another thread, so that other requests keep streaming."""
     if characters > _LONG_TEXT_CHARACTERS:
         return await asyncio.to_thread(encoded)
     return encoded()

@@ -1,4 +1,4 @@
-"""A finished request in the form that the trainer reads."""
+"""A finished request as the trainer reads it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SEED_MASK = (1 << 64) - 1
 def trajectory(
     completion: Completion, *, target_digest: str, tokenizer_digest: str, finished_at_ms: int
 ) -> buffer_pb2.Trajectory:
-    """`finished_at_ms`: Unix time. Arrays become little-endian and row-major, as the proto says."""
+    """`finished_at_ms` is Unix time; arrays become little-endian and row-major, as in the proto."""
     request, report = completion.request, completion.report
     top_ids, top_log_probs, tail_mass = completion.distributions
     return buffer_pb2.Trajectory(
@@ -46,7 +46,7 @@ def trajectory(
 
 
 def estimated_bytes(completion: Completion) -> int:
-    """About what the trajectory weighs, without building it."""
+    """Approximate size of the serialized trajectory, without building it."""
     arrays = sum(array.nbytes for array in completion.distributions)
     # A token id takes up to 3 bytes, a step about 12, the digests and names under 512.
     tokens = len(completion.request.prompt_tokens) + len(completion.output_tokens)
@@ -58,6 +58,6 @@ def _sampling(sampling: Sampling) -> buffer_pb2.Sampling:
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=sampling.top_k,
-        # A seed may be negative, as in OpenAI's API; the generator takes it modulo 2^64.
+        # OpenAI's API allows negative seeds; the generator takes them modulo 2^64.
         seed=(sampling.seed or 0) & _SEED_MASK,
     )

@@ -1,7 +1,7 @@
 """Keys and values of the sequences in flight, one dense row each.
 
-Rows never realign: each has its own length, a step writes behind it, and a rejected draft is undone
-by not advancing the length. What lies beyond a row's length is stale and always masked.
+Rows never realign: each has its own length, a step writes after it, and a rejected draft is rolled
+back by not advancing the length. Entries beyond a row's length are stale and always masked.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def _layers(config: DecoderConfig) -> range:
 
 
 class CachedAttention:
-    """Attention of T new tokens in each of some neighbouring rows over all that those rows hold.
+    """Attention of T new tokens in each of n adjacent rows over everything those rows hold.
 
-    `first_row` and `starts` (a length for each row, before the step) say where the new tokens go:
-    token t of row i is written at `starts[i] + t` and sees the positions up to its own.
+    Token t of row `first_row + i` is written at `starts[i] + t` and sees the positions up to its
+    own; `starts` are the rows' lengths before the step.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class CachedAttention:
         self._starts = starts
         self._count = count
         self._span = max(starts) + count
-        # [n, T]: the position of each new token, and of nothing else.
+        # [n, T]: the position of each new token.
         self.positions = torch.tensor(starts, device=device).unsqueeze(1) + torch.arange(
             count, device=device
         )
@@ -65,7 +65,7 @@ class CachedAttention:
         self._write(keys, key)
         self._write(values, value)
         last = self._first + rows
-        # The heads that share a key are folded into the token dimension: nothing is repeated.
+        # Heads that share a key are folded into the token dimension, which avoids repeating keys.
         folded = query.reshape(rows, kv_heads, heads // kv_heads * count, width)
         attended = F.scaled_dot_product_attention(
             folded,
@@ -83,7 +83,7 @@ class CachedAttention:
             cache[self._rows, :, self.positions] = new.transpose(1, 2).to(cache.dtype)
 
     def _visible(self, group: int, dtype: torch.dtype) -> Tensor | None:
-        """Additive mask [n, 1, group * T, span]; None where every position is visible."""
+        """Additive mask [n, 1, group * T, span]; None if every position is visible."""
         if self._count == 1 and len(self._starts) == 1:
             return None
         if self._mask is None:

@@ -1,4 +1,4 @@
-"""The target's distributions for training, taken from logits that verification computed anyway."""
+"""The target's distributions for training, taken from the logits of verification."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TOP_TOKENS = 64
 
 
 class CapturedRows(NamedTuple):
-    """The most probable tokens at some positions.
+    """The most probable tokens at m positions.
 
-    numpy from the start: a step's rows are cut into their sequences' parts, and a slice of an array
-    costs a tenth of one of a tensor.
+    numpy, because a step is sliced by sequence and slicing an array costs a tenth of slicing a
+    tensor.
     """
 
     ids: NDArray[np.int64]  # [m, k], most probable first
@@ -30,7 +30,7 @@ class CapturedRows(NamedTuple):
 
 def captured_rows(logits: Tensor) -> CapturedRows:
     """The top 64 of the target's own distribution (temperature 1), for logits [m, V] float32."""
-    # log_softmax and not logsumexp of the logits, which takes ten times as long for a few rows.
+    # logsumexp of the logits would take ten times as long for a few rows.
     top = logits.log_softmax(dim=-1).topk(min(TOP_TOKENS, logits.shape[-1]), dim=-1)
     return CapturedRows(top.indices.cpu().numpy(), top.values.cpu().numpy())
 

@@ -1,4 +1,4 @@
-"""From logits to the distribution that a request asked for."""
+"""From logits to the distribution that a request's sampling parameters define."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from aurora_inference.contract import Sampling
 from aurora_inference.native.sequence import Sequence
 
-# Enough for almost every nucleus; a wider one falls back to a full sort.
+# Covers almost every nucleus; a wider one falls back to a full sort.
 _NUCLEUS_TOKENS = 128
 
 
@@ -77,14 +77,14 @@ class BatchSampling:
 
 
 def _truncated_to_nucleus(probs: Tensor, top_p: Tensor) -> Tensor:
-    """Keeps the fewest most probable tokens whose mass reaches top_p (Holtzman et al. 2020)."""
+    """Keeps the smallest set of most probable tokens whose mass reaches top_p (Holtzman 2020)."""
     vocabulary = probs.shape[-1]
     width = min(_NUCLEUS_TOKENS, vocabulary)
     top = probs.topk(width, dim=-1).values
     if width < vocabulary and bool(((top.sum(dim=-1, keepdim=True) < top_p) & (top_p < 1)).any()):
         top = probs.sort(dim=-1, descending=True).values
     before = top.cumsum(dim=-1) - top
-    # The last token whose predecessors hold less than top_p: the first one always.
+    # The last token whose predecessors hold less than top_p; at least the first.
     last = (before < top_p).sum(dim=-1, keepdim=True) - 1
     lowest = top.gather(-1, last.clamp_min(0)).masked_fill(top_p >= 1, 0.0)
     kept = torch.where(probs >= lowest, probs, 0.0)

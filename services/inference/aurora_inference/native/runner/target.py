@@ -19,7 +19,7 @@ from aurora_model.weights import load_decoder
 
 
 class Target:
-    """A decoder in the precision its user chose, tuned for its device."""
+    """A decoder in the dtype the user chose, tuned for its device."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Target:
 
     @classmethod
     def load(cls, folder: Path, *, dtype: torch.dtype, device: Device) -> Self:
-        """Loads a Hugging Face folder; raises AuroraError naming what is wrong with it."""
+        """Loads a Hugging Face folder; raises AuroraError."""
         decoder = load_decoder(folder, dtype=dtype, device=device.name)
         return cls(
             decoder,
@@ -52,7 +52,7 @@ class Target:
         return self.decoder.logits(self.decoder(tokens, attend.positions, attend)).float()
 
     def prefill(self, tokens: Sequence[int], attend: CachedAttention) -> Tensor:
-        """Feeds a piece of a prompt; the logits [1, V] float32 after its last token."""
+        """Feeds a piece of a prompt; returns the logits [1, V] float32 after its last token."""
         fed = torch.tensor([tokens], device=self.device.name)
         with self.device.prefilling(len(tokens)):
             hidden = self.decoder(fed, attend.positions, attend)
@@ -60,7 +60,7 @@ class Target:
 
 
 def _generation_stops(folder: Path) -> frozenset[int]:
-    """The stop ids of generation_config.json: chat models list more there than in config.json."""
+    """Stop ids of generation_config.json, where chat models list more than in config.json."""
     path = folder / "generation_config.json"
     if not path.exists():
         return frozenset()

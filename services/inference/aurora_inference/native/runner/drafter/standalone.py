@@ -22,10 +22,9 @@ _CATCH_UP_TOKENS = 256
 
 
 class StandaloneDrafter:
-    """One draft checkpoint, serving the sequences that began with it.
+    """Row i of its cache belongs to `sequences[i]`.
 
-    Row i of its cache belongs to `sequences[i]`. It is used by the engine's thread only; `load` may
-    run anywhere.
+    Used by the engine's thread only; `load` may run on any.
     """
 
     def __init__(self, name: str, digest: str, decoder: Decoder, room: DrafterRoom) -> None:
@@ -46,9 +45,9 @@ class StandaloneDrafter:
 
     @classmethod
     def load(cls, folder: Path, *, digest: str, target: TargetIdentity, room: DrafterRoom) -> Self:
-        """Verifies a checkpoint and makes it ready; raises CheckpointError where it is not fit.
+        """Verifies and loads a checkpoint; raises CheckpointError.
 
-        Drafts run in float32 or below whatever the target's dtype: their precision moves the
+        Drafts load in float32 whatever the target's dtype: a draft's precision affects the
         acceptance rate, never the output.
         """
         decoder, manifest = load_draft(
@@ -69,14 +68,11 @@ class StandaloneDrafter:
             self.sequences[row] = last
 
     def propose(self, count: int, uniforms: Tensor | None) -> Proposal:
-        """Draws `count` tokens for every row, one after the other.
-
-        The first step feeds a row's last two tokens: after a fully accepted proposal the last
-        drafted token was never fed. uniforms [m, >= count] in [0, 1); None: every row is greedy.
-        """
         sampling = self._sampling.rows(self.sequences)
         for row, sequence in enumerate(self.sequences):
             self._catch_up(row, sequence)
+        # The first step feeds a row's last two tokens: after a fully accepted proposal the last
+        # drafted token has not been fed yet.
         starts = [len(sequence.tokens) - 2 for sequence in self.sequences]
         fed = torch.tensor([s.tokens[-2:] for s in self.sequences], device=self._device)
         tokens: list[Tensor] = []
@@ -93,7 +89,7 @@ class StandaloneDrafter:
             starts = [start + fed.shape[1] for start in starts]
             fed = token
         for sequence in self.sequences:
-            # The last drafted token was never fed; what verification rejects is taken back there.
+            # The last drafted token has not been fed; `Sequence.advance` uncounts rejected ones.
             sequence.draft_cached = len(sequence.tokens) + count - 1
         return Proposal(torch.cat(tokens, dim=1), torch.cat(probs, dim=1) if probs else None)
 
@@ -105,7 +101,7 @@ class StandaloneDrafter:
         return self._decoder.logits(hidden[:, -1:]).float()
 
     def _catch_up(self, row: int, sequence: Sequence) -> None:
-        """Feeds what the row's cache lacks, but for the two tokens that `propose` feeds."""
+        """Feeds what the row's cache lacks, except for the two tokens that `propose` feeds."""
         known = len(sequence.tokens) - 2
         while sequence.draft_cached < known:
             end = min(sequence.draft_cached + _CATCH_UP_TOKENS, known)
