@@ -105,7 +105,7 @@ class ScriptedEngine(Engine):
 class ScriptedWorker:
     """Answers each request with `steps`, a group of tokens each, then with `finish`.
 
-    `finish` None: the request goes on until it is cancelled.
+    `finish` None: the request runs until it is cancelled.
     """
 
     engine: ScriptedEngine = field(default_factory=ScriptedEngine)
@@ -123,7 +123,7 @@ class ScriptedWorker:
         self.sinks[request.id] = sink
         for place, tokens in enumerate(self.steps, start=1):
             last = place == len(self.steps)
-            self._tell(request, tokens, self.finish if last else None)
+            self._report(request, tokens, self.finish if last else None)
 
     def cancel(self, request_id: str) -> None:
         self.cancelled.set()
@@ -142,7 +142,7 @@ class ScriptedWorker:
     def report(self) -> SpeculationReport:
         return SpeculationReport("ckpt-7", "sha256:" + "7" * 64, "stable", 4, 12, 6)
 
-    def _tell(self, request: Request, tokens, finish) -> None:
+    def _report(self, request: Request, tokens, finish) -> None:
         report = self.report() if finish is not None else None
         if finish is not None:
             self.sinks.pop(request.id)(Progress(request.id, tuple(tokens), finish, report))

@@ -160,7 +160,7 @@ async def test_a_rollout_from_stage_to_promotion_each_call_twice(stub, worker, d
         await stub.UnstageDraft(pb.UnstageDraftRequest())
 
 
-async def test_what_does_not_fit_the_state_is_refused(stub, drafts):
+async def test_calls_that_conflict_with_the_state_are_refused(stub, drafts):
     traffic = stub.SetTraffic(pb.SetTrafficRequest(rollout_id="r1", candidate_bps=500))
     assert "stage" in await _refused(traffic, grpc.StatusCode.FAILED_PRECONDITION)
     promote = stub.PromoteDraft(pb.PromoteDraftRequest(digest=drafts["two"].digest))
@@ -180,7 +180,7 @@ async def test_a_refused_checkpoint_leaves_the_stable_serving(stub, drafts, load
     assert not status.HasField("candidate")
 
 
-async def test_a_draft_staged_without_a_digest_is_told_by_its_own(stub, drafts, loads):
+async def test_a_draft_staged_without_a_digest_takes_its_manifests(stub, drafts, loads):
     loads[""] = drafts["one"]
     draft = pb.Draft(name="first", uri="file:///models/one")
     await stub.StageDraft(pb.StageDraftRequest(slot=pb.SLOT_STABLE, draft=draft))
@@ -201,7 +201,7 @@ async def test_a_draft_staged_without_a_digest_is_told_by_its_own(stub, drafts, 
         ),
     ],
 )
-async def test_a_draft_named_wrongly(stub, request_, says):
+async def test_an_invalid_draft_reference_is_refused(stub, request_, says):
     call = stub.StageDraft(request_)
     assert says in await _refused(call, grpc.StatusCode.INVALID_ARGUMENT)
 

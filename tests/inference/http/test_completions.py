@@ -144,13 +144,13 @@ async def test_parameters_reach_the_engine(ask, worker, tokenizer):
     ("value", "recorded"),
     [("1", False), ("true", False), ("yes", False), ("0", True), ("False", True), ("", True)],
 )
-async def test_opt_out_header_keeps_no_trajectory(ask, worker, tokenizer, value, recorded):
+async def test_opt_out_header_disables_recording(ask, worker, tokenizer, value, recorded):
     _script(worker, tokenizer, "hello")
     await ask({"x-aurora-no-train": value})
     assert worker.requests[0].record is recorded
 
 
-async def test_prompt_may_be_tokens_or_the_only_one_of_a_list(ask, worker, tokenizer):
+async def test_prompt_may_be_tokens_or_a_list_of_one(ask, worker, tokenizer):
     _script(worker, tokenizer, "hello")
     for prompt in ([5, 6], [[5, 6]], ["hello"]):
         assert (await ask(prompt=prompt)).status_code == 200
@@ -233,7 +233,7 @@ async def test_metrics_have_our_names_and_vllms(http, ask, worker, tokenizer):
         assert line in lines
 
 
-async def test_an_engine_failure_tells_no_details(ask, worker):
+async def test_an_engine_failure_discloses_no_details(ask, worker):
     worker.steps, worker.finish = [(5,)], "error"
     answer = await ask()
     assert answer.status_code == 500

@@ -1,4 +1,4 @@
-"""What is refused, with which status, and which parameter the answer names."""
+"""Refused requests: status, and the parameter that the error names."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_refused_chat_parameter_is_named(http, worker, change, param, says
     assert not worker.requests
 
 
-async def test_every_problem_is_told_at_once(http):
+async def test_all_problems_are_reported_at_once(http):
     answer = await http.post("/v1/completions", json={"model": MODEL, "max_tokens": 0, "top_p": 2})
     message = answer.json()["error"]["message"]
     assert all(name in message for name in ("prompt", "max_tokens", "top_p"))

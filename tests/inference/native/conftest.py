@@ -39,7 +39,7 @@ def _save_llama(folder, *, seed: int, layers: int, width: int, sharpness: float)
         )
     )
     with torch.no_grad():
-        # Random weights give flat distributions, in which rounding decides: sharpen them.
+        # Random weights give flat distributions, where rounding decides the argmax: sharpen them.
         model.lm_head.weight.mul_(sharpness)
         for layer in model.model.layers:
             layer.self_attn.v_proj.weight.mul_(8)
@@ -74,7 +74,7 @@ def target(model_folders) -> Target:
 
 
 class Harness:
-    """An engine that is stepped by the test, and what it said."""
+    """An engine stepped by the test, and the progress it reported."""
 
     def __init__(self, engine: Engine, completions: list[Completion]) -> None:
         self.engine = engine
@@ -83,13 +83,13 @@ class Harness:
         self.tokens: dict[str, list[int]] = {}
 
     def step(self) -> None:
-        self._hear(self.engine.step())
+        self._collect(self.engine.step())
 
     def cancel(self, request_id: str) -> None:
-        self._hear(self.engine.cancel(request_id))
+        self._collect(self.engine.cancel(request_id))
 
     def run(self, *requests: Request) -> dict[str, list[int]]:
-        """Runs the requests to their end; the output tokens of each."""
+        """Runs the requests to completion; returns the output tokens of each."""
         waiting = list(requests)
         while waiting or not self.engine.idle:
             while waiting and self.engine.counters().waiting < 4:
@@ -97,7 +97,7 @@ class Harness:
             self.step()
         return {request.id: self.tokens[request.id] for request in requests}
 
-    def _hear(self, progress: list[Progress]) -> None:
+    def _collect(self, progress: list[Progress]) -> None:
         for one in progress:
             self.tokens.setdefault(one.request_id, []).extend(one.token_ids)
             self.last[one.request_id] = one

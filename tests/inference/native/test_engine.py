@@ -1,4 +1,4 @@
-"""Speculation changes the speed and nothing else: no token, no distribution, no request."""
+"""Speculation changes speed only: no token, no distribution, no request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _requests(count: int, *, sampling: Sampling = GREEDY, seed: int = 0) -> list
 
 @pytest.fixture(scope="module")
 def plain_greedy(target):
-    """What the target says without any engine: the full sequence recomputed for each token."""
+    """The target's output without an engine: the full sequence recomputed for each token."""
 
     @torch.inference_mode()
     def complete(request: Request) -> list[int]:
@@ -74,7 +74,7 @@ def test_a_copy_of_the_target_is_accepted_almost_always(make_engine) -> None:
     harness = make_engine(draft="good")
     harness.run(*_requests(40))
     counters = harness.engine.counters().arms["stable"]
-    # int8 or fp16 weights may have been picked for the draft: not quite always.
+    # Not always: the draft may have been packed with int8 or fp16 weights.
     assert counters.accepted_tokens > 0.8 * counters.drafted_tokens
 
 
@@ -171,7 +171,7 @@ def test_a_cancelled_request_leaves_the_others_alone(make_engine, expected) -> N
             assert harness.tokens[request.id] == expected[request.id]
 
 
-def test_requests_in_flight_finish_on_the_draft_they_began_with(make_engine, make_draft) -> None:
+def test_requests_in_flight_keep_their_draft_across_a_promotion(make_engine, make_draft) -> None:
     harness = make_engine(draft="bad", max_batch=4)
     engine = harness.engine
     before = [Request(f"before{n}", (3, 4, 5 + n), 40, GREEDY, ignore_eos=True) for n in range(3)]
@@ -205,7 +205,7 @@ def test_both_arms_decode_in_one_batch_with_the_same_output(
     assert [outcome.sequence for outcome in outcomes] == list(range(1, 201))
     arms = {outcome.arm for outcome in outcomes}
     assert arms == {"stable", "candidate"}
-    # Whatever the controller thinks, both drafts are tried while they are compared.
+    # Both drafts are tried while they are compared, whatever the controller estimates.
     for request in _requests(200):
         report = harness.last[request.id].report
         assert report.drafted_tokens > 0 or len(expected[request.id]) <= 2
@@ -239,7 +239,7 @@ def test_captured_distributions_are_the_targets_own(make_engine, target) -> None
         assert sum(step.accepted + 1 for step in completion.steps) >= len(output) - 1
 
 
-def test_a_request_that_must_not_be_recorded_is_not(make_engine) -> None:
+def test_an_opted_out_request_is_not_recorded(make_engine) -> None:
     harness = make_engine(draft="bad")
     harness.run(Request("private", (3, 4), 10, GREEDY, record=False))
     assert harness.completions == []

@@ -1,4 +1,4 @@
-"""Requests that can never run are refused by name; the others run in order."""
+"""Requests that can never run are refused with the reason; the others run in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The speculation length follows what is measured."""
+"""The speculation length follows the measurements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STEP = 0.010
 
 
 def _controller(rate: float, *, cost_of_a_token: float, batch: int = 1) -> LengthController:
-    """A controller that has seen a draft accepted at `rate`, at a relative cost a drafted token."""
+    """A controller that has seen a draft with this acceptance rate and relative cost per token."""
     controller = LengthController(6, adaptive=True)
     for round_ in range(400):
         length = round_ % 7
@@ -34,7 +34,7 @@ def test_a_draft_that_does_not_pay_is_turned_off() -> None:
     assert _controller(0.1, cost_of_a_token=0.3).choose(["good"], minimum=0) == 0
 
 
-def test_between_them_the_length_is_between_them() -> None:
+def test_a_middling_draft_gets_a_middling_length() -> None:
     length = _controller(0.7, cost_of_a_token=0.15).choose(["good"], minimum=0)
     assert 1 <= length <= 5
 
@@ -51,7 +51,7 @@ def test_a_fixed_length_is_always_the_longest() -> None:
     assert LengthController(4, adaptive=False).choose(["any"], minimum=0) == 4
 
 
-def test_what_was_turned_off_is_tried_again_now_and_then() -> None:
+def test_a_draft_turned_off_is_probed_occasionally() -> None:
     controller = _controller(0.05, cost_of_a_token=0.5)
     lengths = [controller.choose(["good"], minimum=0) for _ in range(200)]
     probes = sum(length > 0 for length in lengths)
@@ -82,7 +82,7 @@ def test_a_stall_of_the_machine_does_not_count_as_cost() -> None:
     assert cost.seconds(1, 4) == pytest.approx(1.5 * STEP)
 
 
-def test_what_was_measured_before_its_plain_step_is_compared_with_it_all_the_same() -> None:
+def test_a_length_measured_before_its_plain_step_is_still_compared_with_it() -> None:
     controller = LengthController(6, adaptive=True)
     for _ in range(20):
         controller.observe_acceptance("good", 6, 6)

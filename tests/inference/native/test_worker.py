@@ -1,4 +1,4 @@
-"""The engine's thread: everything reaches the engine through it, and every request ends."""
+"""The engine's thread: all access goes through it, and every request ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEADLINE_SECONDS = 20
 
 @pytest.fixture
 def start(make_engine):
-    """Starts a worker around a fresh engine; stops what is still running at the end."""
+    """Starts workers around new engines; stops them at the end."""
     workers = []
 
     def begin(*, max_inflight: int = 16) -> tuple[EngineWorker, object]:
@@ -55,7 +55,7 @@ def test_concurrent_requests_all_finish(start) -> None:
     assert len({tuple(tokens) for tokens, _ in outputs.values()}) == 1
 
 
-def test_more_than_fits_is_refused_and_room_returns(start) -> None:
+def test_requests_over_the_limit_are_refused_until_one_finishes(start) -> None:
     worker, _ = start(max_inflight=2)
     heard = queue.Queue()
     worker.submit(_request("a", 100), heard.put)
@@ -67,7 +67,7 @@ def test_more_than_fits_is_refused_and_room_returns(start) -> None:
     _finished(heard)
 
 
-def test_a_bad_request_is_refused_where_it_is_made(start) -> None:
+def test_an_invalid_request_is_refused_at_submission(start) -> None:
     worker, _ = start()
     with pytest.raises(InvalidInputError, match="max_tokens is 0"):
         worker.submit(_request("a", 0), lambda _: None)
@@ -81,7 +81,7 @@ def test_operations_run_between_steps_and_their_errors_come_back(start) -> None:
         worker.between_steps(lambda: engine.promote("sha256:absent")).result(DEADLINE_SECONDS)
 
 
-def test_a_cancelled_request_hears_so(start) -> None:
+def test_a_cancelled_request_gets_its_final_progress(start) -> None:
     worker, _ = start()
     heard = queue.Queue()
     worker.submit(_request("a", 200), heard.put)
@@ -90,7 +90,7 @@ def test_a_cancelled_request_hears_so(start) -> None:
     assert _finished(heard)[1] == "cancelled"
 
 
-def test_a_failing_step_ends_its_requests_and_no_more(start, monkeypatch) -> None:
+def test_a_failing_step_ends_only_its_requests(start, monkeypatch) -> None:
     worker, engine = start()
     heard = queue.Queue()
 

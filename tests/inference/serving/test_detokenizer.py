@@ -1,4 +1,4 @@
-"""Incremental text equals decoding at once, whatever the pieces."""
+"""Incremental detokenisation equals decoding at once, however the tokens are split."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def byte_level() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def sentencepiece() -> Tokenizer:
-    """As Llama 2's: a mark for spaces, bytes for what has no token, the first space stripped."""
+    """Like Llama 2's: marked spaces, byte fallback, the first space stripped."""
     words = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
     words += ["▁", "a", "b", "▁a", "▁b", "▁ab", "世"]
     tokenizer = Tokenizer(
@@ -70,7 +70,7 @@ def test_a_character_is_never_split(byte_level):
     assert not any("\ufffd" in piece for piece in pieces)
 
 
-def test_half_a_character_at_the_end_is_replaced(byte_level):
+def test_an_incomplete_character_at_the_end_is_replaced(byte_level):
     tokens = byte_level.encode("a🙂").ids[:-1]
     detokenizer = Detokenizer(byte_level, [5])
     assert detokenizer.push(tokens) + detokenizer.flush() == "a\ufffd"
@@ -88,7 +88,7 @@ def test_the_space_before_the_first_word_is_kept(sentencepiece):
     assert detokenizer.push([sentencepiece.token_to_id("▁ab")]) == " ab"
 
 
-def test_bytes_that_are_no_text_do_not_end_the_stream(sentencepiece):
+def test_invalid_utf8_does_not_end_the_stream(sentencepiece):
     rng = random.Random(1)
     for _ in range(300):
         detokenizer = Detokenizer(sentencepiece, [260])
@@ -116,12 +116,12 @@ def test_stop_strings_cut_where_the_whole_text_would_be_cut(pieces, stops):
     if not finder.found:
         assert shown + finder.flush() == text
     else:
-        # Within the pieces seen by then; a later piece may complete an earlier, longer stop.
+        # Among the pieces seen so far: a later one may complete an earlier, longer stop.
         assert text.startswith(shown)
         assert any(text.startswith(stop, len(shown)) for stop in stops)
 
 
-def test_what_may_become_a_stop_string_is_held_back():
+def test_a_possible_beginning_of_a_stop_string_is_held_back():
     finder = StopStrings(["STOP"])
     assert finder.push("say ST") == "say "
     assert finder.push("AR ") == "STAR "

@@ -1,4 +1,4 @@
-"""Trajectories reach the buffer at least once, and no state of the buffer is felt by a request."""
+"""Trajectories reach the buffer at least once, and the buffer never delays a request."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_backlog_gives_batches_in_order_within_bytes():
 
 
 class FakeBuffer(buffer_pb2_grpc.BufferServicer):
-    """Keeps what it gets; answers with the errors that it is told to, first."""
+    """Keeps what it receives, after failing with the scripted errors."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -103,7 +103,7 @@ class FakeBuffer(buffer_pb2_grpc.BufferServicer):
         self.calls += 1
         got = [one.request_id async for request in requests for one in request.trajectories]
         if self.errors:
-            await context.abort(self.errors.pop(0), "told to")
+            await context.abort(self.errors.pop(0), "scripted")
         if self.block is not None:
             await self.block.wait()
         self.ids += got
@@ -147,7 +147,7 @@ async def test_all_are_sent_in_order_and_counted(buffer):
     await server.stop()
 
 
-async def test_certificates_are_replaced_under_it(buffer, tmp_path):
+async def test_certificates_reload(buffer, tmp_path):
     folders = [tmp_path / "buffer", tmp_path / "inference"]
     authorities = [Authority() for _ in range(3)]
     for folder in folders:
@@ -183,7 +183,7 @@ async def test_a_batch_not_acknowledged_is_sent_again(buffer):
     await server.stop()
 
 
-async def test_what_the_buffer_refuses_for_good_blocks_nothing(buffer):
+async def test_a_batch_rejected_for_good_is_dropped(buffer):
     buffer.errors = [grpc.StatusCode.INVALID_ARGUMENT]
     server, port = await _serve(buffer)
     sender = _sender(port)
@@ -196,7 +196,7 @@ async def test_what_the_buffer_refuses_for_good_blocks_nothing(buffer):
     await server.stop()
 
 
-async def test_a_dead_buffer_costs_nothing_and_gets_the_rest_when_it_is_back(buffer):
+async def test_a_dead_buffer_delays_nothing_and_gets_the_backlog_on_return(buffer):
     server, port = await _serve(buffer)
     await server.stop()
     settings = SenderSettings(

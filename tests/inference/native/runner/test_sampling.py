@@ -1,4 +1,4 @@
-"""Temperature, top-k and top-p give exactly the distribution that they describe."""
+"""Temperature, top-k and top-p give exactly the distribution that they define."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aurora_inference.native.runner.sampling import SamplingRows
 
 
 def _naive(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """One row [V], written down as the definitions say."""
+    """One row [V], straight from the definitions."""
     if sampling.temperature == 0:
         return torch.eye(len(logits))[logits.argmax()]
     scaled = (logits / sampling.temperature).double()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Sequence as Rows
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from aurora_inference.native.sequence import Sequence
 
 # Covers almost every nucleus; a wider one falls back to a full sort.
 _NUCLEUS_TOKENS = 128
+_RECENT_BATCHES = 128
 
 
 class SamplingRows:
@@ -62,18 +64,16 @@ class SamplingRows:
 
 
 class BatchSampling:
-    """The `SamplingRows` of a batch, built again only if its parameters have changed."""
+    """Builds the `SamplingRows` of batches and keeps those of recent ones.
+
+    The same rows often come back: a batch changes less often than it steps.
+    """
 
     def __init__(self, device: str) -> None:
-        self._device = device
-        self._samplings: list[Sampling] = []
-        self._rows = SamplingRows([], device)
+        self._recent = lru_cache(maxsize=_RECENT_BATCHES)(partial(SamplingRows, device=device))
 
     def rows(self, sequences: Iterable[Sequence]) -> SamplingRows:
-        samplings = [sequence.request.sampling for sequence in sequences]
-        if samplings != self._samplings:
-            self._samplings, self._rows = samplings, SamplingRows(samplings, self._device)
-        return self._rows
+        return self._recent(tuple(sequence.request.sampling for sequence in sequences))
 
 
 def _truncated_to_nucleus(probs: Tensor, top_p: Tensor) -> Tensor:
