@@ -25,10 +25,11 @@ from benchmarks.report import Figure, median_figure, write_report
 from benchmarks.workload import Workload, workload
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from aurora_inference.engine.draft_model import DraftModel
-from aurora_inference.engine.engine import Engine, EngineSettings
-from aurora_inference.engine.request import Request, Sampling
-from aurora_inference.engine.target import Target
+from aurora_inference.contract import Request, Sampling
+from aurora_inference.native.engine import EngineSettings
+from aurora_inference.native.launch import new_engine
+from aurora_inference.native.runner.cpu import Cpu
+from aurora_inference.native.runner.target import Target
 
 BATCHES = (1, 4, 8)
 # Hugging Face's heuristic goes as far where everything is accepted.
@@ -49,16 +50,13 @@ class Contestant:
 
 def ours(work: Workload, target: Target, *, speculative: bool, max_tokens: int) -> Decode:
     """Our engine, with the adapted draft or without any."""
-    engine = Engine(
+    engine = new_engine(
         target,
         EngineSettings(max_context_tokens=512, max_speculation_length=MAX_SPECULATION_LENGTH),
         on_completion=lambda completion: None,
     )
     if speculative:
-        draft = DraftModel.load(
-            work.adapted_draft, digest="", target=work.identity, room=engine.draft_room
-        )
-        engine.traffic.stage("stable", draft)
+        engine.stage("stable", engine.runner.load_drafter(work.adapted_draft, ""))
 
     def decode(prompts: Prompts, batch: int) -> int:
         tokens, waiting = 0, list(prompts)
@@ -151,9 +149,10 @@ def main() -> None:
 
     work = workload()
     prompts = work.prompts(options.prompts)
-    target = Target.load(work.target, dtype=work.dtype)
+    cpu = Cpu()
+    target = Target.load(work.target, dtype=work.dtype, device=cpu)
     tokens = options.max_tokens
-    print(f"our target decodes with {target.decode_threads} threads: {target.calibration.choices}")
+    print(f"our target decodes with {cpu.decode_threads} threads: {cpu.target_calibration.choices}")
     print("choosing the fastest settings for Hugging Face", flush=True)
     contestants = [
         Contestant("plain", ours(work, target, speculative=False, max_tokens=tokens), BATCHES),
@@ -169,11 +168,13 @@ def main() -> None:
             (1,),
         ),
     ]
-    write_report("engine", _figures(_measured(contestants, prompts, options.rounds, target)))
+    write_report(
+        "engine", _figures(_measured(contestants, prompts, options.rounds, cpu.decode_threads))
+    )
 
 
 def _measured(
-    contestants: Sequence[Contestant], prompts: Prompts, rounds: int, target: Target
+    contestants: Sequence[Contestant], prompts: Prompts, rounds: int, threads: int
 ) -> dict[tuple[str, int], list[float]]:
     """Tokens per second of each contestant and batch size, one value for each round."""
     rates: dict[tuple[str, int], list[float]] = {}
@@ -181,7 +182,7 @@ def _measured(
     for number in range(rounds + 1):
         for contestant in contestants if number % 2 else reversed(contestants):
             for batch in contestant.batches:
-                torch.set_num_threads(target.decode_threads)
+                torch.set_num_threads(threads)
                 started = time.perf_counter()
                 count = contestant.decode(prompts, batch)
                 rate = count / (time.perf_counter() - started)

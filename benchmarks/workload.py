@@ -23,9 +23,12 @@ from aurora_demo.models import DemoModels, cache_root, prepared_models, training
 from aurora_demo.progress import TrainingProgress
 from aurora_demo.recipe import RECIPE
 from aurora_demo.traffic import fresh_prompts
-from aurora_inference.engine.engine import Engine, EngineSettings
-from aurora_inference.engine.request import Completion, Request, Sampling
-from aurora_inference.engine.target import Target
+from aurora_inference.contract import Request, Sampling
+from aurora_inference.native.engine import EngineSettings
+from aurora_inference.native.launch import new_engine
+from aurora_inference.native.runner.cpu import Cpu
+from aurora_inference.native.runner.target import Target
+from aurora_inference.trajectory.completion import Completion
 from aurora_model.draft import load_draft, publish_draft
 from aurora_model.target import TargetIdentity, target_identity
 from aurora_trainer.data.sample import Sample
@@ -122,8 +125,8 @@ def _completions(
 ) -> list[Completion]:
     """What the target says to the prompts, greedily, with its distributions."""
     completions: list[Completion] = []
-    engine = Engine(
-        Target.load(models.target, dtype=dtype),
+    engine = new_engine(
+        Target.load(models.target, dtype=dtype, device=Cpu()),
         EngineSettings(max_context_tokens=512),
         on_completion=completions.append,
     )
@@ -136,13 +139,14 @@ def _completions(
 
 
 def _sample(completion: Completion) -> Sample:
+    distributions = completion.distributions
     tokens = (*completion.request.prompt_tokens, *completion.output_tokens)
     return Sample(
         stream_id="",
         request_id=completion.request.id,
         domain="logs",
         tokens=np.array(tokens, np.int32),
-        top_ids=completion.top_ids.astype(np.int32),
-        log_probs=completion.top_log_probs,
-        tail_mass=completion.tail_mass,
+        top_ids=distributions.top_ids.astype(np.int32),
+        log_probs=distributions.top_log_probs,
+        tail_mass=distributions.tail_mass,
     )

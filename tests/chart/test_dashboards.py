@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from aurora_buffer.metrics import Metrics as BufferMetrics
-from aurora_inference.api.metrics import RequestMetrics, Snapshot, exposition
-from aurora_inference.engine.counters import ArmCounters, EngineCounters
+from aurora_inference.contract import ArmCounters, DraftReference, EngineCounters, EngineStatus
+from aurora_inference.serving.metrics import EngineCollector, RequestMetrics
 from aurora_operator.cluster.metrics import Metrics as OperatorMetrics
 from aurora_trainer.progress import Progress
 from aurora_trainer.standing import Standing, StandingCollector
@@ -20,16 +20,13 @@ DASHBOARDS = ("serving", "loop")
 def _inference():
     arm = ArmCounters()
     arm.observe_step(drafted=2, accepted=1, emitted=2)
-    snapshot = Snapshot(
+    engine = EngineCollector(
         model_name="chat",
-        counters=EngineCounters({"stable": arm}, running=0, waiting=0),
-        drafts={"stable": ("ckpt-1", "sha256:1")},
-        speculation_length=1,
-        trajectories_sent=0,
-        trajectories_dropped=0,
-        trajectories_queued=0,
+        status=EngineStatus("1", DraftReference("ckpt-1", "sha256:1"), None, "", 0, 1),
+        counters=EngineCounters("1", {"stable": arm}, running=0, waiting=0),
+        trajectories=None,
     )
-    return RequestMetrics("chat").exposition() + exposition(snapshot)
+    return RequestMetrics("chat").exposition() + engine.exposition()
 
 
 def _buffer():

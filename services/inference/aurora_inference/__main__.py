@@ -11,35 +11,30 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from aurora.inference.v1 import inference_pb2_grpc
 from aurora_common import leash, log
 from aurora_common.admission import Admission, all_of, only_bearers, only_methods
-from aurora_common.errors import AuroraError, InvalidInputError
+from aurora_common.errors import AuroraError
 from aurora_common.grpc_server import GrpcServer, stop_signal
-from aurora_common.store.model_store import ModelStore
 from aurora_common.store.registry import model_store
 from aurora_common.tls import CertificateFolder
 from aurora_common.token import TokenFolder
-from aurora_inference.api.control import ControlServer
-from aurora_inference.api.drafts import DraftSlots
-from aurora_inference.api.grpc_front import CLIENT_METHODS, SERVICE, InferenceServicer
-from aurora_inference.api.http import openai_app
-from aurora_inference.api.http_server import HttpServer
-from aurora_inference.api.metrics import RequestMetrics
-from aurora_inference.api.service import ServedModel, TextService
-from aurora_inference.api.serving import Gate, Serving
-from aurora_inference.engine.request import Completion
+from aurora_inference.grpc.control_server import ControlServer
+from aurora_inference.grpc.servicer import CLIENT_METHODS, SERVICE, InferenceServicer
+from aurora_inference.http.app import openai_app
+from aurora_inference.http.server import HttpServer
+from aurora_inference.serving.gate import Gate, Serving
+from aurora_inference.serving.metrics import RequestMetrics
+from aurora_inference.serving.text_service import ServedModel, TextService
 from aurora_inference.settings import Settings, parse_settings
+from aurora_inference.trajectory.completion import Completion
 from aurora_inference.trajectory.sender import TrajectorySender
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-    from aurora_inference.engine.engine import Engine
-    from aurora_inference.engine.target import Target
-    from aurora_inference.engine.worker import EngineWorker
+    from aurora_inference.native.worker import EngineWorker
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +43,12 @@ T = TypeVar("T")
 # With the six seconds of a default drain, under the ten in which every component stops.
 _ENGINE_STOP_SECONDS = 0.5
 _FLUSH_SECONDS = 2.0
-# Keys and values are reserved for every request at once, so a long context is asked for by name.
-_DEFAULT_CONTEXT_TOKENS = 4096
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until SIGTERM or SIGINT; returns 1 after an error, which is one line on stderr."""
-    # Before torch is imported: its threads must not spin while they wait, for the event loop and
-    # the trainer want the processor too.
+    # Before torch is imported: its idle threads must not spin, since the event loop and the
+    # trainer need the processor too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
@@ -67,16 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"aurora_inference: {error}\n")
         return 1
     if not loaded:
-        # A library half imported on another thread aborts the process when the interpreter is
-        # taken down around it.
+        # Finalizing the interpreter while another thread is importing a library aborts the process.
         os._exit(0)
     return 0
 
 
 async def serve(settings: Settings) -> bool:
-    """Binds both ports at once, loads, serves, and drains when told to stop.
+    """Binds all ports, loads the model, serves, and drains on a stop signal.
 
-    Returns False where that came before the model was loaded, whose loading then still goes on.
+    Returns False if the signal came before the model was loaded; its load thread is still running.
     """
     stop = stop_signal()
     gate = Gate()
@@ -125,7 +117,7 @@ async def serve(settings: Settings) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What there is besides the fronts once the model is loaded."""
+    """Everything behind the fronts."""
 
     serving: Serving
     worker: EngineWorker
@@ -149,13 +141,14 @@ def _client_admission(tokens: TokenFolder | None, *, has_control: bool) -> Admis
 
 
 async def _load(settings: Settings, certificates: CertificateFolder | None) -> Loaded:
-    # Imports torch, which takes seconds: by now the ports are known to be free.
-    from aurora_inference.engine.draft_model import DraftModel
-    from aurora_inference.engine.worker import EngineWorker
+    # These import torch, which takes seconds: only once the ports are bound.
+    from aurora_inference.native.control import NativeControl
+    from aurora_inference.native.launch import load_engine, load_target
+    from aurora_inference.native.worker import EngineWorker
 
     started = time.monotonic()
     store = model_store(claims=settings.claims)
-    target, tokenizer = await _on_thread(lambda: _load_target(settings, store))
+    target, tokenizer = await _on_thread(partial(load_target, settings, store))
     identity = target.identity
     sender = None
     if settings.buffer is not None:
@@ -165,8 +158,8 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
             tokenizer_digest=identity.tokenizer_digest,
             certificates=certificates,
         )
-    record = sender.record if sender is not None else _keep_nothing
-    engine = await _on_thread(lambda: _engine(target, settings, store, record))
+    record = sender.record if sender is not None else _discard
+    engine = await _on_thread(partial(load_engine, target, settings, store, record))
     worker = EngineWorker(engine, max_inflight=settings.max_batch + settings.max_waiting)
     text = TextService(
         worker,
@@ -180,78 +173,19 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
         ),
         RequestMetrics(settings.model_name),
     )
-    drafts = DraftSlots(
-        worker,
-        lambda folder, digest: DraftModel.load(
-            folder, digest=digest, target=identity, room=engine.draft_room
-        ),
-        store,
-    )
+    control = NativeControl(engine, worker, store)
     fields = {"seconds": round(time.monotonic() - started, 1), "target": identity.digest}
     logger.info("loaded", extra={"fields": fields})
-    serving = Serving(text, drafts, identity.digest, identity.tokenizer_digest, sender)
+    serving = Serving(text, control, identity.digest, identity.tokenizer_digest, sender)
     return Loaded(serving, worker, sender)
 
 
-def _load_target(settings: Settings, store: ModelStore) -> tuple[Target, PreTrainedTokenizerFast]:
-    import torch
-
-    from aurora_inference.engine.target import Target
-    from aurora_model.tokenizer import load_tokenizer
-
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.dtype]
-    folder = store.fetch(settings.target)
-    return Target.load(folder, dtype=dtype), load_tokenizer(folder)
-
-
-def _engine(
-    target: Target, settings: Settings, store: ModelStore, record: Callable[[Completion], None]
-) -> Engine:
-    """The engine, with the first draft in its stable slot where one is given."""
-    from aurora_inference.engine.draft_model import DraftModel
-    from aurora_inference.engine.engine import Engine, EngineSettings
-
-    engine = Engine(
-        target,
-        EngineSettings(
-            max_batch=settings.max_batch,
-            max_context_tokens=_context_tokens(
-                settings, target.decoder.config.max_position_embeddings
-            ),
-            max_speculation_length=settings.max_speculation_length,
-            adaptive_speculation=settings.adaptive_speculation,
-        ),
-        on_completion=record,
-    )
-    if settings.draft is not None:
-        draft = DraftModel.load(
-            store.fetch(settings.draft),
-            digest=settings.draft_digest,
-            target=target.identity,
-            room=engine.draft_room,
-        )
-        engine.traffic.stage("stable", draft)
-    return engine
-
-
-def _context_tokens(settings: Settings, model_tokens: int) -> int:
-    """What the user asked for, within what the target was made for."""
-    wanted = settings.max_context_tokens
-    if wanted is None:
-        return min(model_tokens, _DEFAULT_CONTEXT_TOKENS)
-    if wanted > model_tokens:
-        raise InvalidInputError(
-            f"--max-context-tokens is {wanted}; the target's own context is {model_tokens}"
-        )
-    return wanted
-
-
-def _keep_nothing(_: Completion) -> None:
-    """There is no buffer."""
+def _discard(_: Completion) -> None:
+    """Records nothing: no buffer is configured."""
 
 
 async def _unless_stopped(stop: asyncio.Event, task: asyncio.Task[T]) -> T | None:
-    """The task's result; None where the process is told to stop before there is one."""
+    """The task's result; None if the stop signal comes first."""
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -262,7 +196,7 @@ async def _unless_stopped(stop: asyncio.Event, task: asyncio.Task[T]) -> T | Non
 
 
 async def _on_thread(call: Callable[[], T]) -> T:
-    """Runs a long call on a daemon thread, which, unlike a pool's, holds up no exit."""
+    """Runs a long call on a daemon thread, which, unlike a pool's, does not delay exit."""
     future: Future[T] = Future()
 
     def run() -> None:

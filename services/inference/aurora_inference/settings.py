@@ -1,4 +1,4 @@
-"""What one inference process serves and where, from its command line."""
+"""The command line of an inference process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Dtype = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen or whom to call."""
+    """A TCP address to listen on or to connect to."""
 
     host: str
     port: int
@@ -31,10 +31,10 @@ class Settings:
     """The parsed command line of `python -m aurora_inference`.
 
     `target` and `draft` are model URIs; those of pvc://, like a staged draft's, need `claims`.
-    `draft_digest` is what `draft` must have; empty: whatever its manifest says. `buffer` None: no
-    trajectory is kept. `control_listen` None: whoever reaches the gRPC front may also change
-    drafts. `tls` is for the control port and the buffer; `admit` are the clients of the former.
-    `max_context_tokens` None: as many as the target was made for.
+    `draft_digest`: the digest that `draft` must have; if empty, any. `buffer` None: trajectories
+    are not recorded. `control_listen` None: the control verbs are served on `grpc_listen`. `tls`
+    applies to the control port and the buffer; `admit` names the clients of the control port.
+    `max_context_tokens` None: the target's own, up to a default.
     """
 
     target: str
@@ -61,13 +61,13 @@ class Settings:
 
 
 def parse_settings(arguments: Sequence[str]) -> Settings:
-    """Parses a command line; prints what is wrong and exits with status 2 where it is wrong."""
+    """Parses a command line; on an error, prints it and exits with status 2."""
     parser = _parser()
     parsed = parser.parse_args(arguments)
     if parsed.draft_digest and parsed.draft is None:
-        parser.error("--draft-digest without --draft: name the draft too")
+        parser.error("--draft-digest without --draft: give the draft too")
     if parsed.tls is not None and parsed.control_listen is None:
-        parser.error("--tls without --control-listen: name the port that it secures too")
+        parser.error("--tls without --control-listen: give the port that it secures too")
     if problem := admit_problem(has_tls=parsed.tls is not None, admit=parsed.admit):
         parser.error(problem)
     return Settings(**{**vars(parsed), "admit": tuple(parsed.admit)})
@@ -91,37 +91,35 @@ def _parser() -> argparse.ArgumentParser:
     add("--model-name", required=True, metavar="NAME", help="what clients call the model")
     add("--http-listen", type=_address, required=True, metavar="HOST:PORT")
     add("--grpc-listen", type=_address, required=True, metavar="HOST:PORT")
-    add(
-        "--draft", type=model_uri, metavar="URI", help="checkpoint to begin with in the stable slot"
-    )
-    add("--draft-digest", default="", metavar="sha256:HEX", help="what --draft must have")
+    add("--draft", type=model_uri, metavar="URI", help="checkpoint for the stable slot at start")
+    add("--draft-digest", default="", metavar="sha256:HEX", help="digest that --draft must have")
     add("--claims", type=Path, metavar="DIR", help="where claims are mounted; for pvc:// URIs")
-    add("--buffer", type=_address, metavar="HOST:PORT", help="where trajectories go")
+    add("--buffer", type=_address, metavar="HOST:PORT", help="trajectory buffer")
     add(
         "--control-listen",
         type=_address,
         metavar="HOST:PORT",
-        help="drafts and traffic are changed here, and no longer on --grpc-listen",
+        help="serve the control verbs here instead of on --grpc-listen",
     )
     add(
         "--tls",
         type=Path,
         metavar="DIR",
-        help="ca.crt, tls.crt, tls.key: mutual TLS on --control-listen and with the buffer",
+        help="ca.crt, tls.crt, tls.key: mutual TLS on --control-listen and to the buffer",
     )
     add(
         "--admit",
         action="append",
         default=[],
         metavar="NAME",
-        help="the DNS name of a client's certificate that may call --control-listen; only with "
-        "--tls, and as often as needed",
+        help="DNS name of a client certificate that may call --control-listen; requires --tls; "
+        "repeatable",
     )
     add(
         "--tokens",
         type=Path,
         metavar="DIR",
-        help="clients must show a bearer token, the content of one of these files",
+        help="require a bearer token from clients: the content of one of these files",
     )
     add("--drain-seconds", type=_whole(0), default=6, metavar="S", help="for requests in flight")
     add("--max-speculation-length", type=_whole(0), default=6, metavar="TOKENS")
@@ -129,24 +127,24 @@ def _parser() -> argparse.ArgumentParser:
         "--no-adaptive-speculation",
         dest="adaptive_speculation",
         action="store_false",
-        help="always draft the most allowed, whether it pays or not",
+        help="always draft --max-speculation-length tokens",
     )
-    add("--max-batch", type=_whole(1), default=8, metavar="REQUESTS", help="run at once")
-    add("--max-waiting", type=_whole(0), default=64, metavar="REQUESTS", help="wait at most")
-    add("--max-context-tokens", type=_whole(1), metavar="TOKENS", help="prompt and output together")
+    add("--max-batch", type=_whole(1), default=8, metavar="REQUESTS", help="running at once")
+    add("--max-waiting", type=_whole(0), default=64, metavar="REQUESTS", help="waiting at most")
+    add("--max-context-tokens", type=_whole(1), metavar="TOKENS", help="prompt and output")
     add(
         "--sample-percent",
         type=_whole(0, 100),
         default=100,
         metavar="PERCENT",
-        help="of the requests whose trajectory is kept",
+        help="of requests whose trajectory is recorded",
     )
     add(
         "--opt-out-header",
         type=str.lower,
         default="x-aurora-no-train",
         metavar="NAME",
-        help="HTTP header by which a request's trajectory is not kept",
+        help="HTTP header that opts a request out of recording",
     )
     return parser
 
@@ -159,7 +157,7 @@ def _address(text: str) -> Address:
 
 
 class _whole:  # noqa: N801 - argparse prints the type's name in its messages
-    """A whole number within bounds, both included."""
+    """A whole number within inclusive bounds."""
 
     def __init__(self, least: int, most: int | None = None) -> None:
         self._least = least

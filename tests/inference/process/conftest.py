@@ -27,7 +27,7 @@ START_SECONDS = 120
 
 @dataclass
 class Process:
-    """A running `python -m aurora_inference` and what it has logged."""
+    """A running `python -m aurora_inference` and its log."""
 
     popen: subprocess.Popen
     lines: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Process:
             self.changed.notify_all()
 
     def logged(self, message: str, *, with_field: str = "message") -> dict:
-        """The first log entry with this message and field, waited for."""
+        """Waits for the first log entry with this message and field."""
 
         def found() -> dict | None:
             for line in self.lines:
@@ -75,7 +75,7 @@ class Process:
 
 @contextmanager
 def running(target_folder: Path, *flags: str) -> Iterator[Process]:
-    """A process on free ports; killed at the end if it still runs."""
+    """A process on free ports; killed at the end if still running."""
     command = [sys.executable, "-m", "aurora_inference", "--target", str(target_folder)]
     command += ["--model-name", MODEL, "--http-listen", "127.0.0.1:0"]
     command += ["--grpc-listen", "127.0.0.1:0", *flags]
@@ -109,7 +109,7 @@ class CollectingBuffer(buffer_pb2_grpc.BufferServicer):
         return buffer_pb2.AppendResponse(appended=len(got))
 
     def of(self, domain: str, count: int = 1) -> list[buffer_pb2.Trajectory]:
-        """The trajectories of a domain, once there are so many."""
+        """The trajectories of a domain, once there are at least `count`."""
 
         def found() -> list[buffer_pb2.Trajectory]:
             return [one for one in self.trajectories if one.domain == domain]
@@ -121,7 +121,7 @@ class CollectingBuffer(buffer_pb2_grpc.BufferServicer):
 
 @dataclass
 class BufferServer:
-    """The collecting buffer on a port that survives its restarts."""
+    """The collecting buffer on a port that it keeps across restarts."""
 
     buffer: CollectingBuffer
     port: int = 0
@@ -152,14 +152,14 @@ def stable(publish):
 
 @pytest.fixture(scope="session")
 def process(target_folder, stable, buffer_server) -> Iterator[Process]:
-    """One process for all tests that leave it serving."""
+    """One process shared by all tests that leave it serving."""
     folder, manifest = stable
     with running(
         target_folder,
         *("--draft", str(folder), "--draft-digest", manifest.digest),
         *("--buffer", f"127.0.0.1:{buffer_server.port}"),
         *("--max-batch", "4", "--max-waiting", "8"),
-        # How far to speculate is otherwise chosen by the clock, and with it a seed's outcome.
+        # Adaptive lengths depend on timing, and a seeded output depends on the lengths.
         "--no-adaptive-speculation",
     ) as started:
         started.logged("serving")

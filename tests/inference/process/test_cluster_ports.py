@@ -1,4 +1,4 @@
-"""The ports as a pod has them: clients show tokens, the operator a certificate."""
+"""The ports as in a pod: clients authenticate with tokens, the operator with a certificate."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Pod:
 
     @contextmanager
     def control(self, peer=OPERATOR):
-        """The control port, as a client with a certificate for `peer` sees it."""
+        """A stub for the control port, with a certificate for `peer`."""
         folder = self.authority.issue(self.folder / peer, peer)
         credentials = grpc.ssl_channel_credentials(
             *((folder / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt"))
@@ -74,7 +74,7 @@ def openai_client(pod, token):
     return openai.OpenAI(base_url=f"{pod.process.http}/v1", api_key=token, max_retries=0)
 
 
-def test_openai_clients_show_their_key(pod):
+def test_openai_clients_authenticate_with_their_key(pod):
     with openai_client(pod, TOKEN) as client:
         answer = client.completions.create(model=MODEL, prompt="hello", max_tokens=4)
         assert answer.usage.completion_tokens >= 1
@@ -86,7 +86,7 @@ def test_openai_clients_show_their_key(pod):
             client.models.list()
 
 
-def test_health_and_metrics_alone_need_none(pod):
+def test_only_health_and_metrics_need_no_token(pod):
     for path in ("/health", "/metrics"):
         assert httpx2.get(f"{pod.process.http}{path}", timeout=30).status_code == 200
     for path in ("/", "/v1", "/v1/models", "//v1/models", "/metrics/../v1/models", "/docs"):
@@ -94,7 +94,7 @@ def test_health_and_metrics_alone_need_none(pod):
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
 
 
-def test_a_token_is_replaced_while_it_serves(pod):
+def test_tokens_reload_while_serving(pod):
     team = pod.tokens / "team-b"
     for token in ("first-of-team-b", "second-of-team-b"):
         (pod.tokens / ".new").write_text(token)
@@ -130,7 +130,7 @@ def test_the_operator_alone_reaches_the_control_port(pod):
         assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_certificates_are_replaced_while_it_serves(pod):
+def test_certificates_reload_while_serving(pod):
     successor = Authority()
     old = pod.authority
     with pod.control() as before:
@@ -139,7 +139,7 @@ def test_certificates_are_replaced_while_it_serves(pod):
         pod.authority = successor
         with pod.control() as after:
             assert after.GetStatus(pb.GetStatusRequest(), timeout=30).model == MODEL
-        # A connection that was there goes on.
+        # An established connection keeps working.
         assert before.GetStatus(pb.GetStatusRequest(), timeout=30).model == MODEL
     pod.authority = old
     with pod.control() as stub, pytest.raises(grpc.RpcError) as refused:
@@ -152,7 +152,7 @@ def test_no_token_is_logged(pod):
     assert not any(TOKEN in line for line in pod.process.lines)
 
 
-def test_the_last_outcomes_are_fetched_before_the_process_ends(target_folder, publish):
+def test_the_process_waits_until_the_last_outcomes_are_fetched(target_folder, publish):
     folder, manifest = publish("candidate", seed=3)
     port = free_port()
     with (

@@ -1,4 +1,4 @@
-"""How a process starts, refuses to start, and stops."""
+"""How a process starts, fails to start, and stops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .conftest import MODEL, START_SECONDS, running
 
 
 def _ended(process) -> tuple[int, str]:
-    """The exit code of a process that ends by itself, and its lines that are no log entries."""
+    """The exit code of a process that ends by itself, and its output besides log entries."""
     code = process.popen.wait(START_SECONDS)
     with process.changed:
         process.changed.wait_for(lambda: process.popen.stderr.closed, 0.5)
@@ -44,7 +44,7 @@ def test_sigterm_while_loading_stops_at_once(target_folder):
         assert process.terminate() == 0
 
 
-def test_health_says_not_serving_until_the_model_is_there(target_folder):
+def test_health_is_not_serving_until_the_model_is_loaded(target_folder):
     with running(target_folder) as process:
         assert httpx2.get(f"{process.http}/health", timeout=60).status_code == 503
         with grpc.insecure_channel(process.grpc) as channel:
@@ -59,7 +59,7 @@ def test_health_says_not_serving_until_the_model_is_there(target_folder):
 
 
 @pytest.mark.parametrize("flag", ["--http-listen", "--grpc-listen"])
-def test_a_taken_port_is_told_quickly_and_clearly(target_folder, flag):
+def test_a_port_in_use_is_reported_quickly_and_clearly(target_folder, flag):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         started = time.monotonic()
@@ -78,7 +78,7 @@ def test_a_taken_port_is_told_quickly_and_clearly(target_folder, flag):
         (("--draft", "/nonexistent"), "nonexistent"),
     ],
 )
-def test_what_cannot_be_served_ends_with_one_line(target_folder, flags, says):
+def test_a_failed_start_prints_one_line(target_folder, flags, says):
     with running(target_folder, *flags) as process:
         code, said = _ended(process)
     assert code == 1
@@ -87,7 +87,7 @@ def test_what_cannot_be_served_ends_with_one_line(target_folder, flags, says):
     assert len(said.strip().splitlines()) == 1
 
 
-def test_a_folder_that_is_no_model(tmp_path):
+def test_a_folder_without_a_model_is_refused(tmp_path):
     with running(tmp_path) as process:
         code, said = _ended(process)
     assert code == 1

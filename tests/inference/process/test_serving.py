@@ -1,4 +1,4 @@
-"""A real process, a real engine, and the clients that people use."""
+"""A real process, a real engine, and real clients."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class TestOpenAiClient:
         assert several.value.param == "n"
 
 
-def test_each_answer_says_which_draft_served_it(http, stable):
+def test_each_answer_names_the_draft_that_served_it(http, stable):
     answer = http.post("/v1/completions", json=COMPLETION)
     aurora = answer.json()["aurora"]
     _, manifest = stable
@@ -127,7 +127,7 @@ def test_trajectories_have_a_row_for_each_token_and_opt_out_holds(http, buffer_s
     )
     assert len(kept.output_tokens) == 24
     ids = np.frombuffer(kept.target.token_ids, "<u4").reshape(24, kept.target.k)
-    # Greedy: the most probable token of each row is the token that was given.
+    # Greedy: the most probable token of each row is the output token.
     assert ids[:, 0].tolist() == list(kept.output_tokens)
     assert len(kept.target.tail_mass) == 2 * 24
 
@@ -154,7 +154,7 @@ async def test_more_requests_than_fit_get_429_and_nothing_breaks(process, stub):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_frees_its_row(process, stub, stream):
+def test_a_client_that_disconnects_frees_its_row(process, stub, stream):
     ask = COMPLETION | {"max_tokens": 500, "stream": stream}
     before = _settled(stub)
     with httpx2.Client(base_url=process.http) as http:
@@ -229,7 +229,7 @@ class TestRollout:
 
 
 def _damaged(folder, manifest: CheckpointManifest, damage: str) -> tuple[str, str]:
-    """Damages a checkpoint; the digest to ask for and what the refusal says."""
+    """Damages a checkpoint; returns the digest to stage and what the refusal mentions."""
     weights = folder / "model.safetensors"
     if damage == "flipped":
         content = bytearray(weights.read_bytes())

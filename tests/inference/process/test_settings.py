@@ -1,4 +1,4 @@
-"""Command lines that make no sense together."""
+"""Combinations of command-line flags."""
 
 import pytest
 
@@ -16,14 +16,14 @@ CONTROL = ["--control-listen", "a:3"]
         ([*CONTROL, "--admit", "operator"], "--admit without --tls"),
     ],
 )
-def test_what_lacks_its_other_half_is_named(flags, problem, capsys):
+def test_an_incomplete_combination_of_flags_is_named(flags, problem, capsys):
     with pytest.raises(SystemExit) as ended:
         parse_settings([*MINIMAL, *flags])
     assert ended.value.code == 2
     assert problem in capsys.readouterr().err
 
 
-def test_each_admitted_name_is_named_by_itself():
+def test_admit_is_repeatable():
     flags = [*CONTROL, "--tls", "/tls", "--admit", "one", "--admit", "two"]
     assert parse_settings([*MINIMAL, *flags]).admit == ("one", "two")
     assert parse_settings(MINIMAL).admit == ()

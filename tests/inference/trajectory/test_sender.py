@@ -1,4 +1,4 @@
-"""Trajectories reach the buffer at least once, and no state of the buffer is felt by a request."""
+"""Trajectories reach the buffer at least once, and the buffer never delays a request."""
 
 from __future__ import annotations
 
@@ -13,14 +13,9 @@ from support.certificate import Authority
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora_common.grpc_server import GrpcServer
 from aurora_common.tls import CertificateFolder
-from aurora_inference.engine.request import (
-    Completion,
-    Request,
-    Sampling,
-    SpeculationReport,
-    VerifyStep,
-)
+from aurora_inference.contract import Request, Sampling, SpeculationReport
 from aurora_inference.trajectory.backlog import Backlog
+from aurora_inference.trajectory.completion import Completion, Distributions, VerifyStep
 from aurora_inference.trajectory.record import estimated_bytes, trajectory
 from aurora_inference.trajectory.sender import SenderSettings, TrajectorySender
 
@@ -36,9 +31,11 @@ def _completion(name: str = "r", tokens: int = 3) -> Completion:
         output_tokens=tuple(range(10, 10 + tokens)),
         report=SpeculationReport("ckpt-1", "sha256:d", "candidate", 2, 4, 2),
         steps=(VerifyStep(2, 1, 3, 900), VerifyStep(2, 1, 3, 950)),
-        top_ids=rng.integers(0, 99, (tokens, 4)).astype(np.uint32),
-        top_log_probs=rng.normal(size=(tokens, 4)).astype(np.float16),
-        tail_mass=rng.random(tokens).astype(np.float16),
+        distributions=Distributions(
+            top_ids=rng.integers(0, 99, (tokens, 4)).astype(np.uint32),
+            top_log_probs=rng.normal(size=(tokens, 4)).astype(np.float16),
+            tail_mass=rng.random(tokens).astype(np.float16),
+        ),
     )
 
 
@@ -55,9 +52,11 @@ def test_trajectory_has_the_protos_layout():
     assert made.target.k == 4
     ids = np.frombuffer(made.target.token_ids, "<u4").reshape(3, 4)
     log_probs = np.frombuffer(made.target.log_probs, "<f2").reshape(3, 4)
-    np.testing.assert_array_equal(ids, completion.top_ids)
-    np.testing.assert_array_equal(log_probs, completion.top_log_probs)
-    np.testing.assert_array_equal(np.frombuffer(made.target.tail_mass, "<f2"), completion.tail_mass)
+    np.testing.assert_array_equal(ids, completion.distributions.top_ids)
+    np.testing.assert_array_equal(log_probs, completion.distributions.top_log_probs)
+    np.testing.assert_array_equal(
+        np.frombuffer(made.target.tail_mass, "<f2"), completion.distributions.tail_mass
+    )
     assert made.ByteSize() <= estimated_bytes(completion)
 
 
@@ -92,7 +91,7 @@ def test_backlog_gives_batches_in_order_within_bytes():
 
 
 class FakeBuffer(buffer_pb2_grpc.BufferServicer):
-    """Keeps what it gets; answers with the errors that it is told to, first."""
+    """Keeps what it receives, after failing with the scripted errors."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -104,7 +103,7 @@ class FakeBuffer(buffer_pb2_grpc.BufferServicer):
         self.calls += 1
         got = [one.request_id async for request in requests for one in request.trajectories]
         if self.errors:
-            await context.abort(self.errors.pop(0), "told to")
+            await context.abort(self.errors.pop(0), "scripted")
         if self.block is not None:
             await self.block.wait()
         self.ids += got
@@ -148,7 +147,7 @@ async def test_all_are_sent_in_order_and_counted(buffer):
     await server.stop()
 
 
-async def test_certificates_are_replaced_under_it(buffer, tmp_path):
+async def test_certificates_reload(buffer, tmp_path):
     folders = [tmp_path / "buffer", tmp_path / "inference"]
     authorities = [Authority() for _ in range(3)]
     for folder in folders:
@@ -184,7 +183,7 @@ async def test_a_batch_not_acknowledged_is_sent_again(buffer):
     await server.stop()
 
 
-async def test_what_the_buffer_refuses_for_good_blocks_nothing(buffer):
+async def test_a_batch_rejected_for_good_is_dropped(buffer):
     buffer.errors = [grpc.StatusCode.INVALID_ARGUMENT]
     server, port = await _serve(buffer)
     sender = _sender(port)
@@ -197,7 +196,7 @@ async def test_what_the_buffer_refuses_for_good_blocks_nothing(buffer):
     await server.stop()
 
 
-async def test_a_dead_buffer_costs_nothing_and_gets_the_rest_when_it_is_back(buffer):
+async def test_a_dead_buffer_delays_nothing_and_gets_the_backlog_on_return(buffer):
     server, port = await _serve(buffer)
     await server.stop()
     settings = SenderSettings(

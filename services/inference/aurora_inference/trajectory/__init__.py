@@ -1,1 +1,1 @@
-"""From a finished request to the buffer, off the serving path."""
+"""Records finished requests and sends them to the buffer, off the serving path."""

@@ -1,4 +1,4 @@
-"""The finished requests that wait to be sent: bounded, the oldest dropped first."""
+"""Finished requests waiting to be sent: bounded, the oldest dropped first."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
-from aurora_inference.engine.request import Completion
+from aurora_inference.trajectory.completion import Completion
 from aurora_inference.trajectory.record import estimated_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A completion and when it ended, Unix time in milliseconds."""
+    """`finished_at_ms` is Unix time."""
 
     completion: Completion
     finished_at_ms: int
@@ -20,7 +20,7 @@ class Finished:
 
 
 class Backlog:
-    """Safe to use from several threads; no call blocks for longer than a few list operations."""
+    """Thread-safe; no call blocks for longer than a few list operations."""
 
     def __init__(self, *, max_entries: int, max_bytes: int) -> None:
         self._max_entries = max_entries
@@ -35,11 +35,11 @@ class Backlog:
 
     @property
     def dropped(self) -> int:
-        """How many were dropped for want of room."""
+        """How many were dropped because the backlog was full."""
         return self._dropped
 
     def put(self, completion: Completion, finished_at_ms: int) -> None:
-        """Adds one, dropping the oldest as long as it takes, itself where it is too big alone."""
+        """Adds one and drops the oldest until the bounds hold; itself if it alone exceeds them."""
         entry = Finished(completion, finished_at_ms, estimated_bytes(completion))
         with self._lock:
             self._entries.append(entry)
@@ -49,7 +49,7 @@ class Backlog:
                 self._dropped += 1
 
     def take(self, *, max_entries: int, max_bytes: int) -> list[Finished]:
-        """Removes the oldest, in order: at least one where there is one, then within the bounds."""
+        """Removes the oldest, in order, within the bounds; always at least one if any waits."""
         taken: list[Finished] = []
         room = max_bytes
         with self._lock:

@@ -1,9 +1,10 @@
-"""A finished request in the form that the trainer reads."""
+"""A finished request as the trainer reads it."""
 
 from __future__ import annotations
 
 from aurora.buffer.v1 import buffer_pb2
-from aurora_inference.engine.request import Completion, Sampling
+from aurora_inference.contract import Sampling
+from aurora_inference.trajectory.completion import Completion
 
 _SEED_MASK = (1 << 64) - 1
 
@@ -11,8 +12,9 @@ _SEED_MASK = (1 << 64) - 1
 def trajectory(
     completion: Completion, *, target_digest: str, tokenizer_digest: str, finished_at_ms: int
 ) -> buffer_pb2.Trajectory:
-    """`finished_at_ms`: Unix time. Arrays become little-endian and row-major, as the proto says."""
+    """`finished_at_ms` is Unix time; arrays become little-endian and row-major, as in the proto."""
     request, report = completion.request, completion.report
+    top_ids, top_log_probs, tail_mass = completion.distributions
     return buffer_pb2.Trajectory(
         request_id=request.id,
         tenant=request.tenant,
@@ -25,10 +27,10 @@ def trajectory(
         prompt_tokens=request.prompt_tokens,
         output_tokens=completion.output_tokens,
         target=buffer_pb2.TargetDistributions(
-            k=completion.top_ids.shape[1],
-            token_ids=completion.top_ids.astype("<u4", copy=False).tobytes(),
-            log_probs=completion.top_log_probs.astype("<f2", copy=False).tobytes(),
-            tail_mass=completion.tail_mass.astype("<f2", copy=False).tobytes(),
+            k=top_ids.shape[1],
+            token_ids=top_ids.astype("<u4", copy=False).tobytes(),
+            log_probs=top_log_probs.astype("<f2", copy=False).tobytes(),
+            tail_mass=tail_mass.astype("<f2", copy=False).tobytes(),
         ),
         steps=[
             buffer_pb2.VerifyStep(
@@ -44,9 +46,8 @@ def trajectory(
 
 
 def estimated_bytes(completion: Completion) -> int:
-    """About what the trajectory weighs, without building it."""
-    arrays = completion.top_ids.nbytes + completion.top_log_probs.nbytes
-    arrays += completion.tail_mass.nbytes
+    """Approximate size of the serialized trajectory, without building it."""
+    arrays = sum(array.nbytes for array in completion.distributions)
     # A token id takes up to 3 bytes, a step about 12, the digests and names under 512.
     tokens = len(completion.request.prompt_tokens) + len(completion.output_tokens)
     return arrays + 3 * tokens + 12 * len(completion.steps) + 512
@@ -57,6 +58,6 @@ def _sampling(sampling: Sampling) -> buffer_pb2.Sampling:
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=sampling.top_k,
-        # A seed may be negative, as in OpenAI's API; the generator takes it modulo 2^64.
+        # OpenAI's API allows negative seeds; the generator takes them modulo 2^64.
         seed=(sampling.seed or 0) & _SEED_MASK,
     )

@@ -1,4 +1,4 @@
-"""Sends finished requests to the buffer; neither a slow nor a dead one is felt by a request."""
+"""Sends finished requests to the buffer; a slow or dead buffer never delays a request."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import grpc
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora_common.grpc_server import MESSAGE_OPTIONS
 from aurora_common.tls import CertificateFolder, Connection
-from aurora_inference.engine.request import Completion
 from aurora_inference.trajectory.backlog import Backlog, Finished
+from aurora_inference.trajectory.completion import Completion
 from aurora_inference.trajectory.record import trajectory
 
 logger = logging.getLogger(__name__)
 
-# Trying again does not help with these: the buffer will never take that batch.
+# Not retryable: the buffer will never accept that batch.
 _REFUSED = frozenset(
     {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.DATA_LOSS}
 )
 _OPTIONS = (
     *MESSAGE_OPTIONS,
-    # gRPC's own two minutes would leave a buffer that is back alone for that long.
+    # gRPC's default backoff of up to two minutes would ignore a buffer that has recovered.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
@@ -34,10 +34,10 @@ _OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class SenderSettings:
-    """Bounds and pace of the sending.
+    """Bounds and pace of sending.
 
     `linger_seconds`: how long the first of a batch waits for others. The backoff doubles from
-    `least` to `most`, each wait shortened by up to half at random.
+    `least` to `most`; each wait is shortened by a random amount up to half.
     """
 
     max_entries: int = 4096
@@ -51,7 +51,7 @@ class SenderSettings:
 
 
 class TrajectorySender:
-    """Keeps finished requests until the buffer has acknowledged them, within its bounds.
+    """Keeps finished requests, within its bounds, until the buffer has acknowledged them.
 
     Delivery is at least once: a batch whose acknowledgement is lost is sent again.
     """
@@ -82,12 +82,12 @@ class TrajectorySender:
 
     @property
     def sent(self) -> int:
-        """Trajectories that the buffer has acknowledged."""
+        """Trajectories acknowledged by the buffer."""
         return self._sent
 
     @property
     def dropped(self) -> int:
-        """Trajectories lost: for want of room, or refused by the buffer for good."""
+        """Trajectories lost: the backlog was full, or the buffer rejected them for good."""
         return self._backlog.dropped + self._refused
 
     @property
@@ -96,14 +96,14 @@ class TrajectorySender:
         return len(self._backlog) + self._in_flight
 
     def record(self, completion: Completion) -> None:
-        """Takes a finished request; called on the engine's thread, never blocks or raises."""
+        """Queues a finished request; called on the engine's thread, never blocks or raises."""
         self._backlog.put(completion, time.time_ns() // 1_000_000)
-        # Only the loop's own thread clears it, after which it looks again: none is overlooked.
+        # Only the event loop clears it, before it drains the backlog: no wake-up is lost.
         if not self._arrived.is_set():
             self._wake()
 
     async def stop(self, *, flush_seconds: float) -> None:
-        """Sends what is left for at most `flush_seconds`, then ends."""
+        """Flushes for at most `flush_seconds`, then stops; logs how many were not sent."""
         self._stopping.set()
         self._arrived.set()
         _, pending = await asyncio.wait({self._task}, timeout=flush_seconds)
@@ -112,7 +112,7 @@ class TrajectorySender:
         await asyncio.gather(self._task, return_exceptions=True)
         await self._connection.close()
         if self.queued:
-            logger.warning("trajectories not sent", extra={"fields": {"count": self.queued}})
+            logger.warning("unsent trajectories lost", extra={"fields": {"count": self.queued}})
 
     def _wake(self) -> None:
         try:
@@ -135,7 +135,7 @@ class TrajectorySender:
                 return
 
     async def _deliver(self, batch: list[Finished]) -> None:
-        """Sends a batch until the buffer has acknowledged or refused it."""
+        """Sends a batch until the buffer has acknowledged or rejected it."""
         self._in_flight = len(batch)
         request = buffer_pb2.AppendRequest(
             trajectories=[
@@ -157,10 +157,10 @@ class TrajectorySender:
             except grpc.aio.AioRpcError as error:
                 fields = {"code": error.code().name, "reason": error.details()}
                 if error.code() in _REFUSED:
-                    logger.error("the buffer refuses trajectories", extra={"fields": fields})
+                    logger.error("buffer rejected trajectories; dropped", extra={"fields": fields})
                     self._refused += len(batch)
                     break
-                logger.warning("the buffer cannot be reached", extra={"fields": fields})
+                logger.warning("buffer unavailable; will retry", extra={"fields": fields})
             else:
                 self._sent += len(batch)
                 break
@@ -169,7 +169,7 @@ class TrajectorySender:
         self._in_flight = 0
 
     async def _pause(self, seconds: float) -> None:
-        """Waits; not while stopping, but for a moment between two tries."""
+        """Sleeps, cut short once stopping; then only the least backoff."""
         if self._stopping.is_set():
             await asyncio.sleep(min(seconds, self._settings.least_backoff_seconds))
             return

@@ -1,0 +1,229 @@
+"""What the control plane and the fronts need of an engine: values, and the verbs that take them.
+
+An engine fulfils `EngineControl`; one that generates behind our own fronts fulfils
+`GenerationEngine` too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+Arm = Literal["stable", "candidate"]
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+# How requests are divided between the arms, and where the target's distributions are recorded.
+AssignmentMode = Literal["PerRequest"]
+CaptureMode = Literal["InStep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do; with one slot a candidate replaces the stable draft while it runs."""
+
+    slots: Literal[1, 2]
+    assignments: tuple[AssignmentMode, ...]
+    captures: tuple[CaptureMode, ...]
+    draft_kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DraftReference:
+    """A checkpoint identified by its content; `uri` locates its files."""
+
+    name: str
+    digest: str
+    uri: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What the slots hold and how traffic is split; `instance` changes with every start."""
+
+    instance: str
+    stable: DraftReference | None
+    candidate: DraftReference | None
+    rollout_id: str
+    candidate_bps: int
+    speculation_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a switch of drafts cost: how long it held up decoding."""
+
+    pause_microseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one request of a rollout ended.
+
+    `candidate_bps`: the candidate's share when the arm was drawn. `sequence` is its place in the
+    outcome log, which assigns it.
+    """
+
+    arm: Arm
+    candidate_bps: int
+    drafted_tokens: int
+    accepted_tokens: int
+    failed: bool
+    time_per_output_token_us: int
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in an engine's outcome log: everything up to `sequence` has been received.
+
+    Valid only for the instance that issued it; any other instance starts from the beginning.
+    """
+
+    instance: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomePage:
+    """Consecutive outcomes, oldest first; `next` is the cursor for those that follow."""
+
+    outcomes: tuple[Outcome, ...]
+    next: Cursor
+
+
+@dataclass(slots=True)
+class ArmCounters:
+    """Totals of one arm; `accepted_per_position[i]` counts drafts whose token i was accepted."""
+
+    requests: int = 0
+    failed_requests: int = 0
+    verify_steps: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    output_tokens: int = 0
+    accepted_per_position: list[int] = field(default_factory=list)
+
+    def observe_step(self, drafted: int, accepted: int, emitted: int) -> None:
+        self.output_tokens += emitted
+        if drafted == 0:
+            return
+        self.verify_steps += 1
+        self.drafted_tokens += drafted
+        self.accepted_tokens += accepted
+        missing = accepted - len(self.accepted_per_position)
+        self.accepted_per_position.extend([0] * missing)
+        for position in range(accepted):
+            self.accepted_per_position[position] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCounters:
+    """A snapshot of the totals since this instance started, and of the requests in flight."""
+
+    instance: str
+    arms: dict[Arm, ArmCounters]
+    running: int
+    waiting: int
+
+
+class EngineControl(Protocol):
+    """The verbs of the control plane; each may be repeated without further effect.
+
+    Raises UnavailableError if the engine does not respond in time.
+    """
+
+    async def capabilities(self) -> Capabilities: ...
+
+    async def status(self) -> EngineStatus: ...
+
+    async def counters(self) -> EngineCounters: ...
+
+    async def stage(self, slot: Arm, draft: DraftReference) -> None:
+        """Loads a checkpoint into a slot; a no-op if the slot holds it already.
+
+        An empty digest accepts whatever the checkpoint's manifest says. Raises InvalidInputError
+        or CheckpointError and leaves both slots unchanged.
+        """
+
+    async def unstage(self) -> None:
+        """Empties the candidate slot; all traffic goes to the stable draft."""
+
+    async def promote(self, digest: str) -> Receipt:
+        """Makes the candidate the stable draft; a no-op if `digest` is stable already.
+
+        Raises ConflictError if the candidate is another draft.
+        """
+
+    async def split(self, rollout_id: str, candidate_bps: int) -> None:
+        """Sets the candidate's share of new requests, in basis points.
+
+        A new rollout starts with an empty outcome log. Raises InvalidInputError or ConflictError.
+        """
+
+    async def outcomes(self, rollout_id: str, *, cursor: Cursor, limit: int) -> OutcomePage:
+        """At most `limit` outcomes of a rollout after `cursor`."""
+
+    async def drain(self) -> None:
+        """Returns once every outcome of the current rollout has been received."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn: temperature 0 is greedy, `top_k` 0 and `top_p` 1 keep every token."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion; `record` says whether its trajectory may be kept."""
+
+    id: str
+    prompt_tokens: tuple[int, ...]
+    max_tokens: int
+    sampling: Sampling
+    ignore_eos: bool = False
+    tenant: str = ""
+    domain: str = ""
+    record: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculationReport:
+    """Which draft served a request and how much of it the target accepted."""
+
+    draft: str
+    draft_digest: str
+    arm: Arm
+    steps: int
+    drafted_tokens: int
+    accepted_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """New tokens of one request; the last one carries `finish_reason` and `report`."""
+
+    request_id: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None
+    report: SpeculationReport | None
+
+
+Sink = Callable[[Progress], None]
+
+
+class GenerationEngine(Protocol):
+    """An engine that generates for our own fronts; both verbs may be called from any thread."""
+
+    def submit(self, request: Request, sink: Sink) -> None:
+        """Starts a request; `sink` gets its progress on the engine's thread and must not block.
+
+        Raises InvalidInputError, OverloadedError or UnavailableError without calling the sink.
+        """
+
+    def cancel(self, request_id: str) -> None:
+        """Ends a request; its sink receives `cancelled` unless it has ended already."""

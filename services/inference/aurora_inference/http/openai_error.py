@@ -1,0 +1,105 @@
+"""Errors in the shape of OpenAI's API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, TypedDict
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from aurora_common.errors import AuroraError
+from aurora_inference.http.openai_request import supported_parameters
+from aurora_inference.serving.refusal import ModelNotFoundError, RefusedParameterError
+
+_RETRY_AFTER_SECONDS = "1"
+
+
+class ErrorDetail(TypedDict):
+    """`type` is the family, `code` the exact case if OpenAI names it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+def error_body(
+    status: int, message: str, *, param: str | None = None, code: str | None = None
+) -> dict[str, ErrorDetail]:
+    return {"error": ErrorDetail(message=message, type=_error_type(status), param=param, code=code)}
+
+
+def described(error: Exception) -> tuple[int, dict[str, ErrorDetail]]:
+    """The status and body for an error; unexpected errors disclose nothing."""
+    match error:
+        case RefusedParameterError() | ModelNotFoundError():
+            body = error_body(error.http_status, str(error), param=error.param, code=error.code)
+            return error.http_status, body
+        case AuroraError():
+            code = "queue_full" if error.http_status == HTTPStatus.TOO_MANY_REQUESTS else None
+            return error.http_status, error_body(error.http_status, str(error), code=code)
+    return 500, error_body(500, "internal error")
+
+
+def install(app: FastAPI) -> None:
+
+    @app.exception_handler(AuroraError)
+    async def refused(_: Request, error: AuroraError) -> JSONResponse:
+        return _response(*described(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        message, param = _problems(error.errors())
+        return _response(400, error_body(400, message, param=param))
+
+    @app.exception_handler(HTTPException)
+    async def not_served(request: Request, error: HTTPException) -> JSONResponse:
+        message = error.detail
+        if error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+            message = f"{request.method} {request.url.path[:200]} is not served here"
+        return _response(error.status_code, error_body(error.status_code, message))
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        return _response(*described(error))
+
+
+def _response(status: int, body: dict[str, ErrorDetail]) -> JSONResponse:
+    retry = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+    headers = {"Retry-After": _RETRY_AFTER_SECONDS} if retry else None
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def _error_type(status: int) -> str:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "rate_limit_error"
+    return "invalid_request_error" if status < 500 else "server_error"
+
+
+# Any: pydantic's errors are plain dicts of mixed values.
+def _problems(errors: Sequence[Any]) -> tuple[str, str | None]:
+    """All problems in one message, and the first parameter concerned."""
+    messages: list[str] = []
+    params: list[str] = []
+    for error in errors:
+        if error["type"] == "json_invalid":
+            return f"the body is not JSON: {error['ctx']['error']}", None
+        place = [str(part) for part in error["loc"] if part != "body"]
+        if not place:
+            return "the body must be a JSON object, sent as application/json", None
+        params.append(place[0])
+        messages.append(f"{'.'.join(place)}: {_reason(error, place)}")
+    return "; ".join(messages), params[0]
+
+
+def _reason(error: Any, place: Sequence[str]) -> str:
+    if error["type"] == "extra_forbidden":
+        if len(place) > 1:
+            return "is not supported"
+        return f"is not supported; supported are {', '.join(supported_parameters())}"
+    message: str = error["msg"].removeprefix("Value error, ")
+    return message[0].lower() + message[1:]

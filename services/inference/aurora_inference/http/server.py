@@ -1,0 +1,81 @@
+"""Serves the HTTP application in this process's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from aurora_common.errors import UnavailableError
+
+_BACKLOG = 1024
+# Longer than clients keep idle connections: if the server closes one first, a request already on
+# its way is lost.
+_KEEP_ALIVE_SECONDS = 75
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves signals to the process, which must also stop the gRPC server and the engine."""
+        yield
+
+
+class HttpServer:
+    """An HTTP server on one address that drains before it stops."""
+
+    def __init__(self, app: FastAPI, *, host: str, port: int, drain_seconds: int) -> None:
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=drain_seconds,
+        )
+        self._host = host
+        self._port = port
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> int:
+        """Binds and serves; returns the port. Raises UnavailableError if binding fails."""
+        try:
+            listener = _listening(self._host, self._port)
+        except OSError as error:
+            raise UnavailableError(
+                f"cannot listen on {self._host}:{self._port}: {error.strerror or error}"
+            ) from error
+        port: int = listener.getsockname()[1]
+        self._task = asyncio.create_task(self._server.serve([listener]), name="http")
+        return port
+
+    async def stop(self) -> None:
+        """Accepts no new connections, drains requests in flight, then aborts them."""
+        if self._task is not None:
+            self._server.should_exit = True
+            await self._task
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A listening TCP socket.
+
+    The protocol must be explicit: asyncio disables Nagle's algorithm only then, and with it a
+    response of two writes waits 40 ms for the acknowledgement of the first.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener

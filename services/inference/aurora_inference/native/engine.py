@@ -1,0 +1,281 @@
+"""Continuous batching with ragged speculative decoding, one `step` at a time.
+
+A step prefills a piece of at most one new prompt and decodes every running row once: the drafters
+propose, the target verifies all rows in one pass of fixed width K+1, and each row advances by as
+many tokens as it got. All state belongs to one thread; see `worker`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from aurora_inference.contract import (
+    Arm,
+    ArmCounters,
+    DraftReference,
+    EngineCounters,
+    EngineStatus,
+    FinishReason,
+    Outcome,
+    Progress,
+    Receipt,
+    Request,
+    SpeculationReport,
+)
+from aurora_inference.native.batch import Batch
+from aurora_inference.native.runner import Runner
+from aurora_inference.native.runner.drafter import Drafter
+from aurora_inference.native.scheduler import Scheduler
+from aurora_inference.native.sequence import Sequence
+from aurora_inference.native.speculation import LengthController
+from aurora_inference.slots.outcome_log import OutcomeLog
+from aurora_inference.slots.slots import Slots
+from aurora_inference.trajectory.completion import Completion, VerifyStep
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How much the engine may hold and how far it may speculate."""
+
+    max_batch: int = 8
+    max_context_tokens: int = 1024
+    max_speculation_length: int = 6
+    adaptive_speculation: bool = True
+    prefill_tokens: int = 256
+
+    @property
+    def row_tokens(self) -> int:
+        """What a row of a cache must hold: a full context, a proposal and the bonus token."""
+        return self.max_context_tokens + self.max_speculation_length + 1
+
+
+class _Advance(NamedTuple):
+    """What a step gave one sequence; a finish reason means that it has ended."""
+
+    sequence: Sequence
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None
+
+
+class Engine:
+    """Serves one target with two draft slots."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        settings: EngineSettings,
+        *,
+        on_completion: Callable[[Completion], None],
+    ) -> None:
+        self.max_context_tokens = settings.max_context_tokens
+        self.runner = runner
+        self.slots = Slots(OutcomeLog(uuid.uuid4().hex))
+        self.speculation = LengthController(
+            settings.max_speculation_length, adaptive=settings.adaptive_speculation
+        )
+        self._speculation_length = 0
+        self._settings = settings
+        self._on_completion = on_completion
+        self._scheduler = Scheduler(
+            max_batch=settings.max_batch, max_context_tokens=settings.max_context_tokens
+        )
+        self._batch = Batch()
+        # Of the drafts in the slots; a sequence in flight keeps its own.
+        self._drafters: dict[str, Drafter] = {}
+        self._arms: dict[Arm, ArmCounters] = {"stable": ArmCounters(), "candidate": ArmCounters()}
+        self._arm_draws = random.Random()
+
+    # Draft slots.
+
+    def stage(self, slot: Arm, drafter: Drafter, *, uri: str = "") -> None:
+        """Puts a drafter into a slot; `uri` is where its checkpoint was loaded from."""
+        self.slots.stage(slot, DraftReference(drafter.name, drafter.digest, uri))
+        self._drafters[drafter.digest] = drafter
+        self._forget_unslotted()
+
+    def unstage(self) -> None:
+        self.slots.unstage()
+        self._forget_unslotted()
+
+    def promote(self, digest: str) -> Receipt:
+        """Makes the candidate the stable draft; raises ConflictError if it is another one."""
+        started = time.perf_counter()
+        self.slots.promote(digest)
+        self._forget_unslotted()
+        return Receipt(int((time.perf_counter() - started) * 1e6))
+
+    def status(self) -> EngineStatus:
+        return EngineStatus(
+            instance=self.slots.outcomes.instance,
+            stable=self.slots.stable,
+            candidate=self.slots.candidate,
+            rollout_id=self.slots.outcomes.rollout_id,
+            candidate_bps=self.slots.candidate_bps,
+            speculation_length=self._speculation_length,
+        )
+
+    def counters(self) -> EngineCounters:
+        return EngineCounters(
+            self.slots.outcomes.instance,
+            deepcopy(self._arms),
+            running=len(self._batch),
+            waiting=self._scheduler.waiting,
+        )
+
+    def _forget_unslotted(self) -> None:
+        slotted = self.slots.digests
+        self._drafters = {key: each for key, each in self._drafters.items() if key in slotted}
+
+    # Requests.
+
+    @property
+    def idle(self) -> bool:
+        return not (len(self._batch) or self._scheduler.waiting)
+
+    def submit(self, request: Request) -> None:
+        """Queues a request; raises InvalidInputError if it can never run."""
+        self._scheduler.submit(request)
+
+    def cancel(self, request_id: str) -> list[Progress]:
+        """Ends a request at once; a no-op if it has ended."""
+        if self._scheduler.withdraw(request_id):
+            return [_never_ran(request_id, "cancelled")]
+        for sequence in self._batch.sequences:
+            if sequence.request.id == request_id:
+                return [self._finish(sequence, (), "cancelled")]
+        return []
+
+    def fail_all(self) -> list[Progress]:
+        """Ends everything in flight after an unexpected error."""
+        failed = [self._finish(sequence, (), "error") for sequence in self._batch.sequences]
+        return failed + [
+            _never_ran(request.id, "error") for request in self._scheduler.withdraw_all()
+        ]
+
+    def step(self) -> list[Progress]:
+        """Prefills a piece of one new prompt and decodes every running row once."""
+        progress: list[Progress] = []
+        if self._batch.prefilling is None:
+            self._admit()
+        if self._batch.prefilling is not None:
+            progress += self._prefill(self._batch.prefilling)
+        if self._batch.running:
+            progress += self._decode(self._batch.running)
+        return progress
+
+    def _admit(self) -> None:
+        request = self._scheduler.next(len(self._batch.running))
+        if request is not None:
+            assignment = self.slots.assign(self._arm_draws.random())
+            self._arms[assignment.arm].requests += 1
+            sequence = Sequence(request, assignment)
+            draft = assignment.draft
+            self.runner.begin(sequence, self._drafters[draft.digest] if draft else None)
+            self._batch.prefilling = sequence
+
+    def _prefill(self, sequence: Sequence) -> list[Progress]:
+        prompt_tokens = len(sequence.request.prompt_tokens)
+        end = min(sequence.cached + self._settings.prefill_tokens, prompt_tokens)
+        token = self.runner.prefill(sequence, row=len(self._batch.running), end=end)
+        sequence.cached = end
+        if token is None:
+            return []
+        sequence.first_token_at = time.perf_counter()
+        self._batch.start_decoding()
+        return [self._progress(self._advance(sequence, [token], drafted=0, accepted=0))]
+
+    def _decode(self, rows: list[Sequence]) -> list[Progress]:
+        started = time.perf_counter()
+        lengths = self._lengths(rows)
+        step = self.runner.decode(rows, lengths)
+        seconds = time.perf_counter() - started
+        batch = len(rows)
+        self.speculation.cost.observe(batch, max(lengths), seconds)
+        advances = []
+        for row, drafted, accepted, emitted in zip(
+            rows, lengths, step.accepted, step.emitted, strict=True
+        ):
+            row.steps.append(VerifyStep(drafted, accepted, batch, int(seconds * 1e6)))
+            advances.append(self._advance(row, emitted, drafted=drafted, accepted=accepted))
+        # Only now: ending one row moves another, whose own length must be up to date.
+        return [self._progress(advance) for advance in advances]
+
+    def _lengths(self, rows: list[Sequence]) -> list[int]:
+        """How many tokens each row drafts: never more than it can still use besides the bonus."""
+        length = self.speculation.choose(
+            [row.draft_digest for row in rows],
+            # Both drafts must be tried as evidence, whatever the controller thinks of either.
+            minimum=1 if self.slots.candidate_bps else 0,
+        )
+        self._speculation_length = length
+        return [
+            min(length, row.remaining_tokens - 1) if row.assignment.draft else 0 for row in rows
+        ]
+
+    def _advance(
+        self, sequence: Sequence, emitted: list[int], *, drafted: int, accepted: int
+    ) -> _Advance:
+        """Appends a step's tokens, up to a stop token."""
+        stops = () if sequence.request.ignore_eos else self.runner.stop_tokens
+        stop = next((place for place, token in enumerate(emitted) if token in stops), None)
+        kept = emitted if stop is None else emitted[: stop + 1]
+        sequence.advance(kept, drafted=drafted, accepted=accepted)
+        self._arms[sequence.assignment.arm].observe_step(drafted, accepted, len(kept))
+        if sequence.draft_digest is not None:
+            self.speculation.observe_acceptance(sequence.draft_digest, drafted, accepted)
+        if stop is not None:
+            return _Advance(sequence, tuple(kept), "stop")
+        return _Advance(sequence, tuple(kept), None if sequence.remaining_tokens else "length")
+
+    def _progress(self, advance: _Advance) -> Progress:
+        if advance.finish_reason is not None:
+            return self._finish(advance.sequence, advance.token_ids, advance.finish_reason)
+        return Progress(advance.sequence.request.id, advance.token_ids, None, None)
+
+    def _finish(
+        self, sequence: Sequence, token_ids: tuple[int, ...], reason: FinishReason
+    ) -> Progress:
+        for move in self._batch.release(sequence):
+            self.runner.move(*move)
+        distributions = self.runner.end(sequence)
+        self._record_outcome(sequence, failed=reason == "error")
+        if reason in ("stop", "length") and distributions is not None:
+            completion = Completion(
+                request=sequence.request,
+                output_tokens=tuple(sequence.output_tokens),
+                report=sequence.report(),
+                steps=tuple(sequence.steps),
+                distributions=distributions,
+            )
+            self._on_completion(completion)
+        return Progress(sequence.request.id, token_ids, reason, sequence.report())
+
+    def _record_outcome(self, sequence: Sequence, *, failed: bool) -> None:
+        assignment = sequence.assignment
+        if failed:
+            self._arms[assignment.arm].failed_requests += 1
+        decoding = time.perf_counter() - sequence.first_token_at
+        self.slots.outcomes.record(
+            assignment.rollout_id,
+            Outcome(
+                arm=assignment.arm,
+                candidate_bps=assignment.candidate_bps,
+                drafted_tokens=sequence.drafted_tokens,
+                accepted_tokens=sequence.accepted_tokens,
+                failed=failed,
+                time_per_output_token_us=int(
+                    decoding * 1e6 / (sequence.output_count - 1) if sequence.output_count > 1 else 0
+                ),
+            ),
+        )
+
+
+def _never_ran(request_id: str, reason: FinishReason) -> Progress:
+    report = SpeculationReport("", "", "stable", 0, 0, 0)
+    return Progress(request_id, (), reason, report)

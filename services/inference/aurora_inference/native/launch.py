@@ -1,0 +1,73 @@
+"""From settings to a native engine that is ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from aurora_common.errors import InvalidInputError
+from aurora_common.store.model_store import ModelStore
+from aurora_inference.native.engine import Engine, EngineSettings
+from aurora_inference.native.runner.cpu import Cpu
+from aurora_inference.native.runner.target import Target
+from aurora_inference.native.runner.torch_runner import TorchRunner
+from aurora_inference.settings import Settings
+from aurora_inference.trajectory.completion import Completion
+from aurora_model.tokenizer import load_tokenizer
+
+# Keys and values are reserved for every request at once, so a long context must be requested.
+_DEFAULT_CONTEXT_TOKENS = 4096
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_target(settings: Settings, store: ModelStore) -> tuple[Target, PreTrainedTokenizerFast]:
+    folder = store.fetch(settings.target)
+    target = Target.load(folder, dtype=_DTYPES[settings.dtype], device=Cpu())
+    return target, load_tokenizer(folder)
+
+
+def new_engine(
+    target: Target, settings: EngineSettings, *, on_completion: Callable[[Completion], None]
+) -> Engine:
+    """An engine with empty slots."""
+    runner = TorchRunner(target, rows=settings.max_batch, capacity=settings.row_tokens)
+    return Engine(runner, settings, on_completion=on_completion)
+
+
+def load_engine(
+    target: Target,
+    settings: Settings,
+    store: ModelStore,
+    on_completion: Callable[[Completion], None],
+) -> Engine:
+    """The engine of this process, with `--draft` in its stable slot if given."""
+    engine = new_engine(
+        target,
+        EngineSettings(
+            max_batch=settings.max_batch,
+            max_context_tokens=_context_tokens(
+                settings, target.decoder.config.max_position_embeddings
+            ),
+            max_speculation_length=settings.max_speculation_length,
+            adaptive_speculation=settings.adaptive_speculation,
+        ),
+        on_completion=on_completion,
+    )
+    if settings.draft is not None:
+        folder = store.fetch(settings.draft)
+        engine.stage("stable", engine.runner.load_drafter(folder, settings.draft_digest))
+    return engine
+
+
+def _context_tokens(settings: Settings, model_tokens: int) -> int:
+    """What the user asked for, within what the target was made for."""
+    wanted = settings.max_context_tokens
+    if wanted is None:
+        return min(model_tokens, _DEFAULT_CONTEXT_TOKENS)
+    if wanted > model_tokens:
+        raise InvalidInputError(
+            f"--max-context-tokens is {wanted}; the target's own context is {model_tokens}"
+        )
+    return wanted

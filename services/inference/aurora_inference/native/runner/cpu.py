@@ -1,0 +1,46 @@
+"""Threads and packed linear layers of a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from aurora_kernels.linear import Calibration, decode_threads, pack_linears
+from aurora_model.decoder import Decoder
+
+# Activation rows of a decode step: one row alone, a row with its drafts, a batch with theirs.
+_DECODE_ROWS = (1, 6, 7, 24)
+# Activation rows of a draft step: one row, its first step, a batch.
+_DRAFT_ROWS = (1, 2, 8)
+# A longer piece of a prompt keeps all threads busy.
+_MANY_TOKENS = 64
+
+
+class Cpu:
+    """Decodes with as many threads as suit the target, prefills with all."""
+
+    name = "cpu"
+
+    def __init__(self) -> None:
+        self.decode_threads = self._all_threads = torch.get_num_threads()
+        self.target_calibration = Calibration(_DECODE_ROWS, lossy=False)
+        self._draft_calibration = Calibration(_DRAFT_ROWS, lossy=True)
+
+    def tune_target(self, decoder: Decoder) -> None:
+        self.decode_threads = decode_threads(decoder, _DECODE_ROWS)
+        torch.set_num_threads(self.decode_threads)
+        pack_linears(decoder, self.target_calibration)
+
+    def tune_draft(self, decoder: Decoder) -> None:
+        pack_linears(decoder, self._draft_calibration)
+
+    @contextmanager
+    def prefilling(self, tokens: int) -> Iterator[None]:
+        if tokens > _MANY_TOKENS:
+            torch.set_num_threads(self._all_threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self.decode_threads)

@@ -1,0 +1,115 @@
+"""The drafter of a standalone checkpoint: a small decoder with a key-value cache of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Rows
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from aurora_inference.native.runner.cache import CachedAttention, KeyValueCache
+from aurora_inference.native.runner.drafter import DrafterRoom, Proposal
+from aurora_inference.native.runner.sampling import BatchSampling
+from aurora_inference.native.sequence import Sequence
+from aurora_kernels.rejection import draw
+from aurora_model.decoder import Decoder
+from aurora_model.draft import StandaloneDraft, load_draft
+from aurora_model.target import TargetIdentity
+
+_CATCH_UP_TOKENS = 256
+
+
+class StandaloneDrafter:
+    """Row i of its cache belongs to `sequences[i]`.
+
+    Used by the engine's thread only; `load` may run on any.
+    """
+
+    def __init__(self, name: str, digest: str, decoder: Decoder, room: DrafterRoom) -> None:
+        self.name = name
+        self.digest = digest
+        self.sequences: list[Sequence] = []
+        self._device = room.device.name
+        self._decoder = decoder.eval()
+        self._cache = KeyValueCache(
+            decoder.config,
+            rows=room.rows,
+            capacity=room.capacity,
+            dtype=next(decoder.parameters()).dtype,
+            device=self._device,
+        )
+        room.device.tune_draft(decoder)
+        self._sampling = BatchSampling(self._device)
+
+    @classmethod
+    def load(cls, folder: Path, *, digest: str, target: TargetIdentity, room: DrafterRoom) -> Self:
+        """Verifies and loads a checkpoint; raises CheckpointError.
+
+        Drafts load in float32 whatever the target's dtype: a draft's precision affects the
+        acceptance rate, never the output.
+        """
+        draft, manifest = load_draft(
+            folder, digest=digest, target=target, dtype=torch.float32, device=room.device.name
+        )
+        assert isinstance(draft, StandaloneDraft)
+        return cls(manifest.name, manifest.digest, draft, room)
+
+    def add(self, sequence: Sequence) -> None:
+        sequence.draft_cached = 0
+        self.sequences.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Frees a sequence's row; the last row takes its place."""
+        row = self.sequences.index(sequence)
+        last = self.sequences.pop()
+        if last is not sequence:
+            self._cache.move(len(self.sequences), row, last.draft_cached)
+            self.sequences[row] = last
+
+    def propose(self, count: int, uniforms: Tensor | None) -> Proposal:
+        sampling = self._sampling.rows(self.sequences)
+        for row, sequence in enumerate(self.sequences):
+            self._catch_up(row, sequence)
+        # The first step feeds a row's last two tokens: after a fully accepted proposal the last
+        # drafted token has not been fed yet.
+        starts = [len(sequence.tokens) - 2 for sequence in self.sequences]
+        fed = torch.tensor([s.tokens[-2:] for s in self.sequences], device=self._device)
+        tokens: list[Tensor] = []
+        probs: list[Tensor] = []
+        for step in range(count):
+            logits = self._next_logits(fed, starts)  # [m, 1, V]
+            if uniforms is None:
+                token = logits.argmax(dim=-1)
+            else:
+                step_probs = sampling.probs(logits)
+                token = draw(step_probs, uniforms[:, step : step + 1])
+                probs.append(step_probs)
+            tokens.append(token)
+            starts = [start + fed.shape[1] for start in starts]
+            fed = token
+        for sequence in self.sequences:
+            # The last drafted token has not been fed; `Sequence.advance` uncounts rejected ones.
+            sequence.draft_cached = len(sequence.tokens) + count - 1
+        return Proposal(torch.cat(tokens, dim=1), torch.cat(probs, dim=1) if probs else None)
+
+    def _next_logits(self, tokens: Tensor, starts: Rows[int]) -> Tensor:
+        attend = CachedAttention(
+            self._cache, first_row=0, starts=list(starts), count=tokens.shape[1]
+        )
+        hidden = self._decoder(tokens, attend.positions, attend)
+        return self._decoder.logits(hidden[:, -1:]).float()
+
+    def _catch_up(self, row: int, sequence: Sequence) -> None:
+        """Feeds what the row's cache lacks, except for the two tokens that `propose` feeds."""
+        known = len(sequence.tokens) - 2
+        while sequence.draft_cached < known:
+            end = min(sequence.draft_cached + _CATCH_UP_TOKENS, known)
+            piece = sequence.tokens[sequence.draft_cached : end]
+            attend = CachedAttention(
+                self._cache, first_row=row, starts=[sequence.draft_cached], count=len(piece)
+            )
+            tokens = torch.tensor([piece], device=self._device)
+            self._decoder(tokens, attend.positions, attend)
+            sequence.draft_cached = end

@@ -1,0 +1,182 @@
+"""Runs the target and its drafters with plain torch, on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Rows
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from aurora_inference.native.runner import Verified
+from aurora_inference.native.runner.cache import CachedAttention, KeyValueCache
+from aurora_inference.native.runner.capture import CapturedRows, as_distributions, captured_rows
+from aurora_inference.native.runner.drafter import Drafter, DrafterRoom, Proposal
+from aurora_inference.native.runner.drafter.registry import DRAFT_KINDS, load_drafter
+from aurora_inference.native.runner.sampling import BatchSampling
+from aurora_inference.native.runner.target import Target
+from aurora_inference.native.runner.verify import verified
+from aurora_inference.native.sequence import Sequence
+from aurora_inference.trajectory.completion import Distributions
+from aurora_kernels.rejection import draw
+
+
+class _Row:
+    """The tensors of one sequence: its random numbers and the distributions captured so far."""
+
+    def __init__(self, drafter: Drafter | None, seed: int | None) -> None:
+        self.drafter = drafter
+        self.captured: list[CapturedRows] = []
+        self._generator = torch.Generator()
+        if seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(seed)
+
+    def uniforms(self, count: int) -> Tensor:
+        """[count] float32 in [0, 1), from the request's own generator."""
+        return torch.rand(count, generator=self._generator)
+
+
+class TorchRunner:
+    """The `Runner` of one target; used by one thread, `load_drafter` by any."""
+
+    def __init__(self, target: Target, *, rows: int, capacity: int) -> None:
+        """`capacity`: the tokens that each of the cache's `rows` holds."""
+        self._target = target
+        self._device = target.device.name
+        self._cache = KeyValueCache(
+            target.decoder.config,
+            rows=rows,
+            capacity=capacity,
+            dtype=target.dtype,
+            device=self._device,
+        )
+        self.drafter_room = DrafterRoom(rows, capacity, target.device)
+        self._sampling = BatchSampling(self._device)
+        self._rows: dict[Sequence, _Row] = {}
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        return self._target.stop_tokens
+
+    @property
+    def draft_kinds(self) -> tuple[str, ...]:
+        return DRAFT_KINDS
+
+    def load_drafter(self, folder: Path, digest: str) -> Drafter:
+        return load_drafter(
+            folder, digest=digest, target=self._target.identity, room=self.drafter_room
+        )
+
+    def begin(self, sequence: Sequence, drafter: Drafter | None) -> None:
+        self._rows[sequence] = _Row(drafter, sequence.request.sampling.seed)
+
+    @torch.inference_mode()
+    def prefill(self, sequence: Sequence, *, row: int, end: int) -> int | None:
+        prompt = sequence.request.prompt_tokens
+        start = sequence.cached
+        attend = CachedAttention(self._cache, first_row=row, starts=[start], count=end - start)
+        logits = self._target.prefill(prompt[start:end], attend)
+        if end < len(prompt):
+            return None
+        drafter = self._rows[sequence].drafter
+        if drafter is not None:
+            drafter.add(sequence)
+        return self._first_token(sequence, logits)
+
+    def _first_token(self, sequence: Sequence, logits: Tensor) -> int:
+        """Draws from the prompt's last position, logits [1, V] float32."""
+        row = self._rows[sequence]
+        if sequence.request.record:
+            row.captured.append(captured_rows(logits))
+        sampling = self._sampling.rows([sequence])
+        if sampling.greedy:
+            return int(logits.argmax())
+        uniform = row.uniforms(1).to(logits.device)
+        return int(draw(sampling.probs(logits.unsqueeze(0))[0], uniform))
+
+    @torch.inference_mode()
+    def decode(self, sequences: Rows[Sequence], lengths: list[int]) -> Verified:
+        width = max(lengths)
+        sampling = self._sampling.rows(sequences)
+        drafting, deciding = None, None
+        if not sampling.greedy:
+            # [n, 2K+1]: K to draft, K to accept, one for the next token.
+            drawn = [self._rows[each].uniforms(2 * width + 1) for each in sequences]
+            uniforms = torch.stack(drawn).to(self._device)
+            drafting, deciding = uniforms[:, :width], uniforms[:, width:]
+        proposal = self._proposal(sequences, lengths, drafting)
+        logits = self._target_logits(sequences, proposal.tokens)
+        step = verified(logits, proposal, lengths, sampling, deciding)
+        self._capture(sequences, logits, step.accepted)
+        return step
+
+    def _proposal(
+        self, sequences: Rows[Sequence], lengths: list[int], uniforms: Tensor | None
+    ) -> Proposal:
+        """What all drafters propose: tokens [n, K], and probabilities unless all are greedy."""
+        count, width = len(sequences), max(lengths)
+        tokens = torch.zeros(count, width, dtype=torch.int64, device=self._device)
+        probs = None
+        if uniforms is not None:
+            vocabulary = self._target.identity.vocab_size
+            probs = torch.zeros(count, width, vocabulary, device=self._device)
+        index = {sequence: place for place, sequence in enumerate(sequences)}
+        drafters = {self._rows[sequence].drafter: None for sequence in sequences}
+        for drafter in drafters:
+            if drafter is None:
+                continue
+            places = [index[sequence] for sequence in drafter.sequences]
+            longest = max(lengths[place] for place in places)
+            if longest == 0:
+                continue
+            proposal = drafter.propose(longest, None if uniforms is None else uniforms[places])
+            tokens[places, :longest] = proposal.tokens
+            if probs is not None and proposal.probs is not None:
+                probs[places, :longest] = proposal.probs
+        return Proposal(tokens, probs)
+
+    def _target_logits(self, sequences: Rows[Sequence], drafted: Tensor) -> Tensor:
+        """The target's logits [n, K+1, V] float32 after each row's newest token and its drafts."""
+        newest = torch.tensor([[each.tokens[-1]] for each in sequences], device=self._device)
+        attend = CachedAttention(
+            self._cache,
+            first_row=0,
+            starts=[each.cached for each in sequences],
+            count=drafted.shape[1] + 1,
+        )
+        return self._target.logits(torch.cat([newest, drafted], dim=1), attend)
+
+    def _capture(self, sequences: Rows[Sequence], logits: Tensor, accepted: list[int]) -> None:
+        """Keeps the distributions up to and including each row's first rejection."""
+        width = logits.shape[1]
+        recorded = [
+            index * width + position
+            for index, sequence in enumerate(sequences)
+            if sequence.request.record
+            for position in range(accepted[index] + 1)
+        ]
+        if not recorded:
+            return
+        flat = logits.flatten(0, 1)  # [n * (K+1), V]
+        if len(recorded) < len(flat):
+            flat = flat.index_select(0, torch.tensor(recorded, device=flat.device))
+        captured = captured_rows(flat)
+        start = 0
+        for sequence, count in zip(sequences, accepted, strict=True):
+            if sequence.request.record:
+                end = start + count + 1
+                self._rows[sequence].captured.append(captured.part(start, end))
+                start = end
+
+    def move(self, source: int, destination: int, tokens: int) -> None:
+        self._cache.move(source, destination, tokens)
+
+    def end(self, sequence: Sequence) -> Distributions | None:
+        row = self._rows.pop(sequence)
+        if row.drafter is not None and sequence in row.drafter.sequences:
+            row.drafter.remove(sequence)
+        if not row.captured:
+            return None
+        return as_distributions(row.captured, sequence.output_count)

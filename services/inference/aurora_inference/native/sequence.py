@@ -1,0 +1,65 @@
+"""One request in flight."""
+
+from __future__ import annotations
+
+from aurora_inference.contract import Request, SpeculationReport
+from aurora_inference.slots.slots import Assignment
+from aurora_inference.trajectory.completion import VerifyStep
+
+
+class Sequence:
+    """A request's tokens, how many of them each model has cached, and what it has cost so far.
+
+    `cached` counts the tokens whose keys the target holds: all but the newest once it decodes.
+    `draft_cached` counts those of its drafter.
+    """
+
+    def __init__(self, request: Request, assignment: Assignment) -> None:
+        self.request = request
+        self.assignment = assignment
+        self.tokens = list(request.prompt_tokens)
+        self.cached = 0
+        self.draft_cached = 0
+        self.first_token_at = 0.0
+        self.steps: list[VerifyStep] = []
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
+
+    @property
+    def draft_digest(self) -> str | None:
+        return self.assignment.draft.digest if self.assignment.draft else None
+
+    @property
+    def output_tokens(self) -> list[int]:
+        return self.tokens[len(self.request.prompt_tokens) :]
+
+    @property
+    def output_count(self) -> int:
+        return len(self.tokens) - len(self.request.prompt_tokens)
+
+    @property
+    def remaining_tokens(self) -> int:
+        return self.request.max_tokens - self.output_count
+
+    def advance(self, emitted: list[int], *, drafted: int, accepted: int) -> None:
+        """Appends a step's tokens.
+
+        Keys of rejected tokens stay in the caches; they are undone by not counting them.
+        """
+        verified = len(self.tokens) + accepted
+        self.tokens += emitted
+        self.cached = len(self.tokens) - 1
+        self.draft_cached = min(self.draft_cached, verified)
+        self.drafted_tokens += drafted
+        self.accepted_tokens += accepted
+
+    def report(self) -> SpeculationReport:
+        draft = self.assignment.draft
+        return SpeculationReport(
+            draft=draft.name if draft else "",
+            draft_digest=draft.digest if draft else "",
+            arm=self.assignment.arm,
+            steps=len(self.steps),
+            drafted_tokens=self.drafted_tokens,
+            accepted_tokens=self.accepted_tokens,
+        )

@@ -1,0 +1,121 @@
+"""The thread that owns the engine; all access to the engine goes through it, between two steps."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from aurora_common.errors import OverloadedError, UnavailableError
+from aurora_inference.contract import Progress, Request, Sink
+from aurora_inference.native.engine import Engine
+from aurora_inference.native.scheduler import check
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class EngineWorker:
+    """Runs the engine's steps and passes each request's progress to its sink.
+
+    `max_inflight`: requests beyond it, running and waiting together, are rejected at once.
+    """
+
+    def __init__(self, engine: Engine, *, max_inflight: int) -> None:
+        self._engine = engine
+        self._max_inflight = max_inflight
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._sinks: dict[str, Sink] = {}
+        self._lock = threading.Condition()
+        self._stopping = False
+        self._stop_at = 0.0
+        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, *, drain_seconds: float) -> None:
+        """Rejects new requests, lets those in flight finish until the deadline, then ends them."""
+        with self._lock:
+            self._stopping = True
+            self._stop_at = time.monotonic() + drain_seconds
+            self._lock.notify()
+        self._thread.join()
+
+    def submit(self, request: Request, sink: Sink) -> None:
+        """Starts a request.
+
+        Raises InvalidInputError if it can never run, OverloadedError if the engine is full,
+        UnavailableError if it is stopping.
+        """
+        check(request, self._engine.max_context_tokens)
+        with self._lock:
+            if self._stopping:
+                raise UnavailableError("the server is stopping and takes no new requests")
+            if len(self._sinks) >= self._max_inflight:
+                raise OverloadedError(
+                    f"{len(self._sinks)} requests are running or waiting, the most allowed; "
+                    "try again later"
+                )
+            self._sinks[request.id] = sink
+            self._inbox.append(lambda: self._engine.submit(request))
+            self._lock.notify()
+
+    def cancel(self, request_id: str) -> None:
+        self._post(lambda: self._deliver(self._engine.cancel(request_id)))
+
+    def between_steps(self, operation: Callable[[], T]) -> Future[T]:
+        """Runs an operation of the engine on its thread, between two steps."""
+        future: Future[T] = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(operation())
+            except Exception as error:  # noqa: BLE001 - handed to the caller
+                future.set_exception(error)
+
+        self._post(call)
+        return future
+
+    def _post(self, call: Callable[[], None]) -> None:
+        with self._lock:
+            self._inbox.append(call)
+            self._lock.notify()
+
+    def _loop(self) -> None:
+        while self._wait_for_work():
+            while self._inbox:
+                self._inbox.popleft()()
+            try:
+                self._deliver(self._engine.step())
+            except Exception:
+                logger.exception("decode step failed; all requests in flight end with an error")
+                self._deliver(self._engine.fail_all())
+        self._deliver(self._engine.fail_all())
+        while self._inbox:
+            self._inbox.popleft()()
+
+    def _wait_for_work(self) -> bool:
+        """Blocks while idle; False once the worker should stop."""
+        with self._lock:
+            while self._engine.idle and not self._inbox:
+                if self._stopping:
+                    return False
+                self._lock.wait()
+            return not (self._stopping and time.monotonic() > self._stop_at)
+
+    def _deliver(self, progress: list[Progress]) -> None:
+        for one in progress:
+            sink = self._sinks.get(one.request_id)
+            if one.finish_reason is not None:
+                with self._lock:
+                    self._sinks.pop(one.request_id, None)
+            if sink is not None:
+                sink(one)

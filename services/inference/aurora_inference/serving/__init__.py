@@ -1,0 +1,1 @@
+"""What both fronts share: text in, tokens through the engine, text out."""

@@ -1,0 +1,207 @@
+"""Prometheus metrics: request latencies as observed, the engine's counters at each scrape.
+
+Names beginning with `vllm:` are vLLM's own, so that its benchmarks and dashboards work unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from aurora_inference.contract import EngineCounters, EngineStatus
+
+_LATENCY_SECONDS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75,
+    1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0,
+)  # fmt: skip
+
+
+class RequestMetrics:
+    """Latencies and token counts of finished requests."""
+
+    def __init__(self, model_name: str) -> None:
+        self._registry = CollectorRegistry()
+        self._time_to_first_token = self._histogram(
+            "vllm:time_to_first_token_seconds", "From arrival to the first token.", model_name
+        )
+        self._inter_token = self._histogram(
+            "vllm:inter_token_latency_seconds", "Between two steps' tokens.", model_name
+        )
+        self._end_to_end = self._histogram(
+            "vllm:e2e_request_latency_seconds", "From arrival to the last token.", model_name
+        )
+        self._per_token = self._histogram(
+            "vllm:request_time_per_output_token_seconds",
+            "A request's mean time for each token but the first.",
+            model_name,
+        )
+        self._prompt_tokens = self._counter(
+            "vllm:prompt_tokens", "Prompt tokens of finished requests.", model_name
+        )
+        self._generation_tokens = self._counter(
+            "vllm:generation_tokens", "Output tokens of finished requests.", model_name
+        )
+
+    def first_token(self, seconds: float) -> None:
+        self._time_to_first_token.observe(seconds)
+
+    def next_tokens(self, seconds: float) -> None:
+        """A step's tokens arrived `seconds` after the previous step's."""
+        self._inter_token.observe(seconds)
+
+    def ended(
+        self, prompt_tokens: int, completion_tokens: int, *, seconds: float, decode_seconds: float
+    ) -> None:
+        """A request took `seconds` in total, `decode_seconds` of them after its first token."""
+        self._end_to_end.observe(seconds)
+        self._prompt_tokens.inc(prompt_tokens)
+        self._generation_tokens.inc(completion_tokens)
+        if completion_tokens > 1:
+            self._per_token.observe(decode_seconds / (completion_tokens - 1))
+
+    def exposition(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def _histogram(self, name: str, text: str, model_name: str) -> Histogram:
+        return Histogram(
+            name, text, ["model_name"], registry=self._registry, buckets=_LATENCY_SECONDS
+        ).labels(model_name)
+
+    def _counter(self, name: str, text: str, model_name: str) -> Counter:
+        return Counter(name, text, ["model_name"], registry=self._registry).labels(model_name)
+
+
+class TrajectoryCounts(Protocol):
+    """How many trajectories the recorder has delivered, lost and still holds."""
+
+    @property
+    def sent(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+    @property
+    def queued(self) -> int: ...
+
+
+# Hashed by identity, as a registry requires.
+@dataclass(frozen=True, eq=False, slots=True)
+class EngineCollector(Collector):
+    """The engine's metrics at one moment; `trajectories` is None if none are recorded."""
+
+    model_name: str
+    status: EngineStatus
+    counters: EngineCounters
+    trajectories: TrajectoryCounts | None
+
+    def exposition(self) -> bytes:
+        """In Prometheus' text format."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._speculation_by_arm()
+        yield from self._speculation_as_vllm()
+        yield from self._requests()
+        yield from self._trajectories()
+
+    def _speculation_by_arm(self) -> Iterator[Metric]:
+        drafts = CounterMetricFamily(
+            "aurora_spec_drafts", "Verify steps that had a draft.", labels=["arm"]
+        )
+        drafted = CounterMetricFamily("aurora_spec_draft_tokens", "Drafted.", labels=["arm"])
+        accepted = CounterMetricFamily(
+            "aurora_spec_accepted_tokens",
+            "Drafted tokens that the target accepted, by their position in the draft.",
+            labels=["arm", "position"],
+        )
+        output = CounterMetricFamily("aurora_output_tokens", "Generated.", labels=["arm"])
+        requests = CounterMetricFamily("aurora_requests", "Begun.", labels=["arm"])
+        failed = CounterMetricFamily("aurora_failed_requests", "Failed.", labels=["arm"])
+        for arm, counts in self.counters.arms.items():
+            drafts.add_metric([arm], counts.verify_steps)
+            drafted.add_metric([arm], counts.drafted_tokens)
+            for position, count in enumerate(counts.accepted_per_position):
+                accepted.add_metric([arm, str(position)], count)
+            output.add_metric([arm], counts.output_tokens)
+            requests.add_metric([arm], counts.requests)
+            failed.add_metric([arm], counts.failed_requests)
+        yield from (drafts, drafted, accepted, output, requests, failed)
+        # A slot's draft changes over time, so the counters have no digest label: join on arm.
+        info = GaugeMetricFamily(
+            "aurora_draft_info",
+            "1 for the draft that each arm serves.",
+            labels=["arm", "draft", "draft_digest"],
+        )
+        for arm, draft in (("stable", self.status.stable), ("candidate", self.status.candidate)):
+            if draft is not None:
+                info.add_metric([arm, draft.name, draft.digest], 1)
+        yield info
+
+    def _speculation_as_vllm(self) -> Iterator[Metric]:
+        arms = self.counters.arms.values()
+        yield self._count(
+            "vllm:spec_decode_num_drafts", "Drafts.", sum(arm.verify_steps for arm in arms)
+        )
+        yield self._count(
+            "vllm:spec_decode_num_draft_tokens", "Drafted.", sum(arm.drafted_tokens for arm in arms)
+        )
+        yield self._count(
+            "vllm:spec_decode_num_accepted_tokens",
+            "Accepted.",
+            sum(arm.accepted_tokens for arm in arms),
+        )
+        by_position = CounterMetricFamily(
+            "vllm:spec_decode_num_accepted_tokens_per_pos",
+            "Accepted, by position in the draft.",
+            labels=["model_name", "position"],
+        )
+        for position in range(max(len(arm.accepted_per_position) for arm in arms)):
+            accepted = sum(
+                arm.accepted_per_position[position]
+                for arm in arms
+                if position < len(arm.accepted_per_position)
+            )
+            by_position.add_metric([self.model_name, str(position)], accepted)
+        yield by_position
+
+    def _requests(self) -> Iterator[Metric]:
+        running, waiting = self.counters.running, self.counters.waiting
+        yield self._gauge("vllm:num_requests_running", "In the batch.", running)
+        yield self._gauge("vllm:num_requests_waiting", "Queued.", waiting)
+        # The custom metrics API, which HorizontalPodAutoscalers use, allows no colon in names.
+        yield GaugeMetricFamily("aurora_running_requests", "In the batch.", value=running)
+        yield GaugeMetricFamily("aurora_waiting_requests", "Queued.", value=waiting)
+        yield GaugeMetricFamily(
+            "aurora_speculation_length",
+            "Tokens drafted in a step, as the controller chose last.",
+            value=self.status.speculation_length,
+        )
+
+    def _trajectories(self) -> Iterator[Metric]:
+        counts = self.trajectories
+        yield CounterMetricFamily(
+            "aurora_trajectories_sent", "Acknowledged by the buffer.", counts.sent if counts else 0
+        )
+        yield CounterMetricFamily(
+            "aurora_trajectories_dropped",
+            "Lost: no room while the buffer was away, or refused by it.",
+            counts.dropped if counts else 0,
+        )
+        yield GaugeMetricFamily(
+            "aurora_trajectories_queued", "Not yet acknowledged.", counts.queued if counts else 0
+        )
+
+    def _count(self, name: str, text: str, value: int) -> Metric:
+        family = CounterMetricFamily(name, text, labels=["model_name"])
+        family.add_metric([self.model_name], value)
+        return family
+
+    def _gauge(self, name: str, text: str, value: int) -> Metric:
+        family = GaugeMetricFamily(name, text, labels=["model_name"])
+        family.add_metric([self.model_name], value)
+        return family

@@ -1,0 +1,1 @@
+"""Draft slots, traffic split and outcomes, for any engine: drafts are known by digest alone."""

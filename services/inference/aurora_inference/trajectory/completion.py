@@ -1,0 +1,40 @@
+"""What an engine hands to the recorder when a request has finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aurora_inference.contract import Request, SpeculationReport
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyStep:
+    """One pass of the target over a row: tokens drafted and accepted, and how long it took."""
+
+    drafted: int
+    accepted: int
+    batch_size: int
+    microseconds: int
+
+
+class Distributions(NamedTuple):
+    """The target's own distribution, at temperature 1, that decided each of T output tokens."""
+
+    top_ids: NDArray[np.uint32]  # [T, k], most probable first
+    top_log_probs: NDArray[np.float16]  # [T, k]
+    tail_mass: NDArray[np.float16]  # [T]: the probability of all other tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished request, with what was drafted and the target's distributions."""
+
+    request: Request
+    output_tokens: tuple[int, ...]
+    report: SpeculationReport
+    steps: tuple[VerifyStep, ...]
+    distributions: Distributions

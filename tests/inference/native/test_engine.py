@@ -1,0 +1,257 @@
+"""Speculation changes speed only: no token, no distribution, no request."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from aurora_inference.contract import Cursor, Request, Sampling
+from aurora_inference.native.runner.sampling import SamplingRows
+from aurora_inference.slots.slots import FULL_BPS
+from aurora_model.decoder import causal_attend
+
+VOCABULARY = 96
+GREEDY = Sampling(temperature=0.0)
+
+
+def _requests(count: int, *, sampling: Sampling = GREEDY, seed: int = 0) -> list[Request]:
+    draws = random.Random(seed)
+    return [
+        Request(
+            id=f"r{number}",
+            prompt_tokens=tuple(
+                draws.randrange(3, VOCABULARY) for _ in range(draws.randint(1, 40))
+            ),
+            max_tokens=draws.randint(1, 48),
+            sampling=sampling,
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def plain_greedy(target):
+    """The target's output without an engine: the full sequence recomputed for each token."""
+
+    @torch.inference_mode()
+    def complete(request: Request) -> list[int]:
+        tokens = list(request.prompt_tokens)
+        while len(tokens) < len(request.prompt_tokens) + request.max_tokens:
+            positions = torch.arange(len(tokens)).unsqueeze(0)
+            hidden = target.decoder(torch.tensor([tokens]), positions, causal_attend)
+            tokens.append(int(target.decoder.logits(hidden[0, -1]).argmax()))
+            if tokens[-1] in target.stop_tokens and not request.ignore_eos:
+                break
+        return tokens[len(request.prompt_tokens) :]
+
+    return complete
+
+
+@pytest.fixture(scope="module")
+def expected(plain_greedy):
+    return {request.id: plain_greedy(request) for request in _requests(200)}
+
+
+@pytest.mark.parametrize("max_batch", [1, 8])
+@pytest.mark.parametrize("draft", [None, "good", "bad", "random"])
+def test_greedy_output_equals_plain_greedy_output(make_engine, expected, draft, max_batch) -> None:
+    harness = make_engine(draft=draft, max_batch=max_batch)
+    assert harness.run(*_requests(200)) == expected
+
+
+def test_greedy_output_is_the_same_whatever_length_the_controller_chooses(
+    make_engine, expected
+) -> None:
+    harness = make_engine(draft="bad", adaptive=True, length=6)
+    assert harness.run(*_requests(200)) == expected
+
+
+def test_a_copy_of_the_target_is_accepted_almost_always(make_engine) -> None:
+    harness = make_engine(draft="good")
+    harness.run(*_requests(40))
+    counters = harness.engine.counters().arms["stable"]
+    # Not always: the draft may have been packed with int8 or fp16 weights.
+    assert counters.accepted_tokens > 0.8 * counters.drafted_tokens
+
+
+def _exact_pair_probs(target, prompt: tuple[int, ...], sampling: Sampling) -> torch.Tensor:
+    """[V * V]: the exact distribution of the first two tokens after the prompt."""
+    with torch.inference_mode():
+        positions = torch.arange(len(prompt)).unsqueeze(0)
+        hidden = target.decoder(torch.tensor([prompt]), positions, causal_attend)
+        one, every = SamplingRows([sampling], "cpu"), SamplingRows([sampling] * VOCABULARY, "cpu")
+        first = one.probs(target.decoder.logits(hidden[:, -1:]))[0, 0]
+        pairs = torch.tensor([[*prompt, token] for token in range(VOCABULARY)])
+        positions = torch.arange(len(prompt) + 1).expand(VOCABULARY, -1)
+        hidden = target.decoder(pairs, positions, causal_attend)
+        second = every.probs(target.decoder.logits(hidden[:, -1:]))[:, 0]
+    return (first.unsqueeze(1) * second).flatten().double()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("draft", "sampling"),
+    [
+        ("bad", Sampling(temperature=3.0)),
+        ("random", Sampling(temperature=4.0, top_k=12)),
+        ("bad", Sampling(temperature=5.0, top_p=0.6)),
+    ],
+    ids=["temperature", "top-k", "top-p"],
+)
+def test_sampled_output_follows_the_exact_distribution(
+    make_engine, target, draft, sampling
+) -> None:
+    prompt, count = (5, 17, 33, 8), 20_000
+    harness = make_engine(draft=draft, length=2, max_batch=64)
+    # Three tokens: the first comes from the prompt, so that speculation decides the second.
+    requests = [
+        Request(f"s{n}", prompt, 3, sampling, ignore_eos=True, record=False) for n in range(count)
+    ]
+    outputs = harness.run(*requests)
+    pairs = np.array([tokens[0] * VOCABULARY + tokens[1] for tokens in outputs.values()])
+    probs = _exact_pair_probs(target, prompt, sampling)
+    assert _p_value(pairs, probs.numpy()) > 1e-4
+
+
+def _p_value(draws: np.ndarray, probs: np.ndarray) -> float:
+    """Chi-square over the cells expected often enough, the rest pooled into one."""
+    counts = np.bincount(draws, minlength=len(probs))
+    expected = probs / probs.sum() * counts.sum()
+    often = expected >= 5
+    assert counts[probs == 0].sum() == 0, "a token came out that sampling had cut away"
+    observed = np.append(counts[often], counts[~often].sum())
+    wanted = np.append(expected[often], expected[~often].sum())
+    if wanted[-1] < 1:
+        observed, wanted = observed[:-1], wanted[:-1] * observed[:-1].sum() / wanted[:-1].sum()
+    return float(stats.chisquare(observed, wanted).pvalue)
+
+
+def test_the_same_seed_gives_the_same_tokens(make_engine) -> None:
+    sampling = Sampling(temperature=2.0, seed=11)
+    requests = _requests(6, sampling=sampling)
+    assert make_engine(draft="bad").run(*requests) == make_engine(draft="bad").run(*requests)
+
+
+def test_stop_tokens_end_a_request_unless_they_are_ignored(make_engine, plain_greedy) -> None:
+    prompt = next(
+        request.prompt_tokens
+        for request in _requests(200)
+        if plain_greedy(request)[-1] == 2 and request.max_tokens > len(plain_greedy(request))
+    )
+    stopping = Request("stop", prompt, 60, GREEDY)
+    ignoring = Request("ignore", prompt, 60, GREEDY, ignore_eos=True)
+    harness = make_engine(draft="good")
+    outputs = harness.run(stopping, ignoring)
+    assert outputs["stop"][-1] == 2
+    assert harness.last["stop"].finish_reason == "stop"
+    assert len(outputs["ignore"]) == 60
+    assert harness.last["ignore"].finish_reason == "length"
+
+
+def test_a_cancelled_request_leaves_the_others_alone(make_engine, expected) -> None:
+    requests = _requests(12)
+    harness = make_engine(draft="bad", max_batch=4)
+    for request in requests:
+        harness.engine.submit(request)
+    for _ in range(6):
+        harness.step()
+    running = [name for name in harness.tokens if harness.last[name].finish_reason is None]
+    cancelled = [running[0], requests[-1].id]  # one that runs, one that waits
+    for name in cancelled:
+        harness.cancel(name)
+        assert harness.last[name].finish_reason == "cancelled"
+    while not harness.engine.idle:
+        harness.step()
+    for request in requests:
+        if request.id not in cancelled:
+            assert harness.tokens[request.id] == expected[request.id]
+
+
+def test_requests_in_flight_keep_their_draft_across_a_promotion(make_engine, make_draft) -> None:
+    harness = make_engine(draft="bad", max_batch=4)
+    engine = harness.engine
+    before = [Request(f"before{n}", (3, 4, 5 + n), 40, GREEDY, ignore_eos=True) for n in range(3)]
+    after = [Request(f"after{n}", (3, 4, 5 + n), 10, GREEDY, ignore_eos=True) for n in range(3)]
+    for request in before:
+        engine.submit(request)
+    for _ in range(5):
+        harness.step()
+    engine.stage("candidate", make_draft("good", engine))
+    receipt = engine.promote("sha256:good")
+    harness.run(*after)
+    for request in before:
+        assert harness.last[request.id].report.draft == "bad"
+        assert len(harness.tokens[request.id]) == 40
+    for request in after:
+        assert harness.last[request.id].report.draft == "good"
+    assert receipt.pause_microseconds < 50_000
+    assert engine.slots.candidate is None
+
+
+def test_both_arms_decode_in_one_batch_with_the_same_output(
+    make_engine, make_draft, expected
+) -> None:
+    harness = make_engine(draft="bad", adaptive=True)
+    harness.engine.stage("candidate", make_draft("random", harness.engine))
+    harness.engine.slots.split("rollout-1", FULL_BPS // 2)
+    assert harness.run(*_requests(200)) == expected
+    page = harness.engine.slots.outcomes.page("rollout-1", Cursor("", 0), 1000)
+    outcomes = page.outcomes
+    assert len(outcomes) == 200
+    assert [outcome.sequence for outcome in outcomes] == list(range(1, 201))
+    arms = {outcome.arm for outcome in outcomes}
+    assert arms == {"stable", "candidate"}
+    # Both drafts are tried while they are compared, whatever the controller estimates.
+    for request in _requests(200):
+        report = harness.last[request.id].report
+        assert report.drafted_tokens > 0 or len(expected[request.id]) <= 2
+
+
+def test_captured_distributions_are_the_targets_own(make_engine, target) -> None:
+    requests = _requests(10, sampling=Sampling(temperature=2.5, top_k=20, seed=3))
+    harness = make_engine(draft="bad")
+    outputs = harness.run(*requests)
+    assert len(harness.completions) == len(requests)
+    for completion in harness.completions:
+        request, output = completion.request, list(completion.output_tokens)
+        assert output == outputs[request.id]
+        tokens = torch.tensor([[*request.prompt_tokens, *output]])
+        with torch.inference_mode():
+            hidden = target.decoder(
+                tokens, torch.arange(tokens.shape[1]).unsqueeze(0), causal_attend
+            )
+            logits = target.decoder.logits(hidden[0])
+        exact = logits.log_softmax(-1)[len(request.prompt_tokens) - 1 : -1]
+        ids = torch.from_numpy(completion.distributions.top_ids.astype(np.int64))
+        captured = torch.from_numpy(completion.distributions.top_log_probs.astype(np.float32))
+        assert ids.shape == (len(output), 64)
+        gathered = exact.gather(1, ids)
+        likely = gathered > -15
+        assert torch.allclose(captured[likely], gathered[likely], atol=2e-2)
+        tail = 1 - gathered.exp().sum(-1)
+        assert torch.allclose(
+            torch.from_numpy(completion.distributions.tail_mass).float(), tail, atol=2e-3
+        )
+        assert sum(step.accepted + 1 for step in completion.steps) >= len(output) - 1
+
+
+def test_an_opted_out_request_is_not_recorded(make_engine) -> None:
+    harness = make_engine(draft="bad")
+    harness.run(Request("private", (3, 4), 10, GREEDY, record=False))
+    assert harness.completions == []
+
+
+def test_every_request_ends_when_a_step_fails(make_engine) -> None:
+    harness = make_engine(draft="bad", max_batch=2)
+    for request in _requests(5):
+        harness.engine.submit(request)
+    harness.step()
+    failed = harness.engine.fail_all()
+    assert {one.request_id for one in failed} == {request.id for request in _requests(5)}
+    assert {one.finish_reason for one in failed} == {"error"}
+    assert harness.engine.idle
+    assert harness.engine.counters().arms["stable"].failed_requests == 1
