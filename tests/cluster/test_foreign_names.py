@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from aurora_common.errors import ConflictError
-from aurora_operator.adapters.kubernetes import Kind, KubernetesApi, load_configuration
+from aurora_operator.adapters.kubeconfig import load_configuration
+from aurora_operator.adapters.kubernetes import Kind, KubernetesApi
 
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 

@@ -3,7 +3,8 @@
 import pytest
 from kubernetes.client import Configuration
 
-from aurora_operator.adapters.kubernetes import ApiBusyError, KubernetesApi
+from aurora_operator.adapters.api_error import ApiBusyError
+from aurora_operator.adapters.kubernetes import KubernetesApi
 
 
 async def test_a_program_that_gives_no_token_keeps_nothing_but_its_call():

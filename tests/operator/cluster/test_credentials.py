@@ -72,7 +72,7 @@ def look(api, tracked):
 
     async def look(generation=1):
         tracked.certificates_due = 0.0
-        problems = await credentials.bring(tracked, DEPLOYMENT, generation, is_new=False)
+        problems = await credentials.reconcile(tracked, DEPLOYMENT, generation, is_new=False)
         return problems, tracked.certificates_due - time.monotonic()
 
     return look

@@ -48,7 +48,7 @@ async def test_it_waits_for_an_api_server_that_does_not_answer_and_ends_when_tol
     monkeypatch.setattr(operator, "_STALLED_SECONDS", 0.05)
     api = _Api()
     found = ClusterOperator(
-        Configuration(), api, namespaces=(), shape=None, identity="me", metrics=Metrics()
+        Configuration(), api, namespaces=(), setting=None, identity="me", metrics=Metrics()
     )
     task = asyncio.create_task(found.run())
     async with asyncio.timeout(5):

@@ -31,11 +31,11 @@ class Queueing(RuleBasedStateMachine):
         self.now += seconds
 
     @rule()
-    def take(self):
+    def get(self):
         ready = {
             key: due for key, due in self.due.items() if due <= self.now and key not in self.working
         }
-        key = self.queue.take(self.now)
+        key = self.queue.get(self.now)
         if key is None:
             assert not ready
             return
@@ -60,11 +60,11 @@ class Queueing(RuleBasedStateMachine):
 TestQueueing = Queueing.TestCase
 
 
-def test_keys_due_at_once_are_taken_in_the_order_of_asking():
+def test_keys_due_at_once_are_processed_in_the_order_of_asking():
     queue: WorkQueue[str] = WorkQueue()
     for key in "cab":
         queue.add(key, 1.0)
-    assert [queue.take(1.0) for _ in range(4)] == ["c", "a", "b", None]
+    assert [queue.get(1.0) for _ in range(4)] == ["c", "a", "b", None]
 
 
 @given(failures=st.integers(1, 10_000), jitter=st.floats(0, 1))

@@ -1,4 +1,4 @@
-"""The shared turn over a fleet of inferences that come, restart, leave and fail."""
+"""The shared reconcile loop over a fleet of inferences that come, restart, leave and fail."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from aurora_operator.domain.rollout.evidence import Evidence, Outcome, observe
 from aurora_operator.domain.rollout.state import Pending, Promoted, RolloutPlan, WaitingForTraffic
 from aurora_operator.domain.status.deployment import Candidate, Draft, Rollout, Status
 from aurora_operator.domain.status.status_json import status_from_json, status_to_json
-from aurora_operator.reconcile.reconciler import Generation, Reconciler, Turn
+from aurora_operator.reconcile.reconciler import Generation, Reconciler, Result
 
 STABLE = Draft("ckpt-0", "sha256:0", "file:///store/ckpt-0")
 CANDIDATE = Draft("ckpt-1", "sha256:1", "file:///store/ckpt-1")
@@ -164,7 +164,7 @@ def reconciler(fleet, store, *, initial=None):
 
 async def settle(it):
     for _ in range(20):
-        if not (await it.turn()).moved:
+        if not (await it.reconcile()).moved:
             return
     raise AssertionError("does not settle")
 
@@ -174,8 +174,8 @@ async def test_an_unchanged_world_is_not_written():
     it = reconciler(Fleet([Pod("a", stable=STABLE), Pod("b", stable=STABLE)]), store)
     await settle(it)
     saves = store.saves
-    assert await it.turn() == Turn(moved=False, live=False)
-    await it.turn()
+    assert await it.reconcile() == Result(moved=False, live=False)
+    await it.reconcile()
     assert store.saves == saves
 
 
@@ -185,7 +185,7 @@ async def test_a_live_rollout_without_traffic_is_not_written():
     it.offer(Candidate(CANDIDATE, 1))
     await settle(it)
     saves = store.saves
-    assert await it.turn() == Turn(moved=False, live=True)
+    assert await it.reconcile() == Result(moved=False, live=True)
     assert store.saves == saves
 
 
@@ -193,7 +193,7 @@ async def test_all_are_asked_at_once():
     together = asyncio.Barrier(3)
     pods = [Pod(name, stable=STABLE, concurrent=together) for name in "abc"]
     async with asyncio.timeout(5):
-        await reconciler(Fleet(pods), Store()).turn()
+        await reconciler(Fleet(pods), Store()).reconcile()
 
 
 async def test_the_first_draft_is_staged_and_adopted():
@@ -224,8 +224,8 @@ async def test_one_that_refuses_the_first_draft_is_named():
         raise CheckpointError("draft holds NaN")
 
     pod.apply = refuse
-    await it.turn()
-    await it.turn()
+    await it.reconcile()
+    await it.reconcile()
     degraded = it.status.conditions[2]
     assert (degraded.reason, degraded.message) == ("StableDraftRefused", "a: draft holds NaN")
 
@@ -237,7 +237,7 @@ async def test_one_that_fails_holds_the_rollout_and_the_rest_goes_on():
     pods[1].error = UnavailableError("answers UNAVAILABLE: connection refused")
     it.offer(Candidate(CANDIDATE, 1))
     for _ in range(5):
-        await it.turn()
+        await it.reconcile()
     assert pods[0].candidate == CANDIDATE
     assert it.status.rollout.state == Pending()
     assert it.status.conditions[1].message == (
@@ -259,15 +259,15 @@ async def test_one_that_cannot_load_the_candidate_now_is_named():
     pods[1].apply = fail
     it.offer(Candidate(CANDIDATE, 1))
     for _ in range(5):
-        turn = await it.turn()
-    assert turn == Turn(moved=False, live=True)
+        result = await it.reconcile()
+    assert result == Result(moved=False, live=True)
     assert "waiting for b: answers DEADLINE_EXCEEDED" in it.status.conditions[1].message
 
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """A turn that waits for nothing that takes longer than an instant."""
-    monkeypatch.setattr("aurora_operator.reconcile.dispatcher._PATIENCE_SECONDS", 0.02)
+    """A reconcile that waits for no action."""
+    monkeypatch.setattr("aurora_operator.reconcile.dispatcher._WAIT_SECONDS", 0.02)
 
 
 async def test_one_that_loads_for_long_holds_up_nobody_else(hasty):
@@ -283,18 +283,18 @@ async def test_one_that_loads_for_long_holds_up_nobody_else(hasty):
     pods[1].apply = load
     it.offer(Candidate(CANDIDATE, 1))
     for _ in range(4):
-        await it.turn()
+        await it.reconcile()
     assert pods[0].candidate_bps > 0
     assert it.status.conditions[1].message == (
         "chat-1 is Pending; waiting for b: it is loading a draft"
     )
     await it.command(Command("abort"))
-    await it.turn()
-    await it.turn()
+    await it.reconcile()
+    await it.reconcile()
     assert pods[0].candidate is None
     loaded.set()
     for _ in range(4):
-        await it.turn()
+        await it.reconcile()
     # Staging was under way; the share was not, and must not follow the abort.
     assert [type(action) for action in pods[1].applied] == [StageDraft, UnstageDraft]
 
@@ -307,8 +307,8 @@ async def test_closing_gives_up_what_is_under_way(hasty):
         await asyncio.Event().wait()
 
     pod.apply = load
-    turn = await it.turn()
-    assert turn == Turn(moved=False, live=True)
+    result = await it.reconcile()
+    assert result == Result(moved=False, live=True)
     await it.close()
 
 
@@ -320,7 +320,7 @@ async def test_one_that_leaves_tells_its_outcomes_and_holds_nothing():
     pods[1].leaving = True
     pods[1].outcomes.append(Outcome("candidate", 2000, 20, 10))
     done = len(pods[1].applied)
-    await it.turn()
+    await it.reconcile()
     assert it.status.rollout.evidence.requests == 1
     await it.command(Command("promote"))
     await settle(it)
@@ -336,7 +336,7 @@ async def test_a_conflict_changes_nothing_until_the_status_is_loaded_anew():
     before = it.status
     store.conflict = True
     with pytest.raises(ConflictError):
-        await it.turn()
+        await it.reconcile()
     assert it.status == before
     assert pod.applied == []
     store.conflict = False
@@ -362,13 +362,13 @@ async def test_a_written_order_is_carried_out_and_answered_together():
     await settle(it)
     order = parse_request("promote/chat-1")
     saves = store.saves
-    await it.turn(order)
+    await it.reconcile(order)
     assert store.saves == saves + 1
     assert store.status.last_command.outcome == "Done"
     await settle(it)
     assert store.status.stable == CANDIDATE
     # The annotation is still there.
-    await it.turn(order)
+    await it.reconcile(order)
     assert store.status.last_command.outcome == "Done"
 
 
@@ -421,7 +421,7 @@ class Life:
                 pod.outcomes.append(outcome)
 
     def tell(self):
-        """What a turn is told now for the first time, in the order in which it asks."""
+        """What a reconcile sees for the first time, in the order of its calls."""
         for pod in self.fleet.pods:
             if pod.error is not None or pod.rollout_id != "chat-1":
                 continue
@@ -431,12 +431,12 @@ class Life:
                     self.known.add(place)
                     self.told.append(outcome)
 
-    async def turn(self, fate):
+    async def reconcile(self, fate):
         if fate == "conflict":
             self.store.conflict = True
             known, told = set(self.known), list(self.told)
             try:
-                await self.operator.turn()
+                await self.operator.reconcile()
             except ConflictError:
                 self.known, self.told = known, told
                 self.operator.status = self.store.status
@@ -448,7 +448,7 @@ class Life:
         self.store.killed = fate == "killed"
         self.tell()
         try:
-            await self.operator.turn()
+            await self.operator.reconcile()
         except KilledError:
             self.restart_operator()
         self.store.killed = False
@@ -467,7 +467,9 @@ EVENTS = (
 )
 STEP = st.one_of(
     st.tuples(st.sampled_from(EVENTS), st.integers(0, 20)),
-    st.tuples(st.just("turn"), st.sampled_from(("well", "well", "well", "conflict", "killed"))),
+    st.tuples(
+        st.just("reconcile"), st.sampled_from(("well", "well", "well", "conflict", "killed"))
+    ),
 )
 
 
@@ -476,14 +478,14 @@ STEP = st.one_of(
 def test_whatever_happens_each_outcome_counts_once(steps):
     async def live():
         life = Life()
-        await life.turn("well")
-        await life.turn("well")
+        await life.reconcile("well")
+        await life.reconcile("well")
         for event, choice in steps:
-            if event == "turn":
-                await life.turn(choice)
+            if event == "reconcile":
+                await life.reconcile(choice)
             else:
                 life.happen(event, choice)
-        await life.turn("well")
+        await life.reconcile("well")
         return life
 
     life = asyncio.run(live())

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurora_operator.cluster.status_patch import merge_patch
+from aurora_operator.cluster.status_store import merge_patch
 
 NAMES = st.sampled_from("abc")
 OBJECTS = st.recursive(
