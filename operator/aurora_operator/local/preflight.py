@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything is started."""
+"""Checks before anything is started."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from aurora_common.errors import (
     UnavailableError,
 )
 from aurora_operator.domain.manifest.spec import AuroraDeployment
-from aurora_operator.local.command import initial_folder, target_folder
 from aurora_operator.local.layout import Layout
 from aurora_operator.local.port import is_free
+from aurora_operator.local.process_spec import initial_folder, target_folder
 
 
 def check_secrets(deployment: AuroraDeployment) -> None:
-    """Raises InvalidInputError for what only a Secret of a cluster could tell."""
+    """Raises InvalidInputError if the manifest refers to a Secret."""
     external = deployment.spec.buffer.external
     if external is None:
         return
@@ -32,7 +32,7 @@ def check_secrets(deployment: AuroraDeployment) -> None:
 
 
 def check_models(deployment: AuroraDeployment, layout: Layout) -> None:
-    """Raises NotFoundError or CheckpointError for a target or draft that is not there."""
+    """Raises NotFoundError or CheckpointError if the target or the draft is missing."""
     spec = deployment.spec
     target = target_folder(deployment, layout)
     if not (target / "config.json").is_file():
@@ -55,7 +55,7 @@ def check_models(deployment: AuroraDeployment, layout: Layout) -> None:
 
 
 def check_ports(*, http: int, grpc: int) -> None:
-    """Raises UnavailableError where somebody else listens on a port that clients are to use."""
+    """Raises UnavailableError if another process listens on one of the clients' ports."""
     for port, flag in ((http, "--http-port"), (grpc, "--grpc-port")):
         if not is_free(port):
             raise UnavailableError(f"port {port} is taken; choose another one with {flag}")

@@ -7,10 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aurora_operator.local.command import Command
 from aurora_operator.local.layout import prepared_layout
 from aurora_operator.local.port import free_ports
 from aurora_operator.local.process import ProcessRuntime, stop_recorded
+from aurora_operator.local.process_spec import ProcessSpec
 from aurora_operator.local.record import RecordBook
 
 COMPONENT = str(Path(__file__).with_name("component.py"))
@@ -30,7 +30,9 @@ def _runs(pid):
 
 def _component(name, *flags, requires=(), port=None):
     address = f"127.0.0.1:{port or free_ports(1)[0]}"
-    return Command(name, (sys.executable, COMPONENT, address, *flags), address, "grpc", requires)
+    return ProcessSpec(
+        name, (sys.executable, COMPONENT, address, *flags), address, "grpc", requires
+    )
 
 
 async def _abandon(runtime):

@@ -1,5 +1,5 @@
 from aurora_operator.local.backoff import Backoff
-from aurora_operator.local.last_words import last_words
+from aurora_operator.local.child import last_log_line
 
 
 def test_doubles_up_to_a_bound_and_resets_after_a_minute_up():
@@ -12,12 +12,12 @@ def test_doubles_up_to_a_bound_and_resets_after_a_minute_up():
     assert Backoff(100_000).delay_seconds == 30
 
 
-def test_last_words(tmp_path):
+def test_last_log_line(tmp_path):
     log = tmp_path / "component.log"
-    assert last_words(log) == ""
+    assert last_log_line(log) == ""
     log.write_text("one\ncannot listen on 127.0.0.1:8000\n\n")
-    assert last_words(log) == "cannot listen on 127.0.0.1:8000"
+    assert last_log_line(log) == "cannot listen on 127.0.0.1:8000"
     log.write_text('{"level": "info", "message": "draining"}\n')
-    assert last_words(log) == "draining"
+    assert last_log_line(log) == "draining"
     log.write_text("x" * 100_000)
-    assert len(last_words(log)) == 300
+    assert len(last_log_line(log)) == 300

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from aurora_operator.domain.manifest.parser import parse_manifest
-from aurora_operator.local.command import Ports, desired_commands
+from aurora_operator.local.process_spec import Ports, desired_processes
 
 PORTS = Ports(http=8000, grpc=9000, redis=1, buffer=2, trainer=3)
 
@@ -21,7 +21,7 @@ def commands(layout, **spec):
         },
     }
     deployment = parse_manifest(json.dumps(content), "test")
-    found = desired_commands(deployment, layout, PORTS, python="python")
+    found = desired_processes(deployment, layout, PORTS, python="python")
     return {command.name: command for command in found}
 
 

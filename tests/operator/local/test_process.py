@@ -16,7 +16,7 @@ async def test_starts_in_the_order_of_readiness(start, component, until):
     runtime = await start(gate, component("buffer", requires=("redis",)), component("inference"))
     await until(lambda: runtime.is_ready("inference"))
     assert detail(runtime, "buffer").pid is None
-    assert detail(runtime, "buffer").view.message == "waits for redis"
+    assert detail(runtime, "buffer").view.message == "waiting for redis"
     await runtime.apply([component("redis"), component("buffer", requires=("redis",))])
     await until(lambda: runtime.is_ready("buffer"))
     assert [found.view.name for found in runtime.details()] == ["redis", "buffer"]
@@ -37,7 +37,7 @@ async def test_a_crash_loop_says_why(start, component, until):
     runtime = await start(component("trainer", "--fail"))
     await until(lambda: detail(runtime, "trainer").view.failing)
     view = detail(runtime, "trainer").view
-    assert view.message == "ended; its last log line: no space left on the device"
+    assert view.message == "exited; its last log line: no space left on the device"
     assert not view.ready
 
 
