@@ -16,7 +16,10 @@ from aurora.operator.v1 import operator_pb2, operator_pb2_grpc
 from aurora_common.checkpoint import CheckpointManifest, folder_digest
 from aurora_common.durable import new_folder
 
-STANDINS = str(Path(__file__).with_name("standins"))
+# The stand-in components, and what they share with those of the cluster tests.
+STANDINS = os.pathsep.join(
+    (str(Path(__file__).with_name("standins")), str(Path(__file__).parents[1] / "cluster"))
+)
 
 
 def wait_until(condition, *, seconds=30.0, why=lambda: ""):

@@ -71,7 +71,7 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
     """One start of one pod's inference: empty slots, a new instance."""
 
     def __init__(self, world: World, pod: str) -> None:
-        self._world = world
+        self.world = world
         self._pod = pod
         self.instance = uuid.uuid4().hex
         self._draw = random.Random(self.instance)
@@ -91,11 +91,11 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         if not draft.digest:
             draft.digest = digest_of(draft.uri)
         for key in (draft.digest, self._pod):
-            if key in self._world.refusals:
-                raise CheckpointError(self._world.refusals[key])
-        if self._pod in self._world.hindrances:
-            raise UnavailableError(self._world.hindrances[self._pod])
-        with _Told(self._world, "StageDraft", self._pod):
+            if key in self.world.refusals:
+                raise CheckpointError(self.world.refusals[key])
+        if self._pod in self.world.hindrances:
+            raise UnavailableError(self.world.hindrances[self._pod])
+        with _Told(self.world, "StageDraft", self._pod):
             if request.slot == inference_pb2.SLOT_STABLE:
                 self.stable = draft
             else:
@@ -103,24 +103,24 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         return inference_pb2.StageDraftResponse()
 
     async def UnstageDraft(self, request: Any, context: Any) -> Any:  # noqa: N802
-        with _Told(self._world, "UnstageDraft", self._pod):
+        with _Told(self.world, "UnstageDraft", self._pod):
             self.candidate, self.rollout_id, self.candidate_bps = None, "", 0
         return inference_pb2.UnstageDraftResponse()
 
     async def PromoteDraft(self, request: Any, context: Any) -> Any:  # noqa: N802
-        with _Told(self._world, "PromoteDraft", self._pod):
+        with _Told(self.world, "PromoteDraft", self._pod):
             if self.stable is None or self.stable.digest != request.digest:
                 if self.candidate is None or self.candidate.digest != request.digest:
                     raise ConflictError("the candidate is another")
                 self.stable, self.candidate = self.candidate, None
                 self.rollout_id, self.candidate_bps = "", 0
-                self._world.promotions.append((self._pod, request.digest))
+                self.world.promotions.append((self._pod, request.digest))
         return inference_pb2.PromoteDraftResponse(pause_microseconds=1)
 
     async def SetTraffic(self, request: Any, context: Any) -> Any:  # noqa: N802
         if request.candidate_bps and self.candidate is None:
             raise ConflictError("no candidate is staged")
-        with _Told(self._world, "SetTraffic", self._pod):
+        with _Told(self.world, "SetTraffic", self._pod):
             if request.rollout_id and request.rollout_id != self.rollout_id:
                 self._outcomes, self._listed = [], 0
             self.rollout_id, self.candidate_bps = request.rollout_id, request.candidate_bps
@@ -130,7 +130,7 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         after = request.after if request.instance == self.instance else 0
         mine = self._outcomes if request.rollout_id == self.rollout_id else []
         if mine is self._outcomes and self.candidate_bps:
-            for _ in range(self._world.requests_per_look):
+            for _ in range(self.world.requests_per_look):
                 self._serve()
         found = mine[after : after + (request.limit or 1000)]
         last = found[-1].sequence if found else after
@@ -153,7 +153,7 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         """One request of made-up traffic."""
         chosen = self._draw.random() * 10_000 < self.candidate_bps
         draft = self.candidate if chosen else self.stable
-        rate = self._world.acceptance.get(draft.digest, 0.5) if draft else 0.0
+        rate = self.world.acceptance.get(draft.digest, 0.5) if draft else 0.0
         accepted = sum(self._draw.random() < rate for _ in range(DRAFTED_TOKENS))
         self._outcomes.append(
             inference_pb2.Outcome(
