@@ -4,11 +4,11 @@ Kopf lists, watches, reconnects, starts over after "410 Gone", and logs in again
 not used, because:
 
 - its indexes drop an object on its DELETED event alone, so one that is deleted while a watch is
-  interrupted stays for ever; and nothing but a handler can write to them, so they lag behind the
+  interrupted stays for ever; and only their handlers can write to them, so they lag behind the
   answers to our own writes,
 - its timers and daemons put a finalizer on every AuroraDeployment, and run a task for each,
-- its events can only be posted from within a handler, and its handlers run an object's changes one
-  by one, while ours must not wait for one another.
+- its change handlers keep their state in annotations, and its Events can only be posted from within
+  a handler.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A look at a rollout against an API server that holds one deployment."""
+"""Reconciles of a rollout against an API server with one deployment."""
 
 import copy
 import json
@@ -41,7 +41,7 @@ def _body() -> dict:
 
 
 class _Api:
-    """The one deployment, written only over the version that the writer read."""
+    """One deployment, which can only be written over the version that was read."""
 
     def __init__(self) -> None:
         self.body = _body()
@@ -97,16 +97,16 @@ async def _settled(reconciler, reconciles=5):
             return
 
 
-async def test_a_status_that_another_hand_wrote_is_taken_over_and_not_overwritten():
+async def test_another_writers_status_is_adopted_and_not_overwritten():
     api, directory = _Api(), Directory()
     directory.remember(api.body)
     directory.get(KEY).problems = ()
     reconciler = _reconciler(api, directory)
     await _settled(reconciler)
     theirs = {**api.body["status"], **json.loads(status_to_json(Status(stable=STABLE)))}
-    # The watch tells of it, as of a write of ours.
+    # The watch reports it like a write of ours.
     directory.remember(api.write(theirs))
-    # Something else to write, so that a stale status would go with it.
+    # A change that has the status written: a stale one would be lost.
     metadata = {**api.body["metadata"], "generation": 2, "resourceVersion": "90"}
     api.body = {**api.body, "metadata": metadata}
     directory.remember(api.body)
@@ -116,7 +116,7 @@ async def test_a_status_that_another_hand_wrote_is_taken_over_and_not_overwritte
     await reconciler.close()
 
 
-async def test_a_status_is_never_written_over_a_body_that_came_after_it_was_read():
+async def test_a_status_is_never_written_over_a_newer_body():
     api, directory = _Api(), Directory()
     directory.remember(api.body)
     store = ApiStatusStore(
@@ -128,13 +128,13 @@ async def test_a_status_is_never_written_over_a_body_that_came_after_it_was_read
     assert status_of(api.body).stable == STABLE
 
 
-async def test_a_deployment_that_another_hand_keeps_writing_is_read_again_and_left_for_later():
+async def test_a_conflicting_writer_leads_to_a_reload_and_a_backoff():
     api, directory = _Api(), Directory()
     directory.remember(api.body)
     directory.get(KEY).problems = ()
     newest = api.write({})
     reconciler = _reconciler(api, directory)
-    # The queue makes each wait longer than the one before.
+    # The queue's backoff grows with each conflict.
     with pytest.raises(ConflictError):
         await reconciler.reconcile(KEY)
     assert directory.get(KEY).known.version == int(newest["metadata"]["resourceVersion"])

@@ -25,7 +25,7 @@ def _applied(target, patch):
 
 
 @given(before=OBJECTS, after=OBJECTS)
-def test_applying_the_patch_gives_the_other(before, after):
+def test_applying_the_patch_yields_the_other(before, after):
     patch = merge_patch(before, after)
     assert _applied(before, patch) == after
     assert (patch == {}) == (before == after)

@@ -17,7 +17,7 @@ COMPONENT = str(Path(__file__).with_name("component.py"))
 
 
 async def _until(condition, *, seconds=20.0):
-    """Waits for a condition that becomes true by itself."""
+    """Polls a condition until it is true."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "does not become true"
@@ -36,7 +36,7 @@ def _component(name, *flags, requires=(), port=None):
 
 
 async def _abandon(runtime):
-    """What a killed operator does to its components: nothing at all."""
+    """Leaves the components running, as a killed operator does."""
     for task in runtime._tasks.values():
         task.cancel()
     await asyncio.gather(*runtime._tasks.values(), return_exceptions=True)
@@ -49,7 +49,7 @@ def layout(tmp_path):
 
 @pytest.fixture
 async def start(layout):
-    """Makes runtimes on the same data directory; every process is gone after the test."""
+    """Starts runtimes on one data directory; every process is stopped after the test."""
     reading, writing = os.pipe()
     runtimes = []
 
@@ -66,7 +66,7 @@ async def start(layout):
     os.close(writing)
     os.close(reading)
     await stop_recorded(RecordBook(layout.processes))
-    # The kernel hands the abandoned ones to init; here their parent still lives.
+    # Init would reap the abandoned ones; here their parent still lives.
     for runtime in runtimes:
         for supervisor in runtime._supervisors.values():
             if supervisor._child is not None and supervisor._child._popen is not None:

@@ -22,7 +22,7 @@ from aurora_operator.reconcile.reconciler import Generation, Reconciler, Result
 
 STABLE = Draft("ckpt-0", "sha256:0", "file:///store/ckpt-0")
 CANDIDATE = Draft("ckpt-1", "sha256:1", "file:///store/ckpt-1")
-# Neither better nor worse is ever shown: what is counted stays to be compared.
+# Never decides, so that the evidence can be compared.
 ENDLESS = RolloutPlan((50,), "1e-300", 0, 1_000_000, 1e9)
 MANIFEST = {
     "apiVersion": "aurora.dev/v1alpha1",
@@ -38,13 +38,13 @@ MANIFEST = {
 
 @dataclass
 class Pod:
-    """One inference, as its contract says."""
+    """One inference, by its contract."""
 
     name: str
     instance: str = "i1"
     leaving: bool = False
     ready: bool = True
-    # What its calls raise.
+    # Raised by its calls.
     error: Exception | None = None
     stable: Draft | None = None
     candidate: Draft | None = None
@@ -95,8 +95,8 @@ class Pod:
                 self.rollout_id, self.candidate_bps = "", 0
 
 
-class Asked:
-    """A pod's end that the reconciler holds; a pod's outcomes are a list, its answer a call."""
+class PodInference:
+    """A pod as the reconciler's Inference."""
 
     def __init__(self, pod):
         self.pod = pod
@@ -109,7 +109,7 @@ class Fleet:
     pods: list = field(default_factory=list)
 
     def inferences(self):
-        return [Asked(pod) for pod in self.pods]
+        return [PodInference(pod) for pod in self.pods]
 
     def expected(self):
         return frozenset(pod.name for pod in self.pods if pod.ready and not pod.leaving)
@@ -148,7 +148,7 @@ class Store:
 
 
 class KilledError(Exception):
-    """The operator ends here, with the status stored and nothing done."""
+    """The operator ends here, with the status stored and no action done."""
 
 
 def reconciler(fleet, store, *, initial=None):
@@ -169,7 +169,7 @@ async def settle(it):
     raise AssertionError("does not settle")
 
 
-async def test_an_unchanged_world_is_not_written():
+async def test_an_unchanged_status_is_not_written():
     store = Store()
     it = reconciler(Fleet([Pod("a", stable=STABLE), Pod("b", stable=STABLE)]), store)
     await settle(it)
@@ -189,7 +189,7 @@ async def test_a_live_rollout_without_traffic_is_not_written():
     assert store.saves == saves
 
 
-async def test_all_are_asked_at_once():
+async def test_all_are_observed_at_once():
     together = asyncio.Barrier(3)
     pods = [Pod(name, stable=STABLE, concurrent=together) for name in "abc"]
     async with asyncio.timeout(5):
@@ -207,8 +207,8 @@ async def test_the_first_draft_is_staged_and_adopted():
     assert pods[2].stable == STABLE
 
 
-async def test_those_still_without_the_first_draft_are_looked_at_at_once():
-    # An operator that was killed amid staging finds one that has it, and one that has not.
+async def test_those_still_without_the_first_draft_get_it_at_once():
+    # An operator killed while staging finds one that has it, and one that does not.
     pods = [Pod("a", stable=STABLE), Pod("b")]
     it = reconciler(Fleet(pods), Store(), initial=STABLE)
     await settle(it)
@@ -230,7 +230,7 @@ async def test_one_that_refuses_the_first_draft_is_named():
     assert (degraded.reason, degraded.message) == ("StableDraftRefused", "a: draft holds NaN")
 
 
-async def test_one_that_fails_holds_the_rollout_and_the_rest_goes_on():
+async def test_one_that_fails_holds_the_rollout_and_the_rest_proceed():
     pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
     it = reconciler(Fleet(pods), Store())
     await settle(it)
@@ -270,7 +270,7 @@ def hasty(monkeypatch):
     monkeypatch.setattr("aurora_operator.reconcile.dispatcher._WAIT_SECONDS", 0.02)
 
 
-async def test_one_that_loads_for_long_holds_up_nobody_else(hasty):
+async def test_one_that_loads_slowly_delays_no_other(hasty):
     pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
     it = reconciler(Fleet(pods), Store())
     await settle(it)
@@ -295,11 +295,11 @@ async def test_one_that_loads_for_long_holds_up_nobody_else(hasty):
     loaded.set()
     for _ in range(4):
         await it.reconcile()
-    # Staging was under way; the share was not, and must not follow the abort.
+    # Staging was in progress; the traffic share was not, and must not follow the abort.
     assert [type(action) for action in pods[1].applied] == [StageDraft, UnstageDraft]
 
 
-async def test_closing_gives_up_what_is_under_way(hasty):
+async def test_closing_cancels_actions_in_progress(hasty):
     pod = Pod("a")
     it = reconciler(Fleet([pod]), Store(), initial=STABLE)
 
@@ -312,7 +312,7 @@ async def test_closing_gives_up_what_is_under_way(hasty):
     await it.close()
 
 
-async def test_one_that_leaves_tells_its_outcomes_and_holds_nothing():
+async def test_one_that_leaves_reports_its_outcomes_and_delays_nothing():
     pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
     it = reconciler(Fleet(pods), Store())
     it.offer(Candidate(CANDIDATE, 1))
@@ -328,7 +328,7 @@ async def test_one_that_leaves_tells_its_outcomes_and_holds_nothing():
     assert len(pods[1].applied) == done
 
 
-async def test_a_conflict_changes_nothing_until_the_status_is_loaded_anew():
+async def test_a_conflict_changes_nothing_until_the_status_is_reloaded():
     pod, store = Pod("a", stable=STABLE), Store()
     it = reconciler(Fleet([pod]), store)
     await settle(it)
@@ -345,7 +345,7 @@ async def test_a_conflict_changes_nothing_until_the_status_is_loaded_anew():
     assert pod.candidate == CANDIDATE
 
 
-async def test_a_spoken_order_that_does_not_fit_is_refused_at_once():
+async def test_a_direct_command_that_does_not_fit_is_refused_at_once():
     it = reconciler(Fleet([Pod("a", stable=STABLE)]), Store())
     with pytest.raises(ConflictError, match="nothing to abort"):
         await it.command(Command("abort"))
@@ -355,7 +355,7 @@ async def test_a_spoken_order_that_does_not_fit_is_refused_at_once():
         await it.command(Command("abort", "chat-7"))
 
 
-async def test_a_written_order_is_carried_out_and_answered_together():
+async def test_an_annotated_command_is_carried_out_and_answered_together():
     store = Store()
     it = reconciler(Fleet([Pod("a", stable=STABLE)]), store)
     it.offer(Candidate(CANDIDATE, 1))
@@ -373,7 +373,7 @@ async def test_a_written_order_is_carried_out_and_answered_together():
 
 
 class Life:
-    """A rollout under everything that may happen, and each outcome that was told, once."""
+    """A rollout under arbitrary events; the outcomes that were reported, each once."""
 
     def __init__(self):
         self.store = Store()
@@ -381,7 +381,7 @@ class Life:
         self.store.content = status_to_json(Status(stable=STABLE, rollout=rollout))
         self.fleet = Fleet([Pod("pod-0", stable=STABLE)])
         self.told, self.known = [], set()
-        # Those that the operator does not see for a while, as after its own restart.
+        # Pods that the operator does not see for a while, as after its own restart.
         self.hidden = []
         self.count = 1
         self.restart_operator()
@@ -441,7 +441,7 @@ class Life:
                 self.known, self.told = known, told
                 self.operator.status = self.store.status
             else:
-                # Nothing was to be stored, so nothing new was told.
+                # Nothing was stored, so nothing new was reported.
                 assert self.store.status == self.operator.status
             self.store.conflict = False
             return

@@ -1,4 +1,4 @@
-"""Stands in for inference as a process of its own: the cluster tests' stand-in, behind flags.
+"""Stands in for inference as a process: the cluster tests' stand-in, with flags.
 
 A draft's acceptance is the `acceptance` in its aurora.json; one without is refused. Each promotion
 is written to stderr.
