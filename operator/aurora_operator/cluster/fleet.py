@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from aurora_common.tls import Certificates
 from aurora_operator.adapters.channel import Peer
@@ -56,38 +56,12 @@ class PodFleet:
     def __init__(self, key: Key) -> None:
         self._key = key
         self._channels: dict[tuple[str, Peer], GrpcInference] = {}
-        self._inferences: tuple[GrpcInference, ...] = ()
-        self._expected: frozenset[str] = frozenset()
-        self._existing: frozenset[str] = frozenset()
-        self._components: tuple[ComponentView, ...] = ()
-        self._problems: tuple[Problem, ...] = ()
-        self._scale: Scale | None = None
-
-    def inferences(self) -> Sequence[GrpcInference]:
-        return self._inferences
-
-    def expected(self) -> frozenset[str]:
-        return self._expected
-
-    def existing(self) -> frozenset[str]:
-        return self._existing
-
-    def components(self) -> tuple[ComponentView, ...]:
-        return self._components
-
-    def problems(self) -> tuple[Problem, ...]:
-        return self._problems
-
-    def scale(self) -> Scale | None:
-        return self._scale
-
-    def update_components(
-        self,
-        components: tuple[ComponentView, ...],
-        scale: Scale | None,
-        problems: tuple[Problem, ...],
-    ) -> None:
-        self._components, self._scale, self._problems = components, scale, problems
+        self.inferences: tuple[GrpcInference, ...] = ()
+        self.expected: frozenset[str] = frozenset()
+        self.existing: frozenset[str] = frozenset()
+        self.components: tuple[ComponentView, ...] = ()
+        self.problems: tuple[Problem, ...] = ()
+        self.scale: Scale | None = None
 
     async def update_pods(
         self, pods: Iterable[Json], identity: Certificates | None, *, secure: bool
@@ -97,8 +71,8 @@ class PodFleet:
         `secure`: without an identity no channel is opened.
         """
         found = component_pods(pods, "inference")
-        self._existing = frozenset(pod["metadata"]["name"] for pod in found)
-        self._expected = frozenset(pod["metadata"]["name"] for pod in found if is_ready(pod))
+        self.existing = frozenset(pod["metadata"]["name"] for pod in found)
+        self.expected = frozenset(pod["metadata"]["name"] for pod in found if is_ready(pod))
         channels: dict[tuple[str, Peer], GrpcInference] = {}
         for pod in found:
             if not is_reachable(pod, "inference") or (secure and identity is None):
@@ -112,10 +86,10 @@ class PodFleet:
             channels[metadata["uid"], place] = inference
         ended = [held for place, held in self._channels.items() if place not in channels]
         self._channels = channels
-        self._inferences = tuple(channels.values())
+        self.inferences = tuple(channels.values())
         await asyncio.gather(*(inference.close() for inference in ended))
 
     async def close(self) -> None:
         """Closes every channel."""
-        channels, self._channels, self._inferences = self._channels, {}, ()
+        channels, self._channels, self.inferences = self._channels, {}, ()
         await asyncio.gather(*(inference.close() for inference in channels.values()))

@@ -137,10 +137,11 @@ class RolloutReconciler:
         pods = self._children.of_kind(tracked.key, POD.kind)
         await session.fleet.update_pods(pods, tracked.identity, secure=secure)
         await session.trainer.follow(pods, tracked.identity, secure=secure)
-        components, scale = await self._workloads(tracked.key, deployment, pods)
+        fleet = session.fleet
+        fleet.components, fleet.scale = await self._workloads(tracked.key, deployment, pods)
         before = reconciler.status
-        problems = _known_problems(before) if tracked.problems is None else tracked.problems
-        session.fleet.update_components(components, scale, problems)
+        known = tracked.problems
+        fleet.problems = _known_problems(before) if known is None else known
         result = await reconciler.reconcile(_command(body))
         initial = "" if generation.initial is None else generation.initial.digest
         session.trainer.prune(deployment.spec.model_store.keep, reconciler.status, initial)
@@ -150,7 +151,7 @@ class RolloutReconciler:
             return _LIVE_SECONDS
         if reconciler.status != before:
             session.wait_seconds = _FIRST_WAIT_SECONDS
-        if all(view.ready for view in components):
+        if all(view.ready for view in fleet.components):
             return None
         wait = session.wait_seconds
         session.wait_seconds = min(_LAST_WAIT_SECONDS, 2 * wait)
@@ -200,14 +201,14 @@ class RolloutReconciler:
         """Reports an invalid spec in the conditions; the pods run on unchanged."""
         status = status_of(body)
         number = body["metadata"]["generation"]
-        components = () if session is None else session.fleet.components()
+        components = () if session is None else session.fleet.components
         message = "; ".join(error.problems) if isinstance(error, ManifestError) else str(error)
         problems = tracked.problems or (Problem("InvalidSpec", message),)
         observed = Observation(
             generation=number,
             components=components,
             problems=problems,
-            scale=None if session is None else session.fleet.scale(),
+            scale=None if session is None else session.fleet.scale,
         )
         status = replace(status, observed_generation=number)
         status = replace(status, conditions=conditions(status, observed, now=datetime.now(UTC)))

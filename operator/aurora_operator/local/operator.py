@@ -225,22 +225,28 @@ class LocalFleet:
         self._runtime = runtime
         self._names = frozenset({inference.name})
 
+    @property
     def inferences(self) -> Sequence[Inference]:
         return (self._inference,)
 
+    @property
     def expected(self) -> frozenset[str]:
-        ready = any(view.ready and view.name == "inference" for view in self.components())
+        ready = any(view.ready and view.name == "inference" for view in self.components)
         return self._names if ready else frozenset()
 
+    @property
     def existing(self) -> frozenset[str]:
         return self._names
 
+    @property
     def components(self) -> tuple[ComponentView, ...]:
         return tuple(detail.view for detail in self._runtime.details())
 
+    @property
     def problems(self) -> tuple[Problem, ...]:
         return ()
 
+    @property
     def scale(self) -> Scale | None:
         return None
 

@@ -34,18 +34,24 @@ class Inference(Protocol):
 class Fleet(Protocol):
     """The current state; the reconciler reads it anew each time."""
 
+    @property
     def inferences(self) -> Sequence[Inference]:
         """The reachable ones: ready, starting or leaving."""
         ...
 
+    @property
     def expected(self) -> frozenset[str]:
         """The names of those that serve and are not leaving, reachable or not."""
         ...
 
+    @property
     def existing(self) -> frozenset[str]:
         """The names of all that exist; a name that is gone never comes back."""
         ...
 
+    @property
     def components(self) -> tuple[ComponentView, ...]: ...
+    @property
     def problems(self) -> tuple[Problem, ...]: ...
+    @property
     def scale(self) -> Scale | None: ...

@@ -141,7 +141,7 @@ class Reconciler:
             for candidate in self._published
             if candidate.sequence > self.status.queue.sequence
         ]
-        done = await self._dispatcher.run(decision.actions, self._fleet.inferences())
+        done = await self._dispatcher.run(decision.actions, self._fleet.inferences)
         acted = bool(decision.actions)
         return Result(
             moved=moved or (acted and done),
@@ -151,7 +151,7 @@ class Reconciler:
     async def _observe(self, command: Command | None) -> Observation:
         pending = self._dispatcher.pending()
         rollout = self.status.live_rollout
-        inferences = self._fleet.inferences()
+        inferences = self._fleet.inferences
         answers = await asyncio.gather(*(_ask(inference, rollout) for inference in inferences))
         absences = {
             inference.name: answer.cause
@@ -162,16 +162,16 @@ class Reconciler:
             generation=self.generation.number,
             initial=self.generation.initial,
             inferences=tuple(answer.view for answer in answers if answer.view is not None),
-            expected=self._fleet.expected(),
-            existing=self._fleet.existing(),
+            expected=self._fleet.expected,
+            existing=self._fleet.existing,
             absences={**pending, **absences},
             batches=tuple(answer.batch for answer in answers if answer.batch is not None),
             published=tuple(self._published),
             refusals=self._dispatcher.refusals(),
             command=command,
-            components=self._fleet.components(),
-            problems=self._fleet.problems(),
-            scale=self._fleet.scale(),
+            components=self._fleet.components,
+            problems=self._fleet.problems,
+            scale=self._fleet.scale,
         )
 
     def _report(self, after: Status) -> None:

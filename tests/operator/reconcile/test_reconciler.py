@@ -108,21 +108,27 @@ class PodInference:
 class Fleet:
     pods: list = field(default_factory=list)
 
+    @property
     def inferences(self):
         return [PodInference(pod) for pod in self.pods]
 
+    @property
     def expected(self):
         return frozenset(pod.name for pod in self.pods if pod.ready and not pod.leaving)
 
+    @property
     def existing(self):
         return frozenset(pod.name for pod in self.pods)
 
+    @property
     def components(self):
-        return (ComponentView("inference", ready=bool(self.expected())),)
+        return (ComponentView("inference", ready=bool(self.expected)),)
 
+    @property
     def problems(self):
         return ()
 
+    @property
     def scale(self):
         return None
 
