@@ -50,6 +50,7 @@ def play(control_plane, kubelet, proxied_operator):
         starts = []
 
         def restart_once():
+            proxied_operator.restart_if_lease_lost()
             if not starts and is_judged(deployments.status()):
                 starts.append(True)
                 proxied_operator.restart()

@@ -64,7 +64,8 @@ class Killer:
             self._killed.clear()
             # It may be killed again before it is ready.
             self.operator.restart(wait=False)
-        elif not self.operator.runs:
+        self.operator.restart_if_lease_lost()
+        if not self.operator.runs:
             assert self._killed.is_set(), f"the operator exited by itself:\n{self.operator.log()}"
 
     def _write(self, write, before):

@@ -144,6 +144,16 @@ class OperatorProcess:
             end(self._process, seconds=15.0)
             self._process = None
 
+    def restart_if_lease_lost(self) -> None:
+        """Restarts it, as a kubelet would, if it exited since it could not renew its lease in time.
+
+        On a machine that is loaded enough, it cannot: that is no fault of the operator.
+        """
+        if self._process is not None and not self.runs:
+            *_, last = self.log().splitlines() or [""]
+            if "lease lost; exiting" in last:
+                self.restart(wait=False)
+
     def log(self, *, characters: int = 6000) -> str:
         """The end of the log of all its runs."""
         return self._log.read_text(errors="replace")[-characters:] if self._log.exists() else ""
