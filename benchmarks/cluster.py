@@ -1,4 +1,4 @@
-"""An API server with the operator, and when each AuroraDeployment got what, by the audit log."""
+"""An API server with the operator, and when AuroraDeployments settle, by the audit log."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WAIT_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A write that the API server took; times are of its clock, in seconds."""
+    """A write that the API server accepted; times are its clock's, in seconds."""
 
     user: str
     verb: str
@@ -43,7 +43,7 @@ class Write:
 
 
 class Writes:
-    """Follows the audit log: each `read` tells of the writes since the one before."""
+    """Follows the audit log: each `read` returns the writes since the last one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -53,7 +53,7 @@ class Writes:
         with self._path.open("rb") as file:
             file.seek(self._offset)
             content = file.read()
-        # The last line may still be being written.
+        # The last line may be incomplete.
         content = content[: content.rfind(b"\n") + 1]
         self._offset += len(content)
         events = (json.loads(line) for line in content.splitlines())
@@ -79,26 +79,26 @@ def _write(event: dict[str, Any]) -> Write:
 
 
 class Settling:
-    """When each of some deployments was made, got its last child, and was told so in its status.
+    """When each of some deployments was created, got its last child, and its status.
 
-    A child's name is that of its deployment, or that with `-…` after it; `children`: how many each
-    is to have.
+    A child's name is its deployment's, or begins with it and `-`; `children`: the number of
+    children of each.
     """
 
     def __init__(self, user: str, names: Sequence[str], children: int) -> None:
         self._user = user
         self._names = frozenset(names)
         self._children = children
-        self._made: dict[str, float] = {}
+        self._created: dict[str, float] = {}
         self._applied: defaultdict[str, list[float]] = defaultdict(list)
-        self._told: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
 
     def take(self, write: Write) -> None:
         if write.resource == "auroradeployments":
             if write.verb == "create":
-                self._made[write.name] = write.received_at
+                self._created[write.name] = write.received_at
             elif write.user == self._user and write.subresource == "status":
-                self._told.setdefault(write.name, write.answered_at)
+                self._reported.setdefault(write.name, write.answered_at)
         elif (
             write.user == self._user
             and write.created
@@ -109,19 +109,19 @@ class Settling:
     @property
     def is_over(self) -> bool:
         return all(
-            len(self._applied[name]) >= self._children and name in self._told
+            len(self._applied[name]) >= self._children and name in self._reported
             for name in self._names
         )
 
     @property
     def seconds(self) -> float:
-        """From the first that was made to the last that is settled."""
-        ends = [max(self._told[name], *self._applied[name]) for name in self._names]
-        return max(ends) - min(self._made[name] for name in self._names)
+        """From the first creation to the last that settled."""
+        ends = [max(self._reported[name], *self._applied[name]) for name in self._names]
+        return max(ends) - min(self._created[name] for name in self._names)
 
     def apply_seconds(self) -> list[float]:
-        """For each, from its making to its last child."""
-        return [max(self._applied[name]) - self._made[name] for name in self._names]
+        """For each, from its creation to its last child."""
+        return [max(self._applied[name]) - self._created[name] for name in self._names]
 
     def _owner(self, name: str) -> str | None:
         parts = name.split("-")
@@ -130,7 +130,7 @@ class Settling:
 
 
 class Cluster:
-    """One API server and one operator, which is ready."""
+    """One API server and one operator, which is primed."""
 
     def __init__(self, server: ApiServer, operator: OperatorProcess, audit_log: Path) -> None:
         self.server = server
@@ -145,7 +145,7 @@ class Cluster:
         return psutil.Process(self.operator.pid)
 
     def cpu_seconds(self) -> float:
-        """That the operator has used."""
+        """The operator's processor time so far."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
@@ -155,7 +155,7 @@ class Cluster:
             list(pool.map(lambda body: self.server.request("POST", self.path, body), bodies))
 
     def follow(self, take: Callable[[Write], None], is_over: Callable[[], bool]) -> None:
-        """Hands on writes until it is over."""
+        """Passes on writes until `is_over`."""
         deadline = time.monotonic() + _WAIT_SECONDS
         while not is_over():
             if time.monotonic() > deadline:
@@ -166,7 +166,7 @@ class Cluster:
 
 
 def body(name: str) -> dict[str, Any]:
-    """A deployment as a person would write one."""
+    """A typical deployment."""
     return {
         "apiVersion": "aurora.dev/v1alpha1",
         "kind": "AuroraDeployment",
@@ -181,7 +181,7 @@ def body(name: str) -> dict[str, Any]:
 
 
 def _await_writes(server: ApiServer) -> None:
-    """An API server holds back the first write of a kind that was just defined for two seconds."""
+    """Waits out the two seconds for which an API server delays the first write of a new kind."""
     namespace = server.create_namespace("first")
     path = f"/apis/aurora.dev/v1alpha1/namespaces/{namespace}/auroradeployments"
     server.request("POST", path, body("first"))
@@ -190,7 +190,7 @@ def _await_writes(server: ApiServer) -> None:
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
-    """A fresh one for the block; without controller manager, scheduler and nodes."""
+    """A fresh cluster for the block, without controller manager, scheduler and nodes."""
     told = subprocess.run(
         [sys.executable, _OBTAIN, *_PROGRAMS], stdout=subprocess.PIPE, text=True, check=True
     )

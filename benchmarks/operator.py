@@ -1,9 +1,9 @@
-"""How fast the operator brings AuroraDeployments to what they say, and what it costs to have many.
+"""How fast the operator reconciles AuroraDeployments, and what many of them cost.
 
 A real etcd and API server, without controller manager, scheduler and nodes: this measures the
 operator, and an API server on the same machine, not a cluster. All times are the API server's, by
-its audit log. No pod ever comes, so no deployment is ready: it settles once its last child is
-applied and its status says so.
+its audit log. No pod is ever created, so no deployment becomes ready: it settles once its last
+child is applied and its status is written.
 
 - `apply_p99_seconds`: from `kubectl apply` to the last child, one deployment at a time; the spread
   is that of all of them.
@@ -11,12 +11,12 @@ applied and its status says so.
 - `cpu_per_deployment_ms`: the operator's processor time for each of those.
 - `rss_1000_bytes`: the operator's memory once 1,000 are settled.
 - `idle_cpu_percent`, `idle_writes`: of one core, and of the operator, in a minute that begins when
-  all 1,000 have been left alone for 150 s. By then the operator looks every five minutes for why
-  pods do not come; its round over all deployments, every ten minutes, goes on.
+  all 1,000 have been left alone for 150 s. By then the operator checks every five minutes why
+  pods are missing; its resync of all deployments, every ten minutes, goes on.
 - `restart_resume_seconds`: with 200 deployments, 20 of them in a rollout, the operator is killed
-  and started again in its place, as a kubelet does with a container; from the start of the process
-  to the first look at each rollout (all of their generations changed meanwhile, so each look writes
-  a status). `restart_stopped_seconds` is the same after SIGTERM.
+  and restarted, as a kubelet restarts a container; from the start of the process to the first
+  reconcile of each rollout (all generations changed meanwhile, so each reconcile writes a status).
+  `restart_stopped_seconds` is the same after SIGTERM.
 
     PYTHONPATH=.:tests/cluster python -m benchmarks.operator [--rounds N]
 """
@@ -54,7 +54,7 @@ Samples = defaultdict[str, list[float]]
 
 
 def children() -> int:
-    """How many objects the operator makes of such a deployment."""
+    """The number of objects of such a deployment."""
     return len(desired_objects(deployment(), SETTING)) + len(secret_names("chat"))
 
 
@@ -72,13 +72,13 @@ def settle(place: Cluster, wanted: Sequence[str]) -> Settling:
 
 def measure_single(samples: Samples) -> None:
     with cluster() as place:
-        # The operator's first one finds nothing warm, which a person's first one does not either.
+        # The first one counts, though nothing is warm: a person's first one is no different.
         for name in names(SINGLE):
             samples["apply"] += settle(place, [name]).apply_seconds()
 
 
 def measure_many(samples: Samples, count: int) -> None:
-    """Settles as many at once, and measures what follows from there being so many."""
+    """Settles `count` deployments at once, then measures idling or restarts with them."""
     with cluster() as place:
         before = place.cpu_seconds()
         samples[f"settle_{count}"].append(settle(place, names(count)).seconds)
@@ -99,39 +99,39 @@ def measure_idle(place: Cluster, samples: Samples) -> None:
     spent, seconds = place.cpu_seconds() - before, time.monotonic() - began
     samples["idle_cpu"].append(100 * spent / seconds)
     ours = [write for write in place.writes.read() if write.user == place.operator.user]
-    # Whoever leads says so every two seconds.
+    # The leader renews its lease every two seconds.
     samples["idle_writes"].append(float(sum(write.resource != "leases" for write in ours)))
 
 
 def measure_restarts(place: Cluster, samples: Samples) -> None:
     began = restart(place, place.operator.kill, replicas=2)
-    samples["restart_resume"] += [told - began.started_at for told in began.told_at()]
+    samples["restart_resume"] += [reported - began.started_at for reported in began.reported_at()]
     began = restart(place, lambda: None, replicas=3)
-    samples["restart_stopped"] += [told - began.started_at for told in began.told_at()]
+    samples["restart_stopped"] += [reported - began.started_at for reported in began.reported_at()]
 
 
 class Restart:
-    """An operator's start, until it looked at each of some rollouts."""
+    """An operator's start, until it reconciled each of some rollouts."""
 
     def __init__(self, live: Sequence[str]) -> None:
         self.started_at = time.time()
         self._live = live
-        self._told: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
 
     def take(self, write: Write) -> None:
         if write.subresource == "status" and write.name in self._live:
-            self._told.setdefault(write.name, write.answered_at)
+            self._reported.setdefault(write.name, write.answered_at)
 
     @property
     def is_over(self) -> bool:
-        return self._told.keys() == set(self._live)
+        return self._reported.keys() == set(self._live)
 
-    def told_at(self) -> list[float]:
-        return list(self._told.values())
+    def reported_at(self) -> list[float]:
+        return list(self._reported.values())
 
 
 def restart(place: Cluster, end: Callable[[], None], *, replicas: int) -> Restart:
-    """Ends the operator, gives it work, starts it again and waits until that was looked at."""
+    """Ends the operator, changes deployments, restarts it and waits for their reconciles."""
     live = names(LIVE)
     end()
     place.operator.stop()
@@ -147,7 +147,7 @@ def restart(place: Cluster, end: Callable[[], None], *, replicas: int) -> Restar
 
 
 def patch(place: Cluster, path: str, content: dict[str, Any]) -> None:
-    """A merge patch by another hand than the operator's."""
+    """A merge patch by another writer than the operator."""
     client = place.server.client
     answer = client.rest_client.pool_manager.request(
         "PATCH",
@@ -183,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    # As the chart runs it.
+    # As in the chart.
     os.environ["MALLOC_ARENA_MAX"] = "2"
     samples: Samples = defaultdict(list)
     for _ in range(options.rounds):

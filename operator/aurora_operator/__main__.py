@@ -1,4 +1,4 @@
-"""`python -m aurora_operator up …` for one machine (`run …` is started by it), or `cluster …`."""
+"""`python -m aurora_operator up …` for one machine (it starts `run …`), or `cluster …`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import get_args
 from aurora_common import leash, log
 from aurora_common.errors import AuroraError
 from aurora_operator.domain.objects.setting import PullPolicy, Setting
-from aurora_operator.local.guardian import REFUSED, GuardOptions, guard
-from aurora_operator.local.operator import LocalOperator, RunOptions
+from aurora_operator.local.guardian import REFUSED, LocalOptions, guard
+from aurora_operator.local.operator import LocalOperator
 
 _OPERATOR_LABELS = {
     "app.kubernetes.io/name": "aurora",
@@ -24,7 +24,7 @@ _OPERATOR_LABELS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; after an error, which is told on stderr, it is not 0."""
+    """Runs the command and returns its exit status; errors go to stderr."""
     parsed = _parser().parse_args(arguments)
     log.configure("WARNING" if parsed.command == "up" else "INFO")
     match parsed.command:
@@ -37,14 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _up(parsed: argparse.Namespace) -> int:
-    options = GuardOptions(
-        manifest=parsed.manifest,
-        data_dir=parsed.data_dir,
-        http_port=parsed.http_port,
-        grpc_port=parsed.grpc_port,
-    )
     try:
-        return guard(options)
+        return guard(_local_options(parsed))
     except AuroraError as error:
         sys.stderr.write(f"aurora: {error}\n")
         return 1
@@ -52,21 +46,15 @@ def _up(parsed: argparse.Namespace) -> int:
 
 def _run(parsed: argparse.Namespace) -> int:
     leash.follow()
-    options = RunOptions(
-        manifest=parsed.manifest,
-        data_dir=parsed.data_dir,
-        http_port=parsed.http_port,
-        grpc_port=parsed.grpc_port,
-    )
     try:
-        return asyncio.run(_operate(options))
+        return asyncio.run(_operate(_local_options(parsed)))
     except AuroraError as error:
         sys.stderr.write(f"{error}\n")
         return 1
 
 
 def _cluster(parsed: argparse.Namespace) -> int:
-    # Not above: a machine of one's own needs no Kubernetes client, and loads none.
+    # Imported here: `up` and `run` need no Kubernetes client.
     from aurora_operator.cluster.process import ClusterOptions, operate
 
     setting = Setting(
@@ -74,7 +62,7 @@ def _cluster(parsed: argparse.Namespace) -> int:
         buffer_image=parsed.buffer_image,
         trainer_image=parsed.trainer_image,
         operator_namespace=parsed.lease_namespace,
-        # Of every release of the chart: one namespace holds the operators of one installation.
+        # Of all releases of the chart: one namespace holds the operators of one installation.
         operator_labels=_OPERATOR_LABELS,
         image_pull_policy=parsed.image_pull_policy,
     )
@@ -94,7 +82,16 @@ def _cluster(parsed: argparse.Namespace) -> int:
         return 1
 
 
-async def _operate(options: RunOptions) -> int:
+def _local_options(parsed: argparse.Namespace) -> LocalOptions:
+    return LocalOptions(
+        manifest=parsed.manifest,
+        data_dir=parsed.data_dir,
+        http_port=parsed.http_port,
+        grpc_port=parsed.grpc_port,
+    )
+
+
+async def _operate(options: LocalOptions) -> int:
     try:
         operator = LocalOperator(options)
     except AuroraError as error:
@@ -107,7 +104,7 @@ async def _operate(options: RunOptions) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="aurora_operator",
-        description="Runs AuroraDeployments: one as processes of this machine, or a cluster's.",
+        description="Runs one AuroraDeployment as local processes, or those of a cluster.",
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -117,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="the operator process of a running `up`")
     run.add_argument("--manifest", type=Path, required=True, metavar="FILE")
     _add_common(run, http_port=None, grpc_port=None)
-    _add_cluster(commands.add_parser("cluster", help="run every deployment of a Kubernetes"))
+    _add_cluster(commands.add_parser("cluster", help="run the deployments of a Kubernetes cluster"))
     return parser
 
 
@@ -127,14 +124,15 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="whose deployments are run; may be given again; default: every one",
+        help="where deployments are run; may be repeated; default: every namespace",
     )
     parser.add_argument("--lease-namespace", required=True, metavar="NAME")
     parser.add_argument(
         "--identity",
         metavar="NAME",
-        help="in the lease: no other running operator's, and the same after a restart, which then "
-        "need not wait for the lease to run out; default: the host's name and a random UUID",
+        help="of the lease's holder: unique among running operators; if it is the same after a "
+        "restart, the operator need not wait for the lease to expire; default: the host's name and "
+        "a random UUID",
     )
     for component in ("inference", "buffer", "trainer"):
         parser.add_argument(f"--{component}-image", required=True, metavar="IMAGE")

@@ -1,4 +1,4 @@
-"""What the API server refuses is what the command line refuses, in words that name the field."""
+"""The API server refuses what the command line refuses, with messages that name the field."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ from support.status import STATUSES
 from aurora_operator.domain.manifest.parser import deployment_from_object, parse_manifest
 from aurora_operator.domain.status.status_json import status_to_json
 
-# The API server's own words for what the command line words otherwise.
+# Messages of the API server that differ from the command line's.
 _SERVER_SAYS = {
     "is required": "Required value",
     "is not a string": "Required value",
@@ -44,14 +44,14 @@ _SERVER_SAYS = {
     "null is not an object": "metadata.name: Required value",
     "lower-case letters": "RFC 1123",
 }
-# What a manifest of a cluster may hold and what only kubectl sees.
+# Fields that a local manifest may not have, or only kubectl sees.
 _NOT_ADMISSION = {"status", "apiVersion", "kind"}
 CASES = [case for case in BAD if case[0] not in _NOT_ADMISSION]
 
 
 @pytest.fixture
 def create(api_server, kubectl, api_namespace):
-    """`kubectl create --dry-run=server`, as people's mistakes reach the API server."""
+    """`kubectl create --dry-run=server`: how people's mistakes reach the API server."""
 
     def create(document):
         return subprocess.run(
@@ -76,7 +76,7 @@ def create(api_server, kubectl, api_namespace):
 def test_refused(create, path, value, where, says):
     refused = create(changed(path, value))
     assert refused.returncode != 0
-    # Of a list that must increase the API server names the list, and of a label the labels.
+    # For an increasing list the API server names the list, and for a label the labels.
     named = where.replace("[1].weightPercent", "").removesuffix(".a")
     assert named in refused.stderr
     words = [theirs for ours, theirs in _SERVER_SAYS.items() if ours in says]
@@ -94,7 +94,7 @@ def test_the_defaults_are_the_command_lines(create):
     dumped = parse_manifest(json.dumps(MINIMAL), "ours").spec.model_dump(
         mode="json", by_alias=True, exclude_none=True
     )
-    # An empty object says what its absence says: it is not stored.
+    # An empty object equals its absence, and is not stored.
     assert spec == _without_empty(dumped)
 
 
@@ -119,7 +119,7 @@ def test_an_absent_value_may_be_written_as_null(create):
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_what_the_command_line_takes_the_api_server_takes(api_server, api_namespace, manifest):
+def test_the_api_server_admits_what_the_command_line_admits(api_server, api_namespace, manifest):
     path = f"/apis/aurora.dev/v1alpha1/namespaces/{api_namespace}/auroradeployments?dryRun=All"
     stored = api_server.request("POST", path, manifest)
     read = deployment_from_object(stored)
@@ -168,7 +168,7 @@ def test_what_is_immutable_stays(api_server, api_namespace, path, value, says):
     assert says in refused.value.body
 
 
-def test_an_external_redis_may_take_the_embedded_ones_place(api_server, api_namespace):
+def test_an_external_redis_may_replace_the_embedded_one(api_server, api_namespace):
     objects = f"/apis/aurora.dev/v1alpha1/namespaces/{api_namespace}/auroradeployments"
     stored = api_server.request("POST", objects, MINIMAL)
     del stored["spec"]["buffer"]["embedded"]

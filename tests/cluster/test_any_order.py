@@ -1,4 +1,4 @@
-"""Whatever came before: a deployment ends up as one that was made with its last spec."""
+"""A deployment's last spec alone decides its objects, whatever came before."""
 
 import contextlib
 import copy
@@ -22,7 +22,7 @@ _INFERENCE = st.sampled_from(
         {"image": "aurora-inference:other"},
         {"autoscaling": {"maxReplicas": 3}},
         {"podTemplate": {"metadata": {"labels": {"team": "a"}}}},
-        # Refused when it is applied to the workload, not before.
+        # Refused when the workload is applied, not before.
         {"podTemplate": {"spec": {"containers": [{"name": "inference", "unknown": 1}]}}},
     ]
 )
@@ -40,7 +40,7 @@ _SPEC = st.fixed_dictionaries(
         "buffer": _BUFFER,
     }
 )
-# Refused by the API server itself.
+# Refused at admission.
 _INVALID = st.sampled_from(
     [{"replicas": -1}, {"buffer": {}}, {"inference": {"image": "NOT AN IMAGE"}}]
 )
@@ -57,7 +57,7 @@ def is_bad(spec):
 
 
 def children(deployments, name):
-    """What there is of a deployment, without what differs from one making to the next."""
+    """A deployment's objects, without what differs each time."""
     found = {}
     labels = f"app.kubernetes.io/instance={name}"
     for kind in WATCHED:
@@ -74,7 +74,7 @@ def _comparable(kind, body, name):
     for key in ("clusterIP", "clusterIPs"):
         if spec.get(key) not in (None, "None", ["None"]):
             spec.pop(key, None)
-    # An autoscaler's business, and an address that Services are given in turn.
+    # Left to an autoscaler.
     if kind == "Deployment" and spec.get("replicas") is not None:
         spec.pop("replicas")
     return json.loads(json.dumps(spec).replace(name, "NAME"))
@@ -116,7 +116,7 @@ def holds(deployments, operator, fresh_names, steps, last):
 
 
 def differing(deployments, name, fresh):
-    """The objects that one of the two has otherwise than the other."""
+    """The objects in which the two deployments differ."""
     one, other = children(deployments, name), children(deployments, fresh)
     return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
 
@@ -138,7 +138,7 @@ def is_settled(deployments, name, status):
 
 
 def wanted(spec):
-    """The kinds and names of a deployment's objects, without its own name."""
+    """The kinds and names of a deployment's objects, without the deployment's name."""
     found = {
         ("ServiceAccount", ""),
         ("Deployment", "-inference"),

@@ -1,4 +1,4 @@
-"""What goes wrong with a pod is said in the status, by the pod's name and with its cause."""
+"""The status names a failing pod and the cause."""
 
 import pytest
 from support.deployments import wait_until
@@ -27,7 +27,7 @@ def condition(status, kind):
 
 
 def says(kind, *parts):
-    """Whether a condition is true and tells every part."""
+    """Whether a condition is true and its message contains every part."""
 
     def found(status):
         told = condition(status, kind)
@@ -55,7 +55,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("begin", "told"), FAULTS.values(), ids=FAULTS)
-def test_a_bad_image_is_named_while_what_served_goes_on(chat, kubelet, begin, told):
+def test_a_bad_image_is_named_while_the_old_pods_serve_on(chat, kubelet, begin, told):
     begin(kubelet.faults)
     served = {pod["metadata"]["name"] for pod in chat.pods("inference")}
 
@@ -79,13 +79,13 @@ def test_a_pod_that_does_not_become_ready_is_waited_for(chat, kubelet):
     status = chat.await_status(says("Progressing", "1 of 2 inference pods are updated"))
 
     assert condition(status, "Ready")["status"] == "True"
-    # What served stays until its successor serves.
+    # The old pods stay until their successors serve.
     assert len(chat.pods("inference")) == 3
     kubelet.faults.unready.clear()
     chat.await_status(lambda status: is_well(status) and status["updatedReplicas"] == 2)
 
 
-def test_a_node_that_takes_no_pod_is_named(chat, cordoned):
+def test_a_node_that_accepts_no_pod_is_named(chat, cordoned):
     chat.apply(replicas=3)
 
     status = chat.await_status(says("Degraded", "cannot be scheduled", "unschedulable"))
@@ -116,7 +116,7 @@ def test_what_is_missing_is_named(deployments, kubelet, operator, changed, told)
     operator.start(namespaces=[deployments.namespace])
     deployments.apply(**changed)
 
-    # Events are not watched: they are listed every few seconds.
+    # Events are not watched, but listed every few seconds.
     deployments.await_status(says("Degraded", told), seconds=60)
 
 

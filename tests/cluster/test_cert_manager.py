@@ -1,4 +1,4 @@
-"""A real cert-manager issues what a deployment's Certificates ask for, and the operator follows."""
+"""A real cert-manager issues a deployment's Certificates, and the operator follows."""
 
 import base64
 from contextlib import asynccontextmanager
@@ -22,8 +22,8 @@ from aurora_operator.domain.objects.cert_manager import certificates
 
 OPERATOR_SECRET = leaf_name("chat", OPERATOR)
 TRAINER_SECRET = leaf_name("chat", "trainer")
-# A garbage collector finds new kinds every half minute, the operator looks again as often at what
-# a person has to put right.
+# The garbage collector discovers new kinds every half minute, and the operator checks problems as
+# often.
 SECONDS = 120
 
 
@@ -34,7 +34,7 @@ def issuer(cert_manager):
 
 @pytest.fixture
 def seen(monkeypatch):
-    """The certificates by which pods that start from now on are called; PEM."""
+    """The operator's certificate for pods that start from now on; PEM."""
     found = set()
 
     def remembering(names):
@@ -52,7 +52,7 @@ def seen(monkeypatch):
 
 @pytest.fixture
 def chat(deployments, kubelet, operator, issuer, seen):
-    """A deployment that serves with certificates of cert-manager."""
+    """A deployment that serves with cert-manager's certificates."""
     deployments.apply(security=issued_by(issuer))
     operator.start(namespaces=[deployments.namespace])
     deployments.await_ready()
@@ -64,12 +64,12 @@ def issued_by(issuer):
 
 
 def wanted(chat):
-    """The Certificates that the deployment should have."""
+    """The deployment's desired Certificates."""
     return certificates(deployment_from_object(chat.get()), SETTING)
 
 
 def content(chat, name):
-    """What a Secret holds."""
+    """A Secret's content."""
     found = chat.object("v1", "secrets", name)["data"]
     return {key: base64.b64decode(value) for key, value in found.items()}
 
@@ -84,7 +84,7 @@ def degraded(status):
     return next((each for each in status.get("conditions", ()) if each["type"] == "Degraded"), {})
 
 
-def test_every_secret_holds_a_certificate_for_the_names_that_were_wanted(chat, issuer, seen):
+def test_every_secret_holds_a_certificate_for_the_desired_names(chat, issuer, seen):
     made = {each["metadata"]["name"]: each for each in chat.objects(VERSION, "certificates")}
 
     assert made.keys() == {each["metadata"]["name"] for each in wanted(chat)}
@@ -120,7 +120,7 @@ async def connected(address, own, server_name):
         await connection.close()
 
 
-async def test_trainer_and_operator_know_each_other_by_what_was_issued(chat, tmp_path):
+async def test_trainer_and_operator_authenticate_by_the_issued_certificates(chat, tmp_path):
     dns_names = {each["metadata"]["name"]: each["spec"]["dnsNames"] for each in wanted(chat)}
     folders = {name: written(chat, name, tmp_path / name) for name in dns_names}
     address = f"127.0.0.1:{free_port()}"
@@ -146,7 +146,7 @@ async def test_trainer_and_operator_know_each_other_by_what_was_issued(chat, tmp
 
 
 def ask_anew(chat):
-    """As cmctl renews a certificate."""
+    """Renews a certificate as cmctl does."""
     issuing = {
         "type": "Issuing",
         "status": "True",
@@ -162,7 +162,7 @@ def ask_anew(chat):
     [ask_anew, lambda chat: chat.delete_object("v1", "secrets", OPERATOR_SECRET)],
     ids=["asked", "deleted"],
 )
-def test_what_was_renewed_is_used_without_a_restart(chat, operator, seen, renew):
+def test_a_renewed_certificate_is_used_without_a_restart(chat, operator, seen, renew):
     before = content(chat, OPERATOR_SECRET)["tls.crt"]
     wait_until(lambda: before in seen)
     process = operator.pid
@@ -174,7 +174,7 @@ def test_what_was_renewed_is_used_without_a_restart(chat, operator, seen, renew)
             and content(chat, OPERATOR_SECRET).get("tls.crt", before) != before
         )
     )
-    # It looks again within minutes, and at once when the deployment changes.
+    # It checks within minutes, and at once when the deployment changes.
     chat.apply(replicas=2, security=chat.get()["spec"]["security"])
 
     wait_until(lambda: content(chat, OPERATOR_SECRET)["tls.crt"] in seen)

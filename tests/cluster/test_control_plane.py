@@ -12,7 +12,7 @@ def test_serves_aurora_deployments(api_server, api_namespace):
     assert api_server.request("GET", deployments(api_namespace))["items"] == []
 
 
-def test_tells_the_version_that_is_pinned(api_server, kubectl):
+def test_reports_the_pinned_version(api_server, kubectl):
     told = subprocess.run(
         [kubectl, "--kubeconfig", api_server.kubeconfig, "version"], capture_output=True, text=True
     )
@@ -30,7 +30,7 @@ def test_holds_pods_to_the_restricted_standard(control_plane, namespace):
     assert "runAsNonRoot" in refused.value.body
 
 
-def test_counts_what_was_written(control_plane, namespace):
+def test_audits_writes(control_plane, namespace):
     mark = control_plane.audit.mark()
     control_plane.request(
         "POST", f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": {"name": "settings"}}

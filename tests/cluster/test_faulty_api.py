@@ -1,6 +1,6 @@
-"""Behind an API server that fails in every way it can, a rollout ends as behind a sound one.
+"""Behind a faulty API server, a rollout ends as behind a sound one.
 
-Amid the rollout the operator starts anew: what it lists then may be as old as its first start.
+The operator is restarted amid the rollout: what it lists then may be as old as its first start.
 """
 
 from dataclasses import asdict
@@ -31,7 +31,7 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def sound():
-    """What it comes to without faults, kept for the module."""
+    """The result without faults, kept for the module."""
     return {}
 
 
@@ -45,11 +45,12 @@ def play(control_plane, kubelet, proxied_operator):
         control_plane.await_account(namespace)
         deployments = Deployments(control_plane, namespace)
         deployments.claim()
-        # Slowly enough for the new start to be amid it.
-        kubelet.world.requests_per_look = 5
+        # Slow enough for the restart to be amid the rollout.
+        kubelet.world.requests_per_poll = 5
         starts = []
 
-        def start_anew():
+        def restart_once():
+            proxied_operator.restart_if_lease_lost()
             if not starts and is_judged(deployments.status()):
                 starts.append(True)
                 proxied_operator.restart()
@@ -57,7 +58,7 @@ def play(control_plane, kubelet, proxied_operator):
         story = Story(
             deployments,
             kubelet,
-            meanwhile=start_anew,
+            meanwhile=restart_once,
             situation=proxied_operator.log,
             seconds=200.0,
         )
@@ -82,7 +83,7 @@ def wanted(faults):
     return {name for name, rate in rates.items() if rate}
 
 
-# What no event told of is found by the operator's round, within a minute.
+# Lost events are only found by the operator's relist.
 @pytest.mark.parametrize(
     "faults",
     [
@@ -102,5 +103,5 @@ def test_ends_as_without_faults(sound, play, proxy, proxied_operator, faults):
     assert proxied_operator.runs
     happened = {name for name, count in proxy.done.items() if count}
     assert happened <= wanted(faults)
-    # Of many that are rare, not each need come about.
+    # Of many rare faults, not each need occur.
     assert len(happened) >= min(len(wanted(faults)), 2)

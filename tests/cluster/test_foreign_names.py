@@ -1,11 +1,12 @@
-"""What has a child's name already and is another's stays as it is, and the status says so."""
+"""An object of another owner that has a child's name is left alone, and the status says so."""
 
 import asyncio
 
 import pytest
 
 from aurora_common.errors import ConflictError
-from aurora_operator.adapters.kubernetes import Kind, KubernetesApi, load_configuration
+from aurora_operator.adapters.kubeconfig import load_configuration
+from aurora_operator.adapters.kubernetes import Kind, KubernetesApi
 
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 
@@ -37,7 +38,7 @@ def test_a_foreign_object_is_left_alone(
     deployments.await_ready(seconds=60.0)
 
 
-def test_what_exists_is_not_made(api_server, api_namespace):
+def test_an_existing_object_is_not_created(api_server, api_namespace):
     def config_map(value):
         metadata = {"namespace": api_namespace, "name": "one"}
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": value}}
@@ -48,7 +49,7 @@ def test_what_exists_is_not_made(api_server, api_namespace):
             made = await api.apply_new(CONFIG_MAP, config_map("first"))
             with pytest.raises(ConflictError):
                 await api.apply_new(CONFIG_MAP, config_map("second"))
-            # What it made is applied again like anything else.
+            # Its own object is applied again like any other.
             assert await api.apply(CONFIG_MAP, config_map("first")) == made
             return await api.get(CONFIG_MAP, api_namespace, "one")
         finally:

@@ -77,7 +77,7 @@ def aurora(api_server, api_namespace, kubectl):
     return aurora
 
 
-def test_tells_the_story(aurora, set_status):
+def test_describes_a_rollout(aurora, set_status):
     set_status(STATUS)
     told = aurora("get", "chat")
     assert told.returncode == 0, told.stderr
@@ -114,7 +114,7 @@ def test_drafts(aurora, set_status):
 
 @pytest.mark.parametrize("order", ["abort", "promote"])
 @pytest.mark.parametrize("outcome", ["Done", "Refused"])
-def test_an_order_waits_for_its_answer(aurora, set_status, api_server, objects, order, outcome):
+def test_a_command_waits_for_its_answer(aurora, set_status, api_server, objects, order, outcome):
     set_status(STATUS)
     results = []
     asking = threading.Thread(target=lambda: results.append(aurora(order, "chat")))
@@ -152,7 +152,7 @@ def test_pauses_and_resumes(aurora, api_server, objects):
         (("nonsense",), "nonsense"),
     ],
 )
-def test_says_in_one_line_what_is_wrong(aurora, objects, arguments, says):
+def test_reports_an_error_in_one_line(aurora, objects, arguments, says):
     told = aurora(*arguments)
     assert told.returncode == 1
     assert says in told.stderr

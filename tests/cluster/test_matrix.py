@@ -1,10 +1,11 @@
-"""What Argo Rollouts' own end-to-end tests ask of a rollout, asked of a draft's."""
+"""Argo Rollouts' end-to-end scenarios, for the rollout of a draft."""
 
 import pytest
+from support.deployments import wait_until
 
 GOOD, BETTER, BAD = 0.9, 0.95, 0.05
 PAUSE = "2s"
-# Nothing of it is reached in a test.
+# Never reached in a test.
 LONG = {"minRequests": 1_000_000}
 
 
@@ -24,7 +25,8 @@ def chat(deployments, kubelet, operator):
 
 
 def stable_digests(kubelet, namespace):
-    workers = kubelet.workers(namespace, "inference")
+    """Of the ready pods: one that is shutting down is not promoted."""
+    workers = [worker for worker in kubelet.workers(namespace, "inference") if worker.is_ready]
     return {worker.standin.stable.digest if worker.standin.stable else None for worker in workers}
 
 
@@ -37,7 +39,7 @@ def ended(count):
 
 
 def outcomes(status):
-    """Of the ended rollouts, oldest first."""
+    """Those of the ended rollouts, oldest first."""
     return [past["outcome"] for past in reversed(status["history"])]
 
 
@@ -60,7 +62,7 @@ def test_abort_retry_promote(chat, kubelet):
 
 
 def test_a_candidate_is_judged_by_what_it_does(chat, kubelet):
-    """Good to bad to bad to good: each bad one is rolled back, and what served goes on serving."""
+    """Good, bad, bad, good: each bad one is rolled back, and the stable one serves on."""
     served = kubelet.publish(chat.namespace, "chat", acceptance=GOOD)
     chat.await_status(ended(1))
     for count in (2, 3):
@@ -86,7 +88,7 @@ def test_promote_full(chat, kubelet):
     assert stable_digests(kubelet, chat.namespace) == {digest}
 
 
-def test_an_order_for_another_rollout_is_refused(chat, kubelet):
+def test_a_command_for_another_rollout_is_refused(chat, kubelet):
     chat.annotate("chat", {"aurora.dev/command": "abort/chat-99"})
     status = chat.await_status(lambda status: "lastCommand" in status)
     assert status["lastCommand"]["outcome"] == "Refused"
@@ -101,10 +103,10 @@ def test_a_pause_longer_than_the_deadline(chat, kubelet):
     chat.apply(replicas=2, rollout=paused)
     status = chat.await_status(lambda status: status["rollout"].get("clock", {}).get("pausedAt"))
     requests = status["rollout"]["evidence"]["requests"]
-    # Evidence goes on arriving while the clock stands still: far more than two seconds of it.
-    looks = 6 * 2 * kubelet.world.requests_per_look
+    # Evidence arrives while the clock is paused: far more than two seconds of it.
+    requests_meanwhile = 6 * 2 * kubelet.world.requests_per_poll
     status = chat.await_status(
-        lambda status: status["rollout"]["evidence"]["requests"] > requests + looks
+        lambda status: status["rollout"]["evidence"]["requests"] > requests + requests_meanwhile
     )
     assert status["rollout"]["state"] == "Analyzing"
     chat.apply(replicas=2, rollout=rollout(analysis=LONG | {"maxDuration": PAUSE}))
@@ -139,8 +141,8 @@ def test_template_and_replicas_change_during_a_rollout(chat, kubelet):
             and status["replicas"] == 3
         )
     )
-    after = {pod["metadata"]["uid"] for pod in chat.pods("inference")}
-    assert not before & after
+    # The status does not count pods that are shutting down.
+    wait_until(lambda: not before & {pod["metadata"]["uid"] for pod in chat.pods("inference")})
     assert status["rollout"]["state"] == "Analyzing"
     order(chat, status, "promote")
     assert outcomes(chat.await_status(ended(1))) == ["Promoted"]
@@ -148,13 +150,13 @@ def test_template_and_replicas_change_during_a_rollout(chat, kubelet):
 
 
 def degraded(status):
-    """What is said to be wrong; empty where nothing is."""
+    """The message of the Degraded condition; empty if it is false."""
     found = [one for one in status.get("conditions", ()) if one["type"] == "Degraded"]
     return found[0]["message"] if found and found[0]["status"] == "True" else ""
 
 
-def test_a_bad_template_leaves_what_serves_and_a_good_one_recovers(chat, kubelet):
-    """Good to bad to bad to good, of the pods' template."""
+def test_a_bad_template_leaves_the_serving_pods_and_a_good_one_recovers(chat, kubelet):
+    """Good, bad, bad, good."""
     for spec, says in (
         ({"nodeSelector": {"zone": "nowhere"}}, "node"),
         ({"containers": [{"name": "inference", "unknown": 1}]}, "unknown"),

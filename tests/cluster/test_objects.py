@@ -1,4 +1,4 @@
-"""A real API server takes the desired objects, and what it makes of them needs no second write."""
+"""A real API server admits the desired objects, and they need no second write."""
 
 import pytest
 from support.desired import SPECS, deployment, objects
@@ -21,7 +21,7 @@ def apply(api_server):
 
 
 def pod_of(workload):
-    """The pod that a workload's controller makes."""
+    """The pod that a workload's controller creates."""
     template = workload["template"]
     claimed = [
         {"name": claim["metadata"]["name"], "persistentVolumeClaim": {"claimName": "claimed"}}
@@ -32,14 +32,14 @@ def pod_of(workload):
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_the_objects_are_admitted_as_they_are_wanted(apply, api_server, api_namespace, spec):
+def test_the_desired_objects_are_admitted(apply, api_server, api_namespace, spec):
     wanted = objects(deployment(namespace=api_namespace, **spec)).values()
     for made in wanted:
         apply(made, dry_run=True)
         live = apply(made)
         assert not needs_apply(made, live), (made["kind"], made["metadata"]["name"])
         assert apply(made)["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
-    # Of a workload Pod Security only warns: its pods are what it refuses.
+    # Pod Security only warns about a workload, and refuses its pods.
     for made in wanted:
         if "template" in made.get("spec", {}):
             path = f"{POD.path(api_namespace)}?dryRun=All"

@@ -1,4 +1,4 @@
-"""Where a cluster's programs come from, with a stand-in for Go that only notes what it does."""
+"""Where a cluster's programs come from, with a stand-in for Go that records its calls."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 OBTAIN = Path(__file__).parents[2] / "tools/kubernetes/obtain.py"
 NAMES = ("etcd", "kubectl")
-# Makes the output that it is asked for; fails where it is to, as a build that was interrupted.
+# Creates the requested output, or fails like an interrupted build.
 GO = """#!/bin/sh
 case "$1" in
 version) echo "go version go99.0.0 linux/amd64"; exit 0;;
@@ -33,7 +33,7 @@ def program(path, text):
 
 @pytest.fixture
 def environment(tmp_path):
-    """Nothing is to be found yet but Go, and the tools of the system."""
+    """An environment with nothing but Go and the system's tools."""
     program(tmp_path / "go" / "go", "")
     (tmp_path / "go" / "go").write_text(GO)
     kept = {key: value for key, value in os.environ.items() if key != "AURORA_K8S_BIN"}
@@ -58,7 +58,7 @@ def begin(environment):
 
 @pytest.fixture
 def obtain(begin):
-    """Runs it to its end: exit status, what it prints, and what it tells."""
+    """Runs it; exit status, stdout and stderr."""
 
     def obtain(*, names=NAMES, **changes):
         with begin(names=names, **changes) as process:
@@ -70,12 +70,12 @@ def obtain(begin):
 
 @pytest.fixture
 def built(tmp_path):
-    """The programs that Go was asked for, in order."""
+    """The programs that Go built, in order."""
     notes = tmp_path / "notes"
     return lambda: notes.read_text().split() if notes.exists() else []
 
 
-def test_what_is_built_is_found_by_the_next_run(obtain, built):
+def test_the_next_run_finds_what_was_built(obtain, built):
     status, folder, told = obtain()
     assert (status, built()) == (0, list(NAMES))
     assert all(os.access(Path(folder) / name, os.X_OK) for name in NAMES)
@@ -104,7 +104,7 @@ def test_two_runs_at_once_build_once(begin, built):
     assert built() == list(NAMES)
 
 
-def test_a_folder_that_is_given_is_taken_and_must_be_whole(obtain, tmp_path, built):
+def test_a_given_folder_is_used_and_must_be_complete(obtain, tmp_path, built):
     given = tmp_path / "given"
     program(given / "etcd", "")
     status, _, told = obtain(AURORA_K8S_BIN=str(given))
@@ -117,7 +117,7 @@ def test_a_folder_that_is_given_is_taken_and_must_be_whole(obtain, tmp_path, bui
 
 
 @pytest.mark.parametrize(("version", "is_taken"), [("99.0.0", False), ("", True)])
-def test_the_path_is_taken_only_at_the_pinned_versions(
+def test_programs_on_the_path_must_have_the_pinned_versions(
     obtain, environment, tmp_path, built, version, is_taken
 ):
     module = (OBTAIN.parent / "go.mod").read_text().split()

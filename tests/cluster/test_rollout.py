@@ -1,4 +1,4 @@
-"""A deployment from its making to its end, with a draft promoted, refused or held up between."""
+"""A deployment from its creation to its deletion; drafts are promoted, refused or delayed."""
 
 import re
 
@@ -8,7 +8,7 @@ from support.deployments import wait_until
 from aurora_operator.adapters.kubernetes import Kind
 from aurora_operator.cluster.kinds import CERTIFICATE, CHILDREN, POD
 
-# Every kind of object that there may be for a deployment.
+# Every kind of object that a deployment may have.
 MADE = (
     *(kind for kind in CHILDREN.values() if kind is not CERTIFICATE),
     *(POD, Kind("v1", "Secret", "secrets")),
@@ -18,7 +18,7 @@ MADE = (
 
 @pytest.fixture
 def chat(deployments, kubelet, operator):
-    """A deployment of two pods that serves the draft to begin with."""
+    """A deployment of two pods that serves its initial draft."""
     deployments.apply(replicas=2, draft={"initialCheckpoint": {"uri": "pvc://models/draft-0"}})
     operator.start(namespaces=[deployments.namespace])
     deployments.await_ready()
@@ -48,7 +48,7 @@ def test_promotes_a_better_draft_on_every_pod(chat, kubelet):
     assert stable_digests(kubelet, chat.namespace) == [digest, digest]
 
 
-def test_a_pod_that_cannot_stage_holds_the_rollout_up_and_is_named(chat, kubelet):
+def test_a_pod_that_cannot_stage_delays_the_rollout_and_is_named(chat, kubelet):
     first, _ = kubelet.workers(chat.namespace, "inference")
     kubelet.world.hindrances[first.name] = "the disk is full"
     digest = kubelet.publish(chat.namespace, "chat", acceptance=0.9)
@@ -63,7 +63,7 @@ def test_a_pod_that_cannot_stage_holds_the_rollout_up_and_is_named(chat, kubelet
     assert stable_digests(kubelet, chat.namespace) == [digest, digest]
 
 
-def test_a_draft_that_one_pod_refuses_is_taken_back_from_all(chat, kubelet):
+def test_a_draft_that_one_pod_refuses_is_unstaged_from_all(chat, kubelet):
     before = stable_digests(kubelet, chat.namespace)
     first, second = kubelet.workers(chat.namespace, "inference")
     kubelet.world.refusals[first.name] = "lm_head holds NaN"
@@ -76,14 +76,14 @@ def test_a_draft_that_one_pod_refuses_is_taken_back_from_all(chat, kubelet):
     assert stable_digests(kubelet, chat.namespace) == before
 
 
-def test_what_did_not_change_is_never_written(chat, operator, control_plane):
+def test_nothing_unchanged_is_written(chat, operator, control_plane):
     assert control_plane.audit.writes(user=operator.user, namespace=chat.namespace) != []
     version = chat.get()["metadata"]["resourceVersion"]
     mark = control_plane.audit.mark()
-    # Each start looks at everything, and remembers nothing of what it found before.
+    # Each start reconciles everything, and remembers nothing of earlier runs.
     for _ in range(2):
         operator.restart()
-        wait_until(lambda: looks(operator, "objects") and looks(operator, "rollout"))
+        wait_until(lambda: reconciles(operator, "objects") and reconciles(operator, "rollout"))
 
     assert control_plane.audit.writes(mark, user=operator.user, namespace=chat.namespace) == []
     assert chat.get()["metadata"]["resourceVersion"] == version
@@ -104,8 +104,8 @@ def test_a_deleted_deployment_leaves_nothing_behind(chat, kubelet, operator):
     assert operator.errors() == []
 
 
-def looks(operator, worker):
-    """How often the operator looked at a deployment since its start."""
+def reconciles(operator, worker):
+    """The number of reconciles since the operator's start."""
     found = re.search(
         rf'^aurora_operator_reconcile_seconds_count{{result="done",worker="{worker}"}} (\S+)$',
         operator.metrics(),
@@ -115,7 +115,7 @@ def looks(operator, worker):
 
 
 def remains(chat):
-    """What there is of the deployment; claims that were made for it are of it too."""
+    """The deployment's remaining objects, claims included."""
     labels = "app.kubernetes.io/instance=chat"
     return [
         (kind.kind, body["metadata"]["name"])

@@ -10,7 +10,7 @@ from aurora_operator.cluster.kinds import CHILDREN
 from aurora_operator.domain.objects.strategic_merge import MERGE_KEYS
 
 _SPREAD = {"whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}
-# Of a PodSpec, by what they show.
+# Patches of a PodSpec, by what they exercise.
 PATCHES = {
     "everything": SPECS["template"]["inference"]["podTemplate"]["spec"],
     "null removes": {
@@ -62,7 +62,7 @@ PATCHES = {
 
 @pytest.fixture
 def patched(api_server, kubectl):
-    """What the API server makes of a Deployment's template and a patch of its spec."""
+    """The API server's merge of a Deployment's template and a patch of its spec."""
 
     def patched(made, patch):
         metadata = made["metadata"]
@@ -99,7 +99,7 @@ def test_merges_as_the_api_server_does(api_server, api_namespace, patched, patch
 
 
 def in_order(value, key=""):
-    """With the elements of lists whose order says nothing sorted."""
+    """Sorts lists whose order does not matter."""
     if isinstance(value, dict):
         return {name: in_order(inner, name) for name, inner in value.items()}
     if not isinstance(value, list):

@@ -11,7 +11,7 @@ from support import tethered
 from support.deployments import wait_until
 
 FOLDER = Path(tethered.__file__).parents[1]
-# Starts a tethered process, tells its id, and waits to be killed.
+# Starts a tethered process, prints its pid, and waits to be killed.
 PARENT = """
 import sys, time
 from pathlib import Path
@@ -23,7 +23,7 @@ time.sleep(600)
 """
 
 
-def test_what_is_tethered_dies_with_a_parent_that_is_killed(tmp_path):
+def test_a_tethered_process_dies_with_its_killed_parent(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, FOLDER, tmp_path / "log"], stdout=subprocess.PIPE, text=True
     ) as parent:
@@ -36,7 +36,7 @@ def test_what_is_tethered_dies_with_a_parent_that_is_killed(tmp_path):
 
 
 def is_gone(process):
-    """A zombie is too: whoever inherited it may never ask for its end."""
+    """A zombie counts as gone: the process that inherited it may never reap it."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

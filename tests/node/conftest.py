@@ -1,4 +1,4 @@
-"""A Kubernetes node for as long as the run; without its namespaces, no test of it."""
+"""A Kubernetes node for the run; its tests are skipped outside its namespaces."""
 
 from __future__ import annotations
 

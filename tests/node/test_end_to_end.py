@@ -1,4 +1,4 @@
-"""A user's way with Aurora on a cluster, one step a test: the next begins where the last ended."""
+"""A user's journey on a cluster, one step per test, each beginning where the last ended."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Chat:
 
 @pytest.fixture(scope="module")
 def values(cluster: Cluster) -> Path:
-    """The namespaces with the claims that stand for what real images hold; the chart's values."""
+    """The namespaces, with claims in place of the images' content; the chart's values."""
     folders = python_folders()
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
     for namespace in (SYSTEM, NAMESPACE):
@@ -138,7 +138,7 @@ def test_only_a_client_with_a_token_is_served(chat, models):
     assert complete(chat.url, TOKEN, NAME, prompt).drafted_tokens > 0
 
 
-def test_a_draft_that_learned_from_the_traffic_is_promoted(cluster, chat, traffic):
+def test_a_draft_that_learned_from_traffic_is_promoted(cluster, chat, traffic):
     first = chat.status()["stable"]["digest"]
 
     cluster.await_that(lambda: chat.promoted(), "a promotion", PROMOTION_SECONDS)
@@ -160,14 +160,14 @@ def test_traffic_that_shifts_brings_another_promotion(cluster, chat, traffic, mo
     cluster.await_that(is_promoted, "a promotion after the shift", PROMOTION_SECONDS)
 
 
-def test_kubectl_aurora_tells_the_story(cluster, chat):
+def test_kubectl_aurora_describes_the_rollouts(cluster, chat):
     told = cluster.kubectl("aurora", "get", NAME, "-n", NAMESPACE)
 
     assert chat.promoted()[0]["id"] in told
     assert all(pod["metadata"]["name"] in told for pod in chat.pods("inference"))
 
 
-def test_another_trainer_shares_the_steps_of_the_first(cluster, chat, traffic):
+def test_a_second_trainer_shares_the_steps_of_the_first(cluster, chat, traffic):
     def scale(replicas: int) -> None:
         change = json.dumps({"spec": {"trainer": {"replicas": replicas}}})
         cluster.kubectl("patch", RESOURCE, "-n", NAMESPACE, "--type=merge", "-p", change)
@@ -220,13 +220,13 @@ def test_another_image_rolls_the_pods_without_losing_an_endpoint(cluster, chat, 
         cluster.await_that(is_rolled, "every pod has the new image", READY_SECONDS)
 
     assert watch.fewest >= REPLICAS
-    # What came anew was given the drafts that the others have.
+    # New pods got the drafts of the others.
     served = len(traffic.served)
     cluster.await_that(lambda: len(traffic.served) > served + 20, "requests are served", 60)
     assert all(each.draft for each in traffic.served[served:])
 
 
-def test_an_upgrade_of_the_chart_leaves_what_runs_alone(cluster, chat, traffic, values):
+def test_an_upgrade_of_the_chart_leaves_running_pods_alone(cluster, chat, traffic, values):
     before = {pod["metadata"]["uid"] for pod in chat.pods("inference")}
 
     cluster.helm(
@@ -238,7 +238,7 @@ def test_an_upgrade_of_the_chart_leaves_what_runs_alone(cluster, chat, traffic, 
     assert {pod["metadata"]["uid"] for pod in chat.pods("inference")} == before
 
 
-def test_without_the_chart_what_runs_goes_on(cluster, chat, traffic):
+def test_without_the_chart_running_pods_serve_on(cluster, chat, traffic):
     served = len(traffic.served)
 
     cluster.helm("uninstall", "aurora", "--namespace", SYSTEM, "--wait", "--timeout", "60s")
@@ -260,12 +260,12 @@ def test_a_deleted_namespace_leaves_nothing(cluster, chat, traffic):
     cluster.await_that(is_gone, "the namespaces are gone", 120)
     cluster.await_that(lambda: not running_containers(), "no container runs", 30)
     assert failures == []
-    # The machine's folders are the test's own; a volume serves one claim in its life.
+    # The machine's folders belong to the test; a volume serves only one claim.
     cluster.kubectl("delete", "persistentvolumes", "--all")
 
 
 def last_in_redis(cluster: Cluster) -> int:
-    """When the last trajectory was written to the stream, in milliseconds; 0 for none."""
+    """When the last trajectory was appended to the stream, in milliseconds; 0 if none was."""
     ask = (
         "import redis; store = redis.Redis(); print(max((int(store.xinfo_stream(key)"
         "['last-generated-id'].split(b'-')[0]) for key in "
@@ -278,7 +278,7 @@ def last_in_redis(cluster: Cluster) -> int:
 
 
 def shares_computed(chat: Chat) -> int:
-    """How many shares of the trainer's steps other pods computed, as they tell Prometheus."""
+    """The number of shares of the trainer's steps that other pods computed, by their metrics."""
     count = 0
     for pod in chat.pods("gradient"):
         with suppress(OSError, KeyError):

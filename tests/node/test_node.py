@@ -1,4 +1,4 @@
-"""What the other tests rest on: restricted pods, Services, names and claims work on this node."""
+"""The basis of the other tests: restricted pods, Services, DNS and claims on this node."""
 
 import urllib.request
 

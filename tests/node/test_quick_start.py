@@ -1,4 +1,4 @@
-"""The README's quick start on a cluster, command by command as it is written there."""
+"""The README's quick start on a cluster, command by command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BLOCK = re.compile(r"^## On Kubernetes$.*?^```sh$(.*?)^```$", re.MULTILINE | re
 
 
 def commands() -> list[str]:
-    """Those of the README, without the images, which are on the node."""
+    """The README's commands, except those for images, which are on the node already."""
     text = (place.REPOSITORY / "README.md").read_text()
     (block,) = _BLOCK.findall(text)
     lines = block.replace("\\\n", " ").strip().splitlines()
@@ -30,10 +30,10 @@ def commands() -> list[str]:
 
 @pytest.fixture
 def prepared(cluster: Cluster) -> None:
-    """What a user's cluster has: volumes for claims; and images that have Python in them."""
+    """Volumes for claims and images with Python, which a user's cluster has."""
     folders = python_folders()
     models = writable_folder("quick-start-models")
-    # Trained here before, they need not be trained once more.
+    # Already trained; need not be trained again.
     if (made := cache_root() / "demo").is_dir():
         shutil.copytree(made, models / "demo")
         subprocess.run(["chown", "-R", "65532:65532", models], check=True)
@@ -66,7 +66,7 @@ def test_the_quick_start_works_as_written(cluster, prepared, request):
 
 
 def said(command: str, environment: dict[str, str]) -> str:
-    """The command, and what it said; AssertionError where it failed."""
+    """Runs a command and returns its output; AssertionError if it fails."""
     result = subprocess.run(
         ["/usr/bin/bash", "-c", command],
         cwd=place.REPOSITORY,
@@ -83,7 +83,7 @@ def said(command: str, environment: dict[str, str]) -> str:
 
 
 def is_policy_in_force(cluster: Cluster) -> bool:
-    """Whether a pod would get what it says; that takes the API server a moment."""
+    """Whether the policy is in force, which takes the API server a moment."""
     pod = {"metadata": {"name": "a"}, "spec": {"containers": [{"name": "a", "image": "a"}]}}
     made = cluster.api.request("POST", "/api/v1/namespaces/default/pods?dryRun=All", pod)
     return any(each["name"] == "host-system" for each in made["spec"]["volumes"])

@@ -16,11 +16,14 @@ from aurora.operator.v1 import operator_pb2, operator_pb2_grpc
 from aurora_common.checkpoint import CheckpointManifest, folder_digest
 from aurora_common.durable import new_folder
 
-STANDINS = str(Path(__file__).with_name("standins"))
+# The stand-in components, and the cluster tests' `support`, which they use.
+STANDINS = os.pathsep.join(
+    (str(Path(__file__).with_name("standins")), str(Path(__file__).parents[1] / "cluster"))
+)
 
 
 def wait_until(condition, *, seconds=30.0, why=lambda: ""):
-    """Waits for a condition that becomes true by itself, and returns what it gave."""
+    """Polls a condition until it is true and returns its value."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, f"does not become true: {why()}"
@@ -29,7 +32,7 @@ def wait_until(condition, *, seconds=30.0, why=lambda: ""):
 
 
 def write_draft(folder, number, *, acceptance):
-    """A checkpoint in name only, which the stand-in inference takes; None: which it refuses."""
+    """A checkpoint in name only; without acceptance, the stand-in inference refuses it."""
     with new_folder(folder) as inside:
         (inside / "model.safetensors").write_text(f"draft {number}")
         manifest = CheckpointManifest(
@@ -72,7 +75,7 @@ class Deployment:
         self.guardians = []
 
     def begin_with(self, *, acceptance):
-        """Names a draft to begin with in the manifest."""
+        """Names an initial draft in the manifest."""
         folder = self.folder / "initial"
         manifest = write_draft(folder, 0, acceptance=acceptance)
         self.content["spec"]["draft"] = {
@@ -104,7 +107,7 @@ class Deployment:
         return guardian
 
     def operator(self):
-        """Where to reach the operator; None while none runs."""
+        """The operator's addresses; None if it does not run."""
         try:
             found = json.loads((self.data / "operator.json").read_bytes())
         except (FileNotFoundError, ValueError):
@@ -112,7 +115,7 @@ class Deployment:
         return found if psutil.pid_exists(found["pid"]) else None
 
     def call(self, method, request):
-        """A call that waits for the operator; None where it does not answer in time."""
+        """Calls the operator; None if it does not answer in time."""
         found = self.operator()
         if found is None:
             return None
@@ -165,7 +168,7 @@ class Deployment:
         return (self.data / "logs" / f"{component}.log").read_text()
 
     def down(self, guardian):
-        """Stops a guardian as a person does; its exit code and stderr."""
+        """Terminates a guardian; its exit code and stderr."""
         guardian.send_signal(signal.SIGTERM)
         _, text = guardian.communicate(timeout=45)
         return guardian.returncode, text

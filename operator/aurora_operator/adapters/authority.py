@@ -40,20 +40,20 @@ _BUNDLE, _CERTIFICATE, _KEY = "ca.crt", "tls.crt", "tls.key"
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """The authority that issues, the one that will, and the one that did.
+    """The issuing authority, its successor, and its predecessor.
 
-    The first bundle that all leaves have is noted by `since`, as is the last leaf issued anew.
+    `since`: when all leaves were first seen with the bundle, and none left to be reissued.
     """
 
     issuing: Certificate
     next: Certificate | None = None
-    # Its key is not needed any more.
+    # The predecessor's certificate; its key is no longer needed.
     previous: bytes = b""
     since: datetime | None = None
 
     @property
     def bundle(self) -> bytes:
-        """Every certificate that peers trust."""
+        """The certificates that peers trust."""
         following = b"" if self.next is None else self.next.pem
         return self.issuing.pem + following + self.previous
 
@@ -65,7 +65,7 @@ class Authority:
 
 
 def secret_names(name: str) -> tuple[str, ...]:
-    """The Secrets of a deployment of that name, the authority's first."""
+    """The names of a deployment's Secrets, the authority's first."""
     return (authority_name(name), *(leaf_name(name, component) for component in COMPONENTS))
 
 
@@ -76,10 +76,10 @@ def due_secrets(
     *,
     owner_uid: str,
 ) -> tuple[dict[str, Any], ...]:
-    """The Secrets that must be written, in this order; none where all is well.
+    """The Secrets that must be written, in this order; empty if all are current.
 
-    `existing`: the content of each of `secret_names`, None for one that does not exist. Content
-    that cannot be used is replaced. Each write may be the last: the next call goes on from there.
+    `existing`: the content of each of `secret_names`, None if absent. Unusable content is replaced.
+    If only some are written, the next call continues from there.
     """
     metadata = deployment.metadata
     before = _read_authority(existing[authority_name(metadata.name)])
@@ -100,9 +100,9 @@ def due_secrets(
 def operator_identity(
     metadata: Metadata, authority_data: Data, held: Certificates | None, now: datetime
 ) -> Certificates:
-    """Who the operator is to the components of a deployment, by its authority's Secret.
+    """The operator's certificate for a deployment's components, from its authority's Secret.
 
-    `held` is given back while it is good. Raises InvalidInputError where the Secret is damaged.
+    `held` is returned while it is valid. Raises InvalidInputError if the Secret is damaged.
     """
     authority = _read_authority(authority_data)
     if authority is None:
@@ -117,9 +117,9 @@ def operator_identity(
 
 
 def issued_identity(metadata: Metadata, data: Data) -> Certificates | None:
-    """Who the operator is by the Secret that cert-manager fills; None: not under its name yet.
+    """The operator's certificate from cert-manager's Secret; None if it is for another name.
 
-    Until cert-manager has seen that another name is wanted, the Secret holds the one before.
+    After a change of the requested name, the Secret holds the old one until cert-manager reissues.
     """
     leaf = _read(data, _CERTIFICATE, _KEY)
     name = dns_name(metadata.name, OPERATOR, namespace=metadata.namespace)
@@ -134,7 +134,7 @@ def _stepped(
     leaves: Mapping[str, Data],
     now: datetime,
 ) -> Authority:
-    """The authority after the step that is due."""
+    """The authority after the due step."""
     followed = before is not None and all(
         data.get(_BUNDLE) == before.bundle
         and (leaf := _read(data, _CERTIFICATE, _KEY)) is not None
@@ -161,7 +161,7 @@ def _stepped(
 
 def _made(deployment: AuroraDeployment, now: datetime) -> Certificate:
     metadata = deployment.metadata
-    # With the time in it: a bundle with two authorities of one name would be ambiguous.
+    # The name contains the time: a bundle with two authorities of one name would be ambiguous.
     name = f"{metadata.name} {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return new_authority(name, Validity(now - BACKDATED, now + AUTHORITY_LIFETIME))
 
@@ -169,7 +169,7 @@ def _made(deployment: AuroraDeployment, now: datetime) -> Certificate:
 def _leaf_data(
     deployment: AuroraDeployment, component: str, data: Data, authority: Authority, now: datetime
 ) -> Data:
-    """What a leaf's Secret should hold: its present certificate where that is good."""
+    """The desired content of a leaf's Secret: keeps its certificate if that is valid."""
     metadata = deployment.metadata
     name = dns_name(metadata.name, component, namespace=metadata.namespace)
     leaf = _read(data, _CERTIFICATE, _KEY)
@@ -183,7 +183,7 @@ def _is_good(leaf: Certificate, name: str, authority: Authority, now: datetime) 
     return (
         leaf.is_issued_by(authority.issuing)
         and not leaf.validity.is_due(now)
-        # An operator of another version may have meant more by it.
+        # Another version of the operator may have issued it for other names.
         and leaf.dns_names == {name}
     )
 
@@ -201,7 +201,7 @@ def _read(data: Data, certificate: str, key: str) -> Certificate | None:
 
 
 def _read_authority(data: Data | None) -> Authority | None:
-    """None where there is none, or none that can issue."""
+    """None if absent or unable to issue."""
     issuing = None if data is None else _read(data, _CERTIFICATE, _KEY)
     if data is None or issuing is None:
         return None

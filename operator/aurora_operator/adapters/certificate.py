@@ -24,7 +24,7 @@ from aurora_operator.domain.certificate import Validity
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate and the key that it is for."""
+    """A certificate and its private key."""
 
     content: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -58,7 +58,7 @@ class Certificate:
 
 
 def read_certificate(pem: bytes, key_pem: bytes) -> Certificate:
-    """Raises InvalidInputError, without the content, where it is no pair that belongs together."""
+    """Raises InvalidInputError, which never quotes the content, unless the two match."""
     try:
         content = x509.load_pem_x509_certificate(pem)
         key = load_pem_private_key(key_pem, password=None)
@@ -73,7 +73,7 @@ def read_certificate(pem: bytes, key_pem: bytes) -> Certificate:
 
 
 def new_authority(name: str, validity: Validity) -> Certificate:
-    """A certificate that vouches for itself and may issue others, but no further authority."""
+    """A self-signed certificate that may issue leaves, but no further authorities."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _subject(name)
     builder = (
@@ -87,7 +87,7 @@ def new_authority(name: str, validity: Validity) -> Certificate:
 def new_leaf(
     authority: Certificate, name: str, dns_names: Collection[str], validity: Validity
 ) -> Certificate:
-    """A certificate for both ends of a connection."""
+    """A certificate for clients and servers."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -119,7 +119,7 @@ def _builder(
 
 
 def _subject(name: str) -> x509.Name:
-    # A common name has at most 64 characters; who is meant is in the alternative names.
+    # A common name has at most 64 characters; peers check the alternative names.
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
 
 

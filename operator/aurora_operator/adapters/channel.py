@@ -1,4 +1,4 @@
-"""gRPC channels to the components, with mutual TLS where they want it."""
+"""gRPC channels to the components, with mutual TLS if they require it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from aurora_operator.adapters.probe import CHANNEL_OPTIONS
 class Peer:
     """A component at `host:port`.
 
-    With an `identity` the connection is mutually authenticated, and the peer's certificate must be
-    for `server_name`: an address of a pod is in none.
+    With an `identity` the connection is mutually authenticated. The peer's certificate must be for
+    `server_name`, since certificates do not name pods' addresses.
     """
 
     address: str
@@ -25,7 +25,7 @@ class Peer:
 
 
 def open_channel(peer: Peer, *, options: Sequence[tuple[str, int]] = ()) -> grpc.aio.Channel:
-    """A channel that connects when it is first used, and again whenever it must."""
+    """A channel that connects on first use, and reconnects."""
     every = [*options, *CHANNEL_OPTIONS]
     identity = peer.identity
     if identity is None:

@@ -1,4 +1,4 @@
-"""One inference over gRPC, as the reconciler wants it."""
+"""The reconciler's Inference over gRPC."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from aurora_operator.domain.rollout.evidence import Outcome
 from aurora_operator.domain.status.deployment import Cursor, Draft
 
 _CALL_SECONDS = 5.0
-# Verifying and loading a checkpoint reads all of it.
+# A whole checkpoint is read to verify and load it.
 _STAGE_SECONDS = 300.0
 _OUTCOMES_PER_CALL = 1000
-# A judge that was away catches up in several turns rather than in one endless one.
+# A judge that was away catches up over several reconciles rather than in an endless one.
 _CALLS_PER_BATCH = 20
 
-# Trying again unchanged does not help.
+# A retry of the same call does not help.
 _REFUSALS = frozenset(
     {
         grpc.StatusCode.FAILED_PRECONDITION,
@@ -43,17 +43,17 @@ _SLOTS = {
 
 
 class GrpcInference:
-    """Its messages leave its name out: whoever reports them says it."""
+    """Error messages leave out its name, which the caller adds."""
 
     def __init__(self, name: str, peer: Peer) -> None:
         self.name = name
-        # Set once it is about to end.
+        # Set once it is shutting down.
         self.leaving = False
         self._channel = open_channel(peer, options=MESSAGE_OPTIONS)
         self._stub = inference_pb2_grpc.InferenceStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def view(self) -> InferenceView:
-        """How it describes itself now; UnavailableError where it does not answer."""
+        """Its current state; UnavailableError if it does not answer."""
         try:
             status = await self._stub.GetStatus(
                 inference_pb2.GetStatusRequest(), timeout=_CALL_SECONDS
@@ -70,7 +70,7 @@ class GrpcInference:
         )
 
     async def outcomes(self, rollout_id: str, cursor: Cursor | None) -> OutcomeBatch:
-        """What it lists of a rollout after the cursor; UnavailableError where it does not."""
+        """The outcomes of a rollout after the cursor; UnavailableError if it does not answer."""
         cursor = cursor or Cursor("", 0)
         found: list[tuple[int, Outcome]] = []
         for _ in range(_CALLS_PER_BATCH):
@@ -93,9 +93,9 @@ class GrpcInference:
         return OutcomeBatch(self.name, cursor.instance, rollout_id, tuple(found))
 
     async def apply(self, action: Action) -> None:
-        """Does one action.
+        """Carries out one action.
 
-        Raises CheckpointError where a draft is refused for good, else UnavailableError: look again.
+        Raises CheckpointError if the draft is refused for good, else UnavailableError.
         """
         try:
             await self._call(action)

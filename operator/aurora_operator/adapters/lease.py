@@ -1,8 +1,8 @@
 """Leader election by a Lease: at most one operator acts, and it knows when it no longer may.
 
-As client-go does it: whoever holds the lease renews it; others take it once it was not renewed for
-its duration, measured by their own clock from the moment at which they saw it change. Remote
-timestamps are never compared, so clocks may differ.
+As in client-go: the holder renews the lease; others take it once it was not renewed for its
+duration, by their own clock from the moment at which they saw it change. Remote timestamps are
+never compared, so clocks may differ.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 DURATION_SECONDS = 15
 RENEW_DEADLINE_SECONDS = 10.0
 RETRY_SECONDS = 2.0
-# Of a lease that its holder gave back: anyone may take it at once.
+# The duration of a released lease: anyone may take it at once.
 _RELEASED_SECONDS = 1
 
 
 class LeaseLostError(UnavailableError):
-    """The lease could not be renewed in time, or another holds it: acting must end at once."""
+    """The lease was not renewed in time, or another holds it: stop acting at once."""
 
 
 class LeaseApi(Protocol):
@@ -41,7 +41,7 @@ class LeaseApi(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A lease as it was read; `changed_at` is when this version was first seen, monotonic."""
+    """A lease as read; `changed_at` (monotonic) is when this version was first seen."""
 
     holder: str
     duration_seconds: float
@@ -50,7 +50,7 @@ class Seen:
 
 
 def seen(lease: Json, before: Seen | None, now: float) -> Seen:
-    """What was read, with the time of its last change as this process saw it."""
+    """The lease as read, with the time at which this process saw it change."""
     version = lease["metadata"]["resourceVersion"]
     spec = lease.get("spec") or {}
     same = before is not None and before.version == version
@@ -63,7 +63,7 @@ def seen(lease: Json, before: Seen | None, now: float) -> Seen:
 
 
 def verdict(lease: Seen, identity: str, now: float) -> Literal["renew", "take", "wait"]:
-    """What `identity` may do with the lease."""
+    """What `identity` may do about the lease."""
     if lease.holder == identity:
         return "renew"
     if not lease.holder or now >= lease.changed_at + lease.duration_seconds:
@@ -80,11 +80,11 @@ class Election:
         self._name = name
         self._identity = identity
         self._seen: Seen | None = None
-        # When the renewal that succeeded last was asked for: others may count from then on.
+        # When the last successful renewal was sent: others may count from then on.
         self._renewed_at = 0.0
 
     async def acquire(self) -> None:
-        """Returns once the lease is ours."""
+        """Returns once this candidate holds the lease."""
         while True:
             asked_at = time.monotonic()
             try:
@@ -93,12 +93,14 @@ class Election:
                     logger.info("leading", extra={"fields": {"identity": self._identity}})
                     return
             except AuroraError as error:
-                logger.warning("lease not read", extra={"fields": {"reason": str(error)}})
-            # Two that wait must not ask in step.
+                logger.warning(
+                    "lease not read; will retry", extra={"fields": {"reason": str(error)}}
+                )
+            # Jitter, so that candidates do not retry in step.
             await asyncio.sleep(RETRY_SECONDS * random.uniform(0.8, 1.2))
 
     async def hold(self) -> None:
-        """Renews until it cannot; never returns, raises LeaseLostError."""
+        """Renews until that fails for too long; only ever raises LeaseLostError."""
         while True:
             await asyncio.sleep(RETRY_SECONDS)
             try:
@@ -117,14 +119,16 @@ class Election:
             except LeaseLostError:
                 raise
             except AuroraError as error:
-                logger.warning("lease not renewed", extra={"fields": {"reason": str(error)}})
+                logger.warning(
+                    "lease not renewed; will retry", extra={"fields": {"reason": str(error)}}
+                )
             if time.monotonic() - self._renewed_at >= RENEW_DEADLINE_SECONDS:
                 raise LeaseLostError(
                     f"the lease was not renewed for {RENEW_DEADLINE_SECONDS:.0f} s"
                 )
 
     async def release(self) -> None:
-        """Gives the lease back, so that the next one need not wait; best effort."""
+        """Releases the lease, so that the next holder need not wait; best effort."""
         try:
             lease = await self._api.get(LEASE, self._namespace, self._name)
             spec = lease["spec"]
@@ -136,7 +140,7 @@ class Election:
             logger.warning("lease not released", extra={"fields": {"reason": str(error)}})
 
     async def _attempt(self) -> bool:
-        """Tries to take or renew the lease once, and whether it is ours now."""
+        """Tries once to take or renew the lease; whether this candidate holds it now."""
         try:
             lease = await self._api.get(LEASE, self._namespace, self._name)
         except NotFoundError:
@@ -157,14 +161,14 @@ class Election:
             "renewTime": moment,
         }
         try:
-            # The version that was read goes with it: of two that try, one succeeds.
+            # The update names the version that was read: of two candidates, one succeeds.
             self._seen = seen(await self._api.replace(LEASE, lease), None, now)
         except ConflictError:
             return False if decision == "take" else await self._attempt_again()
         return True
 
     async def _attempt_again(self) -> bool:
-        """After a lost answer the version is our own newer one: whose is the lease now?"""
+        """After a lost answer the newer version may be our own: reads who holds the lease."""
         lease = await self._api.get(LEASE, self._namespace, self._name)
         self._seen = seen(lease, self._seen, time.monotonic())
         return self._seen.holder == self._identity

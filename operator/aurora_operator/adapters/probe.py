@@ -1,4 +1,4 @@
-"""Is a component ready? gRPC's health protocol, and PING for Redis."""
+"""Readiness probes: gRPC's health protocol, and PING for Redis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-# A peer that comes up is found at once, instead of after gRPC's two minutes.
+# Reconnects within a second, instead of gRPC's two minutes.
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -16,7 +16,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class GrpcProbe:
-    """Asks one address for its health, over one connection."""
+    """Checks the health of one address over one connection."""
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
@@ -36,7 +36,7 @@ class GrpcProbe:
 
 
 class RedisProbe:
-    """Says PING and wants PONG; a Redis that still loads its file is not ready."""
+    """Sends PING and expects PONG; a Redis that still loads its file is not ready."""
 
     def __init__(self, address: str) -> None:
         self._host, _, port = address.rpartition(":")
@@ -55,4 +55,4 @@ class RedisProbe:
             return False
 
     async def close(self) -> None:
-        """It holds no connection between two questions."""
+        """Does nothing: each probe closes its connection."""

@@ -1,4 +1,4 @@
-"""The checkpoints that the trainer publishes, over gRPC."""
+"""The trainer's checkpoints over gRPC."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from aurora_operator.domain.status.deployment import Candidate, Draft
 
 logger = logging.getLogger(__name__)
 
-# A stream that is silent for so long is asked for anew: its peer may be gone without a word.
+# A stream is renewed after this: its peer may be gone without closing the connection.
 _STREAM_SECONDS = 300.0
 _RETRY_SECONDS = 0.5
 _PRUNE_SECONDS = 30.0
 
 
 class CheckpointFeed:
-    """Follows one trainer for ever; `after_sequence` gives what was seen already."""
+    """Follows one trainer; `after_sequence` returns the last sequence that was seen."""
 
     def __init__(self, peer: Peer, after_sequence: Callable[[], int]) -> None:
         self._channel = open_channel(peer)
@@ -30,7 +30,7 @@ class CheckpointFeed:
         self._after_sequence = after_sequence
 
     async def checkpoints(self) -> AsyncIterator[Candidate]:
-        """Every checkpoint published after `after_sequence()`; some may come twice."""
+        """Every checkpoint published after `after_sequence()`, at least once; never ends."""
         while True:
             request = trainer_pb2.WatchCheckpointsRequest(after_sequence=self._after_sequence())
             try:
@@ -45,13 +45,13 @@ class CheckpointFeed:
                     grpc.StatusCode.CANCELLED,
                 ):
                     fields = {"code": error.code().name, "details": error.details()}
-                    logger.warning("trainer gives no checkpoints", extra={"fields": fields})
+                    logger.warning("checkpoint stream failed; will retry", extra={"fields": fields})
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def prune(self, *, keep: int, needed: frozenset[str], seen_sequence: int) -> None:
-        """Removes the checkpoints behind the newest `keep` that nobody needs any more.
+        """Removes checkpoints that are neither needed nor among the newest `keep`.
 
-        Raises UnavailableError where the trainer does not do it.
+        Raises UnavailableError if the call fails.
         """
         request = trainer_pb2.PruneCheckpointsRequest(
             keep=keep, needed_digests=sorted(needed), seen_sequence=seen_sequence

@@ -1,4 +1,4 @@
-"""The newest known body of every object that belongs to a deployment, kept small."""
+"""The newest known body of every object that belongs to a deployment, packed."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import json
 import zlib
 from dataclasses import dataclass
 from enum import Enum
-from threading import Lock
 from typing import Any
 
 from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.cluster.kinds import POD, Key, Reference, reference
 
-# Whose status says how a deployment is.
+# Kinds whose status is read.
 _WITH_STATUS = frozenset({"Deployment", "StatefulSet", "Pod", "AuroraDeployment"})
-# What the kubelet and the scheduler read of a pod, and nobody here.
+# The rest of a pod's spec is for the kubelet and the scheduler.
 _POD_SPEC = frozenset({"nodeName", "containers", "volumes", "initContainers"})
 
 
 class News(Enum):
-    """What a body said that was not known: nothing, only how the object fares, or what it is."""
+    """What of a body was new: nothing, only its status, or its essence."""
 
     NONE = 0
     STATUS = 1
     ESSENCE = 2
 
 
-# How packed content begins; JSON begins with a brace.
+# The first byte of packed content; JSON begins with a brace.
 _ZLIB = b"\x78"
 
 
@@ -47,7 +46,7 @@ class Known:
 
 
 def known(body: Json) -> Known:
-    """The object without what nobody reads, packed."""
+    """The object, packed, without the fields that are never read."""
     metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
     kept: dict[str, Any] = {**body, "metadata": metadata}
     if body["kind"] not in _WITH_STATUS:
@@ -61,7 +60,7 @@ def known(body: Json) -> Known:
         uid=metadata["uid"],
         version=int(metadata["resourceVersion"]),
         essence=zlib.crc32(_encoded(essence)),
-        # What every look reads stays as it is: unpacking lets other threads in, and they keep on.
+        # What every reconcile reads is not compressed: it is decoded far more often than stored.
         content=encoded if body["kind"] in _WITH_STATUS else zlib.compress(encoded, 3),
     )
 
@@ -81,72 +80,56 @@ def _trimmed_pod(spec: Json) -> Json:
 
 
 class ChildStore:
-    """By deployment; used from several threads. What is older than what is known changes nothing:
-    a watch may lag behind an answer."""
+    """Objects by deployment. A body older than the known one is ignored: a watch may lag behind the
+    answer to a write."""
 
     def __init__(self) -> None:
         self._by_key: dict[Key, dict[Reference, Known]] = {}
-        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return sum(len(children) for children in self._by_key.values())
 
     def remember(self, key: Key, body: Json) -> News:
-        """Takes a body over, and what of it was news."""
+        """Stores a body and returns what of it was new."""
         place, version = reference(body), int(body["metadata"]["resourceVersion"])
-        if (before := self.known(key, place)) is not None and before.version >= version:
+        before = self.known(key, place)
+        if before is not None and before.version >= version:
             return News.NONE
         entry = known(body)
-        with self._lock:
-            children = self._by_key.setdefault(key, {})
-            before = children.get(place)
-            if before is not None and before.version >= version:
-                return News.NONE
-            children[place] = entry
-            same = before is not None and before.essence == entry.essence
-            return News.STATUS if same else News.ESSENCE
+        self._by_key.setdefault(key, {})[place] = entry
+        same = before is not None and before.essence == entry.essence
+        return News.STATUS if same else News.ESSENCE
 
     def forget(self, key: Key, place: Reference, uid: str) -> bool:
-        """Drops the object of that uid, and whether it was known."""
-        with self._lock:
-            children = self._by_key.get(key, {})
-            before = children.get(place)
-            if before is None or before.uid != uid:
-                return False
-            del children[place]
-            if not children:
-                del self._by_key[key]
-            return True
+        """Drops the object of that uid; False if it was not known."""
+        before = self.known(key, place)
+        if before is None or before.uid != uid:
+            return False
+        del self._by_key[key][place]
+        if not self._by_key[key]:
+            del self._by_key[key]
+        return True
 
     def known(self, key: Key, place: Reference) -> Known | None:
-        with self._lock:
-            return self._by_key.get(key, {}).get(place)
+        return self._by_key.get(key, {}).get(place)
 
     def get(self, key: Key, place: Reference) -> Json | None:
         entry = self.known(key, place)
         return None if entry is None else entry.body
 
     def places(self, key: Key) -> frozenset[Reference]:
-        with self._lock:
-            return frozenset(self._by_key.get(key, ()))
+        return frozenset(self._by_key.get(key, ()))
 
     def of_kind(self, key: Key, kind: str) -> list[Json]:
         """The bodies of one kind, by name."""
-        with self._lock:
-            entries = sorted(
-                (place, entry)
-                for place, entry in self._by_key.get(key, {}).items()
-                if place.kind == kind
-            )
-        return [entry.body for _, entry in entries]
+        children = self._by_key.get(key, {})
+        return [children[place].body for place in sorted(children) if place.kind == kind]
 
     def versions(self, kind: str) -> dict[tuple[Key, Reference], Known]:
-        """Everything known of one kind."""
-        with self._lock:
-            return {
-                (key, place): entry
-                for key, children in self._by_key.items()
-                for place, entry in children.items()
-                if place.kind == kind
-            }
-
-    def __len__(self) -> int:
-        with self._lock:
-            return sum(len(children) for children in self._by_key.values())
+        """Every known object of one kind."""
+        return {
+            (key, place): entry
+            for key, children in self._by_key.items()
+            for place, entry in children.items()
+            if place.kind == kind
+        }

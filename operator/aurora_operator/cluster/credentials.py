@@ -1,4 +1,4 @@
-"""The certificates of a deployment, and who the operator is to its pods."""
+"""The certificates of a deployment, and the operator's own towards its pods."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from aurora_common.errors import ConflictError, NotFoundError
+from aurora_operator.adapters.api_error import ApiRefusedError
 from aurora_operator.adapters.authority import (
     Data,
     due_secrets,
@@ -17,47 +18,54 @@ from aurora_operator.adapters.authority import (
     operator_identity,
     secret_names,
 )
-from aurora_operator.adapters.kubernetes import ApiRefusedError, Json, KubernetesApi
+from aurora_operator.adapters.kubernetes import Json, KubernetesApi
 from aurora_operator.cluster.directory import Tracked
-from aurora_operator.cluster.kinds import CERTIFICATE, INSTANCE, SECRET, SELECTOR, is_owned_by
+from aurora_operator.cluster.kinds import (
+    CERTIFICATE,
+    INSTANCE,
+    SECRET,
+    SELECTOR,
+    Reference,
+    is_owned_by,
+)
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.domain.certificate import OPERATOR, authority_name, leaf_name
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects.issuance import is_issued, issuance_problems
 from aurora_operator.domain.plan.observation import Problem
 
-# Secrets are not watched: so often is looked whether all are there and none is due.
-_LOOK_SECONDS = 500.0
-# cert-manager takes a moment to issue.
+# Poll interval for missing Secrets and due certificates: Secrets are not watched.
+_CHECK_SECONDS = 500.0
+# Poll interval while cert-manager issues.
 _ISSUE_SECONDS = 2.0
 
 
 class Credentials:
-    """Keeps a deployment's Secrets, which are read by their names and in no other way."""
+    """Reconciles a deployment's Secrets, which are only ever read by name."""
 
     def __init__(self, api: KubernetesApi, metrics: Metrics) -> None:
         self._api = api
         self._metrics = metrics
 
-    async def bring(
+    async def reconcile(
         self, tracked: Tracked, deployment: AuroraDeployment, generation: int, *, is_new: bool
     ) -> list[Problem]:
-        """Writes what is due, and notes the operator's identity and when to look again.
+        """Writes what is due, and sets the operator's identity and the time of the next check.
 
-        `is_new`: there is hardly any Secret yet, so none is asked for before the first is made.
+        `is_new`: the Secrets are created without reading them first.
         """
         is_due = time.monotonic() >= tracked.certificates_due
         if tracked.certified_generation == generation and not is_due:
             return []
         problems: list[Problem] = []
-        seconds = _LOOK_SECONDS
+        seconds = _CHECK_SECONDS
         match deployment.spec.security.tls.mode:
             case "SelfManaged":
                 problems = await self._issue(tracked, deployment, is_new=is_new)
             case "CertManager":
-                problems, is_whole = await self._follow(tracked, deployment)
-                # What was just asked for, cert-manager has hardly seen.
-                if tracked.certified_generation != generation or not is_whole:
+                problems, all_issued = await self._follow(tracked, deployment)
+                # cert-manager has not seen yet what was just requested.
+                if tracked.certified_generation != generation or not all_issued:
                     seconds = _ISSUE_SECONDS
             case "Disabled":
                 tracked.identity = None
@@ -78,13 +86,9 @@ class Credentials:
     async def _issue_over(
         self, tracked: Tracked, deployment: AuroraDeployment, existing: dict[str, Json | None]
     ) -> list[Problem]:
-        """Writes what is due, given the Secrets that exist; ConflictError where others do."""
+        """Writes what is due, given the existing Secrets; ConflictError if they changed."""
         foreign = [
-            Problem(
-                "NameTaken",
-                f"Secret {name} exists and does not belong to this deployment: "
-                "remove it, or give the deployment another name",
-            )
+            name_taken(Reference(SECRET.kind, name))
             for name, secret in existing.items()
             if secret is not None and not is_owned_by(secret, tracked.uid)
         ]
@@ -107,23 +111,23 @@ class Credentials:
     async def _follow(
         self, tracked: Tracked, deployment: AuroraDeployment
     ) -> tuple[list[Problem], bool]:
-        """Takes over what cert-manager issued; what holds it up, and whether all is issued."""
-        # In this order: what is said to be issued is in the Secret that is read then.
+        """Reads what cert-manager issued; returns the problems, and whether all is issued."""
+        # In this order: once a Certificate is Ready, its Secret holds what was issued.
         certificates = await self._certificates(tracked)
         secret = leaf_name(tracked.key.name, OPERATOR)
         data = _data(await self._read(tracked, secret)) or {}
         identity = issued_identity(deployment.metadata, data)
-        # While its successor is issued, nothing may be there.
+        # The Secret may be empty while the successor is being issued.
         tracked.identity = identity or tracked.identity
         problems = issuance_problems(certificates, datetime.now(UTC))
-        is_whole = all(map(is_issued, certificates))
-        if is_whole and data and not data.get("ca.crt"):
-            told = f"Secret {secret} has no ca.crt: use an issuer that names its authority"
-            problems = [Problem("CertificateNotIssued", told)]
-        return problems, identity is not None and is_whole
+        all_issued = all(map(is_issued, certificates))
+        if all_issued and data and not data.get("ca.crt"):
+            message = f"Secret {secret} has no ca.crt: use an issuer that names its authority"
+            problems = [Problem("CertificateNotIssued", message)]
+        return problems, identity is not None and all_issued
 
     async def _certificates(self, tracked: Tracked) -> list[Json]:
-        """The deployment's Certificates; none where there is no such kind."""
+        """The deployment's Certificates; none if the kind is not installed."""
         selector = f"{SELECTOR},{INSTANCE}={tracked.key.name}"
         try:
             found = await self._api.list(CERTIFICATE, tracked.key.namespace, labels=selector)
@@ -138,7 +142,7 @@ class Credentials:
             return None
 
     async def _write(self, secret: Json, before: Json | None) -> Json:
-        """Raises ConflictError where the Secret changed since it was read, or exists after all."""
+        """Raises ConflictError if the Secret changed since it was read, or was created since."""
         if before is None:
             written = await self._api.apply_new(SECRET, secret)
         else:
@@ -148,8 +152,17 @@ class Credentials:
         return written
 
 
+def name_taken(place: Reference) -> Problem:
+    """The problem of an object that another owner has."""
+    return Problem(
+        "NameTaken",
+        f"{place} exists and does not belong to this deployment: "
+        "remove it, or give the deployment another name",
+    )
+
+
 def _data(secret: Json | None) -> Data | None:
-    """A Secret's content; what is not base64 cannot be there, and counts as empty."""
+    """A Secret's content; empty if it is not base64."""
     if secret is None:
         return None
     try:

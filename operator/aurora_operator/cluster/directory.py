@@ -1,4 +1,4 @@
-"""The deployments that exist, as they were seen last, and what was found of their objects."""
+"""The newest known body of every AuroraDeployment, and what was found of its objects."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from aurora_operator.domain.plan.observation import Problem
 
 @dataclass(slots=True)
 class Tracked:
-    """One deployment; `uid` tells it from another that had its name before."""
+    """One deployment; its `uid` distinguishes it from an earlier one of the same name."""
 
     key: Key
     known: Known
-    # The generation for which every object was found as it should be; None: look at all of them.
+    # The generation whose objects were all found correct; None: check all of them.
     settled_generation: int | None = None
-    # What is wrong with its objects; None before they were looked at.
+    # What is wrong with its objects; None before the first check.
     problems: tuple[Problem, ...] | None = None
-    # Counts what was heard of its objects: a look that something came into settles nothing.
+    # Counts the changes to its objects: a reconcile that one came into settles nothing.
     changes: int = 0
-    # Who the operator is to this deployment's pods; None before it is known, or without TLS.
+    # The operator's certificate towards this deployment's pods; None if unknown, or without TLS.
     identity: Certificates | None = None
-    # The generation whose certificates were found as they should be, and when, monotonic, they
-    # are looked at again.
+    # The generation whose certificates were found correct, and when (monotonic) to check again.
     certified_generation: int | None = None
     certificates_due: float = 0.0
 
-    def disturb(self) -> None:
-        """Wants every object looked at again."""
+    def unsettle(self) -> None:
+        """Has every object checked again."""
         self.changes += 1
         self.settled_generation = None
 
@@ -46,7 +45,7 @@ class Tracked:
 
 
 class Directory:
-    """By key; of two bodies of one deployment the newer one counts."""
+    """Deployments by key; a body older than the known one is ignored."""
 
     def __init__(self) -> None:
         self._tracked: dict[Key, Tracked] = {}
@@ -61,7 +60,7 @@ class Directory:
         return self._tracked.get(key)
 
     def remember(self, body: Json) -> News:
-        """Takes a deployment's body over, and what of it was news."""
+        """Stores a deployment's body and returns what of it was new."""
         metadata = body["metadata"]
         key, entry = Key(metadata["namespace"], metadata["name"]), known(body)
         tracked = self._tracked.get(key)
@@ -77,7 +76,7 @@ class Directory:
         return News.STATUS if before.essence == entry.essence else News.ESSENCE
 
     def forget(self, key: Key, uid: str) -> bool:
-        """Drops the deployment of that uid, and whether it was known."""
+        """Drops the deployment of that uid; False if it was not known."""
         tracked = self._tracked.get(key)
         if tracked is None or tracked.uid != uid:
             return False

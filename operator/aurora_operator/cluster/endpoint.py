@@ -1,4 +1,4 @@
-"""Plain HTTP for the kubelet and Prometheus, in threads: it answers when the loop is stuck."""
+"""Plain HTTP for the kubelet and Prometheus, in threads: answers even if the loop is stuck."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Routes = Mapping[str, Callable[[], Answer]]
 class Endpoint:
     """Serves GET of the routes on HOST:PORT until closed.
 
-    Raises InvalidInputError for an address that is none, UnavailableError for one that is taken.
+    Raises InvalidInputError for a malformed address, UnavailableError if it cannot be bound.
     """
 
     def __init__(self, address: str, routes: Routes) -> None:
@@ -49,7 +49,7 @@ class Endpoint:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # A connection that is held open must not hold up the end of the process.
+    # An open connection must not delay the process's exit.
     block_on_close = False
 
 
@@ -67,6 +67,6 @@ def _handler(routes: Routes) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(answer.content)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Says nothing: probes come every few seconds."""
+            """Logs nothing: probes come every few seconds."""
 
     return Handler

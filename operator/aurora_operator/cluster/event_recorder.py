@@ -1,4 +1,4 @@
-"""Kubernetes Events for what changed, written beside the work: a lost one holds up nothing."""
+"""Kubernetes Events for what changed, written in the background: a lost one delays nothing."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from aurora_operator.domain.status.deployment import Rollout, Status
 
 logger = logging.getLogger(__name__)
 
-_WAITING = 1000
+_QUEUE_LIMIT = 1000
 _MESSAGE_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One Event's content."""
+    """An Event's content."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -38,7 +38,7 @@ class Notice:
 
 
 def notices(before: Status, after: Status) -> tuple[Notice, ...]:
-    """What of the change is worth an Event: transitions, never mere progress."""
+    """The Events for a changed status: for transitions, never for mere progress."""
     return (
         *_rollout_notices(before.rollout, after.rollout),
         *_condition_notices(before, after),
@@ -60,7 +60,7 @@ def _rollout_notices(before: Rollout | None, after: Rollout | None) -> Sequence[
 
 
 def _stage(rollout: Rollout | None) -> object:
-    """What of a rollout moves only in steps."""
+    """The part of a rollout that changes in steps."""
     if rollout is None:
         return None
     state = rollout.state
@@ -71,7 +71,7 @@ def _condition_notices(before: Status, after: Status) -> Sequence[Notice]:
     known = {condition.type: condition.status for condition in before.conditions}
     found = []
     for condition in after.conditions:
-        # That a new deployment neither serves nor is broken is no news.
+        # A new deployment is expected to be neither ready nor degraded.
         if condition.type == "Progressing" or known.get(condition.type, False) == condition.status:
             continue
         good = condition.status == (condition.type == "Ready")
@@ -90,30 +90,32 @@ def _command_notices(before: Status, after: Status) -> Sequence[Notice]:
 
 
 class EventRecorder:
-    """A bounded queue of Events; what does not fit in is counted and dropped."""
+    """A bounded queue of Events; excess ones are counted and dropped."""
 
     def __init__(self, api: KubernetesApi, metrics: Metrics, identity: str) -> None:
         self._api = api
         self._metrics = metrics
         self._identity = identity
-        self._waiting: asyncio.Queue[Json] = asyncio.Queue(_WAITING)
+        self._queue: asyncio.Queue[Json] = asyncio.Queue(_QUEUE_LIMIT)
 
     def record(self, key: Key, uid: str, found: Sequence[Notice]) -> None:
         for notice in found:
             try:
-                self._waiting.put_nowait(self._event(key, uid, notice))
+                self._queue.put_nowait(self._event(key, uid, notice))
             except asyncio.QueueFull:
                 self._metrics.events_dropped.inc()
 
     async def run(self) -> None:
-        """Writes until cancelled."""
+        """Writes queued Events until cancelled."""
         while True:
-            event = await self._waiting.get()
+            event = await self._queue.get()
             try:
                 await self._api.create(EVENT, event)
             except AuroraError as error:
                 self._metrics.events_dropped.inc()
-                logger.warning("event not written", extra={"fields": {"reason": str(error)}})
+                logger.warning(
+                    "event not written; dropped", extra={"fields": {"reason": str(error)}}
+                )
 
     def _event(self, key: Key, uid: str, notice: Notice) -> Json:
         moment = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

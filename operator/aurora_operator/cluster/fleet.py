@@ -1,9 +1,9 @@
-"""What runs of one deployment in the cluster, as its reconciler asks for it: pods and channels."""
+"""One deployment's pods, and the gRPC channels to its inferences."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from aurora_common.tls import Certificates
 from aurora_operator.adapters.channel import Peer
@@ -16,7 +16,6 @@ from aurora_operator.domain.plan.observation import ComponentView, Problem, Scal
 
 
 def component_pods(pods: Iterable[Json], component: str) -> list[Json]:
-    """Those of one component."""
     return [pod for pod in pods if pod["metadata"].get("labels", {}).get(COMPONENT) == component]
 
 
@@ -31,8 +30,8 @@ def is_leaving(pod: Json) -> bool:
     return "deletionTimestamp" in pod["metadata"]
 
 
-def can_be_asked(pod: Json, component: str) -> bool:
-    """Whether something may listen there: it has an address, and its main container runs."""
+def is_reachable(pod: Json, component: str) -> bool:
+    """Whether the pod has an address and its main container runs."""
     status = pod.get("status", {})
     return bool(status.get("podIP")) and any(
         container["name"] == component and "running" in container.get("state", {})
@@ -41,7 +40,7 @@ def can_be_asked(pod: Json, component: str) -> bool:
 
 
 def peer(pod: Json, key: Key, component: str, port: int, identity: Certificates | None) -> Peer:
-    """A pod's port; its certificate is for the component's Service."""
+    """A pod's port; its certificate is issued for the component's Service."""
     address = pod["status"]["podIP"]
     host = f"[{address}]" if ":" in address else address
     return Peer(
@@ -52,58 +51,31 @@ def peer(pod: Json, key: Key, component: str, port: int, identity: Certificates 
 
 
 class PodFleet:
-    """Looked at anew before each turn; a channel lives as long as its pod, address and identity."""
+    """Updated before each reconcile; a channel lives as long as its pod, address and identity."""
 
     def __init__(self, key: Key) -> None:
         self._key = key
         self._channels: dict[tuple[str, Peer], GrpcInference] = {}
-        self._inferences: tuple[GrpcInference, ...] = ()
-        self._expected: frozenset[str] = frozenset()
-        self._existing: frozenset[str] = frozenset()
-        self._components: tuple[ComponentView, ...] = ()
-        self._problems: tuple[Problem, ...] = ()
-        self._scale: Scale | None = None
+        self.inferences: tuple[GrpcInference, ...] = ()
+        self.expected: frozenset[str] = frozenset()
+        self.existing: frozenset[str] = frozenset()
+        self.components: tuple[ComponentView, ...] = ()
+        self.problems: tuple[Problem, ...] = ()
+        self.scale: Scale | None = None
 
-    def inferences(self) -> Sequence[GrpcInference]:
-        return self._inferences
-
-    def expected(self) -> frozenset[str]:
-        return self._expected
-
-    def existing(self) -> frozenset[str]:
-        return self._existing
-
-    def components(self) -> tuple[ComponentView, ...]:
-        return self._components
-
-    def problems(self) -> tuple[Problem, ...]:
-        return self._problems
-
-    def scale(self) -> Scale | None:
-        return self._scale
-
-    def tell(
-        self,
-        components: tuple[ComponentView, ...],
-        scale: Scale | None,
-        problems: tuple[Problem, ...],
-    ) -> None:
-        """Takes over what the workloads say."""
-        self._components, self._scale, self._problems = components, scale, problems
-
-    async def look(
+    async def update_pods(
         self, pods: Iterable[Json], identity: Certificates | None, *, secure: bool
     ) -> None:
-        """Takes over the inference pods.
+        """Opens channels to new inference pods and closes those of pods that are gone.
 
-        `secure`: nothing is asked without an identity, however long it takes to have one.
+        `secure`: without an identity no channel is opened.
         """
         found = component_pods(pods, "inference")
-        self._existing = frozenset(pod["metadata"]["name"] for pod in found)
-        self._expected = frozenset(pod["metadata"]["name"] for pod in found if is_ready(pod))
+        self.existing = frozenset(pod["metadata"]["name"] for pod in found)
+        self.expected = frozenset(pod["metadata"]["name"] for pod in found if is_ready(pod))
         channels: dict[tuple[str, Peer], GrpcInference] = {}
         for pod in found:
-            if not can_be_asked(pod, "inference") or (secure and identity is None):
+            if not is_reachable(pod, "inference") or (secure and identity is None):
                 continue
             metadata = pod["metadata"]
             place = peer(pod, self._key, "inference", CONTROL, identity)
@@ -114,10 +86,10 @@ class PodFleet:
             channels[metadata["uid"], place] = inference
         ended = [held for place, held in self._channels.items() if place not in channels]
         self._channels = channels
-        self._inferences = tuple(channels.values())
+        self.inferences = tuple(channels.values())
         await asyncio.gather(*(inference.close() for inference in ended))
 
     async def close(self) -> None:
         """Closes every channel."""
-        channels, self._channels, self._inferences = self._channels, {}, ()
+        channels, self._channels, self.inferences = self._channels, {}, ()
         await asyncio.gather(*(inference.close() for inference in channels.values()))

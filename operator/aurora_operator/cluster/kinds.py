@@ -1,4 +1,4 @@
-"""The kinds of objects that the operator deals with."""
+"""The kinds of objects that the operator reads and writes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 EVENT = Kind("v1", "Event", "events")
 CERTIFICATE = Kind("cert-manager.io/v1", "Certificate", "certificates")
 
-# What is watched of what the operator makes: not Secrets, which are read by name only, and not
-# Certificates, whose kind may be missing.
+# The watched ones of the kinds that the operator makes: not Secrets, which are read by name only,
+# nor Certificates, whose kind may be missing.
 WATCHED = (
     Kind("apps/v1", "Deployment", "deployments"),
     Kind("apps/v1", "StatefulSet", "statefulsets"),
@@ -34,7 +34,7 @@ SELECTOR = f"{MANAGED_BY}={MANAGER}"
 
 
 class Key(NamedTuple):
-    """An AuroraDeployment by its place."""
+    """The namespace and name of an AuroraDeployment."""
 
     namespace: str
     name: str
@@ -44,7 +44,7 @@ class Key(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """An object of a deployment's namespace."""
+    """An object in a deployment's namespace."""
 
     kind: str
     name: str

@@ -1,4 +1,4 @@
-"""What the operator counts of itself; names of deployments are no labels, there may be many."""
+"""The operator's own metrics; deployments' names are no labels, since there may be many."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300
 
 
 class Metrics:
-    """One process's metrics, in a registry of their own."""
+    """One process's metrics, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.reconcile_seconds = Histogram(
             "aurora_operator_reconcile_seconds",
-            "How long one look at a deployment took.",
+            "Duration of one reconcile of a deployment.",
             ["worker", "result"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.writes = Counter(
             "aurora_operator_api_writes",
-            "Writes that the API server took.",
+            "Writes accepted by the API server.",
             ["verb"],
             registry=self.registry,
         )
@@ -34,7 +34,7 @@ class Metrics:
         )
         self._queue = Gauge(
             "aurora_operator_queue_depth",
-            "Deployments that wait to be looked at, due or not.",
+            "Deployments waiting to be reconciled, due or not.",
             ["worker"],
             registry=self.registry,
         )
@@ -45,7 +45,7 @@ class Metrics:
         )
         self._deployments = Gauge(
             "aurora_operator_deployments",
-            "AuroraDeployments that are known.",
+            "AuroraDeployments known to the operator.",
             registry=self.registry,
         )
 

@@ -1,48 +1,35 @@
-"""One look at a deployment's objects: what differs from what is wanted is applied, no more."""
+"""Reconciles a deployment's objects: applies those that differ, removes those not wanted."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from dataclasses import replace
 
 from aurora_common.errors import AuroraError, ConflictError, ManifestError, NotFoundError
-from aurora_operator.adapters.kubernetes import (
-    FIELD_MANAGER,
-    ApiRefusedError,
-    Json,
-    KubernetesApi,
-)
+from aurora_operator.adapters.api_error import ApiRefusedError
+from aurora_operator.adapters.kubernetes import FIELD_MANAGER, Json, KubernetesApi
 from aurora_operator.cluster.child_store import ChildStore
-from aurora_operator.cluster.credentials import Credentials
+from aurora_operator.cluster.credentials import Credentials, name_taken
 from aurora_operator.cluster.directory import Directory, Tracked
 from aurora_operator.cluster.kinds import CHILDREN, Key, Reference, is_owned_by, reference
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.domain.manifest.parser import deployment_from_object
 from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.objects import desired_objects
+from aurora_operator.domain.objects.drift import needs_apply
+from aurora_operator.domain.objects.setting import Setting
 from aurora_operator.domain.plan.observation import Problem
 
-# Owns a Deployment's replicas at the moment at which an autoscaler takes them over.
+# Owns a Deployment's replicas while they are handed over to an autoscaler.
 _REPLICAS_MANAGER = f"{FIELD_MANAGER}-handover"
-# What a person has to put right is looked at again now and then: not all of it is watched.
+# Problems that a person has to solve are checked again: not all of what they depend on is watched.
 _PROBLEM_SECONDS = 30.0
 
 
-class Shape(Protocol):
-    """What a deployment consists of."""
-
-    def wanted(self, deployment: AuroraDeployment, uid: str) -> tuple[Json, ...]:
-        """The objects that the deployment of that uid should have."""
-        ...
-
-    def differs(self, desired: Json, live: Json) -> bool:
-        """Whether an object must be applied again."""
-        ...
-
-
-class ObjectWork:
-    """The worker of the objects' queue."""
+class ObjectReconciler:
+    """`on_change` is called with each deployment whose problems or certificate changed."""
 
     def __init__(
         self,
@@ -50,7 +37,7 @@ class ObjectWork:
         directory: Directory,
         children: ChildStore,
         *,
-        shape: Shape,
+        setting: Setting,
         credentials: Credentials,
         metrics: Metrics,
         on_change: Callable[[Key], None],
@@ -58,15 +45,15 @@ class ObjectWork:
         self._api = api
         self._directory = directory
         self._children = children
-        self._shape = shape
+        self._setting = setting
         self._credentials = credentials
         self._metrics = metrics
         self._on_change = on_change
 
-    async def __call__(self, key: Key) -> float | None:
-        """Brings the objects to what the deployment says.
+    async def reconcile(self, key: Key) -> float | None:
+        """Makes the objects match the deployment; the seconds until the next reconcile, if any.
 
-        Raises the first error that trying again may help against, once the rest was done.
+        Raises the first retryable error, after all other objects were reconciled.
         """
         tracked = self._directory.get(key)
         if tracked is None:
@@ -79,39 +66,39 @@ class ObjectWork:
         try:
             deployment = deployment_from_object(body)
         except ManifestError as error:
-            self._take(tracked, [Problem("InvalidSpec", "; ".join(error.problems))])
+            self._set_problems(tracked, [Problem("InvalidSpec", "; ".join(error.problems))])
             return None
         identity = tracked.identity
-        problems = await self._bring(tracked, deployment, generation)
-        self._take(tracked, problems)
+        problems = await self._reconcile_all(tracked, deployment, generation)
+        self._set_problems(tracked, problems)
         if tracked.identity != identity:
             self._on_change(key)
         if problems:
             return _PROBLEM_SECONDS
         if tracked.changes == changes:
             tracked.settled_generation = generation
-        # The round comes by for what is due later.
+        # The resync is in time for what is due later.
         seconds = tracked.certificates_due - time.monotonic()
         return seconds if seconds < _PROBLEM_SECONDS else None
 
-    def _take(self, tracked: Tracked, problems: list[Problem]) -> None:
+    def _set_problems(self, tracked: Tracked, problems: list[Problem]) -> None:
         found = tuple(sorted(problems, key=lambda problem: (problem.reason, problem.message)))
         if found != tracked.problems:
             tracked.problems = found
             self._on_change(tracked.key)
 
-    async def _bring(
+    async def _reconcile_all(
         self, tracked: Tracked, deployment: AuroraDeployment, generation: int
     ) -> list[Problem]:
-        wanted = self._shape.wanted(deployment, tracked.uid)
+        wanted = desired_objects(deployment, replace(self._setting, owner_uid=tracked.uid))
         known = self._children.places(tracked.key)
-        # At the first look at a deployment of which nothing is known nothing is asked for.
+        # The objects of a new deployment are created without reading them first.
         is_new = tracked.problems is None and not known
         places = {reference(desired) for desired in wanted}
         surplus = [place for place in known if place.kind in CHILDREN and place not in places]
         results = await asyncio.gather(
-            self._credentials.bring(tracked, deployment, generation, is_new=is_new),
-            *(self._bring_one(tracked, desired, is_new=is_new) for desired in wanted),
+            self._credentials.reconcile(tracked, deployment, generation, is_new=is_new),
+            *(self._reconcile_one(tracked, desired, is_new=is_new) for desired in wanted),
             *(self._remove(tracked, place) for place in surplus),
             return_exceptions=True,
         )
@@ -120,34 +107,30 @@ class ObjectWork:
         assert isinstance(issued, list)
         return issued + [result for result in found if isinstance(result, Problem)]
 
-    async def _bring_one(self, tracked: Tracked, desired: Json, *, is_new: bool) -> Problem | None:
-        """Applies one object where that is needed; what cannot be helped here is a problem."""
+    async def _reconcile_one(
+        self, tracked: Tracked, desired: Json, *, is_new: bool
+    ) -> Problem | None:
+        """Applies one object if it differs; returns a problem that a retry would not solve."""
         place = reference(desired)
         try:
-            if is_new and await self._made(tracked.key, desired):
+            if is_new and await self._created(tracked.key, desired):
                 return None
             live = await self._live(tracked.key, place)
             if live is not None:
                 if not is_owned_by(live, tracked.uid):
-                    return Problem(
-                        "NameTaken",
-                        f"{place} exists and does not belong to this deployment: "
-                        "remove it, or give the deployment another name",
-                    )
-                # One that is being deleted is made anew once it is gone.
+                    return name_taken(place)
+                # An object that is being deleted is created again once it is gone.
                 is_leaving = "deletionTimestamp" in live["metadata"]
-                if is_leaving or not self._shape.differs(desired, live):
+                if is_leaving or not needs_apply(desired, live):
                     return None
             await self._apply(tracked.key, desired, live)
-        except ApiRefusedError as error:
-            return Problem("ApplyRefused", f"{place}: {error}")
-        except NotFoundError as error:
-            # Its namespace or its kind is gone.
+        except (ApiRefusedError, NotFoundError) as error:
+            # NotFoundError: its namespace or its kind is gone.
             return Problem("ApplyRefused", f"{place}: {error}")
         return None
 
-    async def _made(self, key: Key, desired: Json) -> bool:
-        """Makes the object, and whether there was none."""
+    async def _created(self, key: Key, desired: Json) -> bool:
+        """Creates the object; False if it exists already."""
         try:
             answer = await self._api.apply_new(CHILDREN[desired["kind"]], desired)
         except ConflictError:
@@ -157,7 +140,7 @@ class ObjectWork:
         return True
 
     async def _live(self, key: Key, place: Reference) -> Json | None:
-        """The object as it is known, else as the API server has it: it may be another's."""
+        """The cached object, else the API server's: an object of another owner is not cached."""
         if (body := self._children.get(key, place)) is not None:
             return body
         try:
@@ -168,7 +151,7 @@ class ObjectWork:
     async def _apply(self, key: Key, desired: Json, live: Json | None) -> None:
         kind = CHILDREN[desired["kind"]]
         if live is not None and kind.kind == "Deployment" and "replicas" not in desired["spec"]:
-            # A field that its only owner gives up falls back to its default, which is 1 pod.
+            # A field that its only manager gives up falls back to its default, which is 1 pod.
             await self._api.apply(kind, _replicas_only(live), manager=_REPLICAS_MANAGER)
             self._metrics.writes.labels("apply").inc()
         answer = await self._api.apply(kind, desired, manager=FIELD_MANAGER)
@@ -183,7 +166,7 @@ class ObjectWork:
         try:
             await self._api.delete(CHILDREN[place.kind], tracked.key.namespace, place.name, uid)
         except ConflictError:
-            # Another of that name by now: its event brings us back.
+            # Another object of that name exists by now; its event enqueues the deployment again.
             return
         self._metrics.writes.labels("delete").inc()
 
@@ -199,13 +182,13 @@ def _replicas_only(live: Json) -> Json:
         "apiVersion": live["apiVersion"],
         "kind": live["kind"],
         "metadata": {"namespace": metadata["namespace"], "name": metadata["name"]},
-        # An autoscaler leaves alone what has no pods.
+        # An autoscaler ignores a workload of 0 replicas.
         "spec": {"replicas": live["spec"]["replicas"] or 1},
     }
 
 
 def _raise_first(errors: Iterable[BaseException]) -> None:
-    """A fault of ours before what may be over in a moment."""
+    """Raises bugs before retryable errors."""
     found = sorted(errors, key=lambda error: isinstance(error, AuroraError))
     if found:
         raise found[0]

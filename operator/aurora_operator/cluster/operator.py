@@ -1,4 +1,4 @@
-"""What the leading operator does: it learns what there is, then watches, works and goes round."""
+"""What the leading operator does: primes the caches, then runs watches, workers and resync."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from aurora_operator.cluster.child_store import ChildStore, News
 from aurora_operator.cluster.credentials import Credentials
 from aurora_operator.cluster.directory import Directory
 from aurora_operator.cluster.event_recorder import EventRecorder
-from aurora_operator.cluster.handlers import Watches
 from aurora_operator.cluster.kinds import (
     CERTIFICATE,
     DEPLOYMENT,
@@ -26,13 +25,14 @@ from aurora_operator.cluster.kinds import (
     reference,
 )
 from aurora_operator.cluster.metrics import Metrics
-from aurora_operator.cluster.objects import ObjectWork, Shape
-from aurora_operator.cluster.resync import Round
-from aurora_operator.cluster.rollouts import RolloutWork
+from aurora_operator.cluster.objects import ObjectReconciler
+from aurora_operator.cluster.reflector import Reflector
+from aurora_operator.cluster.rollouts import RolloutReconciler
 from aurora_operator.cluster.status_store import status_of
-from aurora_operator.cluster.sweep import Sweep
+from aurora_operator.cluster.watch import Watches
 from aurora_operator.cluster.work_queue import Workers
 from aurora_operator.cluster.workloads import PodWorkloads
+from aurora_operator.domain.objects.setting import Setting
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +43,11 @@ _ROLLOUT_WORKERS = 512
 _STALLED_SECONDS = 180.0
 _RETRY_SECONDS = 2.0
 _STOP_SECONDS = 3.0
-# Events come in bursts, our own writes' among them: one look answers all of a burst.
+# Events come in bursts, some caused by our own writes: one reconcile answers a whole burst.
 _GATHER_SECONDS = 0.25
-# A rollout is looked at once these are known, the objects once all are.
+_RESYNC_SECONDS = 600.0
+_RESYNC_PACE_SECONDS = (0.05, 60.0)
+# Rollouts are reconciled once these are known, objects once all are.
 _FIRST = (DEPLOYMENT, POD, *(kind for kind in WATCHED if kind.api_version == "apps/v1"))
 _REST = tuple(kind for kind in WATCHED if kind not in _FIRST)
 _ALL = (*_FIRST, *_REST)
@@ -62,7 +64,7 @@ class ClusterOperator:
         api: KubernetesApi,
         *,
         namespaces: Collection[str],
-        shape: Shape,
+        setting: Setting,
         identity: str,
         metrics: Metrics,
     ) -> None:
@@ -71,38 +73,40 @@ class ClusterOperator:
         self._directory = Directory()
         self._children = ChildStore()
         self._recorder = EventRecorder(api, metrics, identity)
-        self._work = RolloutWork(
+        self._rollout_reconciler = RolloutReconciler(
             api,
             self._directory,
             self._children,
             workloads=PodWorkloads(api, self._children),
             recorder=self._recorder,
             metrics=metrics,
-            again=lambda key: self._rollouts.add(key),
+            enqueue=lambda key: self._rollouts.add(key),
         )
-        objects = ObjectWork(
+        object_reconciler = ObjectReconciler(
             api,
             self._directory,
             self._children,
-            shape=shape,
+            setting=setting,
             credentials=Credentials(api, metrics),
             metrics=metrics,
             on_change=lambda key: self._rollouts.add(key),
         )
-        self._objects = Workers("objects", self._timed("objects", objects), limit=_OBJECT_WORKERS)
-        self._rollouts = Workers(
-            "rollout", self._timed("rollout", self._work), limit=_ROLLOUT_WORKERS
+        self._objects = Workers(
+            "objects", self._timed("objects", object_reconciler.reconcile), limit=_OBJECT_WORKERS
         )
-        self._round = Round(self._directory, look=self._look, pulse=self._pulse)
-        self._sweep = Sweep(
+        self._rollouts = Workers(
+            "rollout",
+            self._timed("rollout", self._rollout_reconciler.reconcile),
+            limit=_ROLLOUT_WORKERS,
+        )
+        self._reflector = Reflector(
             api,
             namespaces=namespaces,
             directory=self._directory,
             children=self._children,
-            on_body=self._seen,
+            on_event=self._observe,
         )
-        self._watches = Watches(configuration, _ALL, namespaces=namespaces, on_event=self._watched)
-        self._loop = asyncio.get_running_loop()
+        self._watches = Watches(configuration, _ALL, namespaces=namespaces, on_event=self._observe)
         self.primed = False
         metrics.follow_deployments(lambda: len(self._directory))
         metrics.follow_queue("objects", lambda: len(self._objects.queue))
@@ -110,21 +114,25 @@ class ClusterOperator:
 
     @property
     def is_well(self) -> bool:
-        """Whether what is due was taken up within the last three minutes; until all is listed the
-        objects wait."""
+        """Whether the workers made progress within the last three minutes, once all are primed."""
         if not self.primed:
             return True
         least = time.monotonic() - _STALLED_SECONDS
-        return min(self._objects.well_at, self._rollouts.well_at) > least
+        return min(self._objects.progress_at, self._rollouts.progress_at) > least
+
+    def heartbeat(self) -> None:
+        """Call it every few seconds; `is_well` rests on it."""
+        self._objects.heartbeat()
+        self._rollouts.heartbeat()
 
     async def run(self) -> None:
         """Runs until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._recorder.run())
-                group.create_task(self._round.run())
+                group.create_task(self._resync())
                 while not await self._serves(DEPLOYMENT):
-                    # It may be installed after us.
+                    # It may be installed later.
                     logger.warning("the AuroraDeployment definition is not installed yet")
                     await asyncio.sleep(_RETRY_SECONDS)
                 for kind in _FIRST:
@@ -138,83 +146,79 @@ class ClusterOperator:
                 self.primed = True
                 group.create_task(self._objects.run())
                 self._watches.start()
-                group.create_task(self._sweep.run((*_FIRST, *rest)))
+                group.create_task(self._reflector.run((*_FIRST, *rest)))
         finally:
             self._watches.stop(_STOP_SECONDS)
-            await self._work.close()
+            await self._rollout_reconciler.close()
 
     async def _serves(self, kind: Kind) -> bool:
-        """Whether the API server knows the kind, once it answers."""
+        """Whether the API server serves the kind; retries until it answers."""
         while True:
             try:
                 return kind.plural in await self._api.served(kind.api_version)
             except AuroraError as error:
-                logger.warning("waiting for the API", extra={"fields": {"reason": str(error)}})
+                fields = {"reason": str(error)}
+                logger.warning("waiting for the API server", extra={"fields": fields})
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _prime(self, kind: Kind) -> None:
         while True:
             try:
-                return await self._sweep.prime(kind)
+                return await self._reflector.prime(kind)
             except AuroraError as error:
                 fields = {"kind": kind.kind, "reason": str(error)}
-                logger.warning("not listed yet", extra={"fields": fields})
+                logger.warning("list failed; will retry", extra={"fields": fields})
             await asyncio.sleep(_RETRY_SECONDS)
 
-    def _watched(self, gone: bool, body: Json) -> None:
-        """In the watches' thread: children are packed there, all else is done in the loop."""
+    async def _resync(self) -> None:
+        """Enqueues one deployment after the other, evenly over ten minutes."""
+        shortest, longest = _RESYNC_PACE_SECONDS
+        while True:
+            for key in self._directory:
+                self._objects.add(key)
+                self._rollouts.add(key)
+                pace = _RESYNC_SECONDS / max(1, len(self._directory))
+                await asyncio.sleep(min(longest, max(shortest, pace)))
+            if not len(self._directory):
+                await asyncio.sleep(longest)
+
+    def _observe(self, deleted: bool, body: Json) -> None:
+        """Stores what is new, and enqueues the deployment that it concerns."""
         if body["kind"] == DEPLOYMENT.kind:
-            self._loop.call_soon_threadsafe(self._seen_deployment, gone, body)
+            self._observe_deployment(deleted, body)
         elif (key := owner(body)) is not None:
-            news = self._take(key, gone, body)
-            if news is not News.NONE:
-                self._loop.call_soon_threadsafe(self._heard, key, body["kind"], news)
+            self._observe_child(key, deleted, body)
 
-    def _seen(self, gone: bool, body: Json) -> None:
-        if body["kind"] == DEPLOYMENT.kind:
-            self._seen_deployment(gone, body)
-        elif (key := owner(body)) is not None:
-            self._heard(key, body["kind"], self._take(key, gone, body))
-
-    def _take(self, key: Key, gone: bool, body: Json) -> News:
-        if not gone:
-            return self._children.remember(key, body)
-        known = self._children.forget(key, reference(body), body["metadata"]["uid"])
-        return News.ESSENCE if known else News.NONE
-
-    def _seen_deployment(self, gone: bool, body: Json) -> None:
+    def _observe_deployment(self, deleted: bool, body: Json) -> None:
         metadata = body["metadata"]
         key = Key(metadata["namespace"], metadata["name"])
-        if gone:
+        if deleted:
             if self._directory.forget(key, metadata["uid"]):
                 self._rollouts.add(key)
                 self._objects.forget(key)
             return
         is_new = self._directory.get(key) is None
-        # A status that changed is our own doing, or found when it is written next.
+        # A changed status is our own write, or conflicts with our next one.
         if self._directory.remember(body) is News.ESSENCE:
             urgent = is_new and status_of(body).live_rollout is not None
             self._objects.add(key, urgent=urgent)
             self._rollouts.add(key, urgent=urgent)
 
-    def _heard(self, key: Key, kind: str, news: News) -> None:
-        """Something is new about a child or a pod."""
+    def _observe_child(self, key: Key, deleted: bool, body: Json) -> None:
+        if not deleted:
+            news = self._children.remember(key, body)
+        elif self._children.forget(key, reference(body), body["metadata"]["uid"]):
+            news = News.ESSENCE
+        else:
+            news = News.NONE
         tracked = self._directory.get(key)
-        # Until all is listed, every deployment is in both queues by itself.
+        # While priming, every deployment is in both queues anyway.
         if tracked is None or news is News.NONE or not self.primed:
             return
-        if kind != POD.kind and news is News.ESSENCE:
-            tracked.disturb()
+        if body["kind"] != POD.kind and news is News.ESSENCE:
+            tracked.unsettle()
             self._objects.add(key, after_seconds=_GATHER_SECONDS)
         self._rollouts.add(key, after_seconds=_GATHER_SECONDS)
-
-    def _look(self, key: Key) -> None:
-        self._objects.add(key)
-        self._rollouts.add(key)
-
-    def _pulse(self) -> None:
-        self._objects.pulse()
-        self._rollouts.pulse()
 
     def _timed(self, worker: str, work: Work) -> Work:
         async def timed(key: Key) -> float | None:

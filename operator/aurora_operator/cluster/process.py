@@ -1,4 +1,4 @@
-"""The operator of a cluster as a process: it waits for the lease, leads, and ends without it."""
+"""The operator of a cluster as a process: waits for the lease, leads, and exits if it is lost."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aurora_common.grpc_server import stop_signal
-from aurora_operator.adapters.kubernetes import KubernetesApi, load_configuration
+from aurora_operator.adapters.kubeconfig import load_configuration
+from aurora_operator.adapters.kubernetes import KubernetesApi
 from aurora_operator.adapters.lease import Election
 from aurora_operator.cluster.endpoint import METRICS, Answer, Endpoint
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.cluster.operator import ClusterOperator
-from aurora_operator.cluster.shape import ComponentShape
 from aurora_operator.domain.objects.metadata import MANAGER
 from aurora_operator.domain.objects.setting import Setting
 
@@ -26,22 +26,22 @@ logger = logging.getLogger(__name__)
 LEASE_NAME = MANAGER
 
 _CONNECTIONS = 12
-# The watches' thread must not wait 5 ms for the work to let go of the interpreter.
+# How long the watches' thread waits for the interpreter, instead of 5 ms.
 _SWITCH_SECONDS = 0.0005
-# Objects made and not freed until those that only refer to each other are looked for.
+# Generation-0 GC threshold.
 _COLLECT_AFTER = 5_000
-# Less than the lease allows for all of a renewal.
+# Less than the lease's renewal deadline.
 _LEASE_CALL_SECONDS = 5.0
-_BEAT_SECONDS = 2.0
+_HEARTBEAT_SECONDS = 2.0
 _STALLED_SECONDS = 30.0
 _STOP_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
-    """`namespaces`: those whose deployments are run; empty: every one.
+    """`namespaces`: where deployments are run; empty: everywhere.
 
-    `identity`: no other running operator has it.
+    `identity`: unique among the running operators.
     """
 
     setting: Setting
@@ -60,7 +60,7 @@ class ClusterProcess:
         self._options = options
         self._metrics = Metrics()
         configuration = load_configuration(options.kubeconfig)
-        # The lease must not wait behind the work.
+        # The lease must not wait behind other requests.
         self._lease_api = KubernetesApi(
             configuration, connections=1, timeout_seconds=_LEASE_CALL_SECONDS
         )
@@ -69,17 +69,17 @@ class ClusterProcess:
             configuration,
             self._api,
             namespaces=options.namespaces,
-            shape=ComponentShape(options.setting),
+            setting=options.setting,
             identity=options.identity,
             metrics=self._metrics,
         )
         self._leads = False
-        self._beat = time.monotonic()
+        self._heartbeat_at = time.monotonic()
 
     async def run(self) -> int:
-        """Runs until SIGTERM; not 0 where the operator failed.
+        """Runs until SIGTERM and returns the exit status, which is not 0 if the operator failed.
 
-        Without the lease it never returns: the process is ended at once.
+        If the lease is lost, the process exits at once.
         """
         stop = stop_signal()
         endpoints = [
@@ -90,7 +90,7 @@ class ClusterProcess:
         ]
         tasks = [
             asyncio.create_task(self._lead(), name="lead"),
-            asyncio.create_task(self._keep_beating(), name="beat"),
+            asyncio.create_task(self._keep_heartbeat(), name="heartbeat"),
         ]
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait((stopped, *tasks), return_when=asyncio.FIRST_COMPLETED)
@@ -107,7 +107,7 @@ class ClusterProcess:
         return 1 if failed else 0
 
     async def _lead(self) -> None:
-        """Waits for the lease, then operates as long as it is held; gives it back at the end."""
+        """Waits for the lease, operates while it is held, and releases it at the end."""
         election = Election(
             self._lease_api,
             namespace=self._options.lease_namespace,
@@ -121,26 +121,27 @@ class ClusterProcess:
         try:
             await self._operator.run()
         finally:
-            # A renewal beside it could undo the release, or find the lease given back.
+            # A concurrent renewal could undo the release, or find the lease released.
             holding.cancel()
-            # Only once nothing of ours acts any more may another one begin.
+            # Another operator may only begin once this one has stopped acting.
             await election.release()
 
-    async def _keep_beating(self) -> None:
+    async def _keep_heartbeat(self) -> None:
         while True:
-            self._beat = time.monotonic()
-            await asyncio.sleep(_BEAT_SECONDS)
+            self._heartbeat_at = time.monotonic()
+            self._operator.heartbeat()
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
 
     def _healthz(self) -> Answer:
-        if time.monotonic() - self._beat > _STALLED_SECONDS:
+        if time.monotonic() - self._heartbeat_at > _STALLED_SECONDS:
             return Answer(503, b"the event loop is stuck\n")
         if self._leads and not self._operator.is_well:
-            return Answer(503, b"nothing was reconciled for three minutes\n")
+            return Answer(503, b"nothing reconciled for three minutes\n")
         return Answer(200, b"ok\n")
 
     def _readyz(self) -> Answer:
         if self._leads and not self._operator.primed:
-            return Answer(503, b"not everything is listed yet\n")
+            return Answer(503, b"caches not primed yet\n")
         return Answer(200, b"ok\n")
 
     def _metrics_answer(self) -> Answer:
@@ -148,23 +149,23 @@ class ClusterProcess:
 
 
 async def _hold(election: Election) -> None:
-    """Renews the lease, and ends the process where it cannot.
+    """Renews the lease, and exits the process if it cannot.
 
-    At once: another operator may lead already, so not even what is under way may go on.
+    At once, without cleanup: another operator may lead already, so nothing in progress may go on.
     """
     try:
         await election.hold()
     except Exception as error:
-        logger.critical("lease lost", exc_info=error)
+        logger.critical("lease lost; exiting", exc_info=error)
         sys.stderr.flush()
         os._exit(1)
 
 
 async def operate(options: ClusterOptions) -> int:
-    """Runs one operator process to its end; the exit status."""
+    """Runs one operator process to its end and returns its exit status."""
     sys.setswitchinterval(_SWITCH_SECONDS)
-    # What is imported stays, and hardly anything here refers to itself: looking for it cost more
-    # than it freed.
+    # Imported modules live as long as the process, and reference cycles are rare here: collecting
+    # cost more than it freed.
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
     return await ClusterProcess(options).run()

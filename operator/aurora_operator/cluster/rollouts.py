@@ -1,4 +1,4 @@
-"""One look at a deployment's rollout: its pods are asked, the plan decides, the status is kept."""
+"""Reconciles a deployment's rollout: observes its pods, plans, writes the status, acts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from aurora_common.errors import ConflictError, InvalidInputError, ManifestError, NotFoundError
 from aurora_operator.adapters.kubernetes import Json, KubernetesApi
 from aurora_operator.cluster.child_store import ChildStore
-from aurora_operator.cluster.commands import ordered
 from aurora_operator.cluster.directory import Directory, Tracked
 from aurora_operator.cluster.event_recorder import EventRecorder, notices
 from aurora_operator.cluster.fleet import PodFleet
@@ -22,24 +21,28 @@ from aurora_operator.cluster.status_store import ApiStatusStore, status_of
 from aurora_operator.cluster.trainer_link import TrainerLink
 from aurora_operator.domain.manifest.parser import deployment_from_object
 from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.plan.command import Command, parse_request
 from aurora_operator.domain.plan.condition import conditions
 from aurora_operator.domain.plan.initial import initial_draft
 from aurora_operator.domain.plan.observation import ComponentView, Observation, Problem, Scale
 from aurora_operator.domain.status.deployment import Candidate, Status
 from aurora_operator.reconcile.reconciler import Generation, Reconciler
 
-# While something is under way that no event tells of.
+# `aurora.dev/command: abort/<rollout id>` or `promote/<rollout id>`.
+COMMAND_ANNOTATION = "aurora.dev/command"
+
+# Poll interval while something is in progress that no event reports.
 _LIVE_SECONDS = 1.0
-# While pods are not what they should be: why may come to light without an event of theirs. Each
-# look that finds nothing new doubles the wait.
-_FIRST_PATIENCE_SECONDS = 10.0
-_LAST_PATIENCE_SECONDS = 320.0
-# Conditions by which the objects' worker speaks.
+# Poll interval while pods are not ready, since the cause may appear without an event of theirs.
+# It doubles with each reconcile that changes nothing.
+_FIRST_WAIT_SECONDS = 10.0
+_LAST_WAIT_SECONDS = 320.0
+# Reasons of the conditions that the object reconciler's problems lead to.
 _OBJECT_REASONS = frozenset({"NameTaken", "ApplyRefused", "InvalidSpec"})
 
 
 class Workloads(Protocol):
-    """How the components are, by what the API server says of their workloads and pods."""
+    """The components' state, by their workloads and pods."""
 
     async def __call__(
         self, key: Key, deployment: AuroraDeployment, pods: Sequence[Json]
@@ -47,19 +50,19 @@ class Workloads(Protocol):
 
 
 @dataclass(slots=True)
-class _Held:
-    """What is kept between two looks at a deployment."""
+class _Session:
+    """What is kept of a deployment between two reconciles."""
 
     uid: str
     reconciler: Reconciler
     store: ApiStatusStore
     fleet: PodFleet
     trainer: TrainerLink
-    patience_seconds: float = _FIRST_PATIENCE_SECONDS
+    wait_seconds: float = _FIRST_WAIT_SECONDS
 
 
-class RolloutWork:
-    """The worker of the rollouts' queue; `again` wants a deployment looked at once more."""
+class RolloutReconciler:
+    """`enqueue` is called with a deployment whose trainer published a checkpoint."""
 
     def __init__(
         self,
@@ -70,7 +73,7 @@ class RolloutWork:
         workloads: Workloads,
         recorder: EventRecorder,
         metrics: Metrics,
-        again: Callable[[Key], None],
+        enqueue: Callable[[Key], None],
     ) -> None:
         self._api = api
         self._directory = directory
@@ -78,81 +81,82 @@ class RolloutWork:
         self._workloads = workloads
         self._recorder = recorder
         self._metrics = metrics
-        self._again = again
-        self._held: dict[Key, _Held] = {}
+        self._enqueue = enqueue
+        self._sessions: dict[Key, _Session] = {}
 
-    async def __call__(self, key: Key) -> float | None:
+    async def reconcile(self, key: Key) -> float | None:
+        """The seconds until the next reconcile, if any."""
         tracked = self._directory.get(key)
-        held = self._held.get(key)
-        if held is not None and (tracked is None or tracked.uid != held.uid):
-            del self._held[key]
-            await _close(held)
+        session = self._sessions.get(key)
+        if session is not None and (tracked is None or tracked.uid != session.uid):
+            del self._sessions[key]
+            await _close(session)
         if tracked is None or "deletionTimestamp" in tracked.body["metadata"]:
             return None
-        if tracked.problems is None and key not in self._held and not _is_live(tracked):
-            # The objects' worker comes first, and calls: before it did, nothing is there to tell.
+        if tracked.problems is None and key not in self._sessions and not _is_live(tracked):
+            # The object reconciler comes first and enqueues: before it there is nothing to report.
             return None
         try:
-            return await self._look(tracked)
+            return await self._reconcile(tracked)
         except NotFoundError:
-            # Deleted meanwhile; its event closes what is held.
+            # Deleted meanwhile; its event closes the session.
             return None
         except ConflictError:
-            # Whoever writes the status as well may do so again and again: not at once, then.
+            # Raised, for the queue's backoff: another writer may write again and again.
             await self._reload(tracked)
             raise
 
     async def close(self) -> None:
-        """Ends every connection to pods."""
-        held, self._held = self._held, {}
-        for each in held.values():
-            await _close(each)
+        """Closes every connection to pods."""
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
+            await _close(session)
 
-    async def _look(self, tracked: Tracked) -> float | None:
+    async def _reconcile(self, tracked: Tracked) -> float | None:
         body = tracked.body
-        held = self._held.get(tracked.key)
-        if held is not None and held.store.version != tracked.known.version:
-            # Another hand wrote it, or we did and the answer was lost, or only the spec changed.
-            held.store.version = tracked.known.version
-            held.reconciler.status = status_of(body)
+        session = self._sessions.get(tracked.key)
+        if session is not None and session.store.version != tracked.known.version:
+            # Another writer's status, or ours whose answer was lost, or only the spec changed.
+            session.store.version = tracked.known.version
+            session.reconciler.status = status_of(body)
         try:
-            if held is None:
-                held = self._held[tracked.key] = self._hold(tracked, body)
-            elif held.reconciler.generation.number != body["metadata"]["generation"]:
-                held.reconciler.generation = _generation(body)
+            if session is None:
+                session = self._sessions[tracked.key] = self._open(tracked, body)
+            elif session.reconciler.generation.number != body["metadata"]["generation"]:
+                session.reconciler.generation = _generation(body)
         except (ValidationError, InvalidInputError) as error:
-            await self._refuse(tracked, held, body, error)
+            await self._refuse(tracked, session, body, error)
             return None
-        return await self._turn(tracked, held, body)
+        return await self._advance(tracked, session, body)
 
-    async def _turn(self, tracked: Tracked, held: _Held, body: Json) -> float | None:
-        generation = held.reconciler.generation
-        deployment = generation.deployment
+    async def _advance(self, tracked: Tracked, session: _Session, body: Json) -> float | None:
+        reconciler = session.reconciler
+        generation, deployment = reconciler.generation, reconciler.generation.deployment
         secure = deployment.spec.security.tls.mode != "Disabled"
         pods = self._children.of_kind(tracked.key, POD.kind)
-        await held.fleet.look(pods, tracked.identity, secure=secure)
-        await held.trainer.follow(pods, tracked.identity, secure=secure)
-        components, scale = await self._workloads(tracked.key, deployment, pods)
-        before = held.reconciler.status
-        problems = tracked.problems
-        held.fleet.tell(components, scale, _told(before) if problems is None else problems)
-        turn = await held.reconciler.turn(ordered(body))
+        await session.fleet.update_pods(pods, tracked.identity, secure=secure)
+        await session.trainer.follow(pods, tracked.identity, secure=secure)
+        fleet = session.fleet
+        fleet.components, fleet.scale = await self._workloads(tracked.key, deployment, pods)
+        before = reconciler.status
+        known = tracked.problems
+        fleet.problems = _known_problems(before) if known is None else known
+        result = await reconciler.reconcile(_command(body))
         initial = "" if generation.initial is None else generation.initial.digest
-        keep = deployment.spec.model_store.keep
-        held.trainer.prune(keep, held.reconciler.status, initial)
-        if turn.moved:
+        session.trainer.prune(deployment.spec.model_store.keep, reconciler.status, initial)
+        if result.moved:
             return 0.0
-        if turn.live:
+        if result.live:
             return _LIVE_SECONDS
-        if held.reconciler.status != before:
-            held.patience_seconds = _FIRST_PATIENCE_SECONDS
-        if all(view.ready for view in components):
+        if reconciler.status != before:
+            session.wait_seconds = _FIRST_WAIT_SECONDS
+        if all(view.ready for view in fleet.components):
             return None
-        patience = held.patience_seconds
-        held.patience_seconds = min(_LAST_PATIENCE_SECONDS, 2 * patience)
-        return patience
+        wait = session.wait_seconds
+        session.wait_seconds = min(_LAST_WAIT_SECONDS, 2 * wait)
+        return wait
 
-    def _hold(self, tracked: Tracked, body: Json) -> _Held:
+    def _open(self, tracked: Tracked, body: Json) -> _Session:
         key = tracked.key
         fleet = PodFleet(key)
         store = self._store(tracked)
@@ -161,17 +165,18 @@ class RolloutWork:
             status_of(body),
             store=store,
             fleet=fleet,
-            on_change=_nothing,
+            # Watchers of the status use the API server.
+            on_change=lambda: None,
         )
 
         def offer(candidate: Candidate) -> None:
             reconciler.offer(candidate)
-            self._again(key)
+            self._enqueue(key)
 
         trainer = TrainerLink(
             key, after_sequence=lambda: reconciler.status.queue.sequence, offer=offer
         )
-        return _Held(tracked.uid, reconciler, store, fleet, trainer)
+        return _Session(tracked.uid, reconciler, store, fleet, trainer)
 
     def _store(self, tracked: Tracked) -> ApiStatusStore:
         key, uid = tracked.key, tracked.uid
@@ -190,26 +195,26 @@ class RolloutWork:
         )
 
     async def _refuse(
-        self, tracked: Tracked, held: _Held | None, body: Json, error: Exception
+        self, tracked: Tracked, session: _Session | None, body: Json, error: Exception
     ) -> None:
-        """Says in the conditions that the spec is none; what runs goes on as it is."""
+        """Reports an invalid spec in the conditions; the pods run on unchanged."""
         status = status_of(body)
         number = body["metadata"]["generation"]
-        components = () if held is None else held.fleet.components()
-        told = "; ".join(error.problems) if isinstance(error, ManifestError) else str(error)
-        problems = tracked.problems or (Problem("InvalidSpec", told),)
+        components = () if session is None else session.fleet.components
+        message = "; ".join(error.problems) if isinstance(error, ManifestError) else str(error)
+        problems = tracked.problems or (Problem("InvalidSpec", message),)
         observed = Observation(
             generation=number,
             components=components,
             problems=problems,
-            scale=None if held is None else held.fleet.scale(),
+            scale=None if session is None else session.fleet.scale,
         )
         status = replace(status, observed_generation=number)
         status = replace(status, conditions=conditions(status, observed, now=datetime.now(UTC)))
         await self._store(tracked).save(status)
 
     async def _reload(self, tracked: Tracked) -> None:
-        """Learns what the API server has, for the next look to take over."""
+        """Reads the deployment from the API server, for the next reconcile."""
         key = tracked.key
         try:
             body = await self._api.get(DEPLOYMENT, key.namespace, key.name)
@@ -223,8 +228,8 @@ def _is_live(tracked: Tracked) -> bool:
     return status_of(tracked.body).live_rollout is not None
 
 
-def _told(status: Status) -> tuple[Problem, ...]:
-    """The objects' problems as another operator found them, until ours looked at them."""
+def _known_problems(status: Status) -> tuple[Problem, ...]:
+    """The objects' problems that an earlier operator reported, until this one checked them."""
     return tuple(
         Problem(condition.reason, condition.message)
         for condition in status.conditions
@@ -238,11 +243,13 @@ def _generation(body: Json) -> Generation:
     return Generation(body["metadata"]["generation"], deployment, initial)
 
 
-async def _close(held: _Held) -> None:
-    await held.reconciler.close()
-    await held.trainer.close()
-    await held.fleet.close()
+def _command(body: Json) -> Command | None:
+    """The command in a deployment's annotation, if any."""
+    value = body["metadata"].get("annotations", {}).get(COMMAND_ANNOTATION, "")
+    return parse_request(value.strip())
 
 
-def _nothing() -> None:
-    """The status is its own notice: whoever wants it watches it."""
+async def _close(session: _Session) -> None:
+    await session.reconciler.close()
+    await session.trainer.close()
+    await session.fleet.close()

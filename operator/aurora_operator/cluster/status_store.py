@@ -1,4 +1,4 @@
-"""The status subresource: written only where it differs, and only over what was read."""
+"""The status subresource: written only if it differs, and only over the version that was read."""
 
 from __future__ import annotations
 
@@ -10,29 +10,38 @@ from aurora_operator.adapters.kubernetes import Json, KubernetesApi
 from aurora_operator.cluster.directory import Directory
 from aurora_operator.cluster.kinds import DEPLOYMENT, Key
 from aurora_operator.cluster.metrics import Metrics
-from aurora_operator.cluster.status_patch import merge_patch
 from aurora_operator.domain.status.deployment import Status
 from aurora_operator.domain.status.status_json import status_from_json, status_to_json
 
 STATUS_MANAGER = "aurora-status"
 
-# The status before and after, once it was written.
+# Receives the status before and after, once it is written.
 OnWritten = Callable[[Status, Status], None]
 
 
 def status_of(body: Json) -> Status:
-    """The status that a deployment's body carries.
-
-    One that cannot be read, which only another hand can have written, counts as none.
-    """
+    """The status in a deployment's body; an empty one if another writer left it unreadable."""
     try:
         return status_from_json(json.dumps(body.get("status") or {}))
     except ValueError:
         return Status()
 
 
+def merge_patch(before: Json, after: Json) -> Json:
+    """The JSON merge patch (RFC 7386) from one object to another, neither of which holds null."""
+    patch: Json = {name: None for name in before if name not in after}
+    for name, value in after.items():
+        known = before.get(name)
+        if isinstance(known, dict) and isinstance(value, dict):
+            if inner := merge_patch(known, value):
+                patch[name] = inner
+        elif name not in before or known != value:
+            patch[name] = value
+    return patch
+
+
 class ApiStatusStore:
-    """One deployment's status; `version` is that of the body whose status the owner knows."""
+    """One deployment's status; `version` is that of the body whose status the owner holds."""
 
     def __init__(
         self,
@@ -56,7 +65,7 @@ class ApiStatusStore:
     async def save(self, status: Status) -> None:
         """Writes the status over `version`.
 
-        Raises ConflictError where that is no longer the newest: read again, and decide anew.
+        Raises ConflictError if that is no longer the newest: read again, and decide anew.
         """
         tracked = self._directory.get(self._key)
         if tracked is None or tracked.uid != self._uid:

@@ -1,4 +1,4 @@
-"""The connection to a deployment's trainer, as long as there is one that is ready."""
+"""The connection to a deployment's trainer while it is ready."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainerLink:
-    """Hands every published checkpoint to `offer`, and tells the trainer which ones may go."""
+    """Passes every published checkpoint to `offer`, and has the trainer prune old ones."""
 
     def __init__(
         self,
@@ -35,13 +35,13 @@ class TrainerLink:
         self._place: tuple[str, Peer] | None = None
         self._feed: CheckpointFeed | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        # What the trainer was told last.
+        # The arguments of the last prune.
         self._pruned: object = None
 
     async def follow(
         self, pods: Iterable[Json], identity: Certificates | None, *, secure: bool
     ) -> None:
-        """Follows the trainer that is ready; `secure`: none without an identity."""
+        """Connects to the trainer that is ready; `secure`: only with an identity."""
         place = None
         for pod in component_pods(pods, "trainer"):
             if is_ready(pod) and pod["status"].get("podIP") and (identity or not secure):
@@ -55,7 +55,7 @@ class TrainerLink:
             self._start(self._offer_all(self._feed))
 
     def prune(self, keep: int, status: Status, initial: str) -> None:
-        """Tells the trainer what is needed, where that changed; `initial`: a digest to keep."""
+        """Prunes if what is needed changed; `initial`: the digest of a draft to keep, or empty."""
         feed = self._feed
         needed = status.needed_digests | ({initial} if initial else frozenset())
         wanted = (keep, needed, status.queue.sequence)
@@ -65,7 +65,7 @@ class TrainerLink:
         self._start(self._prune(feed, keep, needed, status.queue.sequence))
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         tasks, feed = self._tasks, self._feed
         self._tasks, self._feed, self._place, self._pruned = set(), None, None, None
         for task in tasks:
@@ -89,7 +89,7 @@ class TrainerLink:
         try:
             await feed.prune(keep=keep, needed=needed, seen_sequence=sequence)
         except AuroraError as error:
-            # Asked again with the next look.
+            # Retried by the next reconcile.
             self._pruned = None
             fields = {"key": str(self._key), "reason": str(error)}
-            logger.warning("checkpoints not pruned", extra={"fields": fields})
+            logger.warning("prune failed; will retry", extra={"fields": fields})

@@ -1,4 +1,4 @@
-"""Which deployment is looked at next: each once however often it is asked for, one worker each."""
+"""A work queue of keys: each is queued at most once, and processed by one worker at a time."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Key = TypeVar("Key")
 
 
 class WorkQueue(Generic[Key]):
-    """Keys by the time at which they are due; times are the caller's, in seconds.
+    """Keys by the time at which they are due, in seconds of the caller's clock.
 
-    A key that is asked for while it is worked on is taken again afterwards, never beside it.
+    A key that is added while it is processed is processed again afterwards, never concurrently.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class WorkQueue(Generic[Key]):
         self._working: set[Key] = set()
 
     def __len__(self) -> int:
-        """How many keys wait, whether due or not."""
+        """The number of waiting keys, due or not."""
         return len(self._due)
 
     @property
@@ -44,7 +44,7 @@ class WorkQueue(Generic[Key]):
         return frozenset(self._working)
 
     def add(self, key: Key, due: float) -> None:
-        """Wants `key` looked at from `due` on; an earlier time that is known already stays."""
+        """Queues `key` for `due`, or the earlier time that it is queued for already."""
         known = self._due.get(key)
         if known is not None and known <= due:
             return
@@ -52,8 +52,8 @@ class WorkQueue(Generic[Key]):
         if key not in self._working:
             self._push(key)
 
-    def take(self, now: float) -> Key | None:
-        """The key that is due the longest, now worked on; None where none is."""
+    def get(self, now: float) -> Key | None:
+        """Removes and returns the key with the earliest due time; None if none is due."""
         while self._heap:
             due, _, key = self._heap[0]
             if self._due.get(key) != due or key in self._working:
@@ -68,13 +68,13 @@ class WorkQueue(Generic[Key]):
         return None
 
     def done(self, key: Key) -> None:
-        """`key` is worked on no longer."""
+        """Ends the processing of `key`."""
         self._working.remove(key)
         if key in self._due:
             self._push(key)
 
     def next_due(self) -> float | None:
-        """When the next key is due that nobody works on."""
+        """The earliest due time of the keys that are not being processed."""
         while self._heap:
             due, _, key = self._heap[0]
             if self._due.get(key) == due and key not in self._working:
@@ -87,7 +87,7 @@ class WorkQueue(Generic[Key]):
 
 
 def retry_seconds(failures: int, jitter: float) -> float:
-    """How long to wait after that many failures in a row; `jitter` in [0, 1] halves it at most."""
+    """The delay after that many failures in a row; `jitter` in [0, 1] halves it at most."""
     longest = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 20))
     return longest * (1.0 - jitter / 2)
 
@@ -95,16 +95,16 @@ def retry_seconds(failures: int, jitter: float) -> float:
 class Workers(Generic[Key]):
     """Runs `work` for each key that is due, at most `limit` at once.
 
-    `work` returns after how many seconds it wants to look again, None for not by itself. After an
-    error the key is tried again later and later; the others notice nothing.
+    `work` returns the seconds until the key is due again, or None. After an error the key is
+    retried with exponential backoff; other keys are not affected.
     """
 
     def __init__(
         self, name: str, work: Callable[[Key], Awaitable[float | None]], *, limit: int
     ) -> None:
         self.queue = WorkQueue[Key]()
-        # When a key was finished, or none was due, the last time; monotonic.
-        self.well_at = time.monotonic()
+        # When a key was last finished, or none was due; monotonic.
+        self.progress_at = time.monotonic()
         self._name = name
         self._work = work
         self._limit = limit
@@ -112,26 +112,26 @@ class Workers(Generic[Key]):
         self._wake = asyncio.Event()
 
     def add(self, key: Key, *, after_seconds: float = 0.0, urgent: bool = False) -> None:
-        """Wants `key` looked at; what is urgent goes before everything that waits."""
+        """Queues `key`; an urgent one goes before all others."""
         self.queue.add(key, 0.0 if urgent else time.monotonic() + after_seconds)
         self._wake.set()
 
     def forget(self, key: Key) -> None:
         self._failures.pop(key, None)
 
-    def pulse(self) -> None:
-        """Looks whether keys are due that nobody takes."""
+    def heartbeat(self) -> None:
+        """Notes progress if no key is due; call it every few seconds."""
         due = self.queue.next_due()
         if due is None or due > time.monotonic():
-            self.well_at = time.monotonic()
+            self.progress_at = time.monotonic()
 
     async def run(self) -> None:
-        """Works until cancelled, then cancels what is under way."""
+        """Processes keys until cancelled, then cancels the work in progress."""
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
                 while len(running) < self._limit:
-                    key = self.queue.take(time.monotonic())
+                    key = self.queue.get(time.monotonic())
                     if key is None:
                         break
                     running.add(asyncio.create_task(self._one(key)))
@@ -143,7 +143,7 @@ class Workers(Generic[Key]):
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _pause(self, *, full: bool) -> None:
-        """Until a key is due or a worker free."""
+        """Waits until a key is due or a worker is free."""
         due = None if full else self.queue.next_due()
         seconds = None if due is None else max(0.0, due - time.monotonic())
         with suppress(TimeoutError):
@@ -156,20 +156,22 @@ class Workers(Generic[Key]):
             again = await self._work(key)
         except AuroraError as error:
             self._retry(key, error)
-            # Another hand was faster, which is nobody's fault.
+            # Conflicts are expected: another writer was faster.
             level = logging.INFO if isinstance(error, ConflictError) else logging.WARNING
             fields = {"key": str(key), "reason": str(error)}
-            logger.log(level, f"{self._name} failed, to be tried again", extra={"fields": fields})
+            logger.log(level, f"{self._name} failed; will retry", extra={"fields": fields})
         except Exception as error:
-            # A fault of ours in one deployment must not stop the others.
+            # A bug that one deployment triggers must not stop the others.
             self._retry(key, error)
-            logger.exception(f"{self._name} failed", extra={"fields": {"key": str(key)}})
+            logger.exception(
+                f"{self._name} crashed; will retry", extra={"fields": {"key": str(key)}}
+            )
         else:
             self.forget(key)
             if again is not None:
                 self.queue.add(key, time.monotonic() + again)
         finally:
-            self.well_at = time.monotonic()
+            self.progress_at = time.monotonic()
             self.queue.done(key)
             self._wake.set()
 

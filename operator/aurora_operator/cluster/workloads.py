@@ -1,4 +1,4 @@
-"""How a deployment's components are, and why: what pods do not tell is looked up when they fail."""
+"""The state of a deployment's components, and its cause, by Events and claims of stuck pods."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 K = TypeVar("K")
 V = TypeVar("V")
 
-# What is younger than this simply starts.
+# A younger object is simply starting.
 _STARTING = timedelta(seconds=5)
-# How long something looked up is believed.
+# How long Events and claims are cached.
 _FRESH_SECONDS = 10.0
 
 
 class PodWorkloads:
-    """Asks the API server only about what is stuck, and once for all deployments of a namespace."""
+    """Asks the API server only about stuck pods, and once for all deployments of a namespace."""
 
     def __init__(self, api: KubernetesApi, children: ChildStore) -> None:
         self._api = api
@@ -76,12 +76,12 @@ class PodWorkloads:
         return Surroundings(now, await self._claims_of(key.namespace, names), events)
 
     async def _events_of(self, namespace: str) -> list[Json]:
-        """The namespace's recent warnings; none where they cannot be read."""
+        """The namespace's recent warnings; empty if they cannot be read."""
         at, found = self._events.get(namespace, (0.0, []))
         now = time.monotonic()
         if now - at < _FRESH_SECONDS:
             return found
-        # Others of the namespace that ask meanwhile are answered by what was known.
+        # Concurrent callers of the namespace get the previous warnings.
         self._events = {**_fresh(self._events), namespace: (now, found)}
         try:
             found = await self._api.list(EVENT, namespace, fields="type=Warning")
@@ -91,7 +91,7 @@ class PodWorkloads:
         return found
 
     async def _claims_of(self, namespace: str, names: Iterable[str]) -> dict[str, Json | None]:
-        """The PersistentVolumeClaims: None for one that does not exist, without the unreadable."""
+        """The PersistentVolumeClaims, None for a missing one; unreadable ones are left out."""
         found = {}
         for name in names:
             try:
@@ -114,13 +114,13 @@ class PodWorkloads:
 
 
 def _fresh(entries: Mapping[K, tuple[float, V]]) -> dict[K, tuple[float, V]]:
-    """Those that are still believed, by when they were looked up."""
+    """The entries that have not expired."""
     since = time.monotonic() - _FRESH_SECONDS
     return {place: entry for place, entry in entries.items() if entry[0] > since}
 
 
 def _workload_kinds(deployment: AuroraDeployment) -> tuple[tuple[str, str], ...]:
-    """Each component, and the kind of object that runs it."""
+    """Each component and the kind of its workload."""
     embedded = deployment.spec.buffer.embedded is not None
     kinds = (
         ("inference", "Deployment"),

@@ -1,4 +1,4 @@
-"""How long to wait before a component that ended is started again."""
+"""The delay before an exited component is restarted."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 FIRST_DELAY_SECONDS = 0.25
 LONGEST_DELAY_SECONDS = 30.0
-# A component that was up so long is no longer in a crash loop.
+# A component that was up for so long is no longer in a crash loop.
 RESET_AFTER_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """The ends in a row that came too soon."""
+    """Counts the consecutive exits that came too soon."""
 
     failures: int = 0
 

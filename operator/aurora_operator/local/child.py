@@ -1,4 +1,4 @@
-"""One process of ours, whether this operator started it or an earlier one did."""
+"""A component's process, started by this operator or an earlier one, and its log."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from pathlib import Path
 import psutil
 
 from aurora_common.errors import StorageError, UnavailableError
+from aurora_operator.domain.objects.cause import last_line
 from aurora_operator.local.record import ProcessRecord
 
 # The process waits for a line before it becomes the component. An operator that is killed before it
-# wrote down the pid never sends one, so no component runs that nobody knows of. It has a session of
-# its own: a Ctrl-C in the terminal is the guardian's to handle.
+# recorded the pid never sends one, so no unknown component runs. It has a session of its own: a
+# Ctrl-C in the terminal is the guardian's to handle.
 _GATE = 'read -r go && exec "$@" </dev/null'
-# Two starts within it are one: the kernel counts from boot in hundredths of a second.
+# Start times that differ by less are equal: the kernel counts hundredths of a second from boot.
 _CREATE_TIME_TOLERANCE_SECONDS = 0.5
 _ROTATE_BYTES = 16 << 20
+_TAIL_BYTES = 8192
 
 
 class Child:
-    """A process with its identity; `popen` only where this operator is its parent."""
+    """A process with its identity; `popen` only if this operator is its parent."""
 
     def __init__(
         self, pid: int, create_time: float, popen: subprocess.Popen[bytes] | None = None
@@ -42,18 +44,18 @@ class Child:
         """Lets a process made by `gated` become its component."""
         assert self._popen is not None
         assert self._popen.stdin is not None
-        # It may be gone already, which the supervision finds out.
+        # It may have exited already, which the supervisor notices.
         with suppress(BrokenPipeError), self._popen.stdin as gate:
             gate.write(b"go\n")
 
     def terminate(self) -> None:
-        """Asks it to drain and stop."""
+        """Sends SIGTERM: it drains and exits."""
         if self.is_alive():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends it, and what it started, at once."""
+        """Sends SIGKILL to it and its process group."""
         if self.is_alive():
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -62,7 +64,7 @@ class Child:
 def gated(
     argv: tuple[str, ...], *, log: Path, environment: Mapping[str, str], leash: int | None
 ) -> Child:
-    """Makes a process that waits for `release` to become `argv`, its output appended to `log`.
+    """Starts a process that waits for `release` to become `argv`, its output appended to `log`.
 
     `leash`: the descriptor of the leash's reading end, which it inherits.
     """
@@ -85,29 +87,41 @@ def gated(
     except psutil.Error as error:
         popen.kill()
         popen.wait()
-        raise UnavailableError(f"{argv[0]} ended as it began") from error
+        raise UnavailableError(f"{argv[0]} exited at once") from error
     return Child(popen.pid, create_time, popen)
 
 
 def adopted(record: ProcessRecord) -> Child | None:
-    """The process of a record, where it still runs."""
+    """The process of a record, if it still runs."""
     if _is_running(record.pid, record.create_time):
         return Child(record.pid, record.create_time)
     return None
+
+
+def last_log_line(log: Path) -> str:
+    """The last line of a log, its message if it is JSON; empty if there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            tail = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return last_line(tail)
 
 
 def _is_running(pid: int, create_time: float) -> bool:
     try:
         process = psutil.Process(pid)
         same = abs(process.create_time() - create_time) < _CREATE_TIME_TOLERANCE_SECONDS
-        # Nobody may have waited for an orphan yet.
+        # A zombie has ended, though its parent has not waited for it.
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
 def _rotate(log: Path) -> None:
-    """Keeps one earlier log, so that a component that restarts for years fills no disk."""
+    """Keeps one earlier log, which bounds the disk space."""
     with suppress(FileNotFoundError):
         if log.stat().st_size > _ROTATE_BYTES:
             log.replace(log.with_name(f"{log.name}.1"))

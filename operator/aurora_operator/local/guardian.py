@@ -1,7 +1,7 @@
-"""The process that a person starts: it outlives the operator and starts it again.
+"""The process that a person starts: it outlives the operator and restarts it.
 
-It holds the data directory's lock and the leash's writing end. Killed itself, it takes everything
-with it: the leash breaks, and every component ends.
+It holds the data directory's lock and the writing end of the leash. If it is killed, the leash
+breaks, and the operator and every component end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from aurora_operator.domain.arguments import ENVIRONMENT
 from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.local.backoff import Backoff
-from aurora_operator.local.last_words import last_words
+from aurora_operator.local.child import last_log_line
 from aurora_operator.local.layout import Layout, prepared_layout
 from aurora_operator.local.port import free_ports
 from aurora_operator.local.preflight import check_models, check_ports, check_secrets
@@ -35,15 +35,15 @@ from aurora_operator.local.state_file import accept
 
 logger = logging.getLogger(__name__)
 
-# The operator's exit code where starting it again cannot help (sysexits.h: EX_CONFIG).
+# The operator's exit code if a restart cannot help (sysexits.h: EX_CONFIG).
 REFUSED = 78
-# Three groups of components, one after the other.
+# Three groups of components stop one after the other.
 _OPERATOR_STOP_SECONDS = 3 * DRAIN_SECONDS + 5
 
 
 @dataclass(frozen=True, slots=True)
-class GuardOptions:
-    """Ports of 0 are chosen."""
+class LocalOptions:
+    """`manifest` is reloaded on SIGUSR1; a guardian's port of 0 means any free one."""
 
     manifest: Path
     data_dir: Path
@@ -52,7 +52,7 @@ class GuardOptions:
 
 
 def read_manifest_file(path: Path) -> AuroraDeployment:
-    """The manifest in a file; StorageError where it cannot be read, ManifestError if wrong."""
+    """The manifest in a file; StorageError if it cannot be read, ManifestError if invalid."""
     try:
         text = path.read_text()
     except OSError as error:
@@ -62,11 +62,11 @@ def read_manifest_file(path: Path) -> AuroraDeployment:
     return parse_manifest(text, str(path))
 
 
-def guard(options: GuardOptions) -> int:
-    """Runs the deployment until SIGTERM or SIGINT; the exit code. Nothing is left running.
+def guard(options: LocalOptions) -> int:
+    """Runs the deployment until SIGTERM or SIGINT and returns the exit code; nothing runs on.
 
-    SIGUSR1 takes the manifest file's new content over.
-    Raises AuroraErrors, with nothing started, for a manifest or a machine that it cannot run on.
+    SIGUSR1 reloads the manifest file. Raises AuroraErrors, with nothing started, if the manifest
+    cannot run on this machine.
     """
     deployment = read_manifest_file(options.manifest)
     layout = prepared_layout(options.data_dir)
@@ -77,13 +77,14 @@ def guard(options: GuardOptions) -> int:
         return asyncio.run(_guard(options, deployment, layout))
 
 
-async def _guard(options: GuardOptions, deployment: AuroraDeployment, layout: Layout) -> int:
+async def _guard(options: LocalOptions, deployment: AuroraDeployment, layout: Layout) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # SIGHUP: the terminal was closed.
+    # SIGHUP: the terminal is closed.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
-    # What a killed guardian left behind has lost its leash: it ends, and is not adopted.
+    # Processes that a killed guardian left behind have lost their leash: they end, and are not
+    # adopted.
     await stop_recorded(RecordBook(layout.processes))
     http, grpc = _client_ports(options)
     check_ports(http=http, grpc=grpc)
@@ -109,7 +110,7 @@ async def _guard(options: GuardOptions, deployment: AuroraDeployment, layout: La
 async def _keep_running(
     argv: tuple[str, ...], layout: Layout, *, leash: int, stop: asyncio.Event
 ) -> int:
-    """Starts the operator again and again until `stop`, or until it says that it never will."""
+    """Restarts the operator until `stop`, or until it exits with REFUSED."""
     backoff = Backoff()
     operator: asyncio.subprocess.Process | None = None
 
@@ -125,10 +126,10 @@ async def _keep_running(
         if stop.is_set():
             return 0
         if code == REFUSED:
-            raise ConflictError(last_words(layout.log("operator")))
+            raise ConflictError(last_log_line(layout.log("operator")))
         backoff = backoff.after_exit(time.monotonic() - started_at)
-        fields = {"code": code, "again_in_seconds": backoff.delay_seconds}
-        logger.warning("the operator ended", extra={"fields": fields})
+        fields = {"code": code, "restart_in_seconds": backoff.delay_seconds}
+        logger.warning("operator exited; will restart", extra={"fields": fields})
         with suppress(TimeoutError):
             async with asyncio.timeout(backoff.delay_seconds):
                 await stop.wait()
@@ -138,7 +139,7 @@ async def _keep_running(
 async def _start_operator(
     argv: tuple[str, ...], layout: Layout, leash: int
 ) -> asyncio.subprocess.Process:
-    # In a session of its own: a Ctrl-C reaches the guardian only, which stops things in order.
+    # In a session of its own: Ctrl-C reaches the guardian alone, which stops things in order.
     with layout.log("operator").open("ab") as log:
         return await asyncio.create_subprocess_exec(
             *argv,
@@ -152,7 +153,7 @@ async def _start_operator(
 
 
 async def _until_ended_or(stop: asyncio.Event, operator: asyncio.subprocess.Process) -> int:
-    """The operator's exit code; once `stop` is set it is asked to end, then made to."""
+    """The operator's exit code; once `stop` is set, it is terminated, then killed."""
     ended = asyncio.create_task(operator.wait())
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -167,14 +168,14 @@ async def _until_ended_or(stop: asyncio.Event, operator: asyncio.subprocess.Proc
     return await ended
 
 
-def _client_ports(options: GuardOptions) -> tuple[int, int]:
+def _client_ports(options: LocalOptions) -> tuple[int, int]:
     first, second = free_ports(2)
     return options.http_port or first, options.grpc_port or second
 
 
 @contextmanager
 def _locked(layout: Layout) -> Iterator[None]:
-    """Holds the data directory; raises ConflictError naming the process that does already."""
+    """Locks the data directory; raises ConflictError naming the process that holds it."""
     try:
         file = layout.lock.open("a+")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Where a local deployment keeps its files."""
+"""The files of a local deployment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Layout:
 
     @property
     def processes(self) -> Path:
-        """The ports that were chosen and the processes that run."""
+        """The chosen ports and the running processes."""
         return self.root / "processes.json"
 
     @property
@@ -35,7 +35,7 @@ class Layout:
 
     @property
     def operator(self) -> Path:
-        """Where to reach what runs here."""
+        """The addresses of the operator and of the clients' ports."""
         return self.root / "operator.json"
 
     @property
@@ -52,7 +52,7 @@ class Layout:
 
     @property
     def claims(self) -> Path:
-        """Each PersistentVolumeClaim of the manifest is the folder of its name in here."""
+        """Each PersistentVolumeClaim of the manifest is a folder of its name in here."""
         return self.root / "pvc"
 
     def log(self, component: str) -> Path:

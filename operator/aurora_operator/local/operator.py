@@ -9,8 +9,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from aurora.operator.v1 import operator_pb2_grpc
 from aurora_common.checkpoint import read_manifest
@@ -26,22 +24,21 @@ from aurora_operator.adapters.trainer import CheckpointFeed
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.plan.observation import ComponentView, Problem, Scale
 from aurora_operator.domain.status.deployment import Draft, Status
-from aurora_operator.local.change import Changes
 from aurora_operator.local.child import adopted
-from aurora_operator.local.command import (
-    HOST,
-    Command,
-    Ports,
-    desired_commands,
-    models_folder,
-)
-from aurora_operator.local.guardian import read_manifest_file
+from aurora_operator.local.guardian import LocalOptions, read_manifest_file
 from aurora_operator.local.layout import Layout
 from aurora_operator.local.port import chosen_ports
 from aurora_operator.local.preflight import check_models, check_secrets
 from aurora_operator.local.process import ProcessRuntime
+from aurora_operator.local.process_spec import (
+    HOST,
+    Ports,
+    ProcessSpec,
+    desired_processes,
+    models_folder,
+)
 from aurora_operator.local.record import RecordBook
-from aurora_operator.local.service import SERVICE, OperatorServicer
+from aurora_operator.local.servicer import SERVICE, Changes, OperatorServicer
 from aurora_operator.local.state_file import StatusFile, accept, read_accepted
 from aurora_operator.reconcile.fleet import Inference
 from aurora_operator.reconcile.reconciler import Generation, Reconciler
@@ -49,25 +46,15 @@ from aurora_operator.reconcile.reconciler import Generation, Reconciler
 logger = logging.getLogger(__name__)
 
 _KEPT_PORTS = ("redis", "buffer", "trainer", "operator")
-# Calls are short, and watches are ended by us.
+# Calls are short, and watches are closed first.
 _DRAIN_SECONDS = 1.0
 _PRUNE_RETRY_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """`manifest` is read anew on SIGUSR1."""
-
-    manifest: Path
-    data_dir: Path
-    http_port: int
-    grpc_port: int
-
-
 class LocalOperator:
-    """Everything that one operator process holds; made inside the event loop that it uses."""
+    """One operator process; made inside the event loop that it uses."""
 
-    def __init__(self, options: RunOptions) -> None:
+    def __init__(self, options: LocalOptions) -> None:
         self._options = options
         self._layout = Layout(options.data_dir.absolute())
         self._store = model_store(claims=self._layout.claims)
@@ -97,7 +84,7 @@ class LocalOperator:
         self._feed = CheckpointFeed(
             Peer(f"{HOST}:{self._ports.trainer}"), lambda: self._reconciler.status.queue.sequence
         )
-        self._prune_wanted = asyncio.Event()
+        self._prune_due = asyncio.Event()
 
     async def run(self) -> None:
         """Runs until SIGTERM, then stops the components before it returns."""
@@ -116,7 +103,7 @@ class LocalOperator:
         )
         await server.start([SERVICE])
         self._write_address()
-        await self._runtime.apply(self._commands(self._reconciler.generation.deployment))
+        await self._runtime.apply(self._processes(self._reconciler.generation.deployment))
         loops = [
             asyncio.create_task(self._reconciler.run()),
             asyncio.create_task(self._follow_checkpoints()),
@@ -124,8 +111,8 @@ class LocalOperator:
             asyncio.create_task(self._reload(reload)),
         ]
         stopped = asyncio.create_task(stop.wait())
-        # A loop that ends by itself is a fault: the guardian starts a new operator, which adopts
-        # the components.
+        # A loop that ends by itself is a bug: the guardian restarts the operator, which adopts the
+        # components.
         await asyncio.wait((stopped, *loops), return_when=asyncio.FIRST_COMPLETED)
         for task in (stopped, *loops):
             task.cancel()
@@ -142,7 +129,7 @@ class LocalOperator:
                 raise result
 
     def _chosen_ports(self) -> tuple[Ports, int]:
-        """The loopback ports of the components and the operator's own, chosen once and kept."""
+        """The components' loopback ports and the operator's own, chosen once and recorded."""
         record = self._book.record
         running = frozenset(
             name for name, process in record.processes.items() if adopted(process) is not None
@@ -166,8 +153,8 @@ class LocalOperator:
         draft = Draft(manifest.name, manifest.digest, initial.uri)
         return Generation(number, deployment, draft)
 
-    def _commands(self, deployment: AuroraDeployment) -> tuple[Command, ...]:
-        return desired_commands(deployment, self._layout, self._ports, python=sys.executable)
+    def _processes(self, deployment: AuroraDeployment) -> tuple[ProcessSpec, ...]:
+        return desired_processes(deployment, self._layout, self._ports, python=sys.executable)
 
     def _write_address(self) -> None:
         content = {
@@ -183,7 +170,7 @@ class LocalOperator:
         self._changes.notify()
 
     def _status_changed(self) -> None:
-        self._prune_wanted.set()
+        self._prune_due.set()
         self._changes.notify()
 
     async def _follow_checkpoints(self) -> None:
@@ -191,11 +178,11 @@ class LocalOperator:
             self._reconciler.offer(candidate)
 
     async def _prune(self) -> None:
-        """Tells the trainer whenever what is needed of the checkpoints changed."""
+        """Has the trainer prune whenever the set of needed checkpoints changed."""
         done: object = None
         while True:
-            await self._prune_wanted.wait()
-            self._prune_wanted.clear()
+            await self._prune_due.wait()
+            self._prune_due.clear()
             status, generation = self._reconciler.status, self._reconciler.generation
             keep = generation.deployment.spec.model_store.keep
             wanted = (keep, _needed(status, generation), status.queue.sequence)
@@ -204,60 +191,68 @@ class LocalOperator:
             try:
                 await self._feed.prune(keep=keep, needed=wanted[1], seen_sequence=wanted[2])
             except UnavailableError:
-                # It is suspended or starts anew; nothing is published meanwhile either.
+                # It is suspended or restarting, and publishes nothing meanwhile.
                 await asyncio.sleep(_PRUNE_RETRY_SECONDS)
-                self._prune_wanted.set()
+                self._prune_due.set()
             else:
                 done = wanted
 
-    async def _reload(self, asked: asyncio.Event) -> None:
-        """Takes the manifest file's new content over, component by component."""
+    async def _reload(self, requested: asyncio.Event) -> None:
+        """Reloads the manifest file on request, restarting the components that it changes."""
         while True:
-            await asked.wait()
-            asked.clear()
+            await requested.wait()
+            requested.clear()
             try:
                 deployment = read_manifest_file(self._options.manifest)
                 check_secrets(deployment)
                 check_models(deployment, self._store)
                 accepted = accept(self._layout.deployment, deployment)
             except AuroraError as error:
-                logger.error("manifest not taken", extra={"fields": {"reason": str(error)}})
+                fields: dict[str, object] = {"reason": str(error)}
+                logger.error("manifest refused; keeping the current one", extra={"fields": fields})
                 continue
             self._reconciler.generation = self._generation(accepted.generation, deployment)
-            await self._runtime.apply(self._commands(deployment))
+            await self._runtime.apply(self._processes(deployment))
             self._reconciler.wake()
-            logger.info("manifest taken", extra={"fields": {"generation": accepted.generation}})
+            fields = {"generation": accepted.generation}
+            logger.info("manifest reloaded", extra={"fields": fields})
 
 
 class LocalFleet:
-    """The one inference of this machine, among the processes that run."""
+    """The one inference of this machine, and its processes."""
 
     def __init__(self, inference: Inference, runtime: ProcessRuntime) -> None:
         self._inference = inference
         self._runtime = runtime
         self._names = frozenset({inference.name})
 
+    @property
     def inferences(self) -> Sequence[Inference]:
         return (self._inference,)
 
+    @property
     def expected(self) -> frozenset[str]:
-        ready = any(view.ready and view.name == "inference" for view in self.components())
+        ready = any(view.ready and view.name == "inference" for view in self.components)
         return self._names if ready else frozenset()
 
+    @property
     def existing(self) -> frozenset[str]:
         return self._names
 
+    @property
     def components(self) -> tuple[ComponentView, ...]:
         return tuple(detail.view for detail in self._runtime.details())
 
+    @property
     def problems(self) -> tuple[Problem, ...]:
         return ()
 
+    @property
     def scale(self) -> Scale | None:
         return None
 
 
 def _needed(status: Status, generation: Generation) -> frozenset[str]:
-    """The digests of the drafts that may still be wanted, the one to begin with included."""
+    """The digests of the drafts that may still be needed, the initial one included."""
     initial = generation.initial
     return status.needed_digests | (frozenset() if initial is None else {initial.digest})

@@ -1,17 +1,17 @@
-"""Loopback ports: which are free, and which a deployment keeps."""
+"""Free loopback ports, and those that a deployment keeps."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
 
-from aurora_operator.local.command import HOST
+from aurora_operator.local.process_spec import HOST
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port now."""
+    """Whether a server could bind the port now."""
     with socket.socket() as probe:
-        # As servers do: a connection that just ended does not make the port taken.
+        # As servers do: a connection in TIME_WAIT does not occupy the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -21,7 +21,7 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many different ports that are free now."""
+    """`count` different ports that are free now."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:
@@ -35,9 +35,9 @@ def free_ports(count: int) -> list[int]:
 def chosen_ports(
     names: Sequence[str], kept: Mapping[str, int], in_use: frozenset[str]
 ) -> dict[str, int]:
-    """A port for each name: the kept one, unless somebody else took it meanwhile.
+    """A port for each name: the kept one, unless another process bound it meanwhile.
 
-    `in_use`: names whose own process listens there, so that a taken port is as it should be.
+    `in_use`: names whose own process is listening on the kept port.
     """
     ports = {
         name: kept[name]

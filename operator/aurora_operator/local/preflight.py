@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything is started."""
+"""Checks before anything is started."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aurora_operator.local.port import is_free
 
 
 def check_secrets(deployment: AuroraDeployment) -> None:
-    """Raises InvalidInputError for what only a Secret of a cluster could tell."""
+    """Raises InvalidInputError if the manifest refers to a Secret."""
     external = deployment.spec.buffer.external
     if external is None:
         return
@@ -52,7 +52,7 @@ def check_models(deployment: AuroraDeployment, store: ModelStore) -> None:
 
 
 def check_ports(*, http: int, grpc: int) -> None:
-    """Raises UnavailableError where somebody else listens on a port that clients are to use."""
+    """Raises UnavailableError if another process listens on one of the clients' ports."""
     for port, flag in ((http, "--http-port"), (grpc, "--grpc-port")):
         if not is_free(port):
             raise UnavailableError(f"port {port} is taken; choose another one with {flag}")

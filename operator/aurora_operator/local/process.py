@@ -1,4 +1,4 @@
-"""Reconciles commands into local processes."""
+"""Reconciles process specs into local processes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 from aurora_operator.domain.plan.observation import ComponentView
 from aurora_operator.local.child import adopted
-from aurora_operator.local.command import Command
 from aurora_operator.local.layout import Layout
+from aurora_operator.local.process_spec import ProcessSpec
 from aurora_operator.local.record import RecordBook
-from aurora_operator.local.supervision import Supervisor, Surroundings, stop_child
+from aurora_operator.local.supervision import Supervisor, SupervisorContext, stop_child
 
 DRAIN_SECONDS = 10.0
-# Producers and consumers of trajectories flush into a buffer and a Redis that still run.
+# Producers and consumers of trajectories flush while buffer and Redis still run.
 _STOP_ORDER = (("inference", "trainer"), ("buffer",), ("redis",))
 
 
 @dataclass(frozen=True, slots=True)
 class ComponentDetail:
-    """A component as people see it."""
+    """A component as the operator's API shows it."""
 
     view: ComponentView
     pid: int | None
@@ -45,7 +45,7 @@ class ProcessRuntime:
         self._book = book
         self._supervisors: dict[str, Supervisor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._around = Surroundings(
+        self._context = SupervisorContext(
             book=book,
             log_path=layout.log,
             leash=leash,
@@ -57,13 +57,13 @@ class ProcessRuntime:
         supervisor = self._supervisors.get(component)
         return supervisor is not None and supervisor.ready
 
-    async def apply(self, commands: Sequence[Command]) -> None:
-        """Runs exactly `commands`: what runs under the same command is left alone.
+    async def apply(self, specs: Sequence[ProcessSpec]) -> None:
+        """Runs exactly `specs`; a process whose spec is unchanged is left alone.
 
-        Processes that an earlier operator left are adopted, or stopped where their command changed.
+        Processes that an earlier operator left are adopted, or stopped if their spec changed.
         """
-        desired = {command.name: command for command in commands}
-        running = {name: one.command.digest for name, one in self._supervisors.items()}
+        desired = {spec.name: spec for spec in specs}
+        running = {name: supervisor.spec.digest for name, supervisor in self._supervisors.items()}
         left = {
             name: record.command_digest
             for name, record in self._book.record.processes.items()
@@ -75,9 +75,9 @@ class ProcessRuntime:
             if name not in desired or desired[name].digest != digest
         ]
         await asyncio.gather(*(self._end(name) for name in stale))
-        for name, command in desired.items():
+        for name, spec in desired.items():
             if name not in self._supervisors:
-                supervisor = Supervisor(command, self._around)
+                supervisor = Supervisor(spec, self._context)
                 self._supervisors[name] = supervisor
                 self._tasks[name] = asyncio.create_task(supervisor.run(), name=f"run {name}")
 
@@ -87,14 +87,14 @@ class ProcessRuntime:
                 view=supervisor.view,
                 pid=supervisor.pid,
                 restarts=supervisor.restarts,
-                address=supervisor.command.address,
+                address=supervisor.spec.address,
                 log_path=str(self._layout.log(name)),
             )
             for name, supervisor in self._supervisors.items()
         )
 
     async def stop(self) -> None:
-        """Stops every component, recorded ones included, in an order that loses nothing."""
+        """Stops every component, recorded ones included, in an order that loses no data."""
         await in_stop_order(self._end)
 
     async def _end(self, name: str) -> None:
@@ -111,7 +111,7 @@ class ProcessRuntime:
 
 
 async def stop_recorded(book: RecordBook) -> None:
-    """Stops whatever an operator that is gone left running."""
+    """Stops the processes that an earlier operator left running."""
     await in_stop_order(lambda name: _stop_recorded(book, name))
 
 

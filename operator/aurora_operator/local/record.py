@@ -1,4 +1,4 @@
-"""processes.json: what a new operator needs to know of the processes that the last one started."""
+"""processes.json: the processes that an operator started, for the next one to adopt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Record(BaseModel):
 
 
 class ProcessRecord(_Record):
-    """A process; `create_time` (Unix seconds) tells it from a later one with the same pid."""
+    """A process; `create_time` (Unix seconds) distinguishes it from a later one of the same pid."""
 
     pid: int
     create_time: float
@@ -28,14 +28,14 @@ class ProcessRecord(_Record):
 
 
 class RuntimeRecord(_Record):
-    """The ports that were chosen once, and the processes by component."""
+    """The chosen ports, and the processes by component."""
 
     ports: dict[str, int] = {}
     processes: dict[str, ProcessRecord] = {}
 
 
 def read_record(path: Path) -> RuntimeRecord:
-    """The record, empty where there is none; StorageError where the file is not a record."""
+    """The record, empty if absent; StorageError if the file is damaged."""
     try:
         return RuntimeRecord.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def read_record(path: Path) -> RuntimeRecord:
 
 
 class RecordBook:
-    """The record in memory and on disk, always the same."""
+    """The record, in memory and on disk."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

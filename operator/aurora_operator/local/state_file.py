@@ -1,4 +1,4 @@
-"""What a local deployment keeps on disk: its status, and the manifest last accepted."""
+"""A local deployment's state on disk: its status and the last accepted manifest."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from aurora_operator.domain.status.status_json import status_from_json, status_t
 
 
 class StatusFile:
-    """status.json, replaced as a whole."""
+    """status.json, replaced as a whole on each write."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def load(self) -> Status:
-        """The status, empty where there is none; StorageError where the file is damaged."""
+        """The status, empty if absent; StorageError if the file is damaged."""
         try:
             return status_from_json(self._path.read_bytes())
         except FileNotFoundError:
@@ -39,7 +39,7 @@ class StatusFile:
 
 
 class Accepted(BaseModel):
-    """A manifest that was accepted; each changed spec is a generation of its own."""
+    """An accepted manifest; each change of its spec is a new generation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,7 +48,7 @@ class Accepted(BaseModel):
 
 
 def read_accepted(path: Path) -> Accepted | None:
-    """The manifest last accepted; None before the first one."""
+    """The last accepted manifest; None before the first one."""
     try:
         return Accepted.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -60,9 +60,9 @@ def read_accepted(path: Path) -> Accepted | None:
 
 
 def accept(path: Path, deployment: AuroraDeployment) -> Accepted:
-    """Keeps `deployment` as the one that this data directory runs.
+    """Stores `deployment` as the accepted manifest of this data directory.
 
-    Raises ConflictError where it changes what is immutable.
+    Raises ConflictError if it changes an immutable field.
     """
     before = read_accepted(path)
     if before is None:

@@ -1,4 +1,4 @@
-"""Keeps one component running: starts it, asks whether it is ready, and starts it again."""
+"""Supervises one component: starts it, probes its readiness, restarts it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from aurora_operator.adapters.probe import GrpcProbe, RedisProbe
 from aurora_operator.domain.arguments import ENVIRONMENT
 from aurora_operator.domain.plan.observation import ComponentView
 from aurora_operator.local.backoff import RESET_AFTER_SECONDS, Backoff
-from aurora_operator.local.child import Child, adopted, gated
-from aurora_operator.local.command import Command
-from aurora_operator.local.last_words import last_words
+from aurora_operator.local.child import Child, adopted, gated, last_log_line
+from aurora_operator.local.process_spec import ProcessSpec
 from aurora_operator.local.record import ProcessRecord, RecordBook
 
 logger = logging.getLogger(__name__)
 
-_TURN_SECONDS = 0.1
-_READY_TURN_SECONDS = 0.5
+_CHECK_SECONDS = 0.1
+_READY_CHECK_SECONDS = 0.5
 _PROBE_SECONDS = 2.0
-# A busy machine may miss one question.
+# A busy component may miss a probe.
 _MISSED_PROBES = 3
 
 
@@ -38,29 +37,29 @@ class Probe(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every supervisor shares."""
+class SupervisorContext:
+    """Shared by all supervisors."""
 
     book: RecordBook
-    # Where a component's output goes.
+    # The file of a component's output.
     log_path: Callable[[str], Path]
-    # The leash's reading end, which every component inherits.
+    # The reading end of the leash, which every component inherits.
     leash: int | None
     is_ready: Callable[[str], bool]
     on_change: Callable[[], None]
 
 
 class Supervisor:
-    """One component under one command; a changed command gets a supervisor of its own."""
+    """One component under one spec; a changed spec gets a new supervisor."""
 
-    def __init__(self, command: Command, surroundings: Surroundings) -> None:
-        self.command = command
+    def __init__(self, spec: ProcessSpec, context: SupervisorContext) -> None:
+        self.spec = spec
         self.ready = False
         self.restarts = 0
-        self._around = surroundings
-        self._log = surroundings.log_path(command.name)
+        self._context = context
+        self._log = context.log_path(spec.name)
         self._probe: Probe = (
-            RedisProbe(command.address) if command.probe == "redis" else GrpcProbe(command.address)
+            RedisProbe(spec.address) if spec.probe == "redis" else GrpcProbe(spec.address)
         )
         self._child: Child | None = None
         self._backoff = Backoff()
@@ -68,12 +67,12 @@ class Supervisor:
         self._started_at = time.monotonic()
         self._missed_probes = 0
         self._message = "not started yet"
-        record = surroundings.book.record.processes.get(command.name)
+        record = context.book.record.processes.get(spec.name)
         if record is not None:
             self.restarts = record.restarts
             self._child = adopted(record)
             if self._child is not None:
-                logger.info("adopted", extra={"fields": {"component": command.name}})
+                logger.info("adopted", extra={"fields": {"component": spec.name}})
 
     @property
     def pid(self) -> int | None:
@@ -82,70 +81,74 @@ class Supervisor:
     @property
     def view(self) -> ComponentView:
         return ComponentView(
-            self.command.name,
+            self.spec.name,
             ready=self.ready,
             failing=not self.ready and self._backoff.failures > 1,
             message="" if self.ready else self._message,
         )
 
     async def run(self) -> None:
-        """Supervises until cancelled; the process goes on."""
-        name = self.command.name
+        """Supervises until cancelled; the process runs on."""
+        name = self.spec.name
         try:
             while True:
                 before = (self.view, self.pid)
                 try:
-                    await self._turn()
+                    await self._check()
                 except AuroraError as error:
-                    # A full disk, for example: tried again, with the reason in the status.
+                    # A full disk, for example: retried, with the reason in the status.
                     self._ended(str(error))
                 except Exception:
-                    # A component nobody looks after would be worse than a turn that failed.
-                    logger.exception("turn failed", extra={"fields": {"component": name}})
+                    # A bug must not end the supervision.
+                    logger.exception(
+                        "check crashed; will retry", extra={"fields": {"component": name}}
+                    )
                 if (self.view, self.pid) != before:
-                    self._around.on_change()
-                await asyncio.sleep(_READY_TURN_SECONDS if self.ready else _TURN_SECONDS)
+                    self._context.on_change()
+                await asyncio.sleep(_READY_CHECK_SECONDS if self.ready else _CHECK_SECONDS)
         finally:
             await self._probe.close()
 
     async def stop(self, *, drain_seconds: float) -> None:
-        """Ends the process, killing it once it drained for so long; call after `run` was ended."""
+        """Stops the process, killing it after `drain_seconds`; call after `run` has ended."""
         if self._child is not None:
             await stop_child(self._child, drain_seconds=drain_seconds)
         self._child = None
-        self._around.book.remove(self.command.name)
+        self._context.book.remove(self.spec.name)
 
-    async def _turn(self) -> None:
+    async def _check(self) -> None:
         if self._child is None:
             self._start_if_due()
         elif not self._child.is_alive():
-            words = last_words(self._log)
-            self._ended(f"ended; its last log line: {words}" if words else "ended without a word")
+            line = last_log_line(self._log)
+            self._ended(
+                f"exited; its last log line: {line}" if line else "exited without a log line"
+            )
         else:
-            await self._ask()
+            await self._probe_ready()
 
     def _start_if_due(self) -> None:
-        awaited = [name for name in self.command.requires if not self._around.is_ready(name)]
+        awaited = [name for name in self.spec.requires if not self._context.is_ready(name)]
         if awaited:
-            self._message = f"waits for {', '.join(awaited)}"
+            self._message = f"waiting for {', '.join(awaited)}"
         elif time.monotonic() >= self._start_at:
             self._start()
 
     def _start(self) -> None:
-        name, leash = self.command.name, self._around.leash
+        name, leash = self.spec.name, self._context.leash
         self._started_at = time.monotonic()
-        environment = {**os.environ, **ENVIRONMENT, **self.command.environment}
+        environment = {**os.environ, **ENVIRONMENT, **self.spec.environment}
         environment.pop(LEASH_VARIABLE, None)
         if leash is not None:
             environment[LEASH_VARIABLE] = str(leash)
-        child = gated(self.command.argv, log=self._log, environment=environment, leash=leash)
+        child = gated(self.spec.argv, log=self._log, environment=environment, leash=leash)
         try:
-            self._around.book.put(
+            self._context.book.put(
                 name,
                 ProcessRecord(
                     pid=child.pid,
                     create_time=child.create_time,
-                    command_digest=self.command.digest,
+                    command_digest=self.spec.digest,
                     restarts=self.restarts,
                 ),
             )
@@ -167,13 +170,13 @@ class Supervisor:
         self._start_at = time.monotonic() + self._backoff.delay_seconds
         self.restarts += 1
         fields = {
-            "component": self.command.name,
+            "component": self.spec.name,
             "reason": message,
-            "again_in_seconds": self._backoff.delay_seconds,
+            "restart_in_seconds": self._backoff.delay_seconds,
         }
-        logger.warning("ended", extra={"fields": fields})
+        logger.warning("exited; will restart", extra={"fields": fields})
 
-    async def _ask(self) -> None:
+    async def _probe_ready(self) -> None:
         if await self._probe.is_ready(_PROBE_SECONDS):
             self.ready, self._missed_probes = True, 0
             if time.monotonic() - self._started_at > RESET_AFTER_SECONDS:
@@ -181,22 +184,22 @@ class Supervisor:
             return
         self._missed_probes += 1
         if self.ready and self._missed_probes >= _MISSED_PROBES:
-            self.ready, self._message = False, "runs, but does not say that it is ready"
+            self.ready, self._message = False, "running, but not ready"
 
 
 async def stop_child(child: Child, *, drain_seconds: float) -> None:
-    """SIGTERM, then SIGKILL for a process that is still there after `drain_seconds`."""
+    """SIGTERM, then SIGKILL if the process still runs after `drain_seconds`."""
     child.terminate()
     with suppress(TimeoutError):
         async with asyncio.timeout(drain_seconds):
             await _gone(child)
             return
-    logger.warning("killed after its drain time", extra={"fields": {"pid": child.pid}})
+    logger.warning("drain timeout exceeded; killed", extra={"fields": {"pid": child.pid}})
     child.kill()
     await _gone(child)
 
 
 async def _gone(child: Child) -> None:
-    # Its end makes no event: the process may be another one's child.
+    # Polled: the process may be another one's child, whose exit is not signalled.
     while child.is_alive():  # noqa: ASYNC110
         await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""What runs of a deployment, as the reconciler asks for it."""
+"""A deployment's running inferences and components, as the reconciler sees them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Inference(Protocol):
     def name(self) -> str: ...
     @property
     def leaving(self) -> bool:
-        """It is about to end: it still tells its outcomes, and is asked for nothing else."""
+        """It is shutting down: its outcomes are still read, and it gets no actions."""
         ...
 
     async def view(self) -> InferenceView: ...
@@ -32,20 +32,26 @@ class Inference(Protocol):
 
 
 class Fleet(Protocol):
-    """What runs of a deployment now; each turn asks anew."""
+    """The current state; the reconciler reads it anew each time."""
 
+    @property
     def inferences(self) -> Sequence[Inference]:
-        """Those that can be asked: ready, starting or leaving."""
+        """The reachable ones: ready, starting or leaving."""
         ...
 
+    @property
     def expected(self) -> frozenset[str]:
-        """The names of those that serve and stay, whether they can be asked or not."""
+        """The names of those that serve and are not leaving, reachable or not."""
         ...
 
+    @property
     def existing(self) -> frozenset[str]:
-        """The names of all that exist; another name never comes back."""
+        """The names of all that exist; a name that is gone never comes back."""
         ...
 
+    @property
     def components(self) -> tuple[ComponentView, ...]: ...
+    @property
     def problems(self) -> tuple[Problem, ...]: ...
+    @property
     def scale(self) -> Scale | None: ...

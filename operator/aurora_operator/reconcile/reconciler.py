@@ -1,4 +1,4 @@
-"""One turn that both runtimes share: look, let the plan decide, persist, act."""
+"""The reconcile loop that both runtimes share: observe, plan, persist, act."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ IDLE_SECONDS = 1.0
 
 class StatusStore(Protocol):
     async def save(self, status: Status) -> None:
-        """Replaces the stored status; ConflictError where another one was stored meanwhile."""
+        """Replaces the stored status; ConflictError if another one was stored meanwhile."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A manifest, its number, and the draft that it begins with where inference finds it."""
+    """A manifest, its number, and its initial draft at the place where inference finds it."""
 
     number: int
     deployment: AuroraDeployment
@@ -42,11 +42,11 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What a turn did.
+class Result:
+    """What a reconcile did.
 
-    `moved`: another one should follow at once. `live`: something is under way that no event tells
-    of, so look again soon.
+    `moved`: reconcile again at once. `live`: something is in progress that no event reports, so
+    reconcile again soon.
     """
 
     moved: bool
@@ -54,9 +54,9 @@ class Turn:
 
 
 class Reconciler:
-    """Drives one deployment's rollouts; `status` is always the one that is stored.
+    """Drives one deployment's rollouts; `status` is always the stored one.
 
-    After a ConflictError of the store the owner loads the status anew and sets it.
+    After a ConflictError of the store, the owner must load the status and set it.
     """
 
     def __init__(
@@ -75,58 +75,59 @@ class Reconciler:
         self._on_change = on_change
         self._published: list[Candidate] = []
         self._dispatcher = Dispatcher()
-        self._one_turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
-        """Looks again at once."""
+        """Has `run` reconcile at once."""
         self._wake.set()
 
     def offer(self, candidate: Candidate) -> None:
-        """Takes a published checkpoint into account; one that was seen already changes nothing."""
+        """Adds a published checkpoint; one that was seen already changes nothing."""
         self._published.append(candidate)
         self.wake()
 
     async def run(self) -> None:
-        """Turns until cancelled, soon again while a rollout is live."""
+        """Reconciles until cancelled, more often while a rollout is live."""
         while True:
             try:
-                turn = await self.turn()
+                result = await self.reconcile()
             except AuroraError as error:
-                # A full disk, for example: nothing was done that is not on it.
-                logger.error("turn failed", extra={"fields": {"reason": str(error)}})
-                turn = Turn(moved=False, live=self.status.live_rollout is not None)
-            if not turn.moved:
+                # A full disk, for example: nothing was done that is not stored.
+                fields = {"reason": str(error)}
+                logger.error("reconcile failed; will retry", extra={"fields": fields})
+                result = Result(moved=False, live=self.status.live_rollout is not None)
+            if not result.moved:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LIVE_SECONDS if turn.live else IDLE_SECONDS):
+                    async with asyncio.timeout(LIVE_SECONDS if result.live else IDLE_SECONDS):
                         await self._wake.wait()
             self._wake.clear()
 
     async def command(self, command: Command) -> Status:
-        """Carries out what a person ordered and returns the status that came of it.
+        """Carries out a person's command and returns the resulting status.
 
-        Raises NotFoundError or ConflictError where the order does not fit the rollout.
+        Raises NotFoundError or ConflictError if the command does not fit the rollout.
         """
-        async with self._one_turn:
+        async with self._lock:
             command = checked(command, self.generation.deployment, self.status)
-            await self._locked_turn(command)
+            await self._reconcile(command)
             self.wake()
             return self.status
 
     async def close(self) -> None:
-        """Gives up what is still under way."""
+        """Cancels the actions in progress."""
         await self._dispatcher.close()
 
-    async def turn(self, command: Command | None = None) -> Turn:
-        """Looks once and does what is due; the status is stored before anything rests on it.
+    async def reconcile(self, command: Command | None = None) -> Result:
+        """Observes, plans and acts once; the status is stored before the actions that rest on it.
 
-        `command`: a written order, whose answer goes into the status. Raises what the store raises,
-        with nothing done.
+        `command`: from an annotation; its answer goes into the status. Raises the store's errors,
+        with no action begun.
         """
-        async with self._one_turn:
-            return await self._locked_turn(command)
+        async with self._lock:
+            return await self._reconcile(command)
 
-    async def _locked_turn(self, command: Command | None) -> Turn:
+    async def _reconcile(self, command: Command | None) -> Result:
         observed = await self._observe(command)
         decision = plan(self.generation.deployment, self.status, observed, datetime.now(UTC))
         moved = decision.status.decided != self.status.decided
@@ -140,37 +141,37 @@ class Reconciler:
             for candidate in self._published
             if candidate.sequence > self.status.queue.sequence
         ]
-        done = await self._dispatcher.run(decision.actions, self._fleet.inferences())
+        done = await self._dispatcher.run(decision.actions, self._fleet.inferences)
         acted = bool(decision.actions)
-        return Turn(
+        return Result(
             moved=moved or (acted and done),
             live=self.status.live_rollout is not None or acted or bool(observed.awaited),
         )
 
     async def _observe(self, command: Command | None) -> Observation:
-        undone = self._dispatcher.undone()
+        pending = self._dispatcher.pending()
         rollout = self.status.live_rollout
-        inferences = self._fleet.inferences()
-        looks = await asyncio.gather(*(_look(inference, rollout) for inference in inferences))
+        inferences = self._fleet.inferences
+        answers = await asyncio.gather(*(_ask(inference, rollout) for inference in inferences))
         absences = {
-            inference.name: look.cause
-            for inference, look in zip(inferences, looks, strict=True)
-            if look.cause
+            inference.name: answer.cause
+            for inference, answer in zip(inferences, answers, strict=True)
+            if answer.cause
         }
         return Observation(
             generation=self.generation.number,
             initial=self.generation.initial,
-            inferences=tuple(look.view for look in looks if look.view is not None),
-            expected=self._fleet.expected(),
-            existing=self._fleet.existing(),
-            absences={**undone, **absences},
-            batches=tuple(look.batch for look in looks if look.batch is not None),
+            inferences=tuple(answer.view for answer in answers if answer.view is not None),
+            expected=self._fleet.expected,
+            existing=self._fleet.existing,
+            absences={**pending, **absences},
+            batches=tuple(answer.batch for answer in answers if answer.batch is not None),
             published=tuple(self._published),
             refusals=self._dispatcher.refusals(),
             command=command,
-            components=self._fleet.components(),
-            problems=self._fleet.problems(),
-            scale=self._fleet.scale(),
+            components=self._fleet.components,
+            problems=self._fleet.problems,
+            scale=self._fleet.scale,
         )
 
     def _report(self, after: Status) -> None:
@@ -190,25 +191,25 @@ class Reconciler:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """What one inference told; `cause` is why it told less than it was asked."""
+class _Answer:
+    """One inference's answer; `cause` is why it is incomplete, or empty."""
 
     view: InferenceView | None = None
     batch: OutcomeBatch | None = None
     cause: str = ""
 
 
-async def _look(inference: Inference, rollout: Rollout | None) -> _Look:
+async def _ask(inference: Inference, rollout: Rollout | None) -> _Answer:
     cursor = None if rollout is None else rollout.cursors.get(inference.name)
     try:
         if inference.leaving:
             batch = None if rollout is None else await inference.outcomes(rollout.id, cursor)
-            return _Look(batch=batch)
+            return _Answer(batch=batch)
         view = await inference.view()
         if rollout is None or view.rollout_id != rollout.id:
-            return _Look(view)
-        return _Look(view, await inference.outcomes(rollout.id, cursor))
+            return _Answer(view)
+        return _Answer(view, await inference.outcomes(rollout.id, cursor))
     except AuroraError as error:
-        # It starts, or is being restarted: its component says so in the conditions.
-        logger.debug("not seen", extra={"fields": {"reason": str(error)}})
-        return _Look(cause=str(error))
+        # It is starting or restarting, which its component's condition reports.
+        logger.debug("inference unreachable", extra={"fields": {"reason": str(error)}})
+        return _Answer(cause=str(error))

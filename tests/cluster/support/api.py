@@ -1,4 +1,4 @@
-"""The Kubernetes API for coroutines: JSON requests, and mirrors of what there is of a kind."""
+"""The Kubernetes API for coroutines: JSON requests, and mirrors of all objects of a kind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 MERGE = "application/merge-patch+json"
 _CALL_SECONDS = 30.0
 _RETRY_SECONDS = 0.2
-# Of an event in a watch, which is one line: a large Secret fits.
+# The longest line of a watch, which is one event: a large Secret fits.
 LINE_BYTES = 16 << 20
 
 
@@ -26,7 +26,7 @@ class ApiError(Exception):
 
 
 class AsyncApi:
-    """One user of one cluster, as a kubeconfig says; made and used in one event loop."""
+    """One user of one cluster, from a kubeconfig; made and used in one event loop."""
 
     def __init__(self, kubeconfig: Path) -> None:
         content = json.loads(kubeconfig.read_text())
@@ -43,7 +43,7 @@ class AsyncApi:
     async def request(
         self, verb: str, path: str, body: Json | None = None, *, content_type: str = ""
     ) -> Json:
-        """One request; ApiError where it is refused."""
+        """One request; ApiError if it is refused."""
         headers = {"Content-Type": content_type or "application/json"}
         timeout = aiohttp.ClientTimeout(total=_CALL_SECONDS)
         async with self._session.request(
@@ -55,7 +55,7 @@ class AsyncApi:
             return content
 
     async def watch(self, path: str, version: str, on_event: Callable[[str, Json], None]) -> None:
-        """Hands on what happens after a version, until the stream ends."""
+        """Passes on every event after a version, until the stream ends."""
         query = f"{'&' if '?' in path else '?'}watch=true&resourceVersion={version}"
         async with self._session.get(path + query) as response:
             if response.status >= 300:
@@ -71,10 +71,10 @@ class AsyncApi:
 
 
 class Mirror:
-    """What there is of a kind at `path`, by namespace and name, kept up to date by `run`.
+    """All objects of the kind at `path`, by namespace and name, kept up to date by `run`.
 
-    `on_change` is told of each object that came or changed, and of the last state of each that
-    went, with `gone`.
+    `on_change` receives each new or changed object, and the last state of each deleted one, with
+    `gone`.
     """
 
     def __init__(self, api: AsyncApi, path: str, on_change: Callable[[Json, bool], None]) -> None:

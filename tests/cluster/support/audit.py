@@ -1,4 +1,4 @@
-"""What the API server was asked, by its own audit log."""
+"""The requests that the API server received, by its audit log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 WRITES = frozenset(("create", "update", "patch", "delete", "deletecollection"))
 
-# Metadata of all that is asked of objects, once it was answered.
+# Metadata of all requests for objects, once answered.
 POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -25,7 +25,7 @@ POLICY = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as the API server counts it; `code`: the HTTP status that it answered."""
+    """A request; `code`: the HTTP status of the response."""
 
     verb: str
     user: str
@@ -38,13 +38,13 @@ class Request:
 
 
 class AuditLog:
-    """Reads what the API server wrote; an entry is there before its request is answered."""
+    """Reads the audit log; an entry is written before its request is answered."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def mark(self) -> int:
-        """Where the log ends now; `requests` tells of what comes after."""
+        """The current end of the log, for `requests` to begin at."""
         return self._path.stat().st_size if self._path.exists() else 0
 
     def requests(
@@ -56,7 +56,7 @@ class AuditLog:
         namespace: str = "",
         verbs: Collection[str] = (),
     ) -> list[Request]:
-        """Those since a mark whose user is `user`, whose agent begins so, and so on."""
+        """The requests since a mark, filtered by user, by the beginning of the agent, and so on."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The certificates and kubeconfigs of a control plane that lives as long as a test run."""
+"""The certificates and kubeconfigs of a test run's control plane."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SERVED_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.de
 
 
 class ClusterAuthority:
-    """Signs what servers and users of one control plane show each other; writes into `folder`."""
+    """Signs the certificates of one control plane's servers and users; writes into `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -35,7 +35,7 @@ class ClusterAuthority:
         return self._pair(name, _subject(name, ()), names)
 
     def user(self, name: str, groups: Sequence[str] = ()) -> tuple[Path, Path]:
-        """Certificate and key by which the API server knows this user."""
+        """Certificate and key that authenticate this user to the API server."""
         return self._pair(name.replace(":", "-"), _subject(name, groups), [])
 
     def signing_key(self) -> Path:
@@ -45,7 +45,7 @@ class ClusterAuthority:
         return path
 
     def kubeconfig(self, url: str, name: str, groups: Sequence[str] = ()) -> Path:
-        """A kubeconfig by which a program is this user at `url`."""
+        """A kubeconfig of this user at `url`."""
         certificate, key = self.user(name, groups)
         credentials = {"client-certificate": str(certificate), "client-key": str(key)}
         path = self._folder / f"{name.replace(':', '-')}.kubeconfig"

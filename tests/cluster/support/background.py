@@ -1,4 +1,4 @@
-"""An event loop in a thread, for what serves while a test waits."""
+"""An event loop in a thread, for servers that run while a test waits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CALL_SECONDS = 60.0
 
 
 class Background:
-    """Runs coroutines in a loop of its own; every method may be called from any other thread."""
+    """Runs coroutines in its own loop; its methods may be called from any other thread."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -20,11 +20,11 @@ class Background:
         self._thread.start()
 
     def call(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        """Runs a coroutine to its end there, and gives what it gave."""
+        """Runs a coroutine in the loop and returns its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_SECONDS)
 
     def close(self) -> None:
-        """Cancels what still runs, and ends the thread."""
+        """Cancels all tasks and ends the thread."""
         self.call(_cancel_others())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CALL_SECONDS)

@@ -1,4 +1,4 @@
-"""A real cert-manager, without its webhook, and authorities that issue by it."""
+"""A real cert-manager, without its webhook, and its issuers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 class CertManager:
-    """Made and closed in the thread that lives as long as it.
+    """Made and closed in a thread that outlives it.
 
-    Its kinds are gone from the API server once it is closed: other tests do without them.
+    Closing removes its kinds from the API server: other tests do without them.
     """
 
     def __init__(self, server: ApiServer, programs: Path, folder: Path) -> None:
@@ -39,7 +39,7 @@ class CertManager:
         self._issuer("self-signed", {"selfSigned": {}})
 
     def authority(self, name: str) -> dict[str, str]:
-        """Makes a ClusterIssuer with a key of its own, and gives the `issuerRef` that names it."""
+        """Creates a ClusterIssuer with its own key and returns an `issuerRef` to it."""
         self._apply(
             f"namespaces/{self._namespace}/certificates",
             {
@@ -58,7 +58,7 @@ class CertManager:
         return {"kind": "ClusterIssuer", "name": name}
 
     def log(self, *, characters: int = 6000) -> str:
-        """The end of what it wrote."""
+        """The end of its log."""
         return self._log.read_text(errors="replace")[-characters:]
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ def _pem(certificate):
 class Authority:
     def __init__(self):
         self._key = ec.generate_private_key(ec.SECP256R1())
-        # Issuers are found by name: two of one name would be taken for each other.
+        # Issuers are found by name: two of one name would be confused.
         self._name = f"authority {secrets.token_hex(4)}"
         self._certificate = self._signed(self._name, self._key, None, DAY)
         self.pem = _pem(self._certificate)
@@ -39,7 +39,7 @@ class Authority:
     ):
         """Writes ca.crt, tls.crt and tls.key for `names` into the folder, as a Secret has them.
 
-        `others`: names of other kinds than DNS. `common_name`: otherwise the first of `names`.
+        `others`: names of other kinds than DNS. `common_name` defaults to the first of `names`.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         folder.mkdir(exist_ok=True)

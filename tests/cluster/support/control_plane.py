@@ -1,4 +1,4 @@
-"""A real Kubernetes control plane, on loopback or for a node, for as long as a test run."""
+"""A real Kubernetes control plane for a test run, on loopback or for a node."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from aurora_common.port import free_port
 
 ADMINISTRATORS = ("system:masters",)
 LOOPBACK = "127.0.0.1"
-# Of the Service `kubernetes`: the first of the range.
+# The Service `kubernetes` has the first address of the range.
 SERVICE_ADDRESS = "10.96.0.1"
 DEFINITION = Path(__file__).parents[3] / "deploy/crds/auroradeployments.yaml"
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.05
-# Pods of tests are held to what those of a careful cluster are.
+# The Pod Security level of a careful cluster.
 _RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 class ApiServer:
-    """etcd and kube-apiserver; `start` and `stop` in the thread that lives as long as they.
+    """etcd and kube-apiserver; call `start` in a thread that outlives them.
 
-    `address`: where it serves; only one that is not loopback can be reached by pods.
-    `kubeconfig`: an administrator's; `client`: one for the tests' own requests.
+    `address`: where it serves; pods cannot reach loopback. `kubeconfig`: an administrator's;
+    `client`: for the tests' own requests.
     """
 
     def __init__(self, programs: Path, folder: Path, address: str = LOOPBACK) -> None:
@@ -53,7 +53,7 @@ class ApiServer:
         self.client = client_of(self.kubeconfig)
 
     def kubeconfig_of(self, user: str, *groups: str) -> Path:
-        """The kubeconfig of a user that needs no account."""
+        """The kubeconfig of a user, for which no account is needed."""
         return self._authority.kubeconfig(self.url, user, groups)
 
     def serving_certificate(self, name: str) -> tuple[Path, Path]:
@@ -61,14 +61,14 @@ class ApiServer:
         return self._authority.serving(name, (LOOPBACK, self._address, SERVICE_ADDRESS))
 
     def start(self) -> None:
-        """Returns once objects of every built-in kind can be made."""
+        """Returns once objects of every built-in kind can be created."""
         etcd = f"http://127.0.0.1:{free_port()}"
         self._run("etcd", *_etcd(self._folder, etcd))
         self._run("kube-apiserver", *self._flags(etcd))
         self.await_that(self._is_ready, "the API server is ready")
 
     def install_aurora_deployments(self) -> None:
-        """Returns once AuroraDeployments can be made."""
+        """Returns once AuroraDeployments can be created."""
         self.install(yaml.safe_load(DEFINITION.read_text()))
 
     def start_controllers(self) -> None:
@@ -90,20 +90,20 @@ class ApiServer:
         self.await_account("default")
 
     def stop(self) -> None:
-        """Ends every process: those that use others first."""
+        """Stops every process, in the reverse order of their start."""
         for process in reversed(self._processes.values()):
             end(process)
         self.client.close()
 
     def create_namespace(self, prefix: str = "test") -> str:
-        """A new namespace that holds its pods to Pod Security `restricted`; its name."""
+        """Creates a namespace with Pod Security `restricted` and returns its name."""
         name = f"{prefix}-{uuid.uuid4().hex[:8]}"
         metadata = {"name": name, "labels": _RESTRICTED}
         self.request("POST", "/api/v1/namespaces", {"metadata": metadata})
         return name
 
     def await_account(self, namespace: str) -> None:
-        """Waits for the ServiceAccount without which no pod can be made in a namespace."""
+        """Waits for a namespace's default ServiceAccount, without which no pod can be created."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
 
         def is_there() -> bool:
@@ -129,7 +129,7 @@ class ApiServer:
             try:
                 self.request("GET", objects)
             except ApiException as error:
-                # 429: its storage is being made.
+                # 429: its storage is being initialised.
                 if error.status not in (404, 429):
                     raise
                 return False
@@ -138,11 +138,11 @@ class ApiServer:
         self.await_that(is_served, f"{name} is served")
 
     def request(self, verb: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """One request as administrator; a PATCH applies. ApiException where it is refused."""
+        """One request as administrator; a PATCH applies. ApiException if it is refused."""
         return request(self.client, verb, path, body)
 
     def await_that(self, condition: Callable[[], bool], what: str) -> None:
-        """Waits for a condition; fails early, with its log, where a process has ended."""
+        """Waits for a condition; fails early, with its log, if a process has exited."""
         deadline = time.monotonic() + _START_SECONDS
         while not condition():
             for name, process in self._processes.items():
@@ -186,7 +186,7 @@ class ApiServer:
 
     def _flags_of_place(self) -> tuple[str, ...]:
         if self._address == LOOPBACK:
-            # A loopback address is no endpoint of the Service `kubernetes`.
+            # A loopback address cannot be an endpoint of the Service `kubernetes`.
             return ("--endpoint-reconciler-type=none",)
         certificate, key = self._authority.user("kube-apiserver-kubelet-client", ADMINISTRATORS)
         return (
@@ -204,7 +204,7 @@ def client_of(kubeconfig: Path) -> ApiClient:
 
 
 def request(client: ApiClient, verb: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """One request in JSON; a PATCH applies on the server's side. What is no JSON comes as text."""
+    """One request in JSON; a PATCH is a server-side apply. Other responses are returned as text."""
     content_type = "application/apply-patch+yaml" if verb == "PATCH" else "application/json"
     response = client.rest_client.pool_manager.request(
         verb,

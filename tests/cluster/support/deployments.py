@@ -1,4 +1,4 @@
-"""AuroraDeployments as a test sees them: applied, watched until they are as wanted, deleted."""
+"""AuroraDeployments for tests: applied, waited for, deleted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CLAIM = "models"
 def wait_until(
     condition: Callable[[], Any], *, seconds: float = _SECONDS, why: Callable[[], object] = str
 ) -> Any:
-    """Waits for a condition that becomes true by itself, and returns what it gave."""
+    """Polls a condition until it is true and returns its value."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"does not become true: {why()}"
@@ -29,20 +29,20 @@ def wait_until(
 
 
 class Deployments:
-    """Those of one namespace."""
+    """The AuroraDeployments of one namespace."""
 
     def __init__(self, server: ApiServer, namespace: str) -> None:
         self._server = server
         self.namespace = namespace
 
     def claim(self, name: str = _CLAIM) -> None:
-        """Makes a claim for models."""
+        """Creates a claim for models."""
         spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
         body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}}
         self.apply_object("v1", "persistentvolumeclaims", {**body, "spec": spec})
 
     def apply(self, name: str = "chat", **spec: Any) -> Json:
-        """Applies a small deployment, with the given fields of spec in place of its own."""
+        """Applies a small deployment, with the given fields of its spec replaced."""
         body = {
             "apiVersion": "aurora.dev/v1alpha1",
             "kind": "AuroraDeployment",
@@ -53,7 +53,7 @@ class Deployments:
         return applied
 
     def annotate(self, name: str, annotations: dict[str, str]) -> None:
-        """Sets annotations, and leaves the rest as it is."""
+        """Sets annotations and changes nothing else."""
         path = f"{self._path('aurora.dev/v1alpha1', 'auroradeployments', name)}"
         body = {
             "apiVersion": "aurora.dev/v1alpha1",
@@ -87,7 +87,7 @@ class Deployments:
         return status
 
     def condition(self, kind: str, name: str = "chat") -> Json:
-        """A condition of the status; empty while there is none."""
+        """A condition of the status; empty if absent."""
         found = self.status(name).get("conditions", ())
         return next((each for each in found if each["type"] == kind), {})
 
@@ -121,7 +121,7 @@ class Deployments:
     def await_status(
         self, condition: Callable[[Json], Any], name: str = "chat", *, seconds: float = _SECONDS
     ) -> Json:
-        """Waits until the status is as wanted, and gives it."""
+        """Waits until the status fulfils a condition and returns it."""
 
         def found() -> Json | None:
             status = self.status(name)
@@ -149,7 +149,7 @@ class Deployments:
         return f"{root}/namespaces/{self.namespace}/{plural}{end}"
 
 
-# Two steps that a far better candidate takes in seconds.
+# A far better candidate passes both steps in seconds.
 _SPEC: Json = {
     "target": {"uri": f"pvc://{_CLAIM}/target"},
     "buffer": {"embedded": {}},

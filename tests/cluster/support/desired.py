@@ -1,4 +1,4 @@
-"""Deployments of many kinds, and the objects that the operator wants for them."""
+"""Deployments of many kinds, and their desired objects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECRET_KEYS = {
     "urlSecretRef": {"name": "redis", "key": "url"},
     "caSecretRef": {"name": "redis", "key": "ca"},
 }
-# What people write into a template that an API server writes back otherwise, or leaves out.
+# Template content that the API server normalises or drops.
 _TEMPLATE = {
     "metadata": {"labels": {"team": "x"}, "annotations": {"note": ""}},
     "spec": {
@@ -78,7 +78,7 @@ _TEMPLATE = {
         ],
     },
 }
-# Parts of a spec by what they show; together, all that changes an object.
+# Parts of a spec by what they exercise; together, all that changes an object.
 SPECS: dict[str, dict[str, Any]] = {
     "minimal": {},
     "other claims": {

@@ -1,7 +1,7 @@
 """Fixtures of a real Kubernetes control plane, for every test that asks for one.
 
-One control plane serves a whole run; its programs are obtained before the first test, whose time
-limit they would exceed, and only where a test that needs them was selected.
+One control plane serves a whole run. Its programs are obtained before the first test, whose time
+limit they would exceed, and only if a selected test needs them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from support.proxy import FaultyProxy
 OBTAIN = Path(__file__).parents[3] / "tools/kubernetes/obtain.py"
 _SERVERS = ("etcd", "kube-apiserver")
 _CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
-# What a test needs besides, by the fixture that it asks for.
+# The programs that a test needs, by the fixtures that it requests.
 _NEEDED = {
     "kubernetes_programs": (),
     "api_server": _SERVERS,
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _needed(item):
             item.add_marker(pytest.mark.cluster)
-    # Controllers, once they run, delete objects whose owner a test made up and change the others.
+    # Running controllers delete objects with a made-up owner, and change others.
     items.sort(key=lambda item: "control_plane" in getattr(item, "fixturenames", ()))
 
 
@@ -106,13 +106,13 @@ def control_plane(api_server: ApiServer) -> ApiServer:
 
 @pytest.fixture
 def api_namespace(api_server: ApiServer) -> str:
-    """A fresh namespace to be admitted into; without `control_plane` no pod can be made in it."""
+    """A fresh namespace for admission; pods cannot be created in it without `control_plane`."""
     return api_server.create_namespace()
 
 
 @pytest.fixture
 def namespace(control_plane: ApiServer) -> Iterator[str]:
-    """A fresh namespace in which pods can be made; it is deleted, which goes on after the test."""
+    """A fresh namespace in which pods can be created; deleted in the background after the test."""
     name = control_plane.create_namespace()
     control_plane.await_account(name)
     yield name
@@ -121,7 +121,7 @@ def namespace(control_plane: ApiServer) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def node(control_plane: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
-    """The control plane's one node, whose pods are played."""
+    """The control plane's one node, whose pods are stand-ins."""
     user = control_plane.kubeconfig_of("played-kubelet", *ADMINISTRATORS)
     kubelet = Kubelet(user, tmp_path_factory.mktemp("node"))
     yield kubelet
@@ -130,7 +130,7 @@ def node(control_plane: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def kubelet(node: Kubelet) -> Iterator[Kubelet]:
-    """The node, without the faults of an earlier test, and without those of this one after it."""
+    """The node, reset before and after the test."""
     node.reset()
     yield node
     node.reset()
@@ -138,7 +138,7 @@ def kubelet(node: Kubelet) -> Iterator[Kubelet]:
 
 @pytest.fixture(scope="session")
 def operator_user(control_plane: ApiServer, helm: Path) -> str:
-    """The operator's account, with the rights that the chart gives it."""
+    """The operator's account, with the rights from the chart."""
     namespace = control_plane.create_namespace("aurora-system")
     return install_rights(control_plane, helm, namespace)
 
@@ -157,7 +157,7 @@ def cert_manager(
 def operator(
     control_plane: ApiServer, operator_user: str, tmp_path: Path
 ) -> Iterator[OperatorProcess]:
-    """The operator, not started yet; its log is shown where the test fails."""
+    """The operator, not started yet; its log is shown if the test fails."""
     process = OperatorProcess(control_plane, operator_user, tmp_path)
     yield process
     process.stop()
@@ -166,7 +166,7 @@ def operator(
 
 @pytest.fixture
 def proxy(control_plane: ApiServer) -> Iterator[FaultyProxy]:
-    """What `proxied_operator` takes for the API server."""
+    """The API server of `proxied_operator`."""
     made = FaultyProxy(control_plane)
     yield made
     made.close()
@@ -176,7 +176,7 @@ def proxy(control_plane: ApiServer) -> Iterator[FaultyProxy]:
 def proxied_operator(
     control_plane: ApiServer, proxy: FaultyProxy, operator_user: str, tmp_path: Path
 ) -> Iterator[OperatorProcess]:
-    """The operator behind the proxy, not started yet; its log is shown where the test fails."""
+    """The operator behind the proxy, not started yet; its log is shown if the test fails."""
     process = OperatorProcess(control_plane, operator_user, tmp_path, url=proxy.url)
     yield process
     process.stop()

@@ -1,4 +1,4 @@
-"""Manifests drawn from the resource's schema alone, within the rules that it states in CEL."""
+"""Manifests drawn from the resource's schema, obeying its CEL rules."""
 
 import json
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from aurora_operator.domain.crd import definition
 
 _SCHEMA = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-# What a rule says and a pattern does not: drawn from values that obey.
+# Fields with rules that no pattern expresses are drawn from valid values.
 _OBEYING = {
     "alpha": st.sampled_from(["0.01", "1e-3", "0.4999", "4E-1"]),
     "learningRate": st.sampled_from(["1e-4", "0.999", "5e-1", "0.0001"]),
@@ -38,7 +38,7 @@ _KEYS = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
 
 
 def manifests():
-    """AuroraDeployments as JSON that schema and rules allow."""
+    """Valid AuroraDeployments as JSON."""
     return (
         _drawn(_SCHEMA)
         .map(_with_one_redis)

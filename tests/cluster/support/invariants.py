@@ -1,4 +1,4 @@
-"""What must hold at every moment of a rollout, watched while it goes on."""
+"""Invariants of a rollout, checked continuously while it runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from support.deployments import Deployments
 from support.kubelet import Kubelet
 from urllib3.exceptions import HTTPError
 
-_LOOK_SECONDS = 0.03
+_POLL_SECONDS = 0.03
 
 
 class Watcher:
-    """Looks at one deployment again and again between `start` and `stop`, which gives what was
-    wrong; `allowed` are the digests that may ever be promoted."""
+    """Checks one deployment continuously from `start` to `stop`, which returns the violations;
+    `allowed` are the digests that may ever be promoted."""
 
     def __init__(
         self, deployments: Deployments, kubelet: Kubelet, *, name: str, allowed: set[str]
@@ -31,7 +31,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
     def start(self) -> None:
-        """Call once a pod serves with a stable draft: from then on one always must."""
+        """Call once a pod serves with a stable draft: from then on, one always must."""
         self._thread.start()
 
     def stop(self) -> list[str]:
@@ -40,7 +40,7 @@ class Watcher:
         return self._problems
 
     def before_promotion(self) -> None:
-        """Call right before a pod is told to promote: the evidence must be stored by then."""
+        """Call right before a pod promotes: the evidence must be stored by then."""
         if not self._promoting:
             self._promoting = True
             rollout = self._deployments.status(self._name).get("rollout", {})
@@ -50,12 +50,12 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            self._look_at_pods()
+            self._check_pods()
             with suppress(ApiException, HTTPError):
-                self._look_at_evidence(self._deployments.status(self._name))
-            self._stopped.wait(_LOOK_SECONDS)
+                self._check_evidence(self._deployments.status(self._name))
+            self._stopped.wait(_POLL_SECONDS)
 
-    def _look_at_pods(self) -> None:
+    def _check_pods(self) -> None:
         workers = self._kubelet.workers(self._deployments.namespace, "inference")
         served = [worker.standin.stable for worker in workers if worker.is_ready and worker.standin]
         if not any(served):
@@ -64,7 +64,7 @@ class Watcher:
             if draft is not None and draft.digest not in self._allowed:
                 self._note(f"{draft.digest} was promoted")
 
-    def _look_at_evidence(self, status: dict[str, Any]) -> None:
+    def _check_evidence(self, status: dict[str, Any]) -> None:
         rollout = status.get("rollout", {})
         evidence = rollout.get("evidence")
         if evidence is None or rollout["state"] in ("Promoted", "RolledBack", "Inconclusive"):

@@ -1,7 +1,7 @@
-"""A node whose pods are played by stand-ins: the API server sees what a real kubelet shows it.
+"""A node whose pods are stand-ins: the API server sees what a real kubelet would report.
 
-Pods get an address on loopback of their own, where the stand-in of their main container serves its
-real gRPC contract, with the certificates that their volumes name.
+Each pod gets its own loopback address, where the stand-in of its main container serves the real
+gRPC contract, with the certificates that its volumes name.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _CAPACITY = {"cpu": "4k", "memory": "64Ti", "pods": "4k", "nvidia.com/gpu": "4k"
 
 @dataclass(slots=True)
 class Faults:
-    """What goes wrong on the node; a test sets it, and pods follow within a moment.
+    """The node's faults; a test sets them, and pods follow within a moment.
 
-    `unpullable`: images that do not exist. `crashing`: images that end right after their start, and
-    the last line that they write. `unready`: images that run and never become ready.
+    `unpullable`: images that do not exist. `crashing`: images that exit right after their
+    start, and the last line of their log. `unready`: images that run and never become ready.
     """
 
     unpullable: set[str] = field(default_factory=set)
@@ -46,7 +46,7 @@ class Faults:
 
 @dataclass(slots=True)
 class Pace:
-    """How long things take on the node, in seconds."""
+    """The node's delays, in seconds."""
 
     start: float = 0.05
     ready: float = 0.05
@@ -63,7 +63,7 @@ class Kubelet:
         self.pace = Pace()
         self.secrets = Secrets(folder)
         self._kubeconfig = kubeconfig
-        # Held as long as the node lives, so that no other run's uses the same addresses.
+        # Held for the node's life, so that no other run uses the same addresses.
         self._network, self._held = _network()
         self._addresses = itertools.count(2)
         self._pods: dict[str, PodWorker] = {}
@@ -76,7 +76,7 @@ class Kubelet:
         return f"127.{self._network}.0.1"
 
     def publish(self, namespace: str, deployment: str, *, acceptance: float) -> str:
-        """Lets a deployment's trainer publish its next checkpoint; the digest."""
+        """Has a deployment's trainer publish its next checkpoint; returns its digest."""
         known = self.world.checkpoints[namespace, deployment]
         sequence = len(known) + 1
         digest = digest_of(f"{namespace}/{deployment}/{sequence}")
@@ -93,7 +93,7 @@ class Kubelet:
         return digest
 
     def reset(self) -> None:
-        """Undoes what a test asked of the node and of the stand-ins."""
+        """Resets the node and the stand-ins."""
         self.faults.unpullable.clear()
         self.faults.crashing.clear()
         self.faults.unready.clear()
@@ -103,7 +103,7 @@ class Kubelet:
     def crash(
         self, namespace: str, pod: str, container: str = "inference", message: str = ""
     ) -> None:
-        """Ends a running container's process; it is started again."""
+        """Ends a running container's process, which is then restarted."""
         self._background.call(self._find(namespace, pod).crash(container, message))
 
     def workers(self, namespace: str, component: str = "") -> list[PodWorker]:
@@ -115,17 +115,17 @@ class Kubelet:
         ]
 
     def cordon(self, *, unschedulable: bool = True) -> None:
-        """Lets no new pod be scheduled, or again."""
+        """Cordons or uncordons the node."""
         spec = {"spec": {"unschedulable": unschedulable}}
         self._background.call(self.merge(f"/api/v1/nodes/{NAME}", spec))
 
     def close(self) -> None:
-        """Ends every stand-in. The API server is told nothing."""
+        """Ends every stand-in, without telling the API server."""
         self._background.call(self._stop())
         self._background.close()
         self._held.close()
 
-    # What follows is for the node's own thread.
+    # The rest is for the node's own thread.
 
     def new_address(self) -> str:
         number = next(self._addresses)
@@ -140,7 +140,7 @@ class Kubelet:
         with suppress(ApiError):
             await self._api.request("DELETE", path, options)
 
-    async def tell(self, pod: Json, reason: str, message: str) -> None:
+    async def warn(self, pod: Json, reason: str, message: str) -> None:
         """Records a Warning about a pod, as `kubectl describe` shows it."""
         metadata = pod["metadata"]
         event = {
@@ -219,7 +219,7 @@ class Kubelet:
         with suppress(ApiError):
             await self._api.request("POST", "/api/v1/nodes", node)
         await self._heartbeat()
-        # The taint of a new node would be taken off by and by; nothing here waits for it.
+        # The taint of a new node would only be removed after a while.
         await self.merge(f"/api/v1/nodes/{NAME}", {"spec": {"taints": None}})
 
     async def _keep_alive(self) -> None:
@@ -247,7 +247,7 @@ class Kubelet:
 
 
 def _network() -> tuple[int, socket.socket]:
-    """The second octet of addresses on loopback that no other node uses, and what holds it."""
+    """The second octet of unused loopback addresses, and the socket that reserves it."""
     for octet in range(1, 255):
         held = socket.socket()
         try:

@@ -1,4 +1,4 @@
-"""A manifest that says no more than it must, and every kind of mistake in one."""
+"""A minimal manifest, and every kind of mistake in one."""
 
 import json
 
@@ -15,7 +15,7 @@ MINIMAL = {
 
 
 def changed(path, value):
-    """MINIMAL with the value at a dotted path set, objects on the way made."""
+    """MINIMAL with the value at a dotted path set; missing objects are created."""
     document = json.loads(json.dumps(MINIMAL))
     *parents, last = path.split(".")
     place = document
@@ -25,7 +25,7 @@ def changed(path, value):
     return document
 
 
-# A path, the value put there, where the problem lies, and what is said of it.
+# A path, the value put there, the path of the problem, and its message.
 BAD = [
     ("apiVersion", "aurora.dev/v1", "apiVersion", "allowed: aurora.dev/v1alpha1"),
     ("kind", "Deployment", "kind", "allowed: AuroraDeployment"),

@@ -1,4 +1,4 @@
-"""The operator as its own process, with the rights that the chart gives it."""
+"""The operator as a process, with the rights from the chart."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TOKEN_SECONDS = 24 * 3600
 
 
 def install_rights(server: ApiServer, helm: Path, namespace: str) -> str:
-    """Makes the operator's account in `namespace` with the chart's own rules; its user name."""
+    """Creates the operator's account with the chart's rules in `namespace`; its user name."""
     told = subprocess.run(
         [
             *(helm, "template", ACCOUNT, CHART, "--namespace", namespace, "--kube-version", "1.36"),
@@ -60,7 +60,7 @@ def _path(body: dict[str, Any]) -> str:
 
 
 class OperatorProcess:
-    """`url`: of the API server, or of a proxy in front of it. `user`: its name in the audit log."""
+    """`url`: the API server's, or that of a proxy. `user`: its name in the audit log."""
 
     def __init__(self, server: ApiServer, user: str, folder: Path, *, url: str = "") -> None:
         self.user = user
@@ -78,7 +78,7 @@ class OperatorProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the running process; None while there is none."""
+        """The running process's pid, or None."""
         return None if self._process is None else self._process.pid
 
     @property
@@ -86,8 +86,8 @@ class OperatorProcess:
         return self._process is not None and self._process.poll() is None
 
     def start(self, *, namespaces: Sequence[str] = (), wait: bool = True) -> None:
-        """Starts it, and waits until it leads and knows what there is."""
-        assert self._process is None, "it runs already"
+        """Starts it, and waits until it leads and its caches are primed."""
+        assert self._process is None, "already running"
         command: list[str | Path] = [
             *(sys.executable, "-m", "aurora_operator", "cluster"),
             *("--kubeconfig", self._kubeconfig, "--lease-namespace", self.lease_namespace),
@@ -109,7 +109,7 @@ class OperatorProcess:
             time.sleep(_POLL_SECONDS)
 
     def is_ready(self) -> bool:
-        """Whether it leads and has listed everything."""
+        """Whether it leads and its caches are primed."""
         with suppress(urllib.error.URLError, OSError):
             url = f"http://127.0.0.1:{self._health}/readyz"
             with urllib.request.urlopen(url, timeout=2):
@@ -117,7 +117,7 @@ class OperatorProcess:
         return False
 
     def answers(self) -> bool:
-        """Whether it runs, be it that another one leads."""
+        """Whether it runs, even if another one leads."""
         with suppress(urllib.error.URLError, OSError):
             return bool(self.metrics())
         return False
@@ -128,28 +128,38 @@ class OperatorProcess:
             return str(answer.read().decode())
 
     def kill(self) -> None:
-        """Ends it as a lost machine does; may be called from any thread, and again."""
+        """Kills it; may be called from any thread, and repeatedly."""
         if (process := self._process) is not None:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
 
     def restart(self, *, wait: bool = True) -> None:
-        """Starts it anew after its end, as a kubelet does with a container."""
+        """Stops and starts it, as a kubelet restarts a container."""
         self.stop()
         self.start(wait=wait)
 
     def stop(self) -> None:
-        """Asks it to end, where it runs, and waits for that."""
+        """Terminates it, if it runs, and waits for its exit."""
         if self._process is not None:
             end(self._process, seconds=15.0)
             self._process = None
 
+    def restart_if_lease_lost(self) -> None:
+        """Restarts it, as a kubelet would, if it exited since it could not renew its lease in time.
+
+        On a machine that is loaded enough, it cannot: that is no fault of the operator.
+        """
+        if self._process is not None and not self.runs:
+            *_, last = self.log().splitlines() or [""]
+            if "lease lost; exiting" in last:
+                self.restart(wait=False)
+
     def log(self, *, characters: int = 6000) -> str:
-        """The end of what all its starts wrote."""
+        """The end of the log of all its runs."""
         return self._log.read_text(errors="replace")[-characters:] if self._log.exists() else ""
 
     def errors(self) -> list[dict[str, Any]]:
-        """What it logged as an error, or worse."""
+        """Its log records of level error or above."""
         if not self._log.exists():
             return []
         found = []

@@ -1,4 +1,4 @@
-"""One pod on the played node, from its binding to the end of its last container."""
+"""One pod on the stand-in node, from its binding to the end of its last container."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ TLS_VOLUME = "aurora-tls"
 _PORTS = {"inference": 9001, "trainer": 9000}
 _COMPONENT = "app.kubernetes.io/component"
 _INSTANCE = "app.kubernetes.io/instance"
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
 class Stop(Protocol):
-    """Ends what a container serves."""
+    """Stops a container's server."""
 
     def __call__(self) -> Awaitable[None]: ...
 
 
 class PodWorker:
-    """Made when the pod is bound to the node; `standin` is its inference while that runs."""
+    """Created when the pod is bound to the node; `standin` is its inference while running."""
 
     def __init__(self, kubelet: Kubelet, pod: Json) -> None:
         self._kubelet = kubelet
@@ -65,7 +65,7 @@ class PodWorker:
         self.changed(pod)
 
     def changed(self, pod: Json) -> None:
-        """Takes the newest state of the pod over."""
+        """Sets the newest state of the pod."""
         self._pod = pod
         if "deletionTimestamp" in pod["metadata"]:
             self._leaving.set()
@@ -75,7 +75,7 @@ class PodWorker:
         self._crashes[container].put_nowait(message)
 
     async def abandon(self) -> None:
-        """Ends everything at once: the pod is gone."""
+        """Stops everything at once: the pod is gone."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._stop_all()
@@ -104,7 +104,7 @@ class PodWorker:
 
     async def _await_volumes(self) -> None:
         kubelet = self._kubelet
-        told: set[str] = set()
+        reported: set[str] = set()
         await asyncio.sleep(kubelet.pace.start)
         while missing := list(
             missing_volumes(
@@ -112,11 +112,11 @@ class PodWorker:
             )
         ):
             for message in missing:
-                if message not in told:
-                    await kubelet.tell(self._pod, "FailedMount", message)
+                if message not in reported:
+                    await kubelet.warn(self._pod, "FailedMount", message)
                     await self._write()
-            told.update(missing)
-            await asyncio.sleep(_LOOK_SECONDS)
+            reported.update(missing)
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _run_container(self, spec: Json) -> None:
         name, image = spec["name"], spec["image"]
@@ -136,7 +136,7 @@ class PodWorker:
             await asyncio.sleep(pace.back_off)
 
     async def _await_start(self, spec: Json) -> None:
-        """Holds the container as long as its image or its environment cannot be had."""
+        """Waits for the container's image and environment."""
         name, image = spec["name"], spec["image"]
         while True:
             reason = "ErrImagePull"
@@ -152,16 +152,16 @@ class PodWorker:
             held = self._containers[name].held(reason, problem)
             if held != self._containers[name]:
                 await self._show(held)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _become_ready(self, name: str, image: str) -> None:
         await asyncio.sleep(self._kubelet.pace.ready)
         while image in self._kubelet.faults.unready:  # noqa: ASYNC110 - a test's thread sets it
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
         await self._show(replace(self._containers[name], ready=True))
 
     async def _serve(self, container: str) -> Stop:
-        """Starts what the container serves, if it is one that is asked for something here."""
+        """Starts the container's server, if it has a stand-in."""
         if container != self.component or container not in _PORTS:
             return _nothing
         secret = self._certificates()
@@ -188,7 +188,7 @@ class PodWorker:
         return stop
 
     def _admitted(self, container: str) -> list[str]:
-        """Whom the container's command names."""
+        """The callers that the container's command admits."""
         command: list[str] = next(
             each["command"] for each in self._pod["spec"]["containers"] if each["name"] == container
         )
@@ -202,7 +202,7 @@ class PodWorker:
         return None
 
     async def _end(self) -> None:
-        """Drains, as inference does for the judge's sake, then ends the containers."""
+        """Drains, so that the judge sees all outcomes, then ends the containers."""
         for container in list(self._containers.values()):
             self._containers[container.name] = replace(container, ready=False)
         await self._write()
@@ -210,8 +210,8 @@ class PodWorker:
         if standin is not None and "inference" in self._stops:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._kubelet.pace.drain):
-                    while not standin.is_drained:  # noqa: ASYNC110 - only the judge's next call tells
-                        await asyncio.sleep(_LOOK_SECONDS)
+                    while not standin.is_drained:  # noqa: ASYNC110 - changes with the judge's next call
+                        await asyncio.sleep(_POLL_SECONDS)
         await self._stop_all()
         for container in list(self._containers.values()):
             if container.is_running:
@@ -229,14 +229,14 @@ class PodWorker:
         await self._write()
 
     async def _write(self) -> None:
-        # One after the other: the last one written must be the last one known.
+        # One at a time: the last one written must be the latest.
         async with self._one_write:
             containers = list(self._containers.values())
             status = pod_status(self._pod, containers, self.address, self._kubelet.host)
-            # Gone already, or about to be: nobody reads it.
+            # The pod is gone, or about to be.
             with suppress(ApiError):
                 await self._kubelet.merge(f"{self._path}/status", {"status": status})
 
 
 async def _nothing() -> None:
-    """Most containers serve nothing that is asked here."""
+    """Stops nothing: the container has no stand-in."""

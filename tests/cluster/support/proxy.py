@@ -1,4 +1,4 @@
-"""A proxy in front of the API server that records what is asked, and fails as a test wishes."""
+"""A proxy in front of the API server that records writes and injects faults."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _REMEMBERED = 3
 
 
 class LostError(Exception):
-    """Raised by a hook: the connection breaks here, and nothing more comes of the request."""
+    """Raised by a hook to break the connection; the request goes no further."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A write that the proxy saw; the Lease's are not among them."""
+    """A write through the proxy; those of the Lease are left out."""
 
     method: str
     path: str
@@ -40,7 +40,7 @@ class Write:
 
     @property
     def kind(self) -> str:
-        """The method and the plural, with the subresource: what writes of one sort share."""
+        """The method, the plural and the subresource."""
         parts = self.path.split("/namespaces/")[-1].split("/")[1:]
         return " ".join((self.method, *parts[:1], *parts[2:]))
 
@@ -49,10 +49,10 @@ class Write:
 class ApiFaults:
     """Rates between 0 and 1, drawn from one seeded generator; the Lease is always spared.
 
-    `refusals`: of answers with a status (409, to writes alone) in place of the request. `lost`: of
-    writes whose answer is lost after they took effect. `stale`: of reads answered as a while ago.
-    `dropped`: of watch events that never come. `cut`: of watch events after which the stream ends.
-    `delay_seconds`: the most that a watch event is late.
+    `refusals`: requests answered with an error status (409: writes alone) instead of being passed
+    on. `lost`: writes whose answer is lost after they took effect. `stale`: reads answered with an
+    earlier answer. `dropped`: watch events that are lost. `cut`: watch events after which the
+    stream ends. `delay_seconds`: the longest delay of a watch event.
     """
 
     refusals: dict[int, float] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class ApiFaults:
 
 class FaultyProxy:
     """`hook` is called with each write right before it is passed on (True) and right after it took
-    effect (False), in the proxy's thread; it may raise LostError. Other methods: any thread."""
+    effect (False), in the proxy's thread; it may raise LostError. Methods: from any thread."""
 
     def __init__(self, server: ApiServer, *, seed: int = 0) -> None:
         port = free_port()
@@ -73,7 +73,7 @@ class FaultyProxy:
         self.faults = ApiFaults()
         self.hook: Callable[[Write, bool], None] = _nothing
         self.writes: list[Write] = []
-        # How often each fault of `ApiFaults` was done to the operator.
+        # The count of each fault of `ApiFaults` that was injected.
         self.done: Counter[str] = Counter()
         self._server = server
         self._draw = random.Random(seed)
@@ -82,7 +82,7 @@ class FaultyProxy:
         self._background.call(self._start(port))
 
     def reset(self) -> None:
-        """Goes on without faults and without a hook."""
+        """Removes the faults and the hook."""
         self.faults, self.hook = ApiFaults(), _nothing
         self.done.clear()
 
@@ -136,7 +136,7 @@ class FaultyProxy:
 
     async def _write(self, request: web.Request) -> web.StreamResponse:
         write = Write(request.method, request.path, await request.read())
-        # The number of a write is its place in this list, from 1.
+        # The number of a write is its position in this list, from 1.
         self.writes.append(write)
         self.hook(write, True)
         status, headers, content = await self._forward(request)
@@ -208,4 +208,4 @@ def _broken(request: web.Request) -> web.Response:
 
 
 def _nothing(write: Write, before: bool) -> None:
-    """What a test that does not care is told."""
+    """The default hook."""

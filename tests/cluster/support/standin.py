@@ -1,4 +1,4 @@
-"""Stand-ins for inference and trainer: their real contracts, over traffic that is made up."""
+"""Stand-ins for inference and trainer: the real contracts over simulated traffic."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from aurora_common.errors import CheckpointError, ConflictError, UnavailableError
 
 DRAFTED_TOKENS = 20
-_REQUESTS_PER_LOOK = 50
+_REQUESTS_PER_POLL = 50
 _STOPPED_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """A call that changed something; `pod` is where."""
+    """A call that changed something at a pod."""
 
     method: str
     pod: str
 
 
 def _nothing(effect: Effect, before: bool) -> None:
-    """What a test that does not care is told."""
+    """The default hook."""
 
 
 @dataclass(slots=True)
 class World:
-    """What the stand-ins of all deployments play: a test sets it, and reads what came of it.
+    """The state of all stand-ins, which a test sets and reads.
 
-    `acceptance`: by digest, of drafts that have another one than 0.5. `refusals`: why a draft
-    is refused, by digest, or by the pod that refuses every one. `hindrances`: by pod, why it can
-    stage nothing for now. `on_effect` is told of each change right before it (True) and right
-    after, when its caller does not know yet. `requests_per_look`: how many requests were served
-    since outcomes were last listed. `promotions`: each pod's, with the digest, in order.
+    `acceptance`: by digest, of drafts whose acceptance is not 0.5. `refusals`: why a draft is
+    refused, by digest, or by the pod that refuses every draft. `hindrances`: by pod, why it cannot
+    stage now. `on_effect` is called right before (True) and right after each change, before its
+    caller gets the answer. `requests_per_poll`: the requests served between two listings of the
+    outcomes. `promotions`: pods and digests, in order.
     """
 
     acceptance: dict[str, float] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
     hindrances: dict[str, str] = field(default_factory=dict)
     on_effect: Callable[[Effect, bool], None] = _nothing
-    requests_per_look: int = _REQUESTS_PER_LOOK
+    requests_per_poll: int = _REQUESTS_PER_POLL
     promotions: list[tuple[str, str]] = field(default_factory=list)
     checkpoints: dict[tuple[str, str], list[trainer_pb2.Checkpoint]] = field(
         default_factory=lambda: defaultdict(list)
@@ -55,23 +55,23 @@ class World:
     pruned: list[trainer_pb2.PruneCheckpointsRequest] = field(default_factory=list)
 
     def reset(self) -> None:
-        """Undoes what a test set; what was published stays so."""
+        """Resets what a test set; published checkpoints stay."""
         self.refusals.clear()
         self.hindrances.clear()
         self.on_effect = _nothing
-        self.requests_per_look = _REQUESTS_PER_LOOK
+        self.requests_per_poll = _REQUESTS_PER_POLL
 
 
 def digest_of(text: str) -> str:
-    """The digest that a checkpoint of this content, or at this place, is given."""
+    """The digest of a checkpoint with this content or URI."""
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 class InferenceStandin(inference_pb2_grpc.InferenceServicer):
-    """One start of one pod's inference: empty slots, a new instance."""
+    """One run of one pod's inference: it begins with empty slots and a new instance."""
 
     def __init__(self, world: World, pod: str) -> None:
-        self._world = world
+        self.world = world
         self._pod = pod
         self.instance = uuid.uuid4().hex
         self._draw = random.Random(self.instance)
@@ -91,11 +91,11 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         if not draft.digest:
             draft.digest = digest_of(draft.uri)
         for key in (draft.digest, self._pod):
-            if key in self._world.refusals:
-                raise CheckpointError(self._world.refusals[key])
-        if self._pod in self._world.hindrances:
-            raise UnavailableError(self._world.hindrances[self._pod])
-        with _Told(self._world, "StageDraft", self._pod):
+            if key in self.world.refusals:
+                raise CheckpointError(self.world.refusals[key])
+        if self._pod in self.world.hindrances:
+            raise UnavailableError(self.world.hindrances[self._pod])
+        with _Reported(self.world, "StageDraft", self._pod):
             if request.slot == inference_pb2.SLOT_STABLE:
                 self.stable = draft
             else:
@@ -103,24 +103,24 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         return inference_pb2.StageDraftResponse()
 
     async def UnstageDraft(self, request: Any, context: Any) -> Any:  # noqa: N802
-        with _Told(self._world, "UnstageDraft", self._pod):
+        with _Reported(self.world, "UnstageDraft", self._pod):
             self.candidate, self.rollout_id, self.candidate_bps = None, "", 0
         return inference_pb2.UnstageDraftResponse()
 
     async def PromoteDraft(self, request: Any, context: Any) -> Any:  # noqa: N802
-        with _Told(self._world, "PromoteDraft", self._pod):
+        with _Reported(self.world, "PromoteDraft", self._pod):
             if self.stable is None or self.stable.digest != request.digest:
                 if self.candidate is None or self.candidate.digest != request.digest:
                     raise ConflictError("the candidate is another")
                 self.stable, self.candidate = self.candidate, None
                 self.rollout_id, self.candidate_bps = "", 0
-                self._world.promotions.append((self._pod, request.digest))
+                self.world.promotions.append((self._pod, request.digest))
         return inference_pb2.PromoteDraftResponse(pause_microseconds=1)
 
     async def SetTraffic(self, request: Any, context: Any) -> Any:  # noqa: N802
         if request.candidate_bps and self.candidate is None:
             raise ConflictError("no candidate is staged")
-        with _Told(self._world, "SetTraffic", self._pod):
+        with _Reported(self.world, "SetTraffic", self._pod):
             if request.rollout_id and request.rollout_id != self.rollout_id:
                 self._outcomes, self._listed = [], 0
             self.rollout_id, self.candidate_bps = request.rollout_id, request.candidate_bps
@@ -130,7 +130,7 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         after = request.after if request.instance == self.instance else 0
         mine = self._outcomes if request.rollout_id == self.rollout_id else []
         if mine is self._outcomes and self.candidate_bps:
-            for _ in range(self._world.requests_per_look):
+            for _ in range(self.world.requests_per_poll):
                 self._serve()
         found = mine[after : after + (request.limit or 1000)]
         last = found[-1].sequence if found else after
@@ -150,10 +150,10 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         )
 
     def _serve(self) -> None:
-        """One request of made-up traffic."""
+        """Serves one simulated request."""
         chosen = self._draw.random() * 10_000 < self.candidate_bps
         draft = self.candidate if chosen else self.stable
-        rate = self._world.acceptance.get(draft.digest, 0.5) if draft else 0.0
+        rate = self.world.acceptance.get(draft.digest, 0.5) if draft else 0.0
         accepted = sum(self._draw.random() < rate for _ in range(DRAFTED_TOKENS))
         self._outcomes.append(
             inference_pb2.Outcome(
@@ -167,7 +167,7 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
 
 
 class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
-    """Tells of the checkpoints that the test published; they outlive the trainer's pod."""
+    """Streams the checkpoints that the test published, which outlive the trainer's pod."""
 
     def __init__(self, world: World, namespace: str, deployment: str) -> None:
         self._world = world
@@ -189,7 +189,7 @@ class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
         raise UnavailableError("the trainer stops")
 
     async def PruneCheckpoints(self, request: Any, context: Any) -> Any:  # noqa: N802
-        with _Told(self._world, "PruneCheckpoints", "trainer"):
+        with _Reported(self._world, "PruneCheckpoints", "trainer"):
             self._world.pruned.append(request)
         return trainer_pb2.PruneCheckpointsResponse()
 
@@ -199,8 +199,8 @@ class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
         )
 
 
-class _Told:
-    """Tells the world of an effect before and after it, but not of one that failed."""
+class _Reported:
+    """Reports an effect to the world before it, and after it unless it failed."""
 
     def __init__(self, world: World, method: str, pod: str) -> None:
         self._world, self._effect = world, Effect(method, pod)

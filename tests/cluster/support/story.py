@@ -1,4 +1,4 @@
-"""One deployment from its manifest to a promoted draft, to be told with and without disturbance."""
+"""One deployment from its manifest to a promoted draft, with or without disturbance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = "chat"
 _CLAIM = "models"
 _FIRST_DIGEST = digest_of(f"pvc://{_CLAIM}/draft-0")
 _REPLICAS = 2
-# What a deployment consists of, pods left out: theirs are other names each time.
+# A deployment's objects, except pods, whose names differ each time.
 _OBJECTS = (
     *(("v1", plural) for plural in ("serviceaccounts", "services", "secrets")),
     *(("apps/v1", plural) for plural in ("deployments", "statefulsets")),
@@ -26,8 +26,8 @@ _SERVERS_OWN = ("clusterIP", "clusterIPs")
 
 
 class Story:
-    """`meanwhile` is called again and again while the story waits, `situation` tells more of what
-    it waits in; set `before_promotion` to be called right before a pod is told to promote."""
+    """`meanwhile` is called repeatedly while the story waits; `situation` describes what it waits
+    in. Set `before_promotion` to be called right before a pod promotes."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class Story:
         self.before_promotion: Callable[[], None] = lambda: None
 
     def play(self) -> dict[str, Any]:
-        """Plays it to its end; all that must be the same in every telling.
+        """Plays it to its end and returns what must be the same each time.
 
-        AssertionError where an invariant did not hold, or the end does not come.
+        AssertionError if an invariant is violated, or the end is not reached.
         """
         initial = {"initialCheckpoint": {"uri": f"pvc://{_CLAIM}/draft-0"}}
         self._deployments.apply(NAME, replicas=_REPLICAS, draft=initial)
@@ -112,7 +112,7 @@ class Story:
         }
 
     def _objects(self, uid: str) -> list[tuple[str, str, str]]:
-        """Plural, name and content of each; none may be without its owner."""
+        """Plural, name and content of each object, all of which must have the owner."""
         found = []
         for version, plural in _OBJECTS:
             for body in self._deployments.objects(version, plural, "app.kubernetes.io/name=aurora"):

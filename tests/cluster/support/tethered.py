@@ -1,7 +1,7 @@
 """Becomes a command that dies with its parent: `python tethered.py COMMAND ARGUMENT…`.
 
-A test run that is killed can tidy nothing up; on Linux the kernel does it. The thread that started
-this must live as long as the command shall.
+A test run that is killed cannot clean up; on Linux the kernel does it. The thread that starts this
+must live as long as the command.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PARENT = "AURORA_TETHER_PARENT"
 def tethered(
     command: Sequence[str | Path], *, log: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Starts a command that ends, killed, with this process; what it writes is added to `log`."""
+    """Starts a command that is killed when this process ends; its output is appended to `log`."""
     around = {**os.environ, **(environment or {}), _PARENT: str(os.getpid())}
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -34,7 +34,7 @@ def tethered(
 
 
 def end(process: subprocess.Popen[bytes], *, seconds: float = 5.0) -> None:
-    """Asks a process to end, and kills it where it does not."""
+    """Terminates a process, and kills it if it does not exit."""
     if process.poll() is None:
         process.terminate()
     try:
@@ -48,7 +48,7 @@ def _main(command: Sequence[str]) -> None:
     parent = int(os.environ.pop(_PARENT))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # The parent may have died before the kernel knew.
+    # The parent may have died before the request took effect.
     if os.getppid() == parent:
         os.execv(command[0], command)
 

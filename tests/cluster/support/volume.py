@@ -1,4 +1,4 @@
-"""Volumes of pods: claims get storage, Secrets become folders, and what is missing is told."""
+"""Volumes of pods: claims get storage, Secrets become folders, missing ones are reported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 
 class Secrets:
-    """Every Secret as a folder, as a kubelet mounts it; replaced whole when it changes."""
+    """Every Secret as a folder, as a kubelet mounts it; replaced as a whole when it changes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -22,7 +22,7 @@ class Secrets:
         return self._folder / namespace / name
 
     def write(self, secret: Json, gone: bool) -> None:
-        """Takes a change over. A Secret that is gone stays mounted where it was."""
+        """Applies a change. A deleted Secret stays mounted where it was."""
         if gone:
             return
         metadata = secret["metadata"]
@@ -35,7 +35,7 @@ class Secrets:
 
 
 async def provision(api: AsyncApi, claim: Json) -> None:
-    """Gives a pending claim a volume of its own, bound to it."""
+    """Creates a volume for a pending claim and binds them."""
     metadata, spec = claim["metadata"], claim["spec"]
     volume = {
         "metadata": {"name": f"pv-{metadata['uid']}"},
@@ -62,7 +62,7 @@ async def provision(api: AsyncApi, claim: Json) -> None:
 
 
 async def release(api: AsyncApi, claim: Json) -> None:
-    """Removes the volume of a claim that is gone."""
+    """Removes the volume of a deleted claim."""
     try:
         name = f"pv-{claim['metadata']['uid']}"
         await api.request("DELETE", f"/api/v1/persistentvolumes/{name}")
@@ -72,7 +72,7 @@ async def release(api: AsyncApi, claim: Json) -> None:
 
 
 def missing_volumes(pod: Json, secrets: Mirror, maps: Mirror, claims: Mirror) -> Iterator[str]:
-    """Why each volume that cannot be mounted cannot be, in the kubelet's words."""
+    """Why volumes cannot be mounted, in the kubelet's words."""
     namespace = pod["metadata"]["namespace"]
     for volume in pod["spec"].get("volumes", ()):
         for kind, source, field, mirror in (
@@ -89,7 +89,7 @@ def missing_volumes(pod: Json, secrets: Mirror, maps: Mirror, claims: Mirror) ->
 
 
 def missing_environment(pod: Json, container: Json, secrets: Mirror) -> str:
-    """Why a container's environment cannot be made, in the kubelet's words; empty: it can."""
+    """Why a container's environment is incomplete, in the kubelet's words; empty if it is not."""
     namespace = pod["metadata"]["namespace"]
     for variable in container.get("env", ()):
         reference = variable.get("valueFrom", {}).get("secretKeyRef")

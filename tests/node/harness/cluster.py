@@ -1,4 +1,4 @@
-"""A cluster of one node, and the command lines by which a person uses it."""
+"""A cluster of one node, and a person's command lines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.2
 
 
 class Cluster:
-    """Control plane and node, in the namespaces that `run.py` made.
+    """Control plane and node, in the namespaces that `run.py` created.
 
     `environment`: for programs that find the cluster by KUBECONFIG.
     """
@@ -55,7 +55,7 @@ class Cluster:
         self.await_that(self._is_ready, "the node is ready", _READY_SECONDS)
 
     def stop(self) -> None:
-        """Ends the programs; containers end with the namespaces. What happened stays told."""
+        """Stops the programs; containers end with the namespaces. Logs are kept."""
         for name, what in (("events", "events"), ("objects", "all,auroradeployments,pvc")):
             asked = ("get", what, "--all-namespaces", "-o", "yaml")
             told = self._run("kubectl", *asked, given=None, seconds=_COMMAND_SECONDS)
@@ -65,11 +65,11 @@ class Cluster:
         self.api.stop()
 
     def kubectl(self, *arguments: str | Path, given: str | None = None) -> str:
-        """What kubectl says; AssertionError where it fails."""
+        """kubectl's output; AssertionError if it fails."""
         return self._call("kubectl", *arguments, given=given)
 
     def helm(self, *arguments: str | Path, seconds: float = 2 * _COMMAND_SECONDS) -> str:
-        """What Helm says; AssertionError where it fails."""
+        """Helm's output; AssertionError if it fails."""
         return self._call("helm", *arguments, seconds=seconds)
 
     def apply(self, *objects: dict[str, Any]) -> None:
@@ -78,11 +78,11 @@ class Cluster:
         self.kubectl("apply", "--server-side", "-f", "-", given=json.dumps(items))
 
     def get(self, *arguments: str) -> Any:
-        """An object or a list of them, as `kubectl get` finds it."""
+        """An object or a list of them, from `kubectl get`."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
 
     def await_that(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
-        """Waits for a condition; AssertionError where a program ends or time is up."""
+        """Waits for a condition; AssertionError if a program exits or time is up."""
         deadline = time.monotonic() + seconds
         while not condition():
             for program in self._node:
@@ -132,7 +132,7 @@ class Cluster:
 
 
 def host_environment() -> list[str]:
-    """By which a container finds the Python of this machine."""
+    """The environment by which a container finds this machine's Python."""
     return [
         f"PATH={Path(sys.prefix) / 'bin'}:/usr/bin",
         "PYTHONSAFEPATH=1",

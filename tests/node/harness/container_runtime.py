@@ -14,8 +14,8 @@ SOCKET = _ROOT / "containerd.sock"
 _NETWORK = place.FOLDER / "cni"
 _START_SECONDS = 30.0
 _IMPORT_SECONDS = 60.0
-# TOML. One network: a pod's every packet is routed by the node, so that answers come back through
-# the translation of a Service's address.
+# TOML. One network: the node routes every packet of a pod, so that answers pass through the
+# translation of a Service's address.
 _CONFIGURATION = """
 version = 2
 root = "{root}/root"
@@ -64,7 +64,7 @@ def start_container_runtime() -> Program:
 
 
 def import_image(archive: Path) -> None:
-    """Makes the images of an archive known to the kubelet."""
+    """Imports the images of an archive for the kubelet."""
     _ctr("images", "import", str(archive), seconds=_IMPORT_SECONDS)
 
 
@@ -82,7 +82,7 @@ def kill_container(container_id: str) -> None:
 
 
 def running_containers() -> list[str]:
-    """Ids of the containers, those that hold a pod's namespaces included."""
+    """Ids of the containers, pause containers included."""
     return _ctr("tasks", "list", "--quiet", seconds=10.0).split()
 
 

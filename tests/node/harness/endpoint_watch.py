@@ -1,4 +1,4 @@
-"""How few endpoints of a Service were ready at any time while a block ran."""
+"""The least number of ready endpoints of a Service during a block."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _POLL_SECONDS = 0.1
 
 
 class EndpointWatch:
-    """Looks ten times a second, at what kube-proxy sends requests to."""
+    """Polls ten times a second the endpoints that kube-proxy uses."""
 
     def __init__(self, api: ApiServer, namespace: str, service: str) -> None:
         self._client = client_of(api.kubeconfig)

@@ -16,7 +16,7 @@ _SIZE = {"storage": "10Gi"}
 
 
 def python_folders() -> dict[str, Path]:
-    """The folders from which this Python runs; none lies within another."""
+    """The folders from which this Python runs; none is within another."""
     folders = {
         "system": Path("/usr"),
         "python": Path(sys.base_prefix).resolve(),
@@ -31,7 +31,7 @@ def python_folders() -> dict[str, Path]:
 
 
 def writable_folder(name: str) -> Path:
-    """A folder that pods may write, which is gone with the node."""
+    """A folder that pods may write, removed with the node."""
     path = place.FOLDER / name
     path.mkdir()
     os.chown(path, USER, USER)
@@ -39,7 +39,7 @@ def writable_folder(name: str) -> Path:
 
 
 def volume(namespace: str, claim: str, folder: Path) -> dict[str, Any]:
-    """A PersistentVolume that is a folder of the machine, for a claim of that name alone."""
+    """A PersistentVolume of a folder of the machine, for a claim of that name alone."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -84,7 +84,7 @@ def volumes(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
 
 
 def mounts(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """A container's mounts of them, at the paths that they have on the machine."""
+    """A container's mounts of them, at their paths on the machine."""
     return [
         {"name": f"host-{name}", "mountPath": str(folder), "readOnly": True}
         for name, folder in folders.items()

@@ -1,7 +1,7 @@
 """Container images without a container engine: an empty root into which volumes bring the rest.
 
 The Python environment of the machine comes by hostPath PersistentVolumes, which Pod Security
-`restricted` allows, so that no image holds gigabytes of libraries that are here already.
+`restricted` allows, so that no image repeats gigabytes of libraries.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 _LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
 _FOLDERS = ("dev", "etc", "proc", "sys", "tmp", "usr")
-# Whom the images, and the pods of Aurora, run as.
+# The user of the images and of Aurora's pods.
 USER = 65532
 _FILES = {
     "etc/passwd": f"root:x:0:0::/:/sbin/nologin\naurora:x:{USER}:{USER}::/tmp:/sbin/nologin\n",
@@ -31,7 +31,7 @@ _LOADED_AT = 0x400000
 def write_image(path: Path, names: Sequence[str], environment: Sequence[str]) -> None:
     """Writes an archive that `ctr images import` reads, of one image under several names.
 
-    Its command waits without end; it needs no library, so that it can hold a pod's namespaces.
+    Its command waits for ever, without any library, so that it can be a pause container.
     """
     layer = _layer()
     digest = hashlib.sha256(layer).hexdigest()
@@ -67,7 +67,7 @@ def _layer() -> bytes:
 
 
 def _program(code: bytes) -> bytes:
-    """A static ELF of one segment that is nothing but this code."""
+    """A static ELF of one segment with this code."""
     header_bytes, segment_bytes = 64, 56
     begin = header_bytes + segment_bytes
     size = begin + len(code)

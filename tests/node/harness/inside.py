@@ -1,6 +1,6 @@
 """The first process of the node's namespaces: prepares them, runs pytest, and reaps orphans.
 
-Once it ends, the kernel kills all that still runs in them, and takes mounts and links away.
+Once it ends, the kernel kills all other processes in them, and removes mounts and links.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from harness import place
 
-# What the node's programs keep where their flags do not say otherwise.
+# The folders of the node's programs that no flag changes.
 _SCRATCH = ("/run", "/var/lib", "/var/log")
-# A kubelet sets these for the whole machine, unless it finds them set.
+# A kubelet sets these for the whole machine, unless they are set already.
 _KERNEL_SETTINGS = {
     "vm/overcommit_memory": 1,
     "vm/panic_on_oom": 0,
@@ -29,7 +29,7 @@ _KERNEL_SETTINGS = {
 def main() -> int:
     _mount()
     _connect()
-    # The steps of a story: after one that failed, the others mean nothing.
+    # The steps of a story: after a failed one, the others mean nothing.
     command = [sys.executable, "-m", "pytest", "--exitfirst", str(place.TESTS), *sys.argv[1:]]
     environment = {**os.environ, place.VARIABLE: "1"}
     tests = subprocess.Popen([*command, f"--basetemp={place.FOLDER / 'tests'}"], env=environment)

@@ -1,4 +1,4 @@
-"""What a user writes to install the chart and to deploy a model, on this node."""
+"""A user's values and manifest to install the chart and deploy a model on this node."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _EXAMPLE = place.REPOSITORY / "examples/kubernetes-quickstart.yaml"
 ANOTHER_IMAGE = "aurora-inference:another"
 COMPONENTS = ("inference", "buffer", "trainer")
 _CONTAINERS = {"inference": ("inference",), "buffer": ("buffer", "redis"), "trainer": ("trainer",)}
-# Two cores are shared by every pod and the cluster itself.
+# Every pod and the cluster itself share two cores.
 _ONE_THREAD = [{"name": "OMP_NUM_THREADS", "value": "1"}]
 
 
 def images() -> list[str]:
-    """What `make images` makes, and a second one of inference, by which it can be replaced."""
+    """The images of `make images`, and a second one of inference to upgrade to."""
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     made = [f"aurora-{component}:{version}" for component in ("operator", *COMPONENTS)]
     return [f"docker.io/library/{name}" for name in (*made, ANOTHER_IMAGE)]
 
 
 def chart_values(folders: Mapping[str, Path]) -> dict[str, Any]:
-    """The chart's values: what its image lacks comes from the machine."""
+    """The chart's values; the machine provides what the image lacks."""
     return {"volumes": volumes(folders), "volumeMounts": mounts(folders)}
 
 

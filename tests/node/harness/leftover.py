@@ -1,7 +1,7 @@
-"""What a run could leave on the machine: finds it, removes it.
+"""Finds and removes what a run could leave behind on the machine.
 
-As a program, `python leftover.py`, it waits until its standard input ends, as it does with the
-process that holds the other end however that ends, and then removes that run's cgroups.
+As a program, `python leftover.py`, it waits until its standard input ends, which it does when the
+process at the other end exits in whatever way, and then removes that run's cgroups.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What of the machine a run must leave as it was, one line for each thing."""
+    """The machine's state that a run must not change, one line each."""
 
     lines: frozenset[str]
 
@@ -49,13 +49,13 @@ def snapshot() -> Snapshot:
 
 
 def told(before: Snapshot, after: Snapshot) -> list[str]:
-    """What is there after and was not before, packet counters aside."""
+    """The lines of `after` that are not in `before`, packet counters aside."""
     known = {line.partition("[")[0] for line in before.lines}
     return sorted(line for line in after.lines if line.partition("[")[0] not in known)
 
 
 def remove() -> None:
-    """Removes the cgroups of runs that have ended, killing what is in them."""
+    """Removes the cgroups of ended runs, killing their processes."""
     for cgroup in _ended_cgroups():
         _remove(cgroup)
 
@@ -74,7 +74,7 @@ def guardian() -> Iterator[None]:
 
 
 def hierarchies() -> list[Path]:
-    """The folders in which a cgroup is made: one for each controller, or one in all."""
+    """The folders of cgroups: one for each controller, or one in all."""
     if (_CGROUPS / "cgroup.controllers").exists():
         return [_CGROUPS]
     return [path for path in _CGROUPS.iterdir() if path.is_dir() and not path.is_symlink()]
@@ -97,7 +97,7 @@ def _remove(cgroup: Path) -> None:
 
 
 def _end_members(cgroup: Path) -> None:
-    """Kills what runs in a cgroup; a frozen process would not die."""
+    """Kills the processes of a cgroup, thawing it first: a frozen process does not die."""
     with suppress(OSError):
         (cgroup / "freezer.state").write_text("THAWED")
     with suppress(OSError):

@@ -1,6 +1,6 @@
 """An admission policy that gives the machine's Python to every pod of a namespace.
 
-With it a manifest needs no word of it, as it needs none where images hold Python themselves.
+With it a manifest need not mention the machine, just as if the images held Python themselves.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _VERSION = "admissionregistration.k8s.io/v1"
 
 
 def machine_policy(folders: Mapping[str, Path], namespaces: Sequence[str]) -> list[dict[str, Any]]:
-    """The policy and its binding, for the claims that `host_folder` makes."""
+    """The policy and its binding, for the claims of `host_folder`."""
     return [
         {
             "apiVersion": _VERSION,
@@ -65,7 +65,7 @@ def machine_policy(folders: Mapping[str, Path], namespaces: Sequence[str]) -> li
 
 
 def _expression(folders: Mapping[str, Path]) -> str:
-    """CEL; its strings are written as JSON's are."""
+    """A value as CEL, whose strings are JSON's."""
     volumes, mounts = [], []
     for name, folder in folders.items():
         volume, claim = json.dumps(f"host-{name}"), json.dumps(name)

@@ -18,7 +18,7 @@ from aurora_demo.recipe import DraftTraining, Recipe, Schedule, Shape, TargetTra
 from aurora_demo.traffic import fresh_prompts
 from aurora_demo.vocabulary import load_vocabulary
 
-# The least that shows a draft adapt: the target knows three domains, the draft one of them.
+# The minimum that lets a draft adapt: the target knows three domains, the draft one of them.
 _RECIPE = Recipe(
     vocabulary_size=1024,
     target=Shape(hidden_size=256, intermediate_size=768, layers=4, heads=4, kv_heads=2),
@@ -45,7 +45,7 @@ _RECIPE = Recipe(
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """`folder` has target/ and draft/, laid out as a claim; `seen`: all the text of training."""
+    """`folder` has target/ and draft/, laid out like a claim; `seen`: all training text."""
 
     folder: Path
     draft_digest: str
@@ -65,7 +65,7 @@ class Models:
 
 
 def models_in(folder: Path) -> Models:
-    """Copies the models into a folder of the pods' user, having trained them if need be."""
+    """Copies the models into a folder of the pods' user; trains them first if necessary."""
     documents = training_documents(_RECIPE, _library())
     made = prepared_models(_RECIPE, documents, cache_root(), TrainingProgress(Console()))
     shutil.copytree(made.target, folder / "target")

@@ -1,4 +1,4 @@
-"""The programs that make a machine a node: kubelet, kube-proxy, and CoreDNS beside them."""
+"""The programs of a node: kubelet, kube-proxy and CoreDNS."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ def _kubelet(programs: Path, api: ApiServer, cgroup: str) -> Program:
         "readOnlyPort": 0,
         "maxPods": 100,
         "registerNode": True,
-        # The machine's disk and memory are not the node's to defend.
+        # The node must not evict pods for the machine's disk and memory.
         "evictionHard": {"memory.available": "0%", "nodefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
         "enforceNodeAllocatable": ["pods"],
-        # Tests wait for what it tells.
+        # Tests wait for its answers.
         "nodeStatusUpdateFrequency": "5s",
         "syncFrequency": "10s",
         "kubeAPIQPS": 100,
@@ -103,7 +103,7 @@ def _proxy(programs: Path, api: ApiServer) -> Program:
         "clusterCIDR": place.PODS,
         "hostnameOverride": place.NAME,
         "iptables": {"minSyncPeriod": "0s", "syncPeriod": "30s"},
-        # The whole machine's limits stay as they are.
+        # Leaves the machine's limits unchanged.
         "conntrack": {
             "maxPerCore": 0,
             "tcpEstablishedTimeout": "0s",

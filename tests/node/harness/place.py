@@ -1,16 +1,16 @@
-"""Where the node is: its folder, its addresses, its name; all within its own namespaces."""
+"""The node's folder, addresses and name, all within its own namespaces."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# Set where the tests run in the node's namespaces.
+# Set if the tests run in the node's namespaces.
 VARIABLE = "AURORA_NODE_NAMESPACES"
 TESTS = Path(__file__).resolve().parents[1]
 REPOSITORY = TESTS.parents[1]
-# In memory, gone with the namespaces.
+# In memory, removed with the namespaces.
 FOLDER = Path("/run/aurora-node")
-# The only thing that stays: what the programs and the pods said.
+# The logs of programs and pods, the only thing that is kept.
 LOGS = REPOSITORY / "out/e2e"
 
 NAME = "node"

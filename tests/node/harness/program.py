@@ -1,4 +1,4 @@
-"""A long-running program of the node, and how it is waited for."""
+"""A long-running program of the node, and waiting for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _POLL_SECONDS = 0.1
 
 
 class Program:
-    """Runs until the node's end; what it says is in the logs' folder."""
+    """Runs until the node's end and logs into the logs' folder."""
 
     def __init__(
         self,
@@ -29,13 +29,13 @@ class Program:
         )
 
     def check(self) -> None:
-        """AssertionError, with the log's end, where the program is no longer running."""
+        """Raises AssertionError, with the log's end, if the program has exited."""
         if self._process.poll() is not None:
             text = self._log.read_text(errors="replace")[-4000:]
             raise AssertionError(f"{self._name} ended with {self._process.returncode}:\n{text}")
 
     def await_that(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
-        """Waits until a condition holds; AssertionError where the program ends or time is up."""
+        """Waits for a condition; AssertionError if the program exits or time is up."""
         deadline = time.monotonic() + seconds
         while not condition():
             self.check()

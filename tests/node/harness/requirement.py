@@ -1,7 +1,7 @@
 """What the node needs of the machine: root, Linux, and programs from Debian and from Kubernetes.
 
-As a program, `python -m harness.requirement`, it says whether `make e2e` can run here: exit code 0,
-or 1 and why not.
+As a program, `python -m harness.requirement`, it reports whether `make e2e` can run here: exit code
+0, or 1 with the reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Of each Debian package a file by which it is known.
+# Each Debian package, and a file that shows that it is installed.
 _PACKAGES = {
     "containerd": "containerd",
     "runc": "runc",
@@ -34,7 +34,7 @@ class MissingError(Exception):
 def obtain(repository: Path) -> Path:
     """The folder of the Kubernetes programs; installs and builds what is missing.
 
-    Raises MissingError where that cannot be.
+    Raises MissingError if that is not possible.
     """
     check()
     if missing := _missing():
@@ -53,7 +53,7 @@ def obtain(repository: Path) -> Path:
 
 
 def check() -> None:
-    """Raises MissingError where this machine cannot run a node, nothing being changed on it."""
+    """Raises MissingError if this machine cannot run a node; changes nothing."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise MissingError("a node needs Linux on x86-64")
     if os.geteuid() != 0:

@@ -1,9 +1,9 @@
 """Runs the tests of a Kubernetes node: `python -m harness.run [PYTEST ARGUMENT…]`.
 
-A kubelet, a container runtime, network links and mounts must not outlive their test, even where it
-is killed. Therefore everything runs in namespaces of its own, of which the kernel leaves nothing
-once their first process, `inside.py`, is gone; and that dies with this one. What a namespace does
-not hold, the pods' cgroups, is removed by a process that waits for this one's end.
+A kubelet, a container runtime, network links and mounts must not outlive their test, even if it is
+killed. Therefore everything runs in namespaces of its own, which the kernel removes with their
+first process, `inside.py`, which dies with this one. The pods' cgroups, which no namespace holds,
+are removed by a process that waits for this one's end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from harness import leftover, place, requirement
 
-# Longer than the tests' own limits together: it only ends what hangs beyond them.
+# Longer than the tests' own limits together: a last resort against hangs.
 _LIMIT_SECONDS = 1500
 _NAMESPACES = ("--net", "--mount", "--pid", "--ipc", "--mount-proc", "--kill-child")
 
@@ -46,7 +46,7 @@ def _alone() -> Iterator[None]:
 
 
 def _run_and_look(programs: Path, arguments: Sequence[str]) -> int:
-    """Runs the tests, and fails too where they left something behind."""
+    """Runs the tests, and also fails if they left something behind."""
     leftover.remove()
     before = leftover.snapshot()
     with leftover.guardian():

@@ -1,4 +1,4 @@
-"""Clients that send completions through a Service without pause, and keep what came of each."""
+"""Clients that send completions through a Service without pause and record the results."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Served:
 
 
 def complete(url: str, token: str, model: str, prompt: str) -> Served:
-    """One completion on a connection of its own, as any pod behind the Service may get it.
+    """One completion on a new connection, which any pod behind the Service may get.
 
-    Raises OSError where it is refused or fails.
+    Raises OSError if it is refused or fails.
     """
     body = {
         "model": model,
@@ -46,7 +46,7 @@ def complete(url: str, token: str, model: str, prompt: str) -> Served:
 
 
 class Traffic:
-    """Streams of requests for as long as the block runs; `turn_to` changes what they ask."""
+    """Streams of requests during the block; `turn_to` changes their prompts."""
 
     def __init__(self, url: str, token: str, model: str, streams: int = 2) -> None:
         self._target = (url, token, model)
@@ -58,7 +58,7 @@ class Traffic:
         self.failures: list[str] = []
 
     def turn_to(self, prompts: Sequence[str]) -> None:
-        """Sends these from now on, again and again."""
+        """Sends these prompts from now on, repeatedly."""
         with self._lock:
             self._prompts = cycle(prompts)
 
@@ -80,7 +80,7 @@ class Traffic:
                 served = complete(*self._target, prompt)
             except (OSError, ValueError, KeyError) as error:
                 self.failures.append(f"after {len(self.served)} requests: {error!r}")
-                # A refusal comes at once; what refuses needs no storm.
+                # A refusal is immediate: do not retry in a tight loop.
                 self._stop.wait(1.0)
             else:
                 self.served.append(served)

@@ -18,7 +18,7 @@ from aurora_operator.adapters.certificate import new_leaf, read_certificate
 from aurora_operator.domain.certificate import SPREADING, leaf_validity
 from aurora_operator.domain.manifest.parser import parse_manifest
 
-# Handshakes are held against the real clock.
+# Handshakes use the real clock.
 START = datetime.now(UTC) - timedelta(days=3)
 DAY = timedelta(days=1)
 
@@ -39,7 +39,7 @@ def deployment():
 
 
 class Cluster:
-    """The Secrets, as the API server would hold them."""
+    """The Secrets in the API server."""
 
     def __init__(self, deployment):
         self.deployment = deployment
@@ -54,7 +54,7 @@ class Cluster:
         }
 
     def settle(self, now):
-        """Writes until nothing is due; what was written."""
+        """Writes until nothing is due; returns what was written."""
         written = []
         for _ in range(10):
             due = self.due(now)
@@ -66,7 +66,7 @@ class Cluster:
         raise AssertionError("does not settle")
 
     def end(self, component):
-        """A component's end of a connection, with what its Secret held just now."""
+        """A component's end of a connection, with its Secret's current content."""
         return dict(self.secrets[f"chat-{component}-tls"])
 
     def operator(self, now):
@@ -100,7 +100,7 @@ def _context(tmp_path, end, *, server):
 @pytest.fixture
 def handshake(tmp_path):
     def shake(client, server, name):
-        """A real TLS handshake in memory, both ends verifying; raises where either refuses."""
+        """A real TLS handshake in memory, both ends verifying; raises if either refuses."""
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         ends = [
             _context(tmp_path, client, server=False).wrap_bio(
@@ -125,7 +125,7 @@ def handshake(tmp_path):
     return shake
 
 
-def test_everything_is_made_once(cluster):
+def test_everything_is_issued_once(cluster):
     assert cluster.settle(START) == list(secret_names("chat"))
     assert cluster.due(START + DAY) == ()
     assert set(cluster.secrets["chat-ca"]) == {"tls.crt", "tls.key"}
@@ -175,7 +175,7 @@ def test_a_key_of_another_certificate_is_replaced(cluster):
 
 
 def _named(cluster, end, *names):
-    """A Secret's content with a certificate of the same authority for other names."""
+    """A Secret's content with the same authority's certificate for other names."""
     authority = cluster.secrets["chat-ca"]
     issuing = read_certificate(authority["tls.crt"], authority["tls.key"])
     leaf = new_leaf(issuing, names[0], names, leaf_validity(issuing.validity, START))
@@ -200,7 +200,7 @@ def test_a_certificate_for_other_names_is_replaced(cluster, names):
     assert read_certificate(end["tls.crt"], end["tls.key"]).dns_names == {"chat-buffer.serving.svc"}
 
 
-def test_the_operators_identity_is_kept_while_it_is_good(cluster):
+def test_the_operators_identity_is_kept_while_it_is_valid(cluster):
     cluster.settle(START)
     metadata, authority = cluster.deployment.metadata, cluster.secrets["chat-ca"]
     first = operator_identity(metadata, authority, None, START)
@@ -221,7 +221,7 @@ def test_an_identity_of_another_name_is_not_kept(cluster):
     assert operator_identity(metadata, authority, held, START) is not held
 
 
-def test_what_cert_manager_issued_is_taken_once_it_has_the_operators_name(cluster):
+def test_cert_managers_certificate_is_used_once_it_has_the_operators_name(cluster):
     cluster.settle(START)
     metadata, end = cluster.deployment.metadata, cluster.end("buffer")
     assert issued_identity(metadata, _named(cluster, end, "aurora-operator")) is None
@@ -234,7 +234,7 @@ def test_what_cert_manager_issued_is_taken_once_it_has_the_operators_name(cluste
     assert issued_identity(metadata, {}) is None
 
 
-def test_only_a_peer_of_the_deployment_is_taken(cluster, deployment, handshake):
+def test_only_peers_of_the_deployment_are_accepted(cluster, deployment, handshake):
     cluster.settle(START)
     another = Cluster(deployment)
     another.settle(START)
@@ -247,9 +247,9 @@ def test_only_a_peer_of_the_deployment_is_taken(cluster, deployment, handshake):
         handshake(cluster.end("trainer"), cluster.end("inference"), name)
 
 
-def test_no_peer_is_lost_while_one_authority_follows_another(cluster, handshake, monkeypatch):
-    """At each write of a whole rotation, peers with what they read before it and after it."""
-    # The rotation takes days, the handshakes the real clock: it all lies between then and now.
+def test_no_connection_fails_during_a_rotation_of_the_authority(cluster, handshake, monkeypatch):
+    """At each write of a rotation, peers connect with their Secrets from before and after it."""
+    # The handshakes use the real clock: the rotation of several days ends now.
     monkeypatch.setattr("aurora_operator.domain.certificate.SPREADING", timedelta(hours=1))
     authority_life = timedelta(days=6)
     monkeypatch.setattr("aurora_operator.adapters.authority.AUTHORITY_LIFETIME", authority_life)
@@ -265,7 +265,7 @@ def test_no_peer_is_lost_while_one_authority_follows_another(cluster, handshake,
             cluster.write(secret)
             held.append((now, cluster.end("buffer"), cluster.end("trainer"), cluster.operator(now)))
             phases.add(frozenset(cluster.secrets["chat-ca"]))
-            # What a pod may still hold: whatever was true within the last fifty minutes.
+            # A pod may still hold any content of the last fifty minutes.
             stale = [entry for entry in held if entry[0] <= now - timedelta(minutes=50)]
             held = stale[-1:] + [entry for entry in held if entry not in stale]
             for _, buffer, _, _ in held:
@@ -279,5 +279,5 @@ def test_no_peer_is_lost_while_one_authority_follows_another(cluster, handshake,
     assert cluster.due(now) == ()
 
 
-def test_spreading_is_longer_than_a_kubelet_takes():
+def test_spreading_takes_longer_than_a_kubelet():
     assert timedelta(hours=1) <= SPREADING <= timedelta(days=7)

@@ -22,7 +22,7 @@ DRAFT = Draft("ckpt-1", "sha256:1", "file:///store/ckpt-1")
 
 
 class Inference(inference_pb2_grpc.InferenceServicer):
-    """Tells who asked, refuses every draft, and knows no traffic."""
+    """Reports its caller, refuses every draft, and implements no traffic."""
 
     async def GetStatus(self, request, context):  # noqa: N802
         (name,) = context.auth_context()["x509_subject_alternative_name"]
@@ -33,7 +33,7 @@ class Inference(inference_pb2_grpc.InferenceServicer):
 
 
 def secrets():
-    """The Secrets of a deployment with an authority of its own."""
+    """The Secrets of a deployment with its own authority."""
     manifest = {
         "apiVersion": "aurora.dev/v1alpha1",
         "kind": "AuroraDeployment",
@@ -90,26 +90,26 @@ async def view(port, identity, name=NAME):
         await inference.close()
 
 
-async def test_the_operator_is_known_at_a_pods_address(found, port):
+async def test_the_operator_is_authenticated_at_a_pods_address(found, port):
     assert (await view(port, identity(found))).instance == "chat-operator.serving.svc"
 
 
-async def test_another_deployments_authority_is_not_taken(port):
+async def test_another_deployments_authority_is_not_trusted(port):
     with pytest.raises(UnavailableError, match="UNAVAILABLE"):
         await view(port, identity(secrets()))
 
 
-async def test_a_peer_under_another_name_is_not_taken(found, port):
+async def test_a_peer_with_another_name_is_not_trusted(found, port):
     with pytest.raises(UnavailableError, match="UNAVAILABLE"):
         await view(port, identity(found), "chat-trainer.serving.svc")
 
 
-async def test_without_an_identity_nothing_is_said(port):
+async def test_without_an_identity_no_call_succeeds(port):
     with pytest.raises(UnavailableError, match="UNAVAILABLE"):
         await view(port, None, "")
 
 
-async def test_what_is_refused_for_good_is_told_from_what_is_not_done(found, port):
+async def test_a_refusal_for_good_differs_from_a_failure(found, port):
     inference = GrpcInference("a", Peer(f"127.0.0.1:{port}", identity(found), NAME))
     with pytest.raises(CheckpointError, match=r"^ckpt-1 holds NaN$"):
         await inference.apply(StageDraft("a", "candidate", DRAFT))

@@ -1,12 +1,13 @@
-"""What keeps a call from the API server is an error that is tried again."""
+"""Failures before the request are retryable errors."""
 
 import pytest
 from kubernetes.client import Configuration
 
-from aurora_operator.adapters.kubernetes import ApiBusyError, KubernetesApi
+from aurora_operator.adapters.api_error import ApiBusyError
+from aurora_operator.adapters.kubernetes import KubernetesApi
 
 
-async def test_a_program_that_gives_no_token_keeps_nothing_but_its_call():
+async def test_a_program_that_fails_to_give_a_token_fails_its_call_alone():
     def ended(configuration):
         raise RuntimeError("exec: process returned 1")
 

@@ -22,7 +22,7 @@ def _service(version: int, *, uid: str = "u1", port: int = 80) -> dict:
     }
 
 
-def test_keeps_the_newest_body_without_what_nobody_reads():
+def test_keeps_the_newest_body_without_unread_fields():
     store = ChildStore()
     assert store.remember(KEY, _service(5)) is News.ESSENCE
     kept = store.get(KEY, PLACE)
@@ -32,7 +32,7 @@ def test_keeps_the_newest_body_without_what_nobody_reads():
     assert "managedFields" not in kept["metadata"]
 
 
-def test_an_event_that_lags_behind_changes_nothing():
+def test_an_outdated_event_changes_nothing():
     store = ChildStore()
     store.remember(KEY, _service(9, port=90))
     assert store.remember(KEY, _service(5)) is News.NONE
@@ -42,14 +42,14 @@ def test_an_event_that_lags_behind_changes_nothing():
     assert kept["spec"]["ports"] == [{"port": 90}]
 
 
-def test_tells_how_an_object_fares_from_what_it_is():
+def test_distinguishes_a_change_of_status_from_one_of_essence():
     store = ChildStore()
     store.remember(KEY, _service(1))
     assert store.remember(KEY, _service(2) | {"status": {"loadBalancer": {"x": 1}}}) is News.STATUS
     assert store.remember(KEY, _service(3, port=81)) is News.ESSENCE
 
 
-def test_forgets_only_the_object_that_went():
+def test_forgets_only_the_deleted_object():
     store = ChildStore()
     store.remember(KEY, _service(9, uid="second"))
     assert not store.forget(KEY, PLACE, "first")

@@ -1,4 +1,4 @@
-"""What the operator takes over from cert-manager, and when it looks again."""
+"""What the operator reads of cert-manager, and when it checks again."""
 
 import base64
 import time
@@ -29,13 +29,13 @@ BODY = {
 }
 DEPLOYMENT = deployment_from_object(BODY)
 SETTING = Setting("inference:1", "buffer:1", "trainer:1", "aurora-system", {}, owner_uid="u-1")
-# The operator's is the last.
+# The operator's Certificate is the last.
 *_, WANTED = certificates(DEPLOYMENT, SETTING)
 LONG_SECONDS, SHORT_SECONDS = 400, 10
 
 
 class FakeApi:
-    """Certificates, which are found in no Secret yet; None: their kind does not exist."""
+    """Certificates without a Secret yet; None if their kind does not exist."""
 
     def __init__(self):
         self.certificates = []
@@ -67,12 +67,12 @@ def tracked():
 
 @pytest.fixture
 def look(api, tracked):
-    """Looks as if it were time to: the problems, and in how many seconds it looks again."""
+    """Checks now; the problems, and the seconds until the next check."""
     credentials = Credentials(api, Metrics())
 
     async def look(generation=1):
         tracked.certificates_due = 0.0
-        problems = await credentials.bring(tracked, DEPLOYMENT, generation, is_new=False)
+        problems = await credentials.reconcile(tracked, DEPLOYMENT, generation, is_new=False)
         return problems, tracked.certificates_due - time.monotonic()
 
     return look
@@ -80,9 +80,9 @@ def look(api, tracked):
 
 @pytest.fixture
 def issue(api, tmp_path):
-    """Lets cert-manager issue, by another authority each time; the certificate.
+    """Has cert-manager issue for `names` (default: the desired ones); returns the certificate.
 
-    Without `names` it is for what is wanted.
+    The authority is another one each time.
     """
 
     def issue(*names):
@@ -114,21 +114,21 @@ def certificate(ready):
     }
 
 
-async def test_what_was_issued_is_looked_at_once_more_and_then_seldom(look, issue, tracked):
+async def test_an_issued_certificate_is_checked_once_more_and_then_rarely(look, issue, tracked):
     issued = issue()
 
     problems, seconds = await look()
     assert (problems, tracked.identity.certificate) == ([], issued)
     assert 0 < seconds < SHORT_SECONDS
     assert (await look())[1] > LONG_SECONDS
-    # Another generation may want others.
+    # Another generation may request others.
     assert (await look(generation=2))[1] < SHORT_SECONDS
     renewed = issue()
     assert (await look(generation=2))[1] > LONG_SECONDS
     assert tracked.identity.certificate == renewed
 
 
-async def test_what_was_issued_serves_while_its_successor_is_not_there(look, issue, api, tracked):
+async def test_a_certificate_is_used_until_its_successor_is_issued(look, issue, api, tracked):
     issued = issue()
     await look()
     await look()
@@ -141,7 +141,7 @@ async def test_what_was_issued_serves_while_its_successor_is_not_there(look, iss
     assert problem.message.endswith(f"{WANTED['metadata']['name']}: Secret does not exist")
 
 
-async def test_what_was_issued_under_a_former_name_is_not_used(look, issue, tracked):
+async def test_a_certificate_for_a_former_name_is_not_used(look, issue, tracked):
     issue("aurora-operator")
     for _ in range(2):
         problems, seconds = await look()
@@ -153,7 +153,7 @@ async def test_what_was_issued_under_a_former_name_is_not_used(look, issue, trac
     assert tracked.identity.certificate == issued
 
 
-async def test_certificates_of_a_namesake_are_none_of_ours(look, issue, api):
+async def test_certificates_of_a_namesake_are_ignored(look, issue, api):
     issue()
     foreign = certificate("False")
     foreign["metadata"] = {**foreign["metadata"], "ownerReferences": []}
@@ -162,7 +162,7 @@ async def test_certificates_of_a_namesake_are_none_of_ours(look, issue, api):
     assert (await look())[0] == []
 
 
-async def test_without_cert_manager_there_is_nothing_to_tell_of_it(look, api, tracked):
+async def test_without_cert_manager_there_is_no_problem(look, api, tracked):
     api.certificates = None
 
     problems, seconds = await look()
@@ -171,7 +171,7 @@ async def test_without_cert_manager_there_is_nothing_to_tell_of_it(look, api, tr
     assert seconds < SHORT_SECONDS
 
 
-async def test_an_issuer_that_names_no_authority_is_told_of(api, look, issue):
+async def test_an_issuer_that_names_no_authority_is_reported(api, look, issue):
     issue()
     del api.secret["data"]["ca.crt"]
     (problem,), seconds = await look()

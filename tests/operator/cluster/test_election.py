@@ -9,7 +9,7 @@ from aurora_operator.adapters.lease import Election, LeaseLostError
 
 
 class _Api:
-    """A lease that takes a while to answer, then not at all."""
+    """A Lease API that answers slowly, then not at all."""
 
     def __init__(self) -> None:
         self.lease: dict | None = None
@@ -27,7 +27,7 @@ class _Api:
         self.written_at = time.monotonic()
         self.lease = {**body, "metadata": {**body["metadata"], "resourceVersion": "1"}}
         self.answers = False
-        # Others count from when it was written, not from when we are told.
+        # Others count from the write, not from its answer.
         await asyncio.sleep(0.3)
         return self.lease
 
@@ -35,7 +35,7 @@ class _Api:
         raise UnavailableError("away")
 
 
-async def test_the_deadline_of_the_first_renewal_counts_from_when_the_lease_was_asked_for(
+async def test_the_deadline_of_the_first_renewal_counts_from_the_request_of_the_lease(
     monkeypatch,
 ):
     monkeypatch.setattr(lease, "RETRY_SECONDS", 0.02)

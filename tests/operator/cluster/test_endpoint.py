@@ -26,6 +26,6 @@ def test_answers_its_routes_and_nothing_else():
 
 
 @pytest.mark.parametrize("address", ["", "localhost", "127.0.0.1:http"])
-def test_refuses_what_is_no_address(address):
+def test_refuses_a_malformed_address(address):
     with pytest.raises(InvalidInputError, match="is not HOST:PORT"):
         Endpoint(address, {})

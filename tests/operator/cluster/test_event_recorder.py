@@ -24,18 +24,18 @@ SERVES = _status(ready=True, degraded=False)
 BROKEN = _status(ready=False, degraded=True)
 
 
-def test_that_a_new_deployment_starts_is_no_news():
+def test_a_new_deployments_start_is_not_reported():
     assert notices(Status(), STARTS) == ()
     assert notices(STARTS, STARTS) == ()
 
 
-def test_each_flip_of_a_condition_is_told_once():
+def test_each_flip_of_a_condition_is_reported_once():
     assert notices(STARTS, SERVES) == (Notice("Normal", "Serving", "Ready is True"),)
     assert [notice.type for notice in notices(SERVES, BROKEN)] == ["Warning", "Warning"]
     assert notices(Status(), BROKEN) == (Notice("Warning", "ApplyRefused", "Degraded is True"),)
 
 
-def test_the_answer_to_a_command_is_told_once():
+def test_the_answer_to_a_command_is_reported_once():
     refused = replace(SERVES, last_command=LastCommand("abort/chat-1", "Refused", "too late", NOW))
     assert notices(SERVES, refused) == (
         Notice("Warning", "CommandRefused", "abort/chat-1: too late"),

@@ -12,27 +12,27 @@ def _lease(version: str, holder: str | None = "other", duration: int | None = 15
         "spec": {
             "holderIdentity": holder,
             "leaseDurationSeconds": duration,
-            # A remote clock that is a day ahead: it must not count.
+            # A remote clock that is a day ahead must not matter.
             "renewTime": "2999-01-01T00:00:00.000000Z",
         },
     }
 
 
-def test_another_ones_lease_is_left_alone_until_it_was_not_renewed_for_its_duration():
+def test_a_lease_of_another_holder_is_taken_only_after_its_duration():
     first = seen(_lease("1"), None, NOW)
     assert verdict(first, "me", NOW) == "wait"
     assert verdict(seen(_lease("1"), first, NOW + 14.9), "me", NOW + 14.9) == "wait"
     assert verdict(seen(_lease("1"), first, NOW + 15), "me", NOW + 15) == "take"
 
 
-def test_a_renewal_begins_the_time_anew():
+def test_a_renewal_restarts_the_duration():
     first = seen(_lease("1"), None, NOW)
     renewed = seen(_lease("2"), first, NOW + 14)
     assert renewed.changed_at == NOW + 14
     assert verdict(renewed, "me", NOW + 20) == "wait"
 
 
-def test_ones_own_is_renewed_and_a_released_one_taken_at_once():
+def test_its_own_lease_is_renewed_and_a_released_one_taken_at_once():
     assert verdict(seen(_lease("1", "me"), None, NOW), "me", NOW) == "renew"
     assert verdict(seen(_lease("1", "", 1), None, NOW), "me", NOW) == "take"
     assert verdict(seen(_lease("1", None, None), None, NOW), "me", NOW) == "take"

@@ -1,4 +1,4 @@
-"""How the operator begins where the API server does not tell everything yet."""
+"""How the operator starts while the API server is not fully available."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ BODY = {
 
 
 class _Api:
-    """Tells of one deployment, and fails when asked for cert-manager."""
+    """Serves one deployment, and fails for cert-manager's kinds."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -43,18 +43,18 @@ class _Api:
         yield [BODY] if kind is DEPLOYMENT else []
 
 
-async def test_it_waits_for_an_api_server_that_does_not_answer_and_ends_when_told(monkeypatch):
+async def test_it_waits_for_an_unavailable_api_server_and_ends_when_cancelled(monkeypatch):
     monkeypatch.setattr(operator, "_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(operator, "_STALLED_SECONDS", 0.05)
     api = _Api()
     found = ClusterOperator(
-        Configuration(), api, namespaces=(), shape=None, identity="me", metrics=Metrics()
+        Configuration(), api, namespaces=(), setting=None, identity="me", metrics=Metrics()
     )
     task = asyncio.create_task(found.run())
     async with asyncio.timeout(5):
         await api.asked_often.wait()
     assert not task.done()
-    # The objects wait until all is listed: to start over would help nothing.
+    # Objects wait until all caches are primed: a restart would not help.
     assert found.is_well
     task.cancel()
     await asyncio.wait({task}, timeout=5)

@@ -1,4 +1,4 @@
-"""A look at a rollout against an API server that holds one deployment."""
+"""Reconciles of a rollout against an API server with one deployment."""
 
 import copy
 import json
@@ -11,7 +11,7 @@ from aurora_operator.cluster.directory import Directory
 from aurora_operator.cluster.event_recorder import EventRecorder
 from aurora_operator.cluster.kinds import Key
 from aurora_operator.cluster.metrics import Metrics
-from aurora_operator.cluster.rollouts import RolloutWork
+from aurora_operator.cluster.rollouts import RolloutReconciler
 from aurora_operator.cluster.status_store import ApiStatusStore, status_of
 from aurora_operator.domain.status.deployment import Draft, Status
 from aurora_operator.domain.status.status_json import status_to_json
@@ -41,7 +41,7 @@ def _body() -> dict:
 
 
 class _Api:
-    """The one deployment, written only over the version that the writer read."""
+    """One deployment, which can only be written over the version that was read."""
 
     def __init__(self) -> None:
         self.body = _body()
@@ -78,45 +78,45 @@ async def _no_workloads(key, deployment, pods):
     return (), None
 
 
-def _work(api, directory):
+def _reconciler(api, directory):
     metrics = Metrics()
-    return RolloutWork(
+    return RolloutReconciler(
         api,
         directory,
         ChildStore(),
         workloads=_no_workloads,
         recorder=EventRecorder(api, metrics, "me"),
         metrics=metrics,
-        again=lambda key: None,
+        enqueue=lambda key: None,
     )
 
 
-async def _looked(work, looks=5):
-    for _ in range(looks):
-        if await work(KEY) is None:
+async def _settled(reconciler, reconciles=5):
+    for _ in range(reconciles):
+        if await reconciler.reconcile(KEY) is None:
             return
 
 
-async def test_a_status_that_another_hand_wrote_is_taken_over_and_not_overwritten():
+async def test_another_writers_status_is_adopted_and_not_overwritten():
     api, directory = _Api(), Directory()
     directory.remember(api.body)
     directory.get(KEY).problems = ()
-    work = _work(api, directory)
-    await _looked(work)
+    reconciler = _reconciler(api, directory)
+    await _settled(reconciler)
     theirs = {**api.body["status"], **json.loads(status_to_json(Status(stable=STABLE)))}
-    # The watch tells of it, as of a write of ours.
+    # The watch reports it like a write of ours.
     directory.remember(api.write(theirs))
-    # Something else to write, so that a stale status would go with it.
+    # A change that has the status written: a stale one would be lost.
     metadata = {**api.body["metadata"], "generation": 2, "resourceVersion": "90"}
     api.body = {**api.body, "metadata": metadata}
     directory.remember(api.body)
-    await _looked(work)
+    await _settled(reconciler)
     found = status_of(api.body)
     assert (found.observed_generation, found.stable) == (2, STABLE)
-    await work.close()
+    await reconciler.close()
 
 
-async def test_a_status_is_never_written_over_a_body_that_came_after_it_was_read():
+async def test_a_status_is_never_written_over_a_newer_body():
     api, directory = _Api(), Directory()
     directory.remember(api.body)
     store = ApiStatusStore(
@@ -128,16 +128,16 @@ async def test_a_status_is_never_written_over_a_body_that_came_after_it_was_read
     assert status_of(api.body).stable == STABLE
 
 
-async def test_a_deployment_that_another_hand_keeps_writing_is_read_again_and_left_for_later():
+async def test_a_conflicting_writer_leads_to_a_reload_and_a_backoff():
     api, directory = _Api(), Directory()
     directory.remember(api.body)
     directory.get(KEY).problems = ()
     newest = api.write({})
-    work = _work(api, directory)
-    # The queue makes each wait longer than the one before.
+    reconciler = _reconciler(api, directory)
+    # The queue's backoff grows with each conflict.
     with pytest.raises(ConflictError):
-        await work(KEY)
+        await reconciler.reconcile(KEY)
     assert directory.get(KEY).known.version == int(newest["metadata"]["resourceVersion"])
-    await _looked(work)
+    await _settled(reconciler)
     assert status_of(api.body).observed_generation == 1
-    await work.close()
+    await reconciler.close()

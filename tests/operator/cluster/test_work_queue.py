@@ -12,7 +12,7 @@ KEYS = st.sampled_from("abc")
 
 
 class Queueing(RuleBasedStateMachine):
-    """Against the plainest queue there could be: a dictionary of times and a set."""
+    """Against the simplest queue possible: a dictionary of times and a set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,11 +31,11 @@ class Queueing(RuleBasedStateMachine):
         self.now += seconds
 
     @rule()
-    def take(self):
+    def get(self):
         ready = {
             key: due for key, due in self.due.items() if due <= self.now and key not in self.working
         }
-        key = self.queue.take(self.now)
+        key = self.queue.get(self.now)
         if key is None:
             assert not ready
             return
@@ -60,15 +60,15 @@ class Queueing(RuleBasedStateMachine):
 TestQueueing = Queueing.TestCase
 
 
-def test_keys_due_at_once_are_taken_in_the_order_of_asking():
+def test_keys_due_at_once_are_processed_in_the_order_of_adding():
     queue: WorkQueue[str] = WorkQueue()
     for key in "cab":
         queue.add(key, 1.0)
-    assert [queue.take(1.0) for _ in range(4)] == ["c", "a", "b", None]
+    assert [queue.get(1.0) for _ in range(4)] == ["c", "a", "b", None]
 
 
 @given(failures=st.integers(1, 10_000), jitter=st.floats(0, 1))
-def test_waits_grow_and_stay_bounded(failures, jitter):
+def test_delays_grow_and_stay_bounded(failures, jitter):
     seconds = retry_seconds(failures, jitter)
     assert 0 < seconds <= LAST_RETRY_SECONDS
     assert seconds <= retry_seconds(failures + 1, jitter)
@@ -85,7 +85,7 @@ async def _run(workers, until):
             await task
 
 
-async def test_a_key_asked_for_while_worked_on_is_worked_on_again_afterwards():
+async def test_a_key_added_while_processed_is_processed_again_afterwards():
     runs, inside, finished = [], 0, asyncio.Event()
 
     async def work(key: str) -> None:
@@ -108,7 +108,7 @@ async def test_a_key_asked_for_while_worked_on_is_worked_on_again_afterwards():
     assert len(workers.queue) == 0
 
 
-async def test_a_failing_key_is_tried_again_and_delays_no_other():
+async def test_a_failing_key_is_retried_and_delays_no_other():
     runs, finished = [], asyncio.Event()
 
     async def work(key: str) -> None:
@@ -125,7 +125,7 @@ async def test_a_failing_key_is_tried_again_and_delays_no_other():
     assert runs == ["bad", "good", "better", "bad", "bad"]
 
 
-async def test_a_worker_comes_back_when_it_asked_to():
+async def test_a_key_is_processed_again_when_its_work_asks_for_it():
     runs, finished = [], asyncio.Event()
 
     async def work(key: str) -> float | None:
@@ -141,7 +141,7 @@ async def test_a_worker_comes_back_when_it_asked_to():
     assert runs == ["a"] * 3
 
 
-async def test_no_more_than_the_limit_work_at_once_and_what_is_urgent_goes_first():
+async def test_the_limit_holds_and_urgent_keys_go_first():
     order, inside, most, finished = [], 0, 0, asyncio.Event()
 
     async def work(key: str) -> None:

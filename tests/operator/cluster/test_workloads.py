@@ -1,4 +1,4 @@
-"""What is looked up of the API server while something is stuck."""
+"""What is read from the API server while a pod is stuck."""
 
 from aurora_common.errors import UnavailableError
 from aurora_operator.cluster import workloads
@@ -54,7 +54,7 @@ class _Away:
         raise UnavailableError("away")
 
 
-async def test_a_claim_that_cannot_be_read_is_not_judged_and_holds_nothing_up():
+async def test_an_unreadable_claim_is_not_judged_and_delays_nothing():
     key, children = Key("default", "chat"), ChildStore()
     children.remember(key, DEPLOYMENT)
     look = PodWorkloads(_Away(), children)
@@ -63,7 +63,7 @@ async def test_a_claim_that_cannot_be_read_is_not_judged_and_holds_nothing_up():
     assert "PersistentVolumeClaim" not in view.message
 
 
-async def test_events_of_a_namespace_are_kept_no_longer_than_they_are_believed(monkeypatch):
+async def test_cached_events_of_a_namespace_expire(monkeypatch):
     monkeypatch.setattr(workloads, "_FRESH_SECONDS", 0.0)
     look = PodWorkloads(_Away(), ChildStore())
     deployment = deployment_from_object(BODY)

@@ -7,17 +7,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aurora_operator.local.command import Command
 from aurora_operator.local.layout import prepared_layout
 from aurora_operator.local.port import free_ports
 from aurora_operator.local.process import ProcessRuntime, stop_recorded
+from aurora_operator.local.process_spec import ProcessSpec
 from aurora_operator.local.record import RecordBook
 
 COMPONENT = str(Path(__file__).with_name("component.py"))
 
 
 async def _until(condition, *, seconds=20.0):
-    """Waits for a condition that becomes true by itself."""
+    """Polls a condition until it is true."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "does not become true"
@@ -30,11 +30,13 @@ def _runs(pid):
 
 def _component(name, *flags, requires=(), port=None):
     address = f"127.0.0.1:{port or free_ports(1)[0]}"
-    return Command(name, (sys.executable, COMPONENT, address, *flags), address, "grpc", requires)
+    return ProcessSpec(
+        name, (sys.executable, COMPONENT, address, *flags), address, "grpc", requires
+    )
 
 
 async def _abandon(runtime):
-    """What a killed operator does to its components: nothing at all."""
+    """Leaves the components running, as a killed operator does."""
     for task in runtime._tasks.values():
         task.cancel()
     await asyncio.gather(*runtime._tasks.values(), return_exceptions=True)
@@ -47,7 +49,7 @@ def layout(tmp_path):
 
 @pytest.fixture
 async def start(layout):
-    """Makes runtimes on the same data directory; every process is gone after the test."""
+    """Starts runtimes on one data directory; every process is stopped after the test."""
     reading, writing = os.pipe()
     runtimes = []
 
@@ -64,7 +66,7 @@ async def start(layout):
     os.close(writing)
     os.close(reading)
     await stop_recorded(RecordBook(layout.processes))
-    # The kernel hands the abandoned ones to init; here their parent still lives.
+    # Init would reap the abandoned ones; here their parent still lives.
     for runtime in runtimes:
         for supervisor in runtime._supervisors.values():
             if supervisor._child is not None and supervisor._child._popen is not None:

@@ -1,5 +1,4 @@
 from aurora_operator.local.backoff import Backoff
-from aurora_operator.local.last_words import last_words
 
 
 def test_doubles_up_to_a_bound_and_resets_after_a_minute_up():
@@ -10,14 +9,3 @@ def test_doubles_up_to_a_bound_and_resets_after_a_minute_up():
     assert delays == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30, 30]
     assert backoff.after_exit(up_seconds=60).delay_seconds == 0.25
     assert Backoff(100_000).delay_seconds == 30
-
-
-def test_last_words(tmp_path):
-    log = tmp_path / "component.log"
-    assert last_words(log) == ""
-    log.write_text("one\ncannot listen on 127.0.0.1:8000\n\n")
-    assert last_words(log) == "cannot listen on 127.0.0.1:8000"
-    log.write_text('{"level": "info", "message": "draining"}\n')
-    assert last_words(log) == "draining"
-    log.write_text("x" * 100_000)
-    assert len(last_words(log)) == 300

@@ -1,4 +1,4 @@
-"""The runtime with small real processes in the components' places."""
+"""The runtime with small real processes as its components."""
 
 import os
 import signal
@@ -16,13 +16,13 @@ async def test_starts_in_the_order_of_readiness(start, component, until):
     runtime = await start(gate, component("buffer", requires=("redis",)), component("inference"))
     await until(lambda: runtime.is_ready("inference"))
     assert detail(runtime, "buffer").pid is None
-    assert detail(runtime, "buffer").view.message == "waits for redis"
+    assert detail(runtime, "buffer").view.message == "waiting for redis"
     await runtime.apply([component("redis"), component("buffer", requires=("redis",))])
     await until(lambda: runtime.is_ready("buffer"))
     assert [found.view.name for found in runtime.details()] == ["redis", "buffer"]
 
 
-async def test_a_killed_component_comes_back(start, component, until, layout):
+async def test_a_killed_component_is_restarted(start, component, until, layout):
     runtime = await start(component("buffer"))
     await until(lambda: runtime.is_ready("buffer"))
     first = detail(runtime, "buffer").pid
@@ -33,15 +33,15 @@ async def test_a_killed_component_comes_back(start, component, until, layout):
     assert layout.log("buffer").read_text().count("serving") == 2
 
 
-async def test_a_crash_loop_says_why(start, component, until):
+async def test_a_crash_loop_reports_its_cause(start, component, until):
     runtime = await start(component("trainer", "--fail"))
     await until(lambda: detail(runtime, "trainer").view.failing)
     view = detail(runtime, "trainer").view
-    assert view.message == "ended; its last log line: no space left on the device"
+    assert view.message == "exited; its last log line: no space left on the device"
     assert not view.ready
 
 
-async def test_an_operator_that_comes_back_adopts(start, component, until, abandon, runs):
+async def test_a_restarted_operator_adopts(start, component, until, abandon, runs):
     commands = [component("buffer"), component("inference")]
     runtime = await start(*commands)
     await until(lambda: runtime.is_ready("buffer") and runtime.is_ready("inference"))
@@ -56,7 +56,7 @@ async def test_an_operator_that_comes_back_adopts(start, component, until, aband
     assert not runs(pids["inference"])
 
 
-async def test_an_adopted_component_that_ends_comes_back(start, component, until, abandon):
+async def test_an_adopted_component_that_exits_is_restarted(start, component, until, abandon):
     command = component("buffer")
     runtime = await start(command)
     await until(lambda: runtime.is_ready("buffer"))
@@ -87,7 +87,9 @@ async def test_stop_drains(start, component, until, layout, runs):
     assert layout.log("buffer").read_text().endswith("drained\n")
 
 
-async def test_what_does_not_drain_is_killed(start, component, until, monkeypatch, runs):
+async def test_a_component_that_does_not_drain_is_killed(
+    start, component, until, monkeypatch, runs
+):
     monkeypatch.setattr("aurora_operator.local.process.DRAIN_SECONDS", 0.2)
     runtime = await start(component("buffer", "--stubborn"))
     await until(lambda: runtime.is_ready("buffer"))
@@ -96,13 +98,13 @@ async def test_what_does_not_drain_is_killed(start, component, until, monkeypatc
     assert not runs(pid)
 
 
-async def test_a_process_waits_until_its_pid_is_written_down(layout, until, runs):
+async def test_a_process_waits_until_its_pid_is_recorded(layout, until, runs):
     from aurora_operator.local.child import gated
 
     log = layout.log("buffer")
     child = gated(("/bin/echo", "ran"), log=log, environment=dict(os.environ), leash=None)
     assert runs(child.pid)
-    # What the kernel does for an operator that is killed here.
+    # As the kernel does for a killed operator.
     child._popen.stdin.close()
     await until(lambda: not child.is_alive())
     assert log.read_text() == ""
@@ -127,7 +129,7 @@ async def test_redis_is_ready_once_it_says_pong(answer):
     assert not await RedisProbe(f"127.0.0.1:{port}").is_ready(5)
 
 
-def test_kept_ports_stay_unless_somebody_took_them():
+def test_kept_ports_stay_unless_they_are_taken():
     from aurora_operator.local.port import chosen_ports
 
     with socket.socket() as taken:

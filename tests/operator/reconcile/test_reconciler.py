@@ -1,4 +1,4 @@
-"""The shared turn over a fleet of inferences that come, restart, leave and fail."""
+"""The shared reconcile loop over a fleet of inferences that come, restart, leave and fail."""
 
 import asyncio
 import json
@@ -18,11 +18,11 @@ from aurora_operator.domain.rollout.evidence import Evidence, Outcome, observe
 from aurora_operator.domain.rollout.state import Pending, Promoted, RolloutPlan, WaitingForTraffic
 from aurora_operator.domain.status.deployment import Candidate, Draft, Rollout, Status
 from aurora_operator.domain.status.status_json import status_from_json, status_to_json
-from aurora_operator.reconcile.reconciler import Generation, Reconciler, Turn
+from aurora_operator.reconcile.reconciler import Generation, Reconciler, Result
 
 STABLE = Draft("ckpt-0", "sha256:0", "file:///store/ckpt-0")
 CANDIDATE = Draft("ckpt-1", "sha256:1", "file:///store/ckpt-1")
-# Neither better nor worse is ever shown: what is counted stays to be compared.
+# Never decides, so that the evidence can be compared.
 ENDLESS = RolloutPlan((50,), "1e-300", 0, 1_000_000, 1e9)
 MANIFEST = {
     "apiVersion": "aurora.dev/v1alpha1",
@@ -38,13 +38,13 @@ MANIFEST = {
 
 @dataclass
 class Pod:
-    """One inference, as its contract says."""
+    """One inference, by its contract."""
 
     name: str
     instance: str = "i1"
     leaving: bool = False
     ready: bool = True
-    # What its calls raise.
+    # Raised by its calls.
     error: Exception | None = None
     stable: Draft | None = None
     candidate: Draft | None = None
@@ -95,8 +95,8 @@ class Pod:
                 self.rollout_id, self.candidate_bps = "", 0
 
 
-class Asked:
-    """A pod's end that the reconciler holds; a pod's outcomes are a list, its answer a call."""
+class PodInference:
+    """A pod as the reconciler's Inference."""
 
     def __init__(self, pod):
         self.pod = pod
@@ -108,21 +108,27 @@ class Asked:
 class Fleet:
     pods: list = field(default_factory=list)
 
+    @property
     def inferences(self):
-        return [Asked(pod) for pod in self.pods]
+        return [PodInference(pod) for pod in self.pods]
 
+    @property
     def expected(self):
         return frozenset(pod.name for pod in self.pods if pod.ready and not pod.leaving)
 
+    @property
     def existing(self):
         return frozenset(pod.name for pod in self.pods)
 
+    @property
     def components(self):
-        return (ComponentView("inference", ready=bool(self.expected())),)
+        return (ComponentView("inference", ready=bool(self.expected)),)
 
+    @property
     def problems(self):
         return ()
 
+    @property
     def scale(self):
         return None
 
@@ -148,7 +154,7 @@ class Store:
 
 
 class KilledError(Exception):
-    """The operator ends here, with the status stored and nothing done."""
+    """The operator ends here, with the status stored and no action done."""
 
 
 def reconciler(fleet, store, *, initial=None):
@@ -164,18 +170,18 @@ def reconciler(fleet, store, *, initial=None):
 
 async def settle(it):
     for _ in range(20):
-        if not (await it.turn()).moved:
+        if not (await it.reconcile()).moved:
             return
     raise AssertionError("does not settle")
 
 
-async def test_an_unchanged_world_is_not_written():
+async def test_an_unchanged_status_is_not_written():
     store = Store()
     it = reconciler(Fleet([Pod("a", stable=STABLE), Pod("b", stable=STABLE)]), store)
     await settle(it)
     saves = store.saves
-    assert await it.turn() == Turn(moved=False, live=False)
-    await it.turn()
+    assert await it.reconcile() == Result(moved=False, live=False)
+    await it.reconcile()
     assert store.saves == saves
 
 
@@ -185,15 +191,15 @@ async def test_a_live_rollout_without_traffic_is_not_written():
     it.offer(Candidate(CANDIDATE, 1))
     await settle(it)
     saves = store.saves
-    assert await it.turn() == Turn(moved=False, live=True)
+    assert await it.reconcile() == Result(moved=False, live=True)
     assert store.saves == saves
 
 
-async def test_all_are_asked_at_once():
+async def test_all_are_observed_at_once():
     together = asyncio.Barrier(3)
     pods = [Pod(name, stable=STABLE, concurrent=together) for name in "abc"]
     async with asyncio.timeout(5):
-        await reconciler(Fleet(pods), Store()).turn()
+        await reconciler(Fleet(pods), Store()).reconcile()
 
 
 async def test_the_first_draft_is_staged_and_adopted():
@@ -207,8 +213,8 @@ async def test_the_first_draft_is_staged_and_adopted():
     assert pods[2].stable == STABLE
 
 
-async def test_those_still_without_the_first_draft_are_looked_at_at_once():
-    # An operator that was killed amid staging finds one that has it, and one that has not.
+async def test_those_still_without_the_first_draft_get_it_at_once():
+    # An operator killed while staging finds one that has it, and one that does not.
     pods = [Pod("a", stable=STABLE), Pod("b")]
     it = reconciler(Fleet(pods), Store(), initial=STABLE)
     await settle(it)
@@ -224,20 +230,20 @@ async def test_one_that_refuses_the_first_draft_is_named():
         raise CheckpointError("draft holds NaN")
 
     pod.apply = refuse
-    await it.turn()
-    await it.turn()
+    await it.reconcile()
+    await it.reconcile()
     degraded = it.status.conditions[2]
     assert (degraded.reason, degraded.message) == ("StableDraftRefused", "a: draft holds NaN")
 
 
-async def test_one_that_fails_holds_the_rollout_and_the_rest_goes_on():
+async def test_one_that_fails_holds_the_rollout_and_the_rest_proceed():
     pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
     it = reconciler(Fleet(pods), Store())
     await settle(it)
     pods[1].error = UnavailableError("answers UNAVAILABLE: connection refused")
     it.offer(Candidate(CANDIDATE, 1))
     for _ in range(5):
-        await it.turn()
+        await it.reconcile()
     assert pods[0].candidate == CANDIDATE
     assert it.status.rollout.state == Pending()
     assert it.status.conditions[1].message == (
@@ -259,18 +265,18 @@ async def test_one_that_cannot_load_the_candidate_now_is_named():
     pods[1].apply = fail
     it.offer(Candidate(CANDIDATE, 1))
     for _ in range(5):
-        turn = await it.turn()
-    assert turn == Turn(moved=False, live=True)
+        result = await it.reconcile()
+    assert result == Result(moved=False, live=True)
     assert "waiting for b: answers DEADLINE_EXCEEDED" in it.status.conditions[1].message
 
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """A turn that waits for nothing that takes longer than an instant."""
-    monkeypatch.setattr("aurora_operator.reconcile.dispatcher._PATIENCE_SECONDS", 0.02)
+    """A reconcile that waits for no action."""
+    monkeypatch.setattr("aurora_operator.reconcile.dispatcher._WAIT_SECONDS", 0.02)
 
 
-async def test_one_that_loads_for_long_holds_up_nobody_else(hasty):
+async def test_one_that_loads_slowly_delays_no_other(hasty):
     pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
     it = reconciler(Fleet(pods), Store())
     await settle(it)
@@ -283,23 +289,23 @@ async def test_one_that_loads_for_long_holds_up_nobody_else(hasty):
     pods[1].apply = load
     it.offer(Candidate(CANDIDATE, 1))
     for _ in range(4):
-        await it.turn()
+        await it.reconcile()
     assert pods[0].candidate_bps > 0
     assert it.status.conditions[1].message == (
         "chat-1 is Pending; waiting for b: it is loading a draft"
     )
     await it.command(Command("abort"))
-    await it.turn()
-    await it.turn()
+    await it.reconcile()
+    await it.reconcile()
     assert pods[0].candidate is None
     loaded.set()
     for _ in range(4):
-        await it.turn()
-    # Staging was under way; the share was not, and must not follow the abort.
+        await it.reconcile()
+    # Staging was in progress; the traffic share was not, and must not follow the abort.
     assert [type(action) for action in pods[1].applied] == [StageDraft, UnstageDraft]
 
 
-async def test_closing_gives_up_what_is_under_way(hasty):
+async def test_closing_cancels_actions_in_progress(hasty):
     pod = Pod("a")
     it = reconciler(Fleet([pod]), Store(), initial=STABLE)
 
@@ -307,12 +313,12 @@ async def test_closing_gives_up_what_is_under_way(hasty):
         await asyncio.Event().wait()
 
     pod.apply = load
-    turn = await it.turn()
-    assert turn == Turn(moved=False, live=True)
+    result = await it.reconcile()
+    assert result == Result(moved=False, live=True)
     await it.close()
 
 
-async def test_one_that_leaves_tells_its_outcomes_and_holds_nothing():
+async def test_one_that_leaves_reports_its_outcomes_and_delays_nothing():
     pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
     it = reconciler(Fleet(pods), Store())
     it.offer(Candidate(CANDIDATE, 1))
@@ -320,7 +326,7 @@ async def test_one_that_leaves_tells_its_outcomes_and_holds_nothing():
     pods[1].leaving = True
     pods[1].outcomes.append(Outcome("candidate", 2000, 20, 10))
     done = len(pods[1].applied)
-    await it.turn()
+    await it.reconcile()
     assert it.status.rollout.evidence.requests == 1
     await it.command(Command("promote"))
     await settle(it)
@@ -328,7 +334,7 @@ async def test_one_that_leaves_tells_its_outcomes_and_holds_nothing():
     assert len(pods[1].applied) == done
 
 
-async def test_a_conflict_changes_nothing_until_the_status_is_loaded_anew():
+async def test_a_conflict_changes_nothing_until_the_status_is_reloaded():
     pod, store = Pod("a", stable=STABLE), Store()
     it = reconciler(Fleet([pod]), store)
     await settle(it)
@@ -336,7 +342,7 @@ async def test_a_conflict_changes_nothing_until_the_status_is_loaded_anew():
     before = it.status
     store.conflict = True
     with pytest.raises(ConflictError):
-        await it.turn()
+        await it.reconcile()
     assert it.status == before
     assert pod.applied == []
     store.conflict = False
@@ -345,7 +351,7 @@ async def test_a_conflict_changes_nothing_until_the_status_is_loaded_anew():
     assert pod.candidate == CANDIDATE
 
 
-async def test_a_spoken_order_that_does_not_fit_is_refused_at_once():
+async def test_a_direct_command_that_does_not_fit_is_refused_at_once():
     it = reconciler(Fleet([Pod("a", stable=STABLE)]), Store())
     with pytest.raises(ConflictError, match="nothing to abort"):
         await it.command(Command("abort"))
@@ -355,25 +361,25 @@ async def test_a_spoken_order_that_does_not_fit_is_refused_at_once():
         await it.command(Command("abort", "chat-7"))
 
 
-async def test_a_written_order_is_carried_out_and_answered_together():
+async def test_an_annotated_command_is_carried_out_and_answered_together():
     store = Store()
     it = reconciler(Fleet([Pod("a", stable=STABLE)]), store)
     it.offer(Candidate(CANDIDATE, 1))
     await settle(it)
     order = parse_request("promote/chat-1")
     saves = store.saves
-    await it.turn(order)
+    await it.reconcile(order)
     assert store.saves == saves + 1
     assert store.status.last_command.outcome == "Done"
     await settle(it)
     assert store.status.stable == CANDIDATE
     # The annotation is still there.
-    await it.turn(order)
+    await it.reconcile(order)
     assert store.status.last_command.outcome == "Done"
 
 
 class Life:
-    """A rollout under everything that may happen, and each outcome that was told, once."""
+    """A rollout under arbitrary events; the outcomes that were reported, each once."""
 
     def __init__(self):
         self.store = Store()
@@ -381,7 +387,7 @@ class Life:
         self.store.content = status_to_json(Status(stable=STABLE, rollout=rollout))
         self.fleet = Fleet([Pod("pod-0", stable=STABLE)])
         self.told, self.known = [], set()
-        # Those that the operator does not see for a while, as after its own restart.
+        # Pods that the operator does not see for a while, as after its own restart.
         self.hidden = []
         self.count = 1
         self.restart_operator()
@@ -421,7 +427,7 @@ class Life:
                 pod.outcomes.append(outcome)
 
     def tell(self):
-        """What a turn is told now for the first time, in the order in which it asks."""
+        """What a reconcile sees for the first time, in the order of its calls."""
         for pod in self.fleet.pods:
             if pod.error is not None or pod.rollout_id != "chat-1":
                 continue
@@ -431,24 +437,24 @@ class Life:
                     self.known.add(place)
                     self.told.append(outcome)
 
-    async def turn(self, fate):
+    async def reconcile(self, fate):
         if fate == "conflict":
             self.store.conflict = True
             known, told = set(self.known), list(self.told)
             try:
-                await self.operator.turn()
+                await self.operator.reconcile()
             except ConflictError:
                 self.known, self.told = known, told
                 self.operator.status = self.store.status
             else:
-                # Nothing was to be stored, so nothing new was told.
+                # Nothing was stored, so nothing new was reported.
                 assert self.store.status == self.operator.status
             self.store.conflict = False
             return
         self.store.killed = fate == "killed"
         self.tell()
         try:
-            await self.operator.turn()
+            await self.operator.reconcile()
         except KilledError:
             self.restart_operator()
         self.store.killed = False
@@ -467,7 +473,9 @@ EVENTS = (
 )
 STEP = st.one_of(
     st.tuples(st.sampled_from(EVENTS), st.integers(0, 20)),
-    st.tuples(st.just("turn"), st.sampled_from(("well", "well", "well", "conflict", "killed"))),
+    st.tuples(
+        st.just("reconcile"), st.sampled_from(("well", "well", "well", "conflict", "killed"))
+    ),
 )
 
 
@@ -476,14 +484,14 @@ STEP = st.one_of(
 def test_whatever_happens_each_outcome_counts_once(steps):
     async def live():
         life = Life()
-        await life.turn("well")
-        await life.turn("well")
+        await life.reconcile("well")
+        await life.reconcile("well")
         for event, choice in steps:
-            if event == "turn":
-                await life.turn(choice)
+            if event == "reconcile":
+                await life.reconcile(choice)
             else:
                 life.happen(event, choice)
-        await life.turn("well")
+        await life.reconcile("well")
         return life
 
     life = asyncio.run(live())

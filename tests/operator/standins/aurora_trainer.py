@@ -1,4 +1,4 @@
-"""Stands in for the trainer: tells of the checkpoints that the test puts into its folder."""
+"""Stands in for the trainer: streams the checkpoints that the test puts into its folder."""
 
 import asyncio
 import re

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from aurora_operator.domain.objects.last_line import last_line
-
 Json = Mapping[str, Any]
 
 # A container that runs for so long and is not ready is not just starting.
 _STARTING = timedelta(seconds=60)
+_LONGEST_LINE_CHARACTERS = 300
 
 _IMAGE = frozenset(
     {
@@ -210,3 +210,19 @@ def _time(text: str | None, default: datetime) -> datetime:
 
 def _one_line(text: str | None) -> str:
     return " ".join((text or "").split())
+
+
+def last_line(text: str) -> str:
+    """The last line that is not empty, shortened; of a JSON log line, its message."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return _message(lines[-1])[:_LONGEST_LINE_CHARACTERS] if lines else ""
+
+
+def _message(line: str) -> str:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line
+    if isinstance(entry, dict) and isinstance(entry.get("message"), str):
+        return str(entry["message"])
+    return line

@@ -1,39 +1,44 @@
-"""Kopf's watches: each event is handed on, and nothing is written by Kopf itself."""
+"""Kopf's watches: events go to a callback, and Kopf itself writes nothing.
+
+Kopf lists, watches, reconnects, starts over after "410 Gone", and logs in again. The rest of it is
+not used, because:
+
+- its indexes drop an object on its DELETED event alone, so one that is deleted while a watch is
+  interrupted stays for ever; and only their handlers can write to them, so they lag behind the
+  answers to our own writes,
+- its timers and daemons put a finalizer on every AuroraDeployment, and run a task for each,
+- its change handlers keep their state in annotations, and its Events can only be posted from within
+  a handler.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection
 from typing import Any
 
 import kopf
 from kubernetes.client import Configuration
 
-from aurora_operator.adapters.kubernetes import Json, Kind, bearer
+from aurora_operator.adapters.kubeconfig import bearer
+from aurora_operator.adapters.kubernetes import Json, Kind
 from aurora_operator.cluster.kinds import DEPLOYMENT, SELECTOR
 
 logger = logging.getLogger(__name__)
 
-# Called in the watching thread with whether the object is gone, and its body.
+# Whether the object was deleted, and its body.
 OnEvent = Callable[[bool, Json], None]
 
 _RESTART_SECONDS = 1.0
 _PAGE = 100
-
-
-class _Backoffs(Iterable[float]):
-    """Patience without end: an API server may be away for as long as it wants."""
-
-    def __iter__(self) -> Iterator[float]:
-        yield from (0.2, 0.5, 1, 2)
-        while True:
-            yield 3.0
+# An hour of retries: longer outages end in a restart of all watches, which lists everything again.
+_BACKOFFS_SECONDS = (0.2, 0.5, 1.0, 2.0, *(3.0,) * 1200)
 
 
 class _NoDiff(kopf.DiffBaseStorage):
-    """Kopf's memory of what an object was, which nobody asks for and each event would pay for."""
+    """Saves a copy of each object per event, which only Kopf's change handlers would need."""
 
     def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
         return kopf.BodyEssence()
@@ -46,10 +51,10 @@ class _NoDiff(kopf.DiffBaseStorage):
 
 
 class Watches:
-    """Watches the kinds in a thread of its own, with a loop of its own, until stopped.
+    """Watches the kinds until stopped; `on_event` is called in the event loop that made this.
 
-    Kopf ends every task of its loop when it stops; in a thread those are its own. A failure of one
-    watch starts all of them anew, which lists everything again.
+    Kopf runs in a thread of its own: it takes over the main thread's signals, and cancels every
+    task of its loop when it ends. If one watch fails, all are restarted.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Watches:
         self._kinds = kinds
         self._namespaces = namespaces
         self._on_event = on_event
+        self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
         # A daemon: a stream that does not end must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="watches", daemon=True)
@@ -72,21 +78,20 @@ class Watches:
         self._thread.start()
 
     def stop(self, timeout_seconds: float) -> None:
-        """Blocks until the thread, if it was started, ended, or for that long."""
+        """Blocks until the thread, if started, has ended, or until the timeout."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
-        # It says of a thread that signals are ignored, which is as it should be.
+        # Kopf warns that a thread gets no signals, and logs a line per event.
         logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
-        # One line an event.
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)
         while not self._stop.is_set():
             try:
                 asyncio.run(self._watch())
             except Exception:
-                logger.exception("watches failed; they start anew")
+                logger.exception("watches failed; restarting them")
             self._stop.wait(_RESTART_SECONDS)
 
     async def _watch(self) -> None:
@@ -102,9 +107,9 @@ class Watches:
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
-        async def notice(event: kopf.RawEvent, **_: Any) -> None:
+        async def forward(event: kopf.RawEvent, **_: Any) -> None:
             body: Any = event["object"]
-            self._on_event(event["type"] == "DELETED", body)
+            self._loop.call_soon_threadsafe(self._on_event, event["type"] == "DELETED", body)
 
         def login(**_: Any) -> kopf.ConnectionInfo:
             return _connection(self._configuration)
@@ -112,7 +117,7 @@ class Watches:
         kopf.on.login(registry=registry, backoff=_RESTART_SECONDS)(login)
         for kind in self._kinds:
             group, _, version = kind.api_version.rpartition("/")
-            kopf.on.event(group, version, kind.plural, id="notice", registry=registry)(notice)
+            kopf.on.event(group, version, kind.plural, id="forward", registry=registry)(forward)
         return registry
 
 
@@ -124,9 +129,9 @@ def _settings(kinds: Collection[Kind]) -> kopf.OperatorSettings:
     settings.persistence.diffbase_storage = _NoDiff()
     settings.networking.request_timeout = 30.0
     settings.networking.connect_timeout = 5.0
-    settings.networking.error_backoffs = _Backoffs()
+    settings.networking.error_backoffs = _BACKOFFS_SECONDS
     settings.watching.chunk_size = _PAGE
-    # An object's task ends with its last event: thousands are listed at once.
+    # Kopf keeps a task per object for so long after its last event; a list brings thousands.
     settings.queueing.idle_timeout = 0.05
     for kind in kinds:
         if kind is not DEPLOYMENT:

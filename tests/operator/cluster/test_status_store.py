@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurora_operator.cluster.status_patch import merge_patch
+from aurora_operator.cluster.status_store import merge_patch
 
 NAMES = st.sampled_from("abc")
 OBJECTS = st.recursive(
@@ -25,7 +25,7 @@ def _applied(target, patch):
 
 
 @given(before=OBJECTS, after=OBJECTS)
-def test_applying_the_patch_gives_the_other(before, after):
+def test_applying_the_patch_yields_the_other(before, after):
     patch = merge_patch(before, after)
     assert _applied(before, patch) == after
     assert (patch == {}) == (before == after)

@@ -1,4 +1,4 @@
-"""What runs where: a manifest as the command lines of local processes."""
+"""A manifest as the command lines of local processes."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ COMPONENTS = ("redis", "buffer", "inference", "trainer")
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """One component's process; it is started once those in `requires` are ready.
+class ProcessSpec:
+    """One component's process, which is started once those in `requires` are ready.
 
-    `environment` is added to the one that all share; it may hold a password.
+    `environment` is added to the environment that all share; it may hold a password.
     """
 
     name: str
@@ -42,14 +42,14 @@ class Command:
 
     @property
     def digest(self) -> str:
-        """Changes where the process must be started anew; tells nothing of the arguments."""
+        """Changes if the process must be restarted; does not reveal the arguments."""
         content = json.dumps([self.argv, {**ENVIRONMENT, **self.environment}]).encode()
         return hashlib.sha256(content).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Loopback ports by name; `http` and `grpc` are those that clients use."""
+    """Loopback ports by name; `http` and `grpc` are the clients'."""
 
     http: int
     grpc: int
@@ -58,37 +58,37 @@ class Ports:
     trainer: int
 
 
-def desired_commands(
+def desired_processes(
     deployment: AuroraDeployment, layout: Layout, ports: Ports, *, python: str
-) -> tuple[Command, ...]:
-    """The components that `deployment` wants, in the order of their start.
+) -> tuple[ProcessSpec, ...]:
+    """The processes of a deployment, in the order of their start.
 
-    Inference requires nobody: it serves without a buffer, and keeps no trajectory meanwhile.
+    Inference requires no other: without a buffer it serves, and drops trajectories.
     """
     spec = deployment.spec
     places = local_places(deployment, layout)
-    commands = []
+    processes = []
     if spec.buffer.embedded is not None:
         argv = (python, *redis_arguments(deployment, places, port=ports.redis))
-        commands.append(Command("redis", argv, _at(ports.redis), "redis"))
-    commands.append(_buffer(deployment, places, ports, python))
+        processes.append(ProcessSpec("redis", argv, _at(ports.redis), "redis"))
+    processes.append(_buffer(deployment, places, ports, python))
     inference = inference_arguments(
         deployment,
         places,
         Listening(grpc=_at(ports.grpc), http=_at(ports.http)),
         buffer=_at(ports.buffer),
     )
-    commands.append(Command("inference", (python, *inference), _at(ports.grpc), "grpc"))
+    processes.append(ProcessSpec("inference", (python, *inference), _at(ports.grpc), "grpc"))
     if not spec.trainer.suspend:
         listening = Listening(grpc=_at(ports.trainer))
         trainer = trainer_arguments(deployment, places, listening, buffer=_at(ports.buffer))
         argv = (python, *trainer)
-        commands.append(Command("trainer", argv, _at(ports.trainer), "grpc", ("buffer",)))
-    return tuple(commands)
+        processes.append(ProcessSpec("trainer", argv, _at(ports.trainer), "grpc", ("buffer",)))
+    return tuple(processes)
 
 
 def local_places(deployment: AuroraDeployment, layout: Layout) -> Places:
-    """Processes of one machine talk over loopback: without certificates and tokens."""
+    """Processes of one machine talk over loopback, without certificates and tokens."""
     return Places(
         claims=str(layout.claims),
         models=str(models_folder(deployment, layout)),
@@ -102,16 +102,16 @@ def models_folder(deployment: AuroraDeployment, layout: Layout) -> Path:
     return layout.models(claim, deployment.metadata.name)
 
 
-def _buffer(deployment: AuroraDeployment, places: Places, ports: Ports, python: str) -> Command:
+def _buffer(deployment: AuroraDeployment, places: Places, ports: Ports, python: str) -> ProcessSpec:
     external = deployment.spec.buffer.external
     url = None if external else f"redis://{_at(ports.redis)}/0"
     listening = Listening(grpc=_at(ports.buffer))
     argv = (python, *buffer_arguments(deployment, places, listening, redis_url=url))
     if external is None:
-        return Command("buffer", argv, _at(ports.buffer), "grpc", ("redis",))
-    # A local run has no Secrets: preflight refuses a manifest that names one.
+        return ProcessSpec("buffer", argv, _at(ports.buffer), "grpc", ("redis",))
+    # Preflight refuses a manifest that names a Secret.
     environment = {variable.REDIS_URL: external.url or ""}
-    return Command("buffer", argv, _at(ports.buffer), "grpc", environment=environment)
+    return ProcessSpec("buffer", argv, _at(ports.buffer), "grpc", environment=environment)
 
 
 def _at(port: int) -> str:

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from aurora_operator.domain.manifest.parser import parse_manifest
-from aurora_operator.local.command import Ports, desired_commands
+from aurora_operator.local.process_spec import Ports, desired_processes
 
 PORTS = Ports(http=8000, grpc=9000, redis=1, buffer=2, trainer=3)
 
@@ -21,7 +21,7 @@ def commands(layout, **spec):
         },
     }
     deployment = parse_manifest(json.dumps(content), "test")
-    found = desired_commands(deployment, layout, PORTS, python="python")
+    found = desired_processes(deployment, layout, PORTS, python="python")
     return {command.name: command for command in found}
 
 
@@ -32,11 +32,11 @@ def test_the_order_of_start(layout):
     assert requires == [(), ("redis",), (), ("buffer",)]
 
 
-def test_an_external_redis_is_not_ours(layout):
+def test_an_external_redis_is_not_started(layout):
     found = commands(layout, buffer={"external": {"url": "redis://elsewhere:6379/0"}})
     assert "redis" not in found
     assert found["buffer"].requires == ()
-    # Where a password would be seen by everyone who lists the processes.
+    # Arguments are visible to everyone, and the URL may hold a password.
     assert not any("elsewhere" in argument for argument in found["buffer"].argv)
     assert found["buffer"].environment == {"AURORA_REDIS_URL": "redis://elsewhere:6379/0"}
     assert "elsewhere" not in repr(found["buffer"])
@@ -46,7 +46,7 @@ def test_a_suspended_trainer_does_not_run(layout):
     assert "trainer" not in commands(layout, trainer={"suspend": True})
 
 
-def test_models_lie_in_their_claim(layout):
+def test_models_are_in_their_claim(layout):
     found = commands(layout, draft={"initialCheckpoint": {"uri": "pvc://models/draft"}})
     assert "pvc://models/target" in found["inference"].argv
     assert "pvc://models/draft" not in found["inference"].argv

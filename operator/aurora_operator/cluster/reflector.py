@@ -1,4 +1,9 @@
-"""Compares what is known with what the API server has: no event tells of what a watch missed."""
+"""Compares what is known with what the API server has, beside the watches of `watch.py`.
+
+An event that a watch lost is never sent again, and a watch that starts over lists what exists
+without naming what was deleted meanwhile. Kopf also has no signal that a kind has been listed, and
+no object may be created before that.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +19,11 @@ from aurora_operator.cluster.kinds import DEPLOYMENT, SELECTOR, Key, Reference, 
 
 logger = logging.getLogger(__name__)
 
-_SWEEP_SECONDS = 300.0
+_RELIST_SECONDS = 300.0
 
 
-class Sweep:
-    """Kind by kind, all within five minutes.
-
-    A watch that begins anew lists what exists and never says what went away meanwhile.
-    """
+class Reflector:
+    """Reports to `on_event` (whether it was deleted, its body) what the stores do not know yet."""
 
     def __init__(
         self,
@@ -30,34 +32,34 @@ class Sweep:
         namespaces: Collection[str],
         directory: Directory,
         children: ChildStore,
-        on_body: Callable[[bool, Json], None],
+        on_event: Callable[[bool, Json], None],
     ) -> None:
         self._api = api
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
         self._directory = directory
         self._children = children
-        self._on_body = on_body
+        self._on_event = on_event
 
     async def prime(self, kind: Kind) -> None:
-        """Takes over every object of the kind, with its content."""
+        """Lists every object of the kind with its content."""
         for namespace in self._namespaces:
             async for page in self._api.pages(kind, namespace, labels=_selector(kind)):
                 for body in page:
                     named = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
-                    self._on_body(False, named)
+                    self._on_event(False, named)
 
     async def run(self, kinds: Sequence[Kind]) -> None:
-        """Sweeps until cancelled."""
+        """Relists one kind after the other, all within five minutes, until cancelled."""
         while True:
             for kind in kinds:
                 try:
-                    await self._sweep(kind)
+                    await self._relist(kind)
                 except AuroraError as error:
                     fields = {"kind": kind.kind, "reason": str(error)}
-                    logger.warning("sweep failed", extra={"fields": fields})
-                await asyncio.sleep(_SWEEP_SECONDS / len(kinds))
+                    logger.warning("relist failed", extra={"fields": fields})
+                await asyncio.sleep(_RELIST_SECONDS / len(kinds))
 
-    async def _sweep(self, kind: Kind) -> None:
+    async def _relist(self, kind: Kind) -> None:
         before = self._known(kind)
         listed: dict[tuple[Key, Reference], int] = {}
         for namespace in self._namespaces:
@@ -66,14 +68,14 @@ class Sweep:
             )
             for body in found:
                 named = {**body, "kind": kind.kind}
-                if (owned_by := _key(kind, named)) is not None:
+                if (key := _key(kind, named)) is not None:
                     version = int(body["metadata"]["resourceVersion"])
-                    listed[owned_by, reference(named)] = version
+                    listed[key, reference(named)] = version
         for (key, place), entry in before.items():
-            # What became known after the list was asked for is not judged by it.
+            # The list may be older than an entry that changed since.
             missing = (key, place) not in listed
             if missing and self._known_one(kind, key, place) == entry:
-                self._on_body(True, entry.body)
+                self._on_event(True, entry.body)
         for (key, place), version in listed.items():
             known = self._known_one(kind, key, place)
             if known is None or known.version < version:
@@ -83,9 +85,9 @@ class Sweep:
         try:
             body = await self._api.get(kind, key.namespace, place.name)
         except NotFoundError:
-            # Gone since; the next sweep sees it.
+            # Deleted since; the next relist notices.
             return
-        self._on_body(False, body)
+        self._on_event(False, body)
 
     def _known(self, kind: Kind) -> dict[tuple[Key, Reference], Known]:
         if kind is DEPLOYMENT:

@@ -1,9 +1,9 @@
-"""aurora.operator.v1: what people ask of a deployment that runs as local processes."""
+"""aurora.operator.v1 for a deployment that runs as local processes."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import grpc
 
@@ -13,7 +13,6 @@ from aurora_common.store.published import PublishedDraft, PublishedDrafts
 from aurora_operator.domain.plan.command import Command
 from aurora_operator.domain.status.deployment import Status
 from aurora_operator.domain.status.status_json import status_to_json
-from aurora_operator.local.change import Changes
 from aurora_operator.local.process import ComponentDetail
 from aurora_operator.reconcile.reconciler import Reconciler
 
@@ -21,6 +20,31 @@ SERVICE = "aurora.operator.v1.Operator"
 
 Context = grpc.aio.ServicerContext[object, object]
 _Order = operator_pb2.CommandRolloutRequest
+
+
+class Changes:
+    """Notifies watchers of changes; slow ones see several changes as one."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self._closed = False
+
+    def notify(self) -> None:
+        # Each watcher waits for the event that was current when it began to wait.
+        self._event.set()
+        self._event = asyncio.Event()
+
+    def close(self) -> None:
+        """Ends every watch."""
+        self._closed = True
+        self.notify()
+
+    async def watch(self) -> AsyncIterator[None]:
+        """Yields at once, then after each change, until closed."""
+        while not self._closed:
+            event = self._event
+            yield
+            await event.wait()
 
 
 class OperatorServicer(operator_pb2_grpc.OperatorServicer):
@@ -98,7 +122,7 @@ def _component(detail: ComponentDetail) -> operator_pb2.Component:
         ready=detail.view.ready,
         restarts=detail.restarts,
         address=detail.address,
-        log_path=str(Path(detail.log_path)),
+        log_path=detail.log_path,
         message=detail.view.message,
     )
 
