@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from aurora_operator.domain.manifest.field_type import NAME, rule
 from aurora_operator.domain.manifest.spec import Spec
-from aurora_operator.domain.status.status_schema import StatusJson
+from aurora_operator.domain.status.status_json import STATUS
 
 Json = dict[str, Any]
 
@@ -79,7 +79,7 @@ def definition() -> Json:
 
 
 def _root() -> Json:
-    status = _without_required(structural_schema(StatusJson, mode="serialization"))
+    status = _structural(STATUS.schema, {})
     conditions = status["properties"]["conditions"]
     conditions["x-kubernetes-list-type"] = "map"
     conditions["x-kubernetes-list-map-keys"] = ["type"]
@@ -93,8 +93,8 @@ def _root() -> Json:
             "kind": {"type": "string"},
             # Named here for the rule's sake; the rest of it is Kubernetes' own.
             "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
-            "spec": structural_schema(Spec, mode="validation"),
-            "status": {**status, "description": "What was seen last, and what was decided."},
+            "spec": structural_schema(Spec),
+            "status": status,
         },
         "x-kubernetes-validations": [
             rule(
@@ -106,9 +106,9 @@ def _root() -> Json:
     }
 
 
-def structural_schema(model: type[BaseModel], *, mode: Any) -> Json:
-    """The model's objects as Kubernetes wants them described; `mode` is pydantic's."""
-    schema = model.model_json_schema(by_alias=True, mode=mode)
+def structural_schema(model: type[BaseModel]) -> Json:
+    """The model's objects as Kubernetes wants them described."""
+    schema = model.model_json_schema(by_alias=True)
     return _structural(schema, schema.get("$defs", {}))
 
 
@@ -165,16 +165,4 @@ def _resolved(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
             result = {**_resolved(only, known), **result}
     if (name := result.pop("$ref", None)) is not None:
         result = {**_resolved(known[name.rpartition("/")[2]], known), **result}
-    return result
-
-
-def _without_required(schema: Json) -> Json:
-    """A status that an older operator wrote, or an interrupted one, is still a status."""
-    result = {key: value for key, value in schema.items() if key != "required"}
-    if "properties" in result:
-        result["properties"] = {
-            name: _without_required(field) for name, field in result["properties"].items()
-        }
-    if "items" in result:
-        result["items"] = _without_required(result["items"])
     return result

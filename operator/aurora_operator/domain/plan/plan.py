@@ -13,6 +13,7 @@ from typing import Literal
 
 from aurora_common.errors import AuroraError
 from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.manifest.spec import Rollout as RolloutSpec
 from aurora_operator.domain.plan.action import Action, due_actions, share_bps
 from aurora_operator.domain.plan.candidate_queue import dequeue, enqueue
 from aurora_operator.domain.plan.command import Command, checked
@@ -24,8 +25,8 @@ from aurora_operator.domain.rollout.state import (
     Observed,
     Pending,
     Promoted,
+    RolloutPlan,
     advance,
-    rollout_plan,
 )
 from aurora_operator.domain.status.deployment import (
     Cursor,
@@ -133,11 +134,22 @@ def _begun(deployment: AuroraDeployment, status: Status) -> Status:
     rollout = Rollout(
         id=f"{deployment.metadata.name}-{candidate.sequence}",
         candidate=candidate,
-        plan=rollout_plan(deployment.spec.rollout),
+        plan=rollout_terms(deployment.spec.rollout),
         state=Pending(),
         without_stable=status.stable is None,
     )
     return replace(status, rollout=rollout, queue=queue)
+
+
+def rollout_terms(spec: RolloutSpec) -> RolloutPlan:
+    """What a rollout that begins now is held to."""
+    return RolloutPlan(
+        steps_percent=tuple(step.weight_percent for step in spec.steps),
+        alpha=spec.analysis.alpha,
+        min_effect_bps=spec.analysis.min_effect_bps,
+        min_requests=spec.analysis.min_requests,
+        max_duration_seconds=spec.analysis.max_duration_seconds,
+    )
 
 
 def _judged(

@@ -34,13 +34,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from aurora_common.codec import Wire
 
 Arm = Literal["stable", "candidate"]
 
 # Fractions of the largest stake that cannot go bankrupt, log-spaced: the small ones find small
 # effects, the large ones large effects soon. None is near 1: one request never decides.
 STAKE_FRACTIONS = tuple(0.01 * 80 ** (k / 7) for k in range(8))
+
+# What every gambler begins with.
+_FAIR = (0.0,) * len(STAKE_FRACTIONS)
+# A restart must not begin anew.
+_REQUIRED = Wire(required=True)
+# Twice the gamblers there are: one more must not make the stored statuses unreadable.
+_WEALTH = Wire(required=True, max_items=32)
+_ROUNDED = Wire(digits=4)
 
 # The requests after which the confidence sequence of the effect is narrowest.
 _TUNED_FOR_REQUESTS = 300
@@ -62,8 +72,8 @@ class Outcome:
 class ArmMean:
     """The mean score of one arm's counted requests."""
 
-    requests: int = 0
-    acceptance: float = 0.0
+    requests: Annotated[int, "How many.", _REQUIRED] = 0
+    acceptance: Annotated[float, "The mean of their acceptance.", _REQUIRED] = 0.0
 
     def add(self, score: float) -> ArmMean:
         requests = self.requests + 1
@@ -78,38 +88,47 @@ class Evidence:
     `effect` is the mean of ψ and `effect_scatter` the sum of its squared deviations from it.
     """
 
-    log_wealth: tuple[float, ...] = (0.0,) * len(STAKE_FRACTIONS)
-    log_harm_wealth: tuple[float, ...] = (0.0,) * len(STAKE_FRACTIONS)
-    stable: ArmMean = ArmMean()
-    candidate: ArmMean = ArmMean()
-    effect: float = 0.0
-    effect_scatter: float = 0.0
+    method: Annotated[Literal["per-request-betting/v1"], "The test by which it is judged."] = (
+        "per-request-betting/v1"
+    )
+    stable: Annotated[ArmMean, "Those that the stable draft served.", _REQUIRED] = ArmMean()
+    candidate: Annotated[ArmMean, "Those that the candidate served.", _REQUIRED] = ArmMean()
+    log_wealth: Annotated[tuple[float, ...], "Of each gambler on better.", _WEALTH] = _FAIR
+    log_harm_wealth: Annotated[tuple[float, ...], "Of each gambler on worse.", _WEALTH] = _FAIR
+    effect: Annotated[float, "Running mean of the effect.", _REQUIRED] = 0.0
+    effect_scatter: Annotated[float, "Sum of its squared deviations.", _REQUIRED] = 0.0
 
     @property
-    def requests(self) -> int:
-        """How many requests were judged."""
+    def requests(self) -> Annotated[int, "How many requests were judged."]:
         return self.stable.requests + self.candidate.requests
+
+    @property
+    def log_e(self) -> Annotated[float, "Natural logarithm of the e-value for better.", _ROUNDED]:
+        return _log_mean_exp(self.log_wealth)
+
+    @property
+    def log_harm(self) -> Annotated[float, "Natural logarithm of the e-value for worse.", _ROUNDED]:
+        return _log_mean_exp(self.log_harm_wealth)
+
+    @property
+    def effect_bps(self) -> Annotated[int, "Estimated gain in acceptance; basis points."]:
+        """Within what is possible: a few requests may estimate more."""
+        return round(_possible(self.effect) * 10_000)
+
+    @property
+    def ci_bps(
+        self,
+    ) -> Annotated[
+        tuple[int, int] | None, "Its 95% interval, asymptotic; absent before two requests."
+    ]:
+        interval = effect_interval(self)
+        return interval and (round(interval[0] * 10_000), round(interval[1] * 10_000))
 
     @property
     def baseline(self) -> float:
         """m̂: the mean score so far, begun with one request at 0.5."""
         total = sum(arm.requests * arm.acceptance for arm in (self.stable, self.candidate))
         return min(max((0.5 + total) / (1 + self.requests), 0.0), 1.0)
-
-    @property
-    def effect_bps(self) -> int:
-        """The estimated effect in basis points; few requests can estimate more than is possible."""
-        return round(_possible(self.effect) * 10_000)
-
-    @property
-    def log_e(self) -> float:
-        """The natural logarithm of the e-value for "better"."""
-        return _log_mean_exp(self.log_wealth)
-
-    @property
-    def log_harm(self) -> float:
-        """The natural logarithm of the e-value for "worse"."""
-        return _log_mean_exp(self.log_harm_wealth)
 
 
 def observe(

@@ -5,24 +5,28 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
-from aurora_operator.domain.manifest.spec import Rollout as RolloutSpec
+from aurora_common.codec import Wire
 from aurora_operator.domain.rollout.evidence import Evidence
+
+_MAX_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutPlan:
-    """What was agreed when the rollout began; a changed manifest counts from the next rollout on.
+    """The terms of a rollout, fixed when it begins; a changed manifest applies to the next one.
 
     A threshold moved while the evidence is known would void the promise of `alpha`.
     """
 
-    steps_percent: tuple[int, ...]
-    alpha: str
-    min_effect_bps: int
-    min_requests: int
-    max_duration_seconds: float
+    steps_percent: Annotated[
+        tuple[int, ...], "Shares of the traffic, in order.", Wire(max_items=_MAX_STEPS)
+    ]
+    alpha: Annotated[str, "Bound on the chance of promoting a draft that is no better."]
+    min_effect_bps: Annotated[int, "By how much it must be better; basis points."]
+    min_requests: Annotated[int, "How many requests must be judged."]
+    max_duration_seconds: Annotated[float, "How long it may take, pauses left out."]
 
     @property
     def threshold(self) -> float:
@@ -37,24 +41,13 @@ class RolloutPlan:
         return step >= len(self.steps_percent) - 1
 
 
-def rollout_plan(spec: RolloutSpec) -> RolloutPlan:
-    """What a rollout that begins now is held to."""
-    return RolloutPlan(
-        steps_percent=tuple(step.weight_percent for step in spec.steps),
-        alpha=spec.analysis.alpha,
-        min_effect_bps=spec.analysis.min_effect_bps,
-        min_requests=spec.analysis.min_requests,
-        max_duration_seconds=spec.analysis.max_duration_seconds,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Clock:
     """Time spent analysing; it stands still while the rollout is paused."""
 
-    started_at: datetime
-    paused_at: datetime | None = None
-    paused_seconds: float = 0.0
+    started_at: Annotated[datetime, "When the first request was judged."]
+    paused_at: Annotated[datetime | None, "Since when it stands still."] = None
+    paused_seconds: Annotated[float, "How long it stood still before."] = 0.0
 
     def elapsed(self, now: datetime) -> timedelta:
         until = now if self.paused_at is None else self.paused_at
@@ -83,33 +76,37 @@ class WaitingForTraffic:
 class Analyzing:
     """The candidate serves `plan.steps_percent[step]` of new requests."""
 
-    step: int
-    entered_at: datetime
-    # How many requests were judged when this step began.
-    entered_requests: int
-    clock: Clock
+    step: Annotated[int, "The step in progress, from 0."]
+    entered_at: Annotated[datetime, "When the step began.", Wire("stepEnteredAt")]
+    entered_requests: Annotated[
+        int, "How many requests were judged when the step began.", Wire("stepEnteredRequests")
+    ]
+    clock: Annotated[Clock, "How long it has taken."]
+
+
+Reason = Annotated[str, "Why it came to its last states."]
 
 
 @dataclass(frozen=True, slots=True)
 class Promoting:
     """Decided, and not yet seen as the stable draft everywhere; there is no way back."""
 
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class RolledBack:
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Inconclusive:
-    reason: str
+    reason: Reason
 
 
 Ended = Promoted | RolledBack | Inconclusive

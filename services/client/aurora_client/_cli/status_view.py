@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from rich.console import Group, RenderableType
@@ -10,7 +11,8 @@ from rich.text import Text
 
 from aurora_client._cli.shape import percent, plain_table, points, short_digest
 from aurora_client._cli.snapshot import Served, Snapshot
-from aurora_client._deployment import Component, Condition, Deployment, Evidence, PastRollout
+from aurora_client._deployment import Component, Deployment
+from aurora_client._status import Condition, Evidence, PastRollout
 
 _BAR_CELLS = 24
 _HISTORY_ROWS = 5
@@ -139,23 +141,20 @@ def _rollout(deployment: Deployment, candidate_bps: int | None) -> Text:
     return line
 
 
-def _evidence(evidence: Evidence) -> list[tuple[str, Text]]:
-    lines = []
-    if evidence.log_e is not None and evidence.threshold:
-        bar = _bar(evidence.log_e / evidence.threshold, "green")
-        numbers = f" log E {evidence.log_e:.2f}, promoted at {evidence.threshold:.2f}"
-        lines.append(("better", bar.append(numbers, style="default")))
-    if evidence.log_harm is not None and evidence.threshold:
-        bar = _bar(evidence.log_harm / evidence.threshold, "red")
-        numbers = f" log E {evidence.log_harm:.2f}, rolled back at {evidence.threshold:.2f}"
-        lines.append(("worse", bar.append(numbers, style="default")))
-    if evidence.effect_bps is not None:
-        effect = f"{points(evidence.effect_bps)} points of acceptance"
-        if evidence.interval_bps is not None:
-            low, high = evidence.interval_bps
-            effect += f" (95%: {points(low)} to {points(high)})"
-        lines.append(("effect", Text(f"{effect}, {evidence.requests:,} requests judged")))
-    return lines
+def _evidence(evidence: Evidence) -> Iterator[tuple[str, Text]]:
+    threshold = evidence.threshold
+    if threshold:
+        bar = _bar(evidence.log_e / threshold, "green")
+        numbers = f" log E {evidence.log_e:.2f}, promoted at {threshold:.2f}"
+        yield "better", bar.append(numbers, style="default")
+        bar = _bar(evidence.log_harm / threshold, "red")
+        numbers = f" log E {evidence.log_harm:.2f}, rolled back at {threshold:.2f}"
+        yield "worse", bar.append(numbers, style="default")
+    effect = f"{points(evidence.effect_bps)} points of acceptance"
+    if evidence.interval_bps is not None:
+        low, high = evidence.interval_bps
+        effect += f" (95%: {points(low)} to {points(high)})"
+    yield "effect", Text(f"{effect}, {evidence.requests:,} requests judged")
 
 
 def _bar(share: float, style: str) -> Text:
@@ -198,7 +197,7 @@ def history_table(history: tuple[PastRollout, ...]) -> Table:
             past.checkpoint or "–",
             Text(past.outcome, style=_OUTCOME_STYLES.get(past.outcome, "")),
             past.reason or "–",
-            "–" if past.effect_bps is None else points(past.effect_bps),
+            points(past.effect_bps),
             f"{past.requests:,}",
             _local_time(past.at),
         )
