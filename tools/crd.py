@@ -62,7 +62,12 @@ from typing import Annotated
 from aurora_common.codec import Wire
 '''
 # The client's names for the operator's types; a draft is one type whatever its part.
-_CLIENT_CLASSES = {"Draft": "ServedDraft", "Candidate": "ServedDraft", "Verdict": "PastRollout"}
+_CLIENT_CLASSES = {
+    "Draft": "ServedDraft",
+    "Candidate": "ServedDraft",
+    "Verdict": "PastRollout",
+    "GuardrailState": "Guardrail",
+}
 _CLIENT_FIELDS = {"ciBps": "interval_bps"}
 # The plan's fields are the rollout's own.
 _CLIENT_INLINE = "plan"

@@ -38,6 +38,7 @@ _SERVER_SAYS = {
     "embedded: {}": "set exactly one of embedded and external",
     "of url and urlSecretRef": "set exactly one of url and urlSecretRef",
     "weights must increase": "weightPercent must increase",
+    "has several entries": "Duplicate value",
     "is below minReplicas": "maxReplicas must not be below minReplicas",
     "batchSize, which is": "replicas must not be above hyperparameters.batchSize",
     " issuerRef": "issuerRef must be set exactly where mode is CertManager",

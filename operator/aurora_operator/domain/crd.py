@@ -24,6 +24,7 @@ _INT32 = 2**31 - 1
 _KEPT = (
     "type", "description", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength",
     "minItems", "maxItems", "maxProperties", "x-kubernetes-validations",
+    "x-kubernetes-list-map-keys",
 )  # fmt: skip
 _COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
@@ -125,7 +126,7 @@ def _structural(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
         case "array":
             result["items"] = _structural(schema["items"], known)
             result.setdefault("maxItems", schema.get("maxItems", 100))
-            result["x-kubernetes-list-type"] = "atomic"
+            result["x-kubernetes-list-type"] = schema.get("x-kubernetes-list-type", "atomic")
         case "integer":
             large = schema.get("maximum", _INT32 + 1) > _INT32
             result["format"] = "int64" if large else "int32"

@@ -33,7 +33,7 @@ from aurora_client._inference import ArmCounters, Counters, Draft, InferenceStat
 from aurora_client._operator_client import OperatorClient
 from aurora_client._policy import Retry, Timeout
 from aurora_client._request import GenerateOptions, GenerateRequest
-from aurora_client._status import Condition, Evidence, PastRollout, Rollout, ServedDraft
+from aurora_client._status import Condition, Evidence, Guardrail, PastRollout, Rollout, ServedDraft
 from aurora_client._stream import AsyncStream, Stream
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "FinishReason",
     "GenerateOptions",
     "GenerateRequest",
+    "Guardrail",
     "InferenceStatus",
     "NotFoundError",
     "OperatorClient",

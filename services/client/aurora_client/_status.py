@@ -49,6 +49,30 @@ class ArmMean:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guardrail:
+    """One guardrail in a rollout: its terms and what was measured."""
+
+    log_harm: float = 0.0
+    """Natural logarithm of the e-value for harm."""
+    effect_bps: int = 0
+    """Estimated harm; basis points."""
+    name: str = ""
+    """As in spec.rollout.guardrails."""
+    margin_bps: int = 0
+    """How much worse the candidate may be; basis points."""
+    requests: int = 0
+    """How many requests were scored."""
+    mean_score: float = 0.0
+    """Mean of their scores."""
+    effect: float = 0.0
+    """Running mean of the effect."""
+    log_harm_wealth: tuple[float, ...] = ()
+    """Of each gambler on harm."""
+    memory: tuple[float, ...] = ()
+    """What its score knows of earlier requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
     """How far the outcomes of one inference were counted."""
 
@@ -88,6 +112,8 @@ class Evidence:
     """Running mean of the effect."""
     effect_scatter: float = 0.0
     """Sum of its squared deviations."""
+    guardrails: tuple[Guardrail, ...] = ()
+    """What it must not make worse."""
     threshold: float = 0.0
     """What either must reach."""
     cursors: tuple[Cursor, ...] = ()

@@ -1,7 +1,7 @@
 """Stands in for inference: the real slots' contract, and traffic that it makes up itself.
 
-A draft's acceptance is the `acceptance` in its aurora.json; one without is refused. Each promotion
-is written to stderr.
+A draft's acceptance is the `acceptance` in its aurora.json; one without is refused. With its
+`slowdown` a token takes so many times longer. Each promotion is written to stderr.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from aurora_common.errors import CheckpointError, ConflictError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 
 DRAFTED_TOKENS = 20
+TOKEN_US = 20_000
 
 
 class Inference(inference_pb2_grpc.InferenceServicer):
@@ -27,6 +28,7 @@ class Inference(inference_pb2_grpc.InferenceServicer):
         self.draw = random.Random(11)
         self.stable = self.candidate = None
         self.acceptance = {}
+        self.slowdown = {}
         self.rollout_id, self.candidate_bps = "", 0
         self.outcomes = []
 
@@ -35,6 +37,7 @@ class Inference(inference_pb2_grpc.InferenceServicer):
         if "acceptance" not in (manifest.metrics or {}):
             raise CheckpointError(f"{draft.name}: lm_head.weight holds NaN")
         self.acceptance[draft.digest] = manifest.metrics["acceptance"]
+        self.slowdown[draft.digest] = manifest.metrics.get("slowdown", 1.0)
         if slot == inference_pb2.SLOT_STABLE:
             self.stable = draft
         else:
@@ -47,6 +50,7 @@ class Inference(inference_pb2_grpc.InferenceServicer):
         if not self.candidate_bps:
             return
         rate = self.acceptance[draft.digest] if draft else 0.0
+        slowdown = self.slowdown[draft.digest] if draft else 1.0
         accepted = sum(self.draw.random() < rate for _ in range(DRAFTED_TOKENS))
         self.outcomes.append(
             inference_pb2.Outcome(
@@ -55,6 +59,7 @@ class Inference(inference_pb2_grpc.InferenceServicer):
                 candidate_bps=self.candidate_bps,
                 drafted_tokens=DRAFTED_TOKENS if draft else 0,
                 accepted_tokens=accepted,
+                time_per_output_token_us=round(TOKEN_US * slowdown),
             )
         )
 

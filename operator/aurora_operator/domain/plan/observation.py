@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aurora_operator.domain.plan.command import Command
-from aurora_operator.domain.rollout.evidence import Outcome
+from aurora_operator.domain.rollout.outcome import Outcome
 from aurora_operator.domain.status.deployment import Candidate, Draft
 
 

@@ -19,7 +19,8 @@ from aurora_operator.domain.plan.candidate_queue import dequeue, enqueue
 from aurora_operator.domain.plan.command import Command, checked
 from aurora_operator.domain.plan.condition import conditions
 from aurora_operator.domain.plan.observation import Observation, OutcomeBatch
-from aurora_operator.domain.rollout.evidence import observe
+from aurora_operator.domain.rollout.evidence import Evidence, observe
+from aurora_operator.domain.rollout.guardrail import guardrail_state
 from aurora_operator.domain.rollout.state import (
     Ended,
     Observed,
@@ -137,6 +138,12 @@ def _begun(deployment: AuroraDeployment, status: Status) -> Status:
         plan=rollout_terms(deployment.spec.rollout),
         state=Pending(),
         without_stable=status.stable is None,
+        evidence=Evidence(
+            guardrails=tuple(
+                guardrail_state(guardrail.name, guardrail.margin_bps)
+                for guardrail in deployment.spec.rollout.guardrails
+            )
+        ),
     )
     return replace(status, rollout=rollout, queue=queue)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from aurora_common.codec import Wire
 from aurora_operator.domain.rollout.evidence import Evidence
+from aurora_operator.domain.rollout.guardrail import harm
 
 _MAX_STEPS = 20
 
@@ -133,8 +134,9 @@ def advance(
     """The next state; the same state means that there is nothing to decide.
 
     A candidate is promoted once log E ≥ log(1/α) and at least `min_requests` were judged, whatever
-    the step; it is rolled back once the mirrored process shows harm. Missing evidence never
-    promotes: at the deadline the stable draft stays. A pause holds all but harm and commands.
+    the step, unless a guardrail holds it back; it is rolled back once the mirrored process or a
+    guardrail shows harm. Missing evidence never promotes: at the deadline the stable draft stays.
+    A pause holds all but harm and commands.
     """
     match state:
         case Promoted() | RolledBack() | Inconclusive():
@@ -151,6 +153,8 @@ def advance(
             return Promoting("Commanded")
         case Analyzing() if evidence.log_harm >= plan.threshold:
             return RolledBack("AcceptanceHarm")
+        case Analyzing() if (harmful := harm(evidence.guardrails, plan.threshold)) is not None:
+            return RolledBack(harmful)
         case Analyzing(clock=clock) if observed.paused and clock.paused_at is None:
             return replace(state, clock=clock.pause(now))
         case _ if observed.paused:
@@ -177,6 +181,8 @@ def advance(
 
 def is_better(evidence: Evidence, plan: RolloutPlan) -> bool:
     """The promotion rule."""
+    if any(guardrail.holds_back for guardrail in evidence.guardrails):
+        return False
     return evidence.log_e >= plan.threshold and evidence.requests >= plan.min_requests
 
 

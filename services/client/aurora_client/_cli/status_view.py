@@ -150,6 +150,13 @@ def _evidence(evidence: Evidence) -> Iterator[tuple[str, Text]]:
         bar = _bar(evidence.log_harm / threshold, "red")
         numbers = f" log E {evidence.log_harm:.2f}, rolled back at {threshold:.2f}"
         yield "worse", bar.append(numbers, style="default")
+    for guardrail in evidence.guardrails:
+        bar = _bar(guardrail.log_harm / threshold if threshold else 0.0, "red")
+        estimate = f" {guardrail.effect_bps / 100:+.1f}%, at most {guardrail.margin_bps / 100:+g}%"
+        line = bar.append(estimate, style="default")
+        if guardrail.effect_bps > guardrail.margin_bps:
+            line.append("  holds back", style="yellow")
+        yield guardrail.name, line
     effect = f"{points(evidence.effect_bps)} points of acceptance"
     if evidence.interval_bps is not None:
         low, high = evidence.interval_bps

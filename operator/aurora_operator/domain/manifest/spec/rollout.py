@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -10,8 +10,10 @@ from pydantic_core import PydanticCustomError
 from aurora_operator.domain.manifest.field_type import Alpha, PositiveDuration, rule
 from aurora_operator.domain.manifest.quantity import parse_duration
 from aurora_operator.domain.manifest.spec.model import STEPS_PROBLEM, Model
+from aurora_operator.domain.rollout.guardrail import GUARDRAILS
 
 _MAX_STEPS = 20
+_MAX_GUARDRAILS = 16
 _INCREASING = rule(
     "self.map(step, step.weightPercent).isSorted() && "
     "self.all(one, self.exists_one(other, other.weightPercent == one.weightPercent))",
@@ -43,6 +45,37 @@ class Analysis(Model):
         return parse_duration(self.max_duration).total_seconds()
 
 
+def _name_schema() -> dict[str, Any]:
+    meanings = "; ".join(f"{name}: {one.meaning}" for name, one in GUARDRAILS.items())
+    return {"enum": list(GUARDRAILS), "description": f"What is compared. {meanings}."}
+
+
+class Guardrail(Model):
+    """What a candidate must not make worse."""
+
+    name: str = Field(json_schema_extra=lambda schema: schema.update(_name_schema()))
+    margin_bps: int | None = Field(default=None, ge=0, le=10_000)
+    """By how much it may be worse; basis points. Without it the guardrail's own margin."""
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in GUARDRAILS:
+            raise ValueError(f'"{name}" is not allowed; allowed: {", ".join(GUARDRAILS)}')
+        return name
+
+
+def _every_guardrail() -> tuple[Guardrail, ...]:
+    return tuple(Guardrail(name=name, marginBps=one.margin_bps) for name, one in GUARDRAILS.items())
+
+
+def _guardrails_schema(schema: dict[str, Any]) -> None:
+    schema["default"] = [each.model_dump(by_alias=True) for each in _every_guardrail()]
+    schema["maxItems"] = _MAX_GUARDRAILS
+    schema["x-kubernetes-list-type"] = "map"
+    schema["x-kubernetes-list-map-keys"] = ["name"]
+
+
 class Rollout(Model):
     """How a new draft earns its place."""
 
@@ -65,8 +98,20 @@ class Rollout(Model):
     """The candidate's shares of the traffic, which must increase; at most 20."""
     analysis: Analysis = Analysis()
     """When a candidate counts as better."""
+    guardrails: tuple[Guardrail, ...] = Field(
+        default_factory=_every_guardrail, strict=False, json_schema_extra=_guardrails_schema
+    )
+    """What a candidate must not make worse: harm rolls it back. Empty: nothing but acceptance."""
     on_inconclusive: Literal["KeepStable"] = "KeepStable"
-    """What serves where time ran out without a verdict."""
+    """What serves if time runs out without a verdict."""
+
+    @field_validator("guardrails")
+    @classmethod
+    def _distinct(cls, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
+        names = [guardrail.name for guardrail in guardrails]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{min(twice)} has several entries; each guardrail has at most one")
+        return guardrails
 
     @field_validator("steps")
     @classmethod
