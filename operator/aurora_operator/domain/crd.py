@@ -1,7 +1,7 @@
-"""The resource definition of the cluster, made from the types of spec and status.
+"""The CustomResourceDefinition, derived from the types of spec and status.
 
-pydantic's JSON schema becomes a structural one: references are written out, an absent value takes
-the place of null, and every default is the schema's own.
+JSON schemas become structural ones: references are inlined, null is dropped, and defaults are part
+of the schema.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 GROUP, VERSION, KIND, PLURAL = "aurora.dev", "v1alpha1", "AuroraDeployment", "auroradeployments"
 
 _INT32 = 2**31 - 1
-# Kept as pydantic says them.
+# Copied as they are.
 _KEPT = (
     "type", "description", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength",
     "minItems", "maxItems", "maxProperties", "x-kubernetes-validations",
@@ -92,7 +92,7 @@ def _root() -> Json:
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            # Named here for the rule's sake; the rest of it is Kubernetes' own.
+            # Declared so that the rule below can refer to it.
             "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": structural_schema(Spec),
             "status": status,
@@ -108,7 +108,7 @@ def _root() -> Json:
 
 
 def structural_schema(model: type[BaseModel]) -> Json:
-    """The model's objects as Kubernetes wants them described."""
+    """The model's structural schema."""
     schema = model.model_json_schema(by_alias=True)
     return _structural(schema, schema.get("$defs", {}))
 
@@ -134,7 +134,7 @@ def _structural(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
         if not isinstance(default, Mapping):
             result["default"] = default
         elif any("default" in field for field in result["properties"].values()):
-            # An object's fields have defaults of their own; one without any stays away.
+            # An absent object is filled in only if any of its fields has a default.
             result["default"] = {}
     if "description" in result:
         result["description"] = " ".join(result["description"].split())
@@ -158,7 +158,7 @@ def _object(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
 
 
 def _resolved(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
-    """The schema without references and without null; what stands beside them wins."""
+    """The schema with references and null resolved; keys beside them take precedence."""
     result = dict(schema)
     for key in ("anyOf", "allOf"):
         if key in result:

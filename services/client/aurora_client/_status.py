@@ -17,25 +17,25 @@ class ServedDraft:
     digest: str = ""
     """sha256:<hex> over its files."""
     uri: str = ""
-    """Where its files lie."""
+    """Where its files are."""
     sequence: int = 0
     """The number of its publication, from 1."""
     trained_through: str = ""
     """The newest trajectory that it was trained on."""
     acceptance_bps: int | None = None
-    """Accepted per drafted tokens where last measured; basis points."""
+    """Its acceptance rate as last measured; basis points."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """Time spent analysing; it stands still while the rollout is paused."""
+    """Time spent analysing, pauses excluded."""
 
     started_at: str = ""
     """When the first request was judged."""
     paused_at: str = ""
-    """Since when it stands still."""
+    """When it was paused, if it is."""
     paused_seconds: float = 0.0
-    """How long it stood still before."""
+    """The length of earlier pauses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +43,9 @@ class ArmMean:
     """The mean score of one arm's counted requests."""
 
     requests: int = 0
-    """How many."""
+    """How many were counted."""
     acceptance: float = 0.0
-    """The mean of their acceptance."""
+    """Their mean acceptance rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Guardrail:
     effect: float = 0.0
     """Running mean of the effect."""
     log_harm_wealth: tuple[float, ...] = ()
-    """Of each gambler on harm."""
+    """Log wealth of each gambler on harm."""
     memory: tuple[float, ...] = ()
     """What its score knows of earlier requests."""
 
@@ -79,7 +79,7 @@ class Cursor:
     inference: str = ""
     """Its name."""
     instance: str = ""
-    """Which of its starts listed them."""
+    """The run of it that listed them."""
     after: int = 0
     """The number of the last one counted."""
 
@@ -101,23 +101,23 @@ class Evidence:
     method: str = ""
     """The test by which it is judged."""
     stable: ArmMean | None = None
-    """Those that the stable draft served."""
+    """Requests that the stable draft served."""
     candidate: ArmMean | None = None
-    """Those that the candidate served."""
+    """Requests that the candidate served."""
     log_wealth: tuple[float, ...] = ()
-    """Of each gambler on better."""
+    """Log wealth of each gambler on better."""
     log_harm_wealth: tuple[float, ...] = ()
-    """Of each gambler on worse."""
+    """Log wealth of each gambler on worse."""
     effect: float = 0.0
     """Running mean of the effect."""
     effect_scatter: float = 0.0
     """Sum of its squared deviations."""
     guardrails: tuple[Guardrail, ...] = ()
-    """What it must not make worse."""
+    """What the candidate must not make worse."""
     threshold: float = 0.0
-    """What either must reach."""
+    """What either e-value's logarithm must reach."""
     cursors: tuple[Cursor, ...] = ()
-    """How far each inference was counted."""
+    """How far the outcomes of each inference were counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,13 +133,13 @@ class Rollout:
     alpha: Annotated[str, Wire(within="plan")] = ""
     """Bound on the chance of promoting a draft that is no better."""
     min_effect_bps: Annotated[int, Wire(within="plan")] = 0
-    """By how much it must be better; basis points."""
+    """By how much its acceptance rate must be higher; basis points."""
     min_requests: Annotated[int, Wire(within="plan")] = 0
     """How many requests must be judged."""
     max_duration_seconds: Annotated[float, Wire(within="plan")] = 0.0
-    """How long it may take, pauses left out."""
+    """How long it may take, pauses excluded."""
     state: str = ""
-    """Where it stands."""
+    """Its state."""
     step: int | None = None
     """The step in progress, from 0."""
     step_entered_at: str = ""
@@ -147,25 +147,25 @@ class Rollout:
     step_entered_requests: int | None = None
     """How many requests were judged when the step began."""
     clock: Clock | None = None
-    """How long it has taken."""
+    """Time spent analysing."""
     reason: str = ""
-    """Why it came to its last states."""
+    """Why it ends or ended."""
     without_stable: bool = False
-    """No draft served when it began."""
+    """No draft was served when it began."""
     evidence: Evidence | None = None
     """What was measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """Published drafts that no rollout took yet; only the newest waits (QueueLatest)."""
+    """Published drafts without a rollout; only the newest waits (QueueLatest)."""
 
     sequence: int = 0
     """The newest publication seen."""
     waiting: ServedDraft | None = None
-    """The next rollout's."""
+    """The draft of the next rollout."""
     superseded: tuple[str, ...] = ()
-    """Digests of those that never had a rollout, newest first."""
+    """Digests of drafts that never had a rollout, newest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +173,7 @@ class PastRollout:
     """How a rollout ended."""
 
     id: str = ""
-    """The rollout's."""
+    """The rollout's id."""
     checkpoint: str = ""
     """The draft's name."""
     digest: str = ""
@@ -215,7 +215,7 @@ class LastCommand:
     request: str = ""
     """The annotation's text."""
     outcome: str = ""
-    """What became of it."""
+    """Whether it was carried out."""
     message: str = ""
     """Why it was refused."""
     at: str = ""
@@ -224,7 +224,7 @@ class LastCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What was seen last, and what was decided."""
+    """What was last observed and what was decided."""
 
     observed_generation: int = 0
     """The generation that it is about."""
@@ -247,6 +247,6 @@ class Status:
     ready_replicas: int | None = None
     """Those that are ready."""
     updated_replicas: int | None = None
-    """Those of the current template."""
+    """Those with the current template."""
     selector: str = ""
-    """Finds the inference pods by label."""
+    """Label selector of the inference pods."""

@@ -1,4 +1,4 @@
-"""The last thing a program said, for the person who asks why it does not run."""
+"""The last line of a program's log, as the cause of its exit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _LONGEST_CHARACTERS = 300
 
 
 def last_line(text: str) -> str:
-    """The last line that is not empty, its message where it is a JSON log line; shortened."""
+    """The last non-empty line, or its message if it is a JSON log line; truncated."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return _message(lines[-1])[:_LONGEST_CHARACTERS] if lines else ""
 

@@ -47,8 +47,8 @@ _CONFIDENCE_ALPHA = 0.05
 class ArmMean:
     """The mean score of one arm's counted requests."""
 
-    requests: Annotated[int, "How many.", REQUIRED] = 0
-    acceptance: Annotated[float, "The mean of their acceptance.", REQUIRED] = 0.0
+    requests: Annotated[int, "How many were counted.", REQUIRED] = 0
+    acceptance: Annotated[float, "Their mean acceptance rate.", REQUIRED] = 0.0
 
     def add(self, score: float) -> ArmMean:
         requests = self.requests + 1
@@ -66,15 +66,17 @@ class Evidence:
     method: Annotated[Literal["per-request-betting/v1"], "The test by which it is judged."] = (
         "per-request-betting/v1"
     )
-    stable: Annotated[ArmMean, "Those that the stable draft served.", REQUIRED] = ArmMean()
-    candidate: Annotated[ArmMean, "Those that the candidate served.", REQUIRED] = ArmMean()
-    log_wealth: Annotated[tuple[float, ...], "Of each gambler on better.", WEALTH] = FAIR
-    log_harm_wealth: Annotated[tuple[float, ...], "Of each gambler on worse.", WEALTH] = FAIR
+    stable: Annotated[ArmMean, "Requests that the stable draft served.", REQUIRED] = ArmMean()
+    candidate: Annotated[ArmMean, "Requests that the candidate served.", REQUIRED] = ArmMean()
+    log_wealth: Annotated[tuple[float, ...], "Log wealth of each gambler on better.", WEALTH] = FAIR
+    log_harm_wealth: Annotated[
+        tuple[float, ...], "Log wealth of each gambler on worse.", WEALTH
+    ] = FAIR
     effect: Annotated[float, "Running mean of the effect.", REQUIRED] = 0.0
     effect_scatter: Annotated[float, "Sum of its squared deviations.", REQUIRED] = 0.0
     # None in a rollout that an earlier operator began.
     guardrails: Annotated[
-        tuple[GuardrailState, ...], "What it must not make worse.", Wire(max_items=16)
+        tuple[GuardrailState, ...], "What the candidate must not make worse.", Wire(max_items=16)
     ] = ()
 
     @property

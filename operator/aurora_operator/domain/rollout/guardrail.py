@@ -91,7 +91,9 @@ class GuardrailState:
     requests: Annotated[int, "How many requests were scored.", REQUIRED] = 0
     mean_score: Annotated[float, "Mean of their scores.", REQUIRED] = 0.0
     effect: Annotated[float, "Running mean of the effect.", REQUIRED] = 0.0
-    log_harm_wealth: Annotated[tuple[float, ...], "Of each gambler on harm.", WEALTH] = FAIR
+    log_harm_wealth: Annotated[tuple[float, ...], "Log wealth of each gambler on harm.", WEALTH] = (
+        FAIR
+    )
     memory: Annotated[
         Memory,
         "What its score knows of earlier requests.",

@@ -1,4 +1,4 @@
-"""The states of a rollout, and the one rule that moves it: `advance`."""
+"""The states of a rollout and its transition function, `advance`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class RolloutPlan:
         tuple[int, ...], "Shares of the traffic, in order.", Wire(max_items=_MAX_STEPS)
     ]
     alpha: Annotated[str, "Bound on the chance of promoting a draft that is no better."]
-    min_effect_bps: Annotated[int, "By how much it must be better; basis points."]
+    min_effect_bps: Annotated[int, "By how much its acceptance rate must be higher; basis points."]
     min_requests: Annotated[int, "How many requests must be judged."]
-    max_duration_seconds: Annotated[float, "How long it may take, pauses left out."]
+    max_duration_seconds: Annotated[float, "How long it may take, pauses excluded."]
 
     @property
     def threshold(self) -> float:
-        """log(1/α): what the log of an e-value must reach."""
+        """log(1/α), which the log of an e-value must reach."""
         return -math.log(float(self.alpha))
 
     @property
@@ -44,11 +44,11 @@ class RolloutPlan:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time spent analysing; it stands still while the rollout is paused."""
+    """Time spent analysing, pauses excluded."""
 
     started_at: Annotated[datetime, "When the first request was judged."]
-    paused_at: Annotated[datetime | None, "Since when it stands still."] = None
-    paused_seconds: Annotated[float, "How long it stood still before."] = 0.0
+    paused_at: Annotated[datetime | None, "When it was paused, if it is."] = None
+    paused_seconds: Annotated[float, "The length of earlier pauses."] = 0.0
 
     def elapsed(self, now: datetime) -> timedelta:
         until = now if self.paused_at is None else self.paused_at
@@ -65,12 +65,12 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The candidate is not yet resident with its first share of the traffic on every inference."""
+    """The candidate is not yet staged with its first share on every inference."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingForTraffic:
-    """The candidate has its share everywhere, and no request was judged yet."""
+    """The candidate has its share everywhere; no request was judged yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +82,15 @@ class Analyzing:
     entered_requests: Annotated[
         int, "How many requests were judged when the step began.", Wire("stepEnteredRequests")
     ]
-    clock: Annotated[Clock, "How long it has taken."]
+    clock: Annotated[Clock, "Time spent analysing."]
 
 
-Reason = Annotated[str, "Why it came to its last states."]
+Reason = Annotated[str, "Why it ends or ended."]
 
 
 @dataclass(frozen=True, slots=True)
 class Promoting:
-    """Decided, and not yet seen as the stable draft everywhere; there is no way back."""
+    """Decided but not yet stable on every inference; there is no way back."""
 
     reason: Reason
 
@@ -118,11 +118,11 @@ State = Pending | WaitingForTraffic | Analyzing | Promoting | Ended
 class Observed:
     """What is known of the rollout now."""
 
-    # The candidate is resident and has its share on every inference.
+    # The candidate is staged and has its share on every inference.
     staged: bool = False
     # The candidate is the stable draft of every inference.
     promoted: bool = False
-    # Why an inference will never take the candidate, which serves nowhere as the stable draft.
+    # Why an inference refuses the candidate for good; only while it is stable nowhere.
     refusal: str | None = None
     paused: bool = False
     command: Literal["abort", "promote"] | None = None
@@ -131,7 +131,7 @@ class Observed:
 def advance(
     state: State, *, plan: RolloutPlan, evidence: Evidence, observed: Observed, now: datetime
 ) -> State:
-    """The next state; the same state means that there is nothing to decide.
+    """The next state; the same state if there is nothing to decide.
 
     A candidate is promoted once log E ≥ log(1/α) and at least `min_requests` were judged, whatever
     the step, unless a guardrail holds it back; it is rolled back once the mirrored process or a
@@ -187,7 +187,7 @@ def is_better(evidence: Evidence, plan: RolloutPlan) -> bool:
 
 
 def weight_percent(state: State, plan: RolloutPlan) -> int | None:
-    """The candidate's share of new requests; None where this state leaves it as it is."""
+    """The candidate's share of new requests; None if this state leaves it unchanged."""
     match state:
         case Pending() | WaitingForTraffic():
             return plan.steps_percent[0]

@@ -14,7 +14,7 @@ from aurora_common.codec import Wire
 from aurora_operator.domain.rollout.evidence import Evidence
 from aurora_operator.domain.rollout.state import Ended, RolloutPlan, State
 
-# Every inference that ever served in the rollout has a cursor.
+# One per inference that ever served in the rollout.
 _MAX_CURSORS = 10_000
 _IN_EVIDENCE = "evidence"
 
@@ -25,7 +25,7 @@ class Draft:
 
     checkpoint: Annotated[str, "Its name."]
     digest: Annotated[str, "sha256:<hex> over its files."]
-    uri: Annotated[str, "Where its files lie."]
+    uri: Annotated[str, "Where its files are."]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Published drafts that no rollout took yet; only the newest waits (QueueLatest)."""
+    """Published drafts without a rollout; only the newest waits (QueueLatest)."""
 
-    # The trainer is asked for what comes after it.
+    # The trainer is asked for later ones.
     sequence: Annotated[int, "The newest publication seen."] = 0
-    waiting: Annotated[Candidate | None, "The next rollout's."] = None
+    waiting: Annotated[Candidate | None, "The draft of the next rollout."] = None
     superseded: Annotated[
         tuple[str, ...],
-        "Digests of those that never had a rollout, newest first.",
+        "Digests of drafts that never had a rollout, newest first.",
         Wire(max_items=50),
     ] = ()
 
@@ -55,7 +55,7 @@ class Queue:
 class Cursor:
     """How far the outcomes of one inference were counted."""
 
-    instance: Annotated[str, "Which of its starts listed them."]
+    instance: Annotated[str, "The run of it that listed them."]
     after: Annotated[int, "The number of the last one counted."]
 
 
@@ -66,23 +66,27 @@ class Rollout:
     id: Annotated[str, "<deployment>-<sequence of the candidate>."]
     candidate: Annotated[Candidate, "The draft that is tried."]
     plan: Annotated[RolloutPlan, "Its terms."]
-    state: Annotated[State, "Where it stands.", Wire(inline=True)]
+    state: Annotated[State, "Its state.", Wire(inline=True)]
     # The candidate is compared with plain decoding.
-    without_stable: Annotated[bool, "No draft served when it began.", Wire(required=True)] = False
+    without_stable: Annotated[bool, "No draft was served when it began.", Wire(required=True)] = (
+        False
+    )
     evidence: Annotated[Evidence, "What was measured.", Wire(required=True)] = field(
         default_factory=Evidence
     )
     # Stored with the evidence, so that nothing is counted twice.
     cursors: Annotated[
         Mapping[Annotated[str, "Its name.", Wire("inference")], Cursor],
-        "How far each inference was counted.",
+        "How far the outcomes of each inference were counted.",
         Wire(within=_IN_EVIDENCE, max_items=_MAX_CURSORS),
     ] = field(default_factory=dict)
 
     @property
     def threshold(
         self,
-    ) -> Annotated[float, "What either must reach.", Wire(within=_IN_EVIDENCE, digits=4)]:
+    ) -> Annotated[
+        float, "What either e-value's logarithm must reach.", Wire(within=_IN_EVIDENCE, digits=4)
+    ]:
         return self.plan.threshold
 
     @property
@@ -94,7 +98,7 @@ class Rollout:
 class Verdict:
     """How a rollout ended."""
 
-    id: Annotated[str, "The rollout's."]
+    id: Annotated[str, "The rollout's id."]
     checkpoint: Annotated[str, "The draft's name."]
     digest: Annotated[str, "The draft's digest."]
     outcome: Annotated[str, "Promoted, RolledBack or Inconclusive."]
@@ -121,20 +125,20 @@ class LastCommand:
     """The answer to the newest aurora.dev/command annotation."""
 
     request: Annotated[str, "The annotation's text."]
-    outcome: Annotated[Literal["Done", "Refused"], "What became of it."]
+    outcome: Annotated[Literal["Done", "Refused"], "Whether it was carried out."]
     message: Annotated[str, "Why it was refused."]
     at: Annotated[datetime, "When it was answered."]
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What was seen last, and what was decided."""
+    """What was last observed and what was decided."""
 
     observed_generation: Annotated[int, "The generation that it is about."] = 0
     stable: Annotated[Draft | None, "The draft that serves."] = None
     stable_acceptance_bps: Annotated[
         int | None,
-        "Accepted per drafted tokens where last measured; basis points.",
+        "Its acceptance rate as last measured; basis points.",
         Wire("acceptanceBps", within="stable"),
     ] = None
     rollout: Annotated[Rollout | None, "The rollout in progress, or the last one."] = None
@@ -151,8 +155,8 @@ class Status:
     # None if they cannot be scaled.
     replicas: Annotated[int | None, "Inference pods that exist."] = None
     ready_replicas: Annotated[int | None, "Those that are ready."] = None
-    updated_replicas: Annotated[int | None, "Those of the current template."] = None
-    selector: Annotated[str | None, "Finds the inference pods by label."] = None
+    updated_replicas: Annotated[int | None, "Those with the current template."] = None
+    selector: Annotated[str | None, "Label selector of the inference pods."] = None
 
     @property
     def live_rollout(self) -> Rollout | None:

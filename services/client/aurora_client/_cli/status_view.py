@@ -1,4 +1,4 @@
-"""A snapshot as lines and tables for a terminal."""
+"""Renders a snapshot for a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GOOD = {("Ready", "True"), ("Progressing", "True"), ("Degraded", "False")}
 
 
 def view(snapshot: Snapshot, *, problem: str = "") -> RenderableType:
-    """The whole picture; `problem` is why it may be out of date."""
+    """The whole snapshot; `problem` says why it may be out of date."""
     deployment = snapshot.deployment
     parts: list[RenderableType] = [_title(deployment)]
     if problem:
@@ -40,9 +40,8 @@ def _title(deployment: Deployment) -> Text:
 
 
 def condition_text(condition: Condition) -> Text:
-    """A condition where it matters: green, or why not; empty for what is as it should be."""
+    """A condition in green, or why it is not as it should be; empty if it is no news."""
     is_good = (condition.type, condition.status) in _GOOD
-    # Only what is out of order needs its reason.
     if condition.type != "Degraded" and is_good:
         return Text(condition.type, style="green")
     if is_good or (condition.type == "Progressing" and condition.status == "False"):
@@ -75,9 +74,9 @@ def _components(components: tuple[Component, ...]) -> Table:
 
 
 def drafts_table(deployment: Deployment, candidate_bps: int | None = None) -> Table:
-    """Drafts and rollout as rows of a label and what there is to say.
+    """Drafts and rollout as labelled rows.
 
-    `candidate_bps`: the candidate's share of new requests, where it is known.
+    `candidate_bps`: the candidate's share of new requests, if known.
     """
     rows = Table.grid(padding=(0, 2, 0, 0))
     rows.add_column(style="dim")
@@ -193,7 +192,7 @@ def _traffic(served: Served) -> list[tuple[str, Text]]:
 
 
 def history_table(history: tuple[PastRollout, ...]) -> Table:
-    """The newest ended rollouts."""
+    """The most recent past rollouts."""
     table = plain_table("past rollout", "checkpoint", "outcome", "reason")
     table.add_column("effect", justify="right")
     table.add_column("requests", justify="right")

@@ -1,4 +1,4 @@
-"""A deployment of a cluster as a table's row and as a tree."""
+"""Renders a cluster's deployments as a table, and one of them as a tree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aurora_client._status_json import parse_status
 Json = dict[str, Any]
 
 _COMPONENTS = ("inference", "buffer", "trainer")
-# There only where a deployment has several trainers.
+# Present only if a deployment has several trainers.
 _GRADIENT = "gradient"
 
 
@@ -38,7 +38,7 @@ def read_deployment(body: Json) -> Deployment:
 
 
 def deployments_table(bodies: Sequence[Json], *, with_namespace: bool) -> Table:
-    """One row for each, as kubectl lists them."""
+    """One row per deployment, as in kubectl."""
     headers = ["NAME", "READY", "STABLE", "CANDIDATE", "STATE", "EVIDENCE", "AGE"]
     table = plain_table(*(["NAMESPACE", *headers] if with_namespace else headers))
     for body in bodies:
@@ -62,7 +62,7 @@ def deployments_table(bodies: Sequence[Json], *, with_namespace: bool) -> Table:
 
 
 def story(body: Json, pods: Sequence[Json]) -> RenderableType:
-    """All that there is to know of one deployment."""
+    """Everything about one deployment: conditions, drafts, rollout and pods."""
     deployment = read_deployment(body)
     tree = Tree(Text(f"{deployment.namespace}/{deployment.name}", style="bold"))
     for condition in deployment.conditions:
@@ -84,7 +84,7 @@ def story(body: Json, pods: Sequence[Json]) -> RenderableType:
 
 
 def drafts(body: Json) -> Table:
-    """The drafts that the status knows, and what became of them; newest first."""
+    """The drafts in the status and their roles or outcomes; newest first."""
     deployment = read_deployment(body)
     table = plain_table("draft", "role", "reason", "digest")
     rollout = deployment.rollout
@@ -105,7 +105,7 @@ def drafts(body: Json) -> Table:
 
 
 def age(created: str) -> str:
-    """How long ago, as kubectl says it."""
+    """The age in kubectl's format."""
     seconds = int((datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds())
     for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * length:

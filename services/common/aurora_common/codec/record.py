@@ -177,7 +177,7 @@ def _codec(kind: Any, wire: Wire, key: str, foreign: frozenset[str], *, strict: 
 
 
 def _union(classes: list[Any], tag: str) -> Codec[Any]:
-    """Dataclasses told apart by the class's name under `tag`, beside the fields of the class."""
+    """A union of dataclasses: the class's name under `tag`, beside the fields of the class."""
     variants = {cls.__name__: _object(cls, frozenset(), strict=False) for cls in classes}
     name = text({known: known for known in variants})
     properties = {tag: name.schema}

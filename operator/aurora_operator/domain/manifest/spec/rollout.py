@@ -1,4 +1,4 @@
-"""How a new draft earns its place."""
+"""How a new draft is tried and promoted."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Analysis(Model):
     """When a candidate counts as better."""
 
     alpha: Alpha = "0.01"
-    """The probability with which a candidate that is not better may ever be promoted; a decimal."""
+    """Bound on the probability that a candidate that is not better is ever promoted; a decimal."""
     min_effect_bps: int = Field(default=0, ge=0, le=9999)
-    """By how much its acceptance must be higher; basis points."""
+    """By how much its acceptance rate must be higher; basis points."""
     min_requests: int = Field(default=300, ge=1, le=1_000_000_000)
     """How many requests must be judged before a promotion."""
     max_duration: PositiveDuration = "6h"
-    """After so long without a verdict the stable draft stays; pauses do not count."""
+    """After this long without a verdict the stable draft stays; pauses do not count."""
 
     @property
     def max_duration_seconds(self) -> float:
@@ -77,14 +77,14 @@ def _guardrails_schema(schema: dict[str, Any]) -> None:
 
 
 class Rollout(Model):
-    """How a new draft earns its place."""
+    """How a new draft is tried and promoted."""
 
     paused: bool = False
-    """Hold the rollout where it is, and begin no other. Harm still rolls back."""
+    """Hold the rollout where it is and begin no other. Harm still rolls back."""
     supersede: Literal["QueueLatest"] = "QueueLatest"
     """Of the drafts published during a rollout, the newest is tried next."""
     assignment: Literal["PerRequest"] = "PerRequest"
-    """Each new request draws its draft by itself."""
+    """Each new request draws its draft independently."""
     # Strictness is each step's; a YAML sequence is a list, never a tuple.
     steps: tuple[Step, ...] = Field(
         default=(Step(weightPercent=5), Step(weightPercent=20), Step(weightPercent=50)),
@@ -95,7 +95,7 @@ class Rollout(Model):
             "x-kubernetes-validations": [dict(_INCREASING)],
         },
     )
-    """The candidate's shares of the traffic, which must increase; at most 20."""
+    """The candidate's traffic shares, which must increase; at most 20."""
     analysis: Analysis = Analysis()
     """When a candidate counts as better."""
     guardrails: tuple[Guardrail, ...] = Field(
@@ -116,7 +116,7 @@ class Rollout(Model):
     @field_validator("steps")
     @classmethod
     def _increasing(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        # Not min_length: pydantic would count only the entries that are right in themselves.
+        # Not min_length: pydantic would count only the valid entries.
         if not 1 <= len(steps) <= _MAX_STEPS:
             raise ValueError(f"has {len(steps)} entries; it must have 1 to {_MAX_STEPS}")
         problems = [
