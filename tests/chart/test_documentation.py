@@ -11,6 +11,7 @@ from aurora_operator.domain.certificate import OPERATOR as OPERATOR_PEER
 from aurora_operator.domain.certificate import admitted_names, dns_name
 from aurora_operator.domain.manifest.spec import Metadata
 from aurora_operator.domain.objects.metadata import Component
+from aurora_operator.domain.rollout.guardrail import GUARDRAILS
 from aurora_operator.domain.rollout.state import Ended, State
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +70,7 @@ def test_the_reasons_of_verdicts_are_the_codes(text):
     names = "|".join(state.__name__ for state in (*_ended(), _promoting()))
     code = (OPERATOR / "domain/rollout/state.py").read_text()
     found = set(re.findall(rf'(?:{names})\(f?"(\w+)', code))
+    found |= {guardrail.harm for guardrail in GUARDRAILS.values()}
     told = _section(text, "The states of a rollout").split("gives the reason:")[1]
 
     assert set(re.findall(r"`(\w+)`", told)) == found

@@ -35,6 +35,9 @@ STATUS = {
             "threshold": "4.61",
             "effectBps": 182,
             "ciBps": [-12, 371],
+            "guardrails": [
+                {"name": "tpot", "marginBps": 1000, "logHarm": "1.2", "effectBps": 1340}
+            ],
         },
     },
     "history": [{"id": "chat-41", "outcome": "RolledBack", "reason": "Aborted", "effectBps": -40}],
@@ -96,6 +99,7 @@ def test_status_shows_everything_that_matters(busy):
         "chat-42  Analyzing  ckpt-42  424242424242  step 2 of 3  20% of new requests",
         "━━━━━━━━━━━━──────────── log E 2.31, promoted at 4.61",
         "+1.82 points of acceptance (95%: -0.12 to +3.71), 1,412 requests judged",
+        "━━━━━━────────────────── +13.4%, at most +10%  holds back",
         "5 running, 0 waiting, 4 tokens drafted at a time",
         "1,204 requests on stable (2 failed), 61.3% accepted, 3.72 tokens a step",
         "1,410 trajectories recorded, 3 dropped",

@@ -64,29 +64,46 @@ def test_a_deployment_is_read_whole(driver):
     with FakeServer() as server:
         server.show(STATUS, [COMPONENT])
         deployment = driver.result(driver.operator(server.address).status())
-    assert deployment.stable == ServedDraft("ckpt-41", "sha256:41", 6120)
+    assert deployment.stable == ServedDraft(
+        checkpoint="ckpt-41", digest="sha256:41", acceptance_bps=6120
+    )
     assert deployment.rollout == Rollout(
         id="chat-42",
         state="Analyzing",
-        candidate=ServedDraft("ckpt-42", "sha256:42"),
+        candidate=ServedDraft(checkpoint="ckpt-42", digest="sha256:42", trained_through="17-0"),
         step=1,
         steps_percent=(5, 20, 50),
-        evidence=Evidence(1412, 3.91, -2.5, 4.61, 182, (-12, 371)),
+        evidence=Evidence(
+            requests=1412,
+            log_e=3.91,
+            log_harm=-2.5,
+            threshold=4.61,
+            effect_bps=182,
+            interval_bps=(-12, 371),
+        ),
     )
-    assert deployment.queued == ServedDraft("ckpt-43", "sha256:43")
+    assert deployment.queued == ServedDraft(checkpoint="ckpt-43", digest="sha256:43")
     assert deployment.is_paused
     assert deployment.history == (
         PastRollout(
-            "chat-41", "RolledBack", "ckpt-40", "Aborted", 300, -40, "2026-01-02T03:04:05Z"
+            id="chat-41",
+            outcome="RolledBack",
+            checkpoint="ckpt-40",
+            reason="Aborted",
+            requests=300,
+            effect_bps=-40,
+            at="2026-01-02T03:04:05Z",
         ),
     )
-    assert deployment.conditions == (Condition("Ready", "True", "Up", "all"),)
+    assert deployment.conditions == (
+        Condition(type="Ready", status="True", reason="Up", message="all"),
+    )
     assert deployment.components == (COMPONENT,)
 
 
 def test_an_empty_status_has_nothing():
     status = parse_status("")
-    assert (status.stable, status.rollout, status.history, status.is_paused) == (
+    assert (status.stable, status.rollout, status.history, status.paused) == (
         None,
         None,
         (),

@@ -38,9 +38,10 @@ _SERVER_SAYS = {
     "embedded: {}": "set exactly one of embedded and external",
     "of url and urlSecretRef": "set exactly one of url and urlSecretRef",
     "weights must increase": "weightPercent must increase",
+    "has several entries": "Duplicate value",
     "is below minReplicas": "maxReplicas must not be below minReplicas",
     "batchSize, which is": "replicas must not be above hyperparameters.batchSize",
-    " issuerRef": "issuerRef must be set exactly where mode is CertManager",
+    " issuerRef": "issuerRef must be set if and only if mode is CertManager",
     "null is not an object": "metadata.name: Required value",
     "lower-case letters": "RFC 1123",
 }
@@ -198,4 +199,4 @@ def test_kubectl_lists_the_columns_and_explains_the_fields(api_server, api_names
     columns = told("get", "all,aurora").splitlines()[0].split()
     assert columns == ["NAME", "READY", "STABLE", "CANDIDATE", "STATE", "EVIDENCE", "AGE"]
     explained = told("explain", "auroradeployment.spec.rollout.analysis.alpha")
-    assert "may ever be promoted" in " ".join(explained.split())
+    assert "is ever promoted" in " ".join(explained.split())

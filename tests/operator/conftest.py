@@ -31,7 +31,7 @@ def wait_until(condition, *, seconds=30.0, why=lambda: ""):
     return found
 
 
-def write_draft(folder, number, *, acceptance):
+def write_draft(folder, number, *, acceptance, slowdown=1.0):
     """A checkpoint in name only; without acceptance, the stand-in inference refuses it."""
     with new_folder(folder) as inside:
         (inside / "model.safetensors").write_text(f"draft {number}")
@@ -42,7 +42,7 @@ def write_draft(folder, number, *, acceptance):
             tokenizer_digest="sha256:k",
             trained_through=f"{number}-0",
             created_at_ms=number,
-            metrics={} if acceptance is None else {"acceptance": acceptance},
+            metrics={} if acceptance is None else {"acceptance": acceptance, "slowdown": slowdown},
         )
         (inside / "aurora.json").write_bytes(manifest.to_json())
     return manifest
@@ -83,11 +83,11 @@ class Deployment:
         }
         return manifest
 
-    def publish(self, number, *, acceptance):
+    def publish(self, number, *, acceptance, slowdown=1.0):
         folder = self.data / "pvc" / "models" / "chat"
         folder.mkdir(parents=True, exist_ok=True)
         beside = folder / f".{number}"
-        manifest = write_draft(beside, number, acceptance=acceptance)
+        manifest = write_draft(beside, number, acceptance=acceptance, slowdown=slowdown)
         digest = manifest.digest.removeprefix("sha256:")
         beside.rename(folder / f"ckpt-{number}-{digest[:12]}")
         return manifest

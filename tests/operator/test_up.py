@@ -44,6 +44,18 @@ def test_a_better_draft_is_promoted_and_a_bad_one_refused(deployment, runs):
     assert not (deployment.data / "operator.json").exists()
 
 
+def test_a_better_but_slower_draft_is_rolled_back(deployment):
+    initial = deployment.begin_with(acceptance=0.2)
+    deployment.up()
+    deployment.publish(1, acceptance=0.7, slowdown=2.0)
+    status = deployment.wait_for_status(lambda s: state_of(s) == "RolledBack" and s)
+    assert status["rollout"]["reason"] == "TimePerOutputTokenHarm"
+    assert status["stable"]["digest"] == initial.digest
+    evidence = status["rollout"]["evidence"]
+    (tpot,) = evidence["guardrails"]
+    assert float(tpot["logHarm"]) >= float(evidence["threshold"])
+
+
 def test_the_first_draft_needs_no_rollout(deployment):
     deployment.up()
     first = deployment.publish(1, acceptance=0.5)

@@ -18,7 +18,7 @@ from aurora_operator.domain.plan.action import (
     UnstageDraft,
 )
 from aurora_operator.domain.plan.observation import InferenceView, OutcomeBatch
-from aurora_operator.domain.rollout.evidence import Outcome
+from aurora_operator.domain.rollout.outcome import Outcome
 from aurora_operator.domain.status.deployment import Cursor, Draft
 
 _CALL_SECONDS = 5.0
@@ -144,6 +144,7 @@ def _outcome(outcome: inference_pb2.Outcome) -> Outcome:
         drafted_tokens=outcome.drafted_tokens,
         accepted_tokens=outcome.accepted_tokens,
         failed=outcome.failed,
+        time_per_output_token_us=outcome.time_per_output_token_us,
     )
 
 

@@ -1,8 +1,8 @@
-"""When certificates are due, and how one authority follows another without a gap.
+"""When certificates are due, and how one CA replaces another without a gap.
 
-A new authority goes through three phases, each of which leaves every peer able to verify every
-other: it is added to all bundles and waits until these have spread; it issues, and all leaves are
-issued anew; its predecessor leaves the bundles once those leaves have spread.
+A rotation has three phases, in each of which every peer can verify every other: the new CA is added
+to all bundles, which then propagate; it issues, and all leaves are reissued; its predecessor is
+removed from the bundles once those leaves have propagated.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ AUTHORITY_LIFETIME = timedelta(days=365)
 LEAF_LIFETIME = timedelta(days=90)
 # A peer's clock may be behind ours.
 BACKDATED = timedelta(minutes=10)
-# Far longer than a kubelet takes to show a changed Secret to its pods, and nothing waits for it.
+# Far longer than a kubelet takes to update a mounted Secret; nothing waits for it.
 SPREADING = timedelta(days=1)
 
 COMPONENTS = ("inference", "buffer", "trainer")
-# Not one for all: what an operator may do in one deployment, nobody else's certificate allows.
+# One per deployment: a certificate for one deployment grants nothing in another.
 OPERATOR = "operator"
-# Who calls whom. What computes gradients for the trainer has the trainer's certificate.
+# Who may call each component. Gradient pods have the trainer's certificate.
 _CALLERS: Mapping[str, tuple[str, ...]] = {
     "inference": (OPERATOR,),
     "buffer": ("inference", "trainer"),
@@ -34,27 +34,27 @@ _CALLERS: Mapping[str, tuple[str, ...]] = {
 
 
 def authority_name(name: str) -> str:
-    """The Secret that holds a deployment's authority."""
+    """The Secret that holds a deployment's CA."""
     return f"{name}-ca"
 
 
 def leaf_name(name: str, peer: str) -> str:
-    """The Secret that holds the certificate of a component, or of the operator."""
+    """The Secret that holds the certificate of a component or of the operator."""
     return f"{name}-{peer}-tls"
 
 
 def dns_name(name: str, peer: str, *, namespace: str) -> str:
-    """The one name in the certificate of a component, or of the operator, for a deployment.
+    """The only name in the certificate of a component, or of the operator, for a deployment.
 
-    The component's Service is called by it, with the namespace always: an authority may serve
-    several, and a name that leaves the namespace out would be valid in all of them. Nothing listens
-    at the operator's. Clients of inference meet none of these: their ports speak plain text.
+    It is the component's Service, always with the namespace: a CA may serve several, and a name
+    without one would be valid in all of them. Nothing listens at the operator's. Clients of
+    inference see none of these: their ports are plaintext.
     """
     return f"{name}-{peer}.{namespace}.svc"
 
 
 def admitted_names(metadata: Metadata, component: str) -> tuple[str, ...]:
-    """The names of those that may call a component by mutual TLS."""
+    """The names of the peers that may call a component over mutual TLS."""
     return tuple(
         dns_name(metadata.name, peer, namespace=metadata.namespace) for peer in _CALLERS[component]
     )
@@ -62,13 +62,13 @@ def admitted_names(metadata: Metadata, component: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """From when until when a certificate holds."""
+    """The period in which a certificate is valid."""
 
     begin: datetime
     end: datetime
 
     def is_due(self, now: datetime) -> bool:
-        """Whether two thirds of its life are over, or it lies in the future."""
+        """Whether two thirds of its lifetime have passed, or it is not yet valid."""
         return now < self.begin or now >= self.begin + (self.end - self.begin) * 2 / 3
 
     def is_over(self, now: datetime) -> bool:
@@ -76,15 +76,15 @@ class Validity:
 
 
 def leaf_validity(authority: Validity, now: datetime) -> Validity:
-    """Of a leaf issued now: it does not outlive its authority."""
+    """The validity of a leaf issued now, which does not outlive its CA."""
     return Validity(now - BACKDATED, min(now + LEAF_LIFETIME, authority.end))
 
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """Where the change from one authority to the next stands.
+    """The state of a CA rotation.
 
-    `since`: when the leaves were all found to have followed the present phase.
+    `since`: when all leaves were first seen to match the current phase.
     """
 
     issuing: Validity
@@ -94,23 +94,23 @@ class Succession:
 
 
 class Step(Enum):
-    """What happens to the authority now."""
+    """The next step of a CA rotation."""
 
     KEEP = "keep"
-    # There is none that may issue.
+    # No CA is able to issue.
     CREATE = "create"
-    # Another one is made, for the bundles only.
+    # A new CA is created, for the bundles only.
     ADD_NEXT = "add next"
-    # The leaves have followed: their spreading begins.
+    # All leaves match: they start to propagate.
     NOTE = "note"
-    # The next one issues from now on.
+    # The next CA issues from now on.
     SWITCH = "switch"
-    # The previous one leaves the bundles.
+    # The previous CA is removed from the bundles.
     RETIRE = "retire"
 
 
 def due_step(succession: Succession | None, *, followed: bool, now: datetime) -> Step:
-    """What is due; `followed`: every leaf has the present bundle and the present issuer."""
+    """The step that is due; `followed`: every leaf has the current bundle and issuer."""
     if succession is None or succession.issuing.is_over(now):
         return Step.CREATE
     if succession.has_next or succession.has_previous:

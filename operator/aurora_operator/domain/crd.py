@@ -1,7 +1,7 @@
-"""The resource definition of the cluster, made from the types of spec and status.
+"""The CustomResourceDefinition, derived from the types of spec and status.
 
-pydantic's JSON schema becomes a structural one: references are written out, an absent value takes
-the place of null, and every default is the schema's own.
+JSON schemas become structural ones: references are inlined, null is dropped, and defaults are part
+of the schema.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from pydantic import BaseModel
 
 from aurora_operator.domain.manifest.field_type import NAME, rule
 from aurora_operator.domain.manifest.spec import Spec
-from aurora_operator.domain.status.status_schema import StatusJson
+from aurora_operator.domain.status.status_json import STATUS
 
 Json = dict[str, Any]
 
 GROUP, VERSION, KIND, PLURAL = "aurora.dev", "v1alpha1", "AuroraDeployment", "auroradeployments"
 
 _INT32 = 2**31 - 1
-# Kept as pydantic says them.
+# Copied as they are.
 _KEPT = (
     "type", "description", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength",
     "minItems", "maxItems", "maxProperties", "x-kubernetes-validations",
+    "x-kubernetes-list-map-keys",
 )  # fmt: skip
 _COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
@@ -79,7 +80,7 @@ def definition() -> Json:
 
 
 def _root() -> Json:
-    status = _without_required(structural_schema(StatusJson, mode="serialization"))
+    status = _structural(STATUS.schema, {})
     conditions = status["properties"]["conditions"]
     conditions["x-kubernetes-list-type"] = "map"
     conditions["x-kubernetes-list-map-keys"] = ["type"]
@@ -91,10 +92,10 @@ def _root() -> Json:
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            # Named here for the rule's sake; the rest of it is Kubernetes' own.
+            # Declared so that the rule below can refer to it.
             "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
-            "spec": structural_schema(Spec, mode="validation"),
-            "status": {**status, "description": "What was seen last, and what was decided."},
+            "spec": structural_schema(Spec),
+            "status": status,
         },
         "x-kubernetes-validations": [
             rule(
@@ -106,9 +107,9 @@ def _root() -> Json:
     }
 
 
-def structural_schema(model: type[BaseModel], *, mode: Any) -> Json:
-    """The model's objects as Kubernetes wants them described; `mode` is pydantic's."""
-    schema = model.model_json_schema(by_alias=True, mode=mode)
+def structural_schema(model: type[BaseModel]) -> Json:
+    """The model's structural schema."""
+    schema = model.model_json_schema(by_alias=True)
     return _structural(schema, schema.get("$defs", {}))
 
 
@@ -125,7 +126,7 @@ def _structural(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
         case "array":
             result["items"] = _structural(schema["items"], known)
             result.setdefault("maxItems", schema.get("maxItems", 100))
-            result["x-kubernetes-list-type"] = "atomic"
+            result["x-kubernetes-list-type"] = schema.get("x-kubernetes-list-type", "atomic")
         case "integer":
             large = schema.get("maximum", _INT32 + 1) > _INT32
             result["format"] = "int64" if large else "int32"
@@ -133,7 +134,7 @@ def _structural(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
         if not isinstance(default, Mapping):
             result["default"] = default
         elif any("default" in field for field in result["properties"].values()):
-            # An object's fields have defaults of their own; one without any stays away.
+            # An absent object is filled in only if any of its fields has a default.
             result["default"] = {}
     if "description" in result:
         result["description"] = " ".join(result["description"].split())
@@ -157,7 +158,7 @@ def _object(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
 
 
 def _resolved(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
-    """The schema without references and without null; what stands beside them wins."""
+    """The schema with references and null resolved; keys beside them take precedence."""
     result = dict(schema)
     for key in ("anyOf", "allOf"):
         if key in result:
@@ -165,16 +166,4 @@ def _resolved(schema: Mapping[str, Any], known: Mapping[str, Any]) -> Json:
             result = {**_resolved(only, known), **result}
     if (name := result.pop("$ref", None)) is not None:
         result = {**_resolved(known[name.rpartition("/")[2]], known), **result}
-    return result
-
-
-def _without_required(schema: Json) -> Json:
-    """A status that an older operator wrote, or an interrupted one, is still a status."""
-    result = {key: value for key, value in schema.items() if key != "required"}
-    if "properties" in result:
-        result["properties"] = {
-            name: _without_required(field) for name, field in result["properties"].items()
-        }
-    if "items" in result:
-        result["items"] = _without_required(result["items"])
     return result

@@ -13,17 +13,7 @@ from aurora_client._async_client import AsyncAuroraClient
 from aurora_client._async_operator_client import AsyncOperatorClient
 from aurora_client._client import AuroraClient
 from aurora_client._completion import Chunk, Completion, FinishReason, Speculation, Usage
-from aurora_client._deployment import (
-    Component,
-    Condition,
-    Deployment,
-    Evidence,
-    PastRollout,
-    PublishedDraft,
-    Rollout,
-    RolloutState,
-    ServedDraft,
-)
+from aurora_client._deployment import Component, Deployment, PublishedDraft, RolloutState
 from aurora_client._errors import (
     AuroraClientError,
     BadRequestError,
@@ -43,6 +33,7 @@ from aurora_client._inference import ArmCounters, Counters, Draft, InferenceStat
 from aurora_client._operator_client import OperatorClient
 from aurora_client._policy import Retry, Timeout
 from aurora_client._request import GenerateOptions, GenerateRequest
+from aurora_client._status import Condition, Evidence, Guardrail, PastRollout, Rollout, ServedDraft
 from aurora_client._stream import AsyncStream, Stream
 
 __all__ = [
@@ -69,6 +60,7 @@ __all__ = [
     "FinishReason",
     "GenerateOptions",
     "GenerateRequest",
+    "Guardrail",
     "InferenceStatus",
     "NotFoundError",
     "OperatorClient",

@@ -1,8 +1,10 @@
-"""What the operator tells of a deployment: its components, its drafts and its rollout."""
+"""A deployment as its operator reports it: components, drafts and rollout."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from aurora_client._status import Condition, PastRollout, Rollout, ServedDraft, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,88 +21,38 @@ class Component:
 
 
 @dataclass(frozen=True, slots=True)
-class ServedDraft:
-    """A draft with a part in serving; `acceptance_bps` is its acceptance rate, where known."""
-
-    checkpoint: str
-    digest: str
-    acceptance_bps: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What has been measured of a candidate.
-
-    It is promoted once `log_e` reaches `threshold` and rolled back once `log_harm` does (natural
-    logarithms); `effect_bps` is its acceptance rate minus the stable draft's, with an interval
-    where there is one.
-    """
-
-    requests: int
-    log_e: float | None = None
-    log_harm: float | None = None
-    threshold: float | None = None
-    effect_bps: int | None = None
-    interval_bps: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """The rollout in progress or the last one.
-
-    `step` counts from 0 into `steps_percent`, the candidate's share of new requests at each step;
-    `reason` says why it ends or ended.
-    """
-
-    id: str
-    state: str
-    reason: str = ""
-    candidate: ServedDraft | None = None
-    step: int | None = None
-    steps_percent: tuple[int, ...] = ()
-    evidence: Evidence | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PastRollout:
-    """A rollout that ended; `at` is RFC 3339."""
-
-    id: str
-    outcome: str
-    checkpoint: str = ""
-    reason: str = ""
-    requests: int = 0
-    effect_bps: int | None = None
-    at: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A Kubernetes condition: `status` is True, False or Unknown."""
-
-    type: str
-    status: str
-    reason: str = ""
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Deployment:
-    """An AuroraDeployment; `history` is newest first, `status_json` all that its status says.
-
-    `queued` is the checkpoint whose rollout comes next.
-    """
+    """An AuroraDeployment; `status_json` is its status as the operator wrote it."""
 
     name: str
     namespace: str
-    stable: ServedDraft | None
-    rollout: Rollout | None
-    queued: ServedDraft | None
     is_paused: bool
-    history: tuple[PastRollout, ...]
-    conditions: tuple[Condition, ...]
     components: tuple[Component, ...]
+    status: Status
     status_json: str
+
+    @property
+    def stable(self) -> ServedDraft | None:
+        return self.status.stable
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """The rollout in progress or the last one."""
+        return self.status.rollout
+
+    @property
+    def queued(self) -> ServedDraft | None:
+        """The checkpoint whose rollout comes next."""
+        return None if self.status.queue is None else self.status.queue.waiting
+
+    @property
+    def history(self) -> tuple[PastRollout, ...]:
+        """Newest first."""
+        return self.status.history
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return self.status.conditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +75,7 @@ class PublishedDraft:
 
 @dataclass(frozen=True, slots=True)
 class RolloutState:
-    """The rollout that a command went to, and its state after it."""
+    """The rollout that a command applied to, and its state afterwards."""
 
     rollout_id: str
     state: str

@@ -59,13 +59,9 @@ def _deployment_of(message: pb.Deployment) -> Deployment:
     return Deployment(
         name=message.name,
         namespace=message.namespace,
-        stable=status.stable,
-        rollout=status.rollout,
-        queued=status.queued,
-        is_paused=status.is_paused,
-        history=status.history,
-        conditions=status.conditions,
+        is_paused=status.paused,
         components=tuple(_component_of(component) for component in message.components),
+        status=status,
         status_json=message.status_json,
     )
 

@@ -119,7 +119,7 @@ class Story:
             self._begun.setdefault(rollout.id, now)
             evidence = rollout.evidence
             line = f"{rollout.id} {rollout.state}"
-            if evidence is not None and evidence.log_e is not None and evidence.threshold:
+            if evidence is not None:
                 line += f", log E {evidence.log_e:+.2f} of {evidence.threshold:.2f}"
                 line += f" after {evidence.requests} requests"
             self._screen.rollout(line)

@@ -21,6 +21,7 @@ _OBEYING = {
     "steps": st.lists(st.integers(1, 99), min_size=1, max_size=20, unique=True).map(
         lambda weights: [{"weightPercent": weight} for weight in sorted(weights)]
     ),
+    "guardrails": st.sampled_from([[], [{"name": "tpot"}], [{"name": "tpot", "marginBps": 7}]]),
     "spec": st.just({"nodeSelector": {"zone": "a"}}),
     "autoscaling": st.integers(1, 1000).flatmap(
         lambda least: st.fixed_dictionaries(

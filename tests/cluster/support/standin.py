@@ -16,6 +16,7 @@ from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from aurora_common.errors import CheckpointError, ConflictError, UnavailableError
 
 DRAFTED_TOKENS = 20
+TOKEN_US = 20_000
 _REQUESTS_PER_POLL = 50
 _STOPPED_SECONDS = 0.05
 
@@ -36,7 +37,8 @@ def _nothing(effect: Effect, before: bool) -> None:
 class World:
     """The state of all stand-ins, which a test sets and reads.
 
-    `acceptance`: by digest, of drafts whose acceptance is not 0.5. `refusals`: why a draft is
+    `acceptance`: by digest, of drafts whose acceptance is not 0.5. `slowdown`: by digest, how many
+    times as long a token takes. `refusals`: why a draft is
     refused, by digest, or by the pod that refuses every draft. `hindrances`: by pod, why it cannot
     stage now. `on_effect` is called right before (True) and right after each change, before its
     caller gets the answer. `requests_per_poll`: the requests served between two listings of the
@@ -44,6 +46,7 @@ class World:
     """
 
     acceptance: dict[str, float] = field(default_factory=dict)
+    slowdown: dict[str, float] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
     hindrances: dict[str, str] = field(default_factory=dict)
     on_effect: Callable[[Effect, bool], None] = _nothing
@@ -154,6 +157,7 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         chosen = self._draw.random() * 10_000 < self.candidate_bps
         draft = self.candidate if chosen else self.stable
         rate = self.world.acceptance.get(draft.digest, 0.5) if draft else 0.0
+        slowdown = self.world.slowdown.get(draft.digest, 1.0) if draft else 1.0
         accepted = sum(self._draw.random() < rate for _ in range(DRAFTED_TOKENS))
         self._outcomes.append(
             inference_pb2.Outcome(
@@ -162,6 +166,7 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
                 candidate_bps=self.candidate_bps,
                 drafted_tokens=DRAFTED_TOKENS if draft else 0,
                 accepted_tokens=accepted,
+                time_per_output_token_us=round(TOKEN_US * slowdown),
             )
         )
 

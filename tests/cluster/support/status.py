@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime
 
-from aurora_operator.domain.rollout.evidence import Evidence, Outcome, observe
+from aurora_operator.domain.rollout.evidence import Evidence, observe
+from aurora_operator.domain.rollout.guardrail import GuardrailState
+from aurora_operator.domain.rollout.outcome import Outcome
 from aurora_operator.domain.rollout.state import (
     Analyzing,
     Clock,
@@ -31,9 +33,11 @@ PLAN = RolloutPlan((5, 20), "0.01", 10, 300, 21_600.0)
 
 
 def full_status(state):
-    evidence = Evidence()
+    evidence = Evidence(guardrails=(GuardrailState("tpot", 1000),))
     for accepted in (1, 7, 3):
-        evidence = observe(evidence, Outcome("candidate", 3333, 7, accepted))
+        evidence = observe(
+            evidence, Outcome("candidate", 3333, 7, accepted, time_per_output_token_us=900)
+        )
         evidence = observe(evidence, Outcome("stable", 3333, 7, 2))
     draft = Draft("ckpt-1", "sha256:1", "file:///a")
     candidate = Candidate(draft, 1, "5-0")

@@ -53,7 +53,7 @@ def test_the_defaults_are_those_of_the_types():
         "test",
     )
     wanted = json.loads(deployment.spec.model_dump_json(by_alias=True, exclude_none=True))
-    found = defaulted(MINIMAL, structural_schema(Spec, mode="validation"))
+    found = defaulted(MINIMAL, structural_schema(Spec))
 
     def without_empty_maps(value):
         if not isinstance(value, dict):
@@ -112,7 +112,7 @@ def test_every_text_is_bounded_and_says_in_words_what_is_allowed():
 
 
 def test_an_object_without_defaults_stays_away():
-    inference = structural_schema(Spec, mode="validation")["properties"]["inference"]
+    inference = structural_schema(Spec)["properties"]["inference"]
     assert inference["default"] == {}
     assert "default" not in inference["properties"]["podTemplate"]
     assert "default" not in inference["properties"]["resources"]

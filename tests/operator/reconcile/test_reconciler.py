@@ -14,7 +14,8 @@ from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.domain.plan.action import PromoteDraft, SetTraffic, StageDraft, UnstageDraft
 from aurora_operator.domain.plan.command import Command, parse_request
 from aurora_operator.domain.plan.observation import ComponentView, InferenceView, OutcomeBatch
-from aurora_operator.domain.rollout.evidence import Evidence, Outcome, observe
+from aurora_operator.domain.rollout.evidence import Evidence, observe
+from aurora_operator.domain.rollout.outcome import Outcome
 from aurora_operator.domain.rollout.state import Pending, Promoted, RolloutPlan, WaitingForTraffic
 from aurora_operator.domain.status.deployment import Candidate, Draft, Rollout, Status
 from aurora_operator.domain.status.status_json import status_from_json, status_to_json

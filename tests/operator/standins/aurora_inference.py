@@ -1,7 +1,7 @@
 """Stands in for inference as a process: the cluster tests' stand-in, with flags.
 
-A draft's acceptance is the `acceptance` in its aurora.json; one without is refused. Each promotion
-is written to stderr.
+A draft's acceptance is the `acceptance` in its aurora.json; one without is refused. With its
+`slowdown` a token takes so many times longer. Each promotion is written to stderr.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ class Inference(InferenceStandin):
         if "acceptance" not in (manifest.metrics or {}):
             raise CheckpointError(f"{draft.name}: lm_head.weight holds NaN")
         self.world.acceptance[draft.digest] = manifest.metrics["acceptance"]
+        self.world.slowdown[draft.digest] = manifest.metrics.get("slowdown", 1.0)
         return await super().StageDraft(request, context)
 
     async def PromoteDraft(self, request, context):  # noqa: N802

@@ -1,4 +1,4 @@
-"""YAML text into one plain document, with every duplicate key found."""
+"""Loads one YAML document and finds duplicate keys."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _LIMIT_CHARACTERS = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`content` is what the text says; `problems` what is wrong with it as YAML."""
+    """`content` is the parsed document; `problems` are errors in the YAML itself."""
 
     content: object
     problems: tuple[str, ...]
 
 
 def load_document(text: str) -> Document:
-    """Reads the one YAML (or JSON) document in `text`; never raises for bad text."""
+    """Loads the single YAML (or JSON) document in `text`; never raises for bad input."""
     if len(text) > _LIMIT_CHARACTERS:
         return Document(None, (f"is longer than {_LIMIT_CHARACTERS} characters",))
     try:
@@ -38,14 +38,14 @@ def load_document(text: str) -> Document:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         return Document(None, (f"{place}not YAML: {error.problem}",))
-    # A date like 2026-13-45 is a ValueError of datetime's; characters YAML forbids a reader error.
+    # A date like 2026-13-45 raises datetime's ValueError; forbidden characters a ReaderError.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         return Document(None, (f"not YAML: {error}",))
 
 
 def _duplicates(node: yaml.Node, path: str, seen: set[int]) -> list[str]:
-    """A line for each key that a mapping under `node` holds more than once."""
-    # An alias leads to a node once more, or round in a circle.
+    """One line for each key that appears more than once in a mapping under `node`."""
+    # Aliases can revisit a node or form a cycle.
     if id(node) in seen:
         return []
     seen.add(id(node))

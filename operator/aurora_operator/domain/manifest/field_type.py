@@ -1,8 +1,7 @@
-"""The texts of a manifest that are more than texts: how each is written, here and in the cluster.
+"""String fields with validation, for the command line and for the cluster.
 
-The API server runs no Python, so each type says it twice: as a validator for the command line, and
-as pattern and CEL rule for the resource's schema, in the same words. The tests hold the two to each
-other.
+The API server runs no Python, so each type states its rule twice: as a validator, and as a pattern
+and CEL rule in the resource's schema, with the same message. Tests hold the two together.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ from aurora_operator.domain.manifest.quantity import parse_bytes, parse_decimal,
 
 Rule = dict[str, str]
 
-# A rollout longer than that is a slip of the pen; Go knows no duration above 292 years.
+# A longer rollout is a typo; Go has no duration above 292 years.
 _LONGEST = timedelta(hours=87_600)
 _MOST_BYTES = 1 << 63
 
 
 def rule(expression: str, message: str, field: str = "") -> Rule:
-    """A CEL rule of the resource's schema; `field` of the object is what a problem is told of."""
+    """A CEL rule of the resource's schema; an error is reported at `field` of the object."""
     content = {"rule": expression, "message": message}
     return {**content, "fieldPath": f".{field}"} if field else content
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """How a text is written: by a pattern, and by `check` where a pattern cannot say it.
+    """A string's format: a pattern, and `check` for what a pattern cannot express.
 
-    `allowed` tells a person what is; `cel` is what `check` is to the API server. A secret value is
-    shown to nobody.
+    `allowed` describes it in error messages; `cel` is `check` for the API server. A secret value is
+    never shown.
     """
 
     pattern: str
@@ -48,7 +47,7 @@ class Text:
     is_secret: bool = False
 
     def validated(self, text: str) -> str:
-        """The text; ValueError saying what is allowed."""
+        """Returns the text; raises ValueError saying what is allowed."""
         if len(text) > self.longest:
             raise ValueError(f"has {len(text)} characters; at most {self.longest} are allowed")
         if not self._holds(text):
@@ -65,7 +64,7 @@ class Text:
             return False
 
     def schema(self) -> dict[str, Any]:
-        # One rule, so that the check does not stumble over what the pattern refuses.
+        # One rule: `cel` may assume that the pattern matches.
         matches = f"self.matches(r'{self.pattern}')"
         return {
             "type": "string",
@@ -89,7 +88,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class _IntOrText(Text):
-    """A text that may be written as a whole number: `cpu: 2` is how everybody writes it."""
+    """A string that may also be written as an integer, as in `cpu: 2`."""
 
     def schema(self) -> dict[str, Any]:
         return {
@@ -113,7 +112,7 @@ def _number_as_text(value: object) -> object:
 _DURATION = r"^([0-9]+(\.[0-9]+)?(h|ms|m|s))+$"
 _DECIMAL = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$"
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-# What a path reads as once its escapes are resolved must not leave its claim.
+# A path must not leave its claim, escaped dots included.
 _DOTS = re.compile(r"(/|%2[fF])(\.|%2[eE]){2}(/|%2[fF]|$)")
 
 Duration = Annotated[
@@ -200,7 +199,7 @@ DnsLabel = Annotated[
         "letter or digit",
     ),
 ]
-# Short enough for every name that is made of it, a pod's hash included.
+# Leaves room for every name derived from it, a pod's hash included.
 NAME = Text(
     r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$",
     longest=40,

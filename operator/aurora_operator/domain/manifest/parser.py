@@ -1,4 +1,4 @@
-"""Reads a manifest, or says everything that is wrong with it at once."""
+"""Parses a manifest, reporting every problem at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aurora_operator.domain.manifest.spec import PARENT_PROBLEM, STEPS_PROBLEM, 
 
 Location = Sequence[int | str]
 
-# What a person writes; the rest is the API server's own.
+# The fields that users set; the API server owns the rest.
 _METADATA = ("name", "namespace", "labels", "annotations")
 
 _LIMITS = {
@@ -37,10 +37,10 @@ _KINDS = {
 
 
 def parse_manifest(text: str, source: str) -> AuroraDeployment:
-    """The AuroraDeployment that `text` (YAML or JSON) describes.
+    """The AuroraDeployment in `text` (YAML or JSON).
 
     Raises ManifestError listing every problem with its path and what is allowed; `source` names
-    the text to the reader, for example by its file.
+    the text in it, for example by file.
     """
     document = load_document(text)
     problems = list(document.problems)
@@ -53,9 +53,9 @@ def parse_manifest(text: str, source: str) -> AuroraDeployment:
 
 
 def deployment_from_object(body: Mapping[str, Any]) -> AuroraDeployment:
-    """The AuroraDeployment that the API server stores as `body`, whatever it added of its own.
+    """The AuroraDeployment that the API server stores as `body`.
 
-    Raises ManifestError as `parse_manifest` does, for one that another schema let in.
+    Raises ManifestError as `parse_manifest` does if it was admitted by another schema.
     """
     metadata = body["metadata"]
     content = {
@@ -69,7 +69,7 @@ def deployment_from_object(body: Mapping[str, Any]) -> AuroraDeployment:
 
 
 def _read(content: object) -> tuple[AuroraDeployment | None, list[str]]:
-    """The deployment, or all that is wrong with it."""
+    """The deployment, or every problem found."""
     try:
         return AuroraDeployment.model_validate(content), []
     except ValidationError as error:
@@ -79,7 +79,7 @@ def _read(content: object) -> tuple[AuroraDeployment | None, list[str]]:
 
 
 def _problems(details: ErrorDetails) -> list[str]:
-    """One pydantic error as the lines that a person reads."""
+    """The lines to report for one pydantic error."""
     location, kind = details["loc"], details["type"]
     context = details.get("ctx", {})
     if kind == STEPS_PROBLEM:
@@ -129,7 +129,7 @@ def _unknown_key(location: Location) -> str:
 
 
 def _model_at(location: Location) -> type[BaseModel]:
-    """The model whose object lies at `location` of the manifest."""
+    """The model of the object at `location` in the manifest."""
     model: type[BaseModel] = AuroraDeployment
     for key in location:
         if isinstance(key, str):
@@ -158,6 +158,6 @@ def _path(location: Location) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as JSON, short enough for a line."""
+    """A value as JSON, truncated to fit on a line."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,4 +1,4 @@
-"""Kubernetes' strings for durations, quantities and decimals, read into plain numbers."""
+"""Parses Kubernetes' strings for durations, quantities and decimals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DECIMAL = re.compile(r"\d+(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
 
 
 def parse_duration(text: str) -> timedelta:
-    """`1h30m`, `90s`, `250ms` as Go and Kubernetes write them; ValueError for anything else."""
+    """Parses `1h30m`, `90s` or `250ms` as Go does; raises ValueError for anything else."""
     if not _DURATION.fullmatch(text):
         raise ValueError(f"{text!r} is not a duration; write it like 24h, 10m, 90s or 1h30m")
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
@@ -33,9 +33,9 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_bytes(text: str) -> int:
-    """`16Gi`, `500M`, `1.5Ki` or plain bytes as a Kubernetes quantity; ValueError otherwise.
+    """Parses `16Gi`, `500M`, `1.5Ki` or plain bytes; raises ValueError for anything else.
 
-    A fraction of a byte is rounded up, as Kubernetes does.
+    Fractions of a byte are rounded up, as Kubernetes does.
     """
     amount = parse_quantity(text) if _BYTES.fullmatch(text) else None
     if amount is None:
@@ -44,7 +44,7 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_quantity(text: str) -> Decimal | None:
-    """Whatever Kubernetes takes for a quantity: `0.5` and `500m` are the same; None: it is none."""
+    """Any Kubernetes quantity, so that `0.5` equals `500m`; None if it is not one."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
         return None
@@ -53,7 +53,7 @@ def parse_quantity(text: str) -> Decimal | None:
 
 
 def parse_decimal(text: str) -> float:
-    """`0.01` or `1e-4` as a float; ValueError for anything that is not a plain decimal."""
+    """Parses `0.01` or `1e-4`; raises ValueError for anything but a plain decimal."""
     if not _DECIMAL.fullmatch(text):
         raise ValueError(f'{text!r} is not a decimal number; write it like "0.01" or "1e-4"')
     return float(text)

@@ -1,4 +1,4 @@
-"""An AuroraDeployment as the Kubernetes objects that it should have."""
+"""The Kubernetes objects of an AuroraDeployment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aurora_operator.domain.objects.trainer import trainer_objects
 
 
 def desired_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:
-    """Everything but the Secrets of a self-managed authority, ready for server-side apply."""
+    """Everything but the Secrets of a self-managed CA, ready for server-side apply."""
     objects = (
         _service_account(deployment, setting),
         *network_policies(deployment, setting),
@@ -27,7 +27,7 @@ def desired_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Jso
 
 
 def _service_account(deployment: AuroraDeployment, setting: Setting) -> Json:
-    """An identity without rights: no component ever calls the API server."""
+    """An identity without permissions: no component calls the API server."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",

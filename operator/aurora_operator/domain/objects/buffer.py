@@ -1,7 +1,7 @@
-"""The buffer, with the Redis that it alone uses beside it in its pod.
+"""The buffer, with its private Redis in the same pod.
 
-That Redis listens on the pod's loopback: no other pod can reach it, so it needs no password, no
-TLS, no Service and no NetworkPolicy of its own.
+Redis listens on the pod's loopback, out of reach of other pods, so it needs no password, TLS,
+Service or NetworkPolicy.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _with_redis(deployment: AuroraDeployment, setting: Setting) -> Json:
             "revisionHistoryLimit": 3,
             "template": _template(deployment, setting),
             "volumeClaimTemplates": [{"metadata": {"name": "redis"}, "spec": claim}],
-            # What lies there outlives a pod, and not the deployment.
+            # The data outlives a pod but not the deployment.
             "persistentVolumeClaimRetentionPolicy": {
                 "whenDeleted": "Delete",
                 "whenScaled": "Retain",
@@ -67,7 +67,7 @@ def _before_redis(deployment: AuroraDeployment, setting: Setting) -> Json:
         "spec": {
             "replicas": 1,
             "selector": {"matchLabels": selector(deployment, "buffer")},
-            # Two at once would both keep the stream within its bounds.
+            # Two at once would both trim the stream.
             "strategy": {"type": "Recreate"},
             "revisionHistoryLimit": 3,
             "template": _template(deployment, setting),
@@ -128,7 +128,7 @@ def _buffer(deployment: AuroraDeployment, setting: Setting) -> Json:
         **made,
         "imagePullPolicy": setting.image_pull_policy,
         "readinessProbe": pod.readiness_probe(pod.HEALTH),
-        # It reports that it does not serve while Redis is away: no reason to start it anew.
+        # It reports not serving while Redis is down, which is no reason to restart it.
         "livenessProbe": pod.liveness_probe(tcpSocket={"port": "health"}),
     }
 
@@ -144,7 +144,7 @@ def _redis_url(external: ExternalRedis) -> Json:
 
 
 def _redis(deployment: AuroraDeployment, setting: Setting) -> Json:
-    # No probe: nothing outside the pod can ask it, and the buffer tells whether it answers.
+    # No probe: it is unreachable from outside the pod, and the buffer reports its health.
     return {
         **pod.container(
             "redis",

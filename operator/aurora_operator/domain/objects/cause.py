@@ -1,4 +1,4 @@
-"""Why a pod does not serve, in the words of whoever knows: scheduler, kubelet or the program."""
+"""Why a pod is not ready, as scheduler, kubelet or the program report it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 Json = Mapping[str, Any]
 
-# A container that runs for so long and is not ready is not just starting.
+# A container that has run this long without being ready is not just starting.
 _STARTING = timedelta(seconds=60)
 _LONGEST_LINE_CHARACTERS = 300
 
@@ -39,7 +39,7 @@ _CONFIG = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why something is not ready; `failing` where it will hardly become so by itself."""
+    """Why something is not ready; `failing` if it is unlikely to recover by itself."""
 
     message: str
     failing: bool
@@ -47,10 +47,10 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What else is known beside the pods.
+    """What is known besides the pods.
 
-    `claims`: PersistentVolumeClaims by name, None for one that does not exist; those that nobody
-    looked at are absent. `events`: recent Events of the namespace, in any order.
+    `claims`: PersistentVolumeClaims by name, None if one does not exist, absent if it was not
+    looked up. `events`: recent Events of the namespace, in any order.
     """
 
     now: datetime
@@ -58,7 +58,7 @@ class Surroundings:
     events: Sequence[Json]
 
     def event(self, kind: str, name: str, reasons: Collection[str]) -> str:
-        """The message of the newest event about an object; empty where there is none."""
+        """The message of the newest event about an object, or empty."""
         found = [
             event
             for event in self.events
@@ -71,7 +71,7 @@ class Surroundings:
 
 
 def pod_cause(pod: Json, around: Surroundings) -> Cause | None:
-    """Why the pod is not ready; None for one that is."""
+    """Why the pod is not ready; None if it is."""
     status = pod.get("status", {})
     conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
     if conditions.get("Ready", {}).get("status") == "True":
@@ -89,13 +89,13 @@ def pod_cause(pod: Json, around: Surroundings) -> Cause | None:
 
 
 def _silent(pod: Json, conditions: Mapping[str, Json]) -> Cause:
-    """Of a pod that is not ready though none of its containers says why."""
+    """The cause if no container explains why the pod is not ready."""
     node = pod.get("spec", {}).get("nodeName")
     if node is None:
         return Cause("waits for a node", failing=False)
     if not pod.get("status", {}).get("containerStatuses"):
         return Cause(f"waits for the kubelet of node {node}", failing=False)
-    # A node that does not answer makes its pods unready, and leaves everything else as it was.
+    # If a node stops answering, its pods become unready and nothing else in them changes.
     why = _one_line(conditions.get("Ready", {}).get("message"))
     return Cause(
         f"is not ready, though its containers are: {why or f'node {node} may not answer'}",
@@ -112,7 +112,7 @@ def _unscheduled(pod: Json, condition: Json, around: Surroundings) -> Cause:
 
 
 def _claim_cause(pod: Json, around: Surroundings) -> str:
-    """What is wrong with the first claim of the pod that has something wrong."""
+    """The problem of the pod's first claim that has one."""
     for volume in pod.get("spec", {}).get("volumes", ()):
         name = volume.get("persistentVolumeClaim", {}).get("claimName")
         if name is None or name not in around.claims:
@@ -129,7 +129,7 @@ def _claim_cause(pod: Json, around: Surroundings) -> str:
 
 
 def _container_causes(pod: Json, around: Surroundings) -> list[Cause]:
-    """One for each container that is not ready, the main ones' only once the first ones ended."""
+    """One per container that is not ready; main containers only once init containers are done."""
     status, spec = pod.get("status", {}), pod.get("spec", {})
     images = {
         container["name"]: container.get("image", "")
@@ -176,14 +176,14 @@ def _container_cause(pod: Json, container: Json, image: str, around: Surrounding
 
 
 def _unready(pod: Json, container: Json, around: Surroundings) -> Cause:
-    """A container that runs, and does not say that it is ready."""
+    """The cause of a running container that is not ready."""
     name = container["name"]
     probe = around.event("Pod", pod["metadata"]["name"], ("Unhealthy",))
     message = f"{name} runs, but is not ready" + (f": {probe}" if probe else "")
     ended = container.get("lastState", {}).get("terminated")
     if ended is not None:
         return Cause(f"{message}; before, it {_ended(ended)}", failing=True)
-    # With a startup probe it says itself that it starts.
+    # A startup probe says that it is still starting.
     is_starting = container.get("started") is False
     age = around.now - _time(container["state"]["running"].get("startedAt"), around.now)
     return Cause(message, failing=not is_starting and age > _STARTING)
@@ -199,7 +199,7 @@ def _ended(terminated: Json) -> str:
 
 
 def _seen_at(event: Json) -> str:
-    """RFC 3339 in UTC sorts as text."""
+    """RFC 3339 in UTC, which sorts as text."""
     found = event.get("lastTimestamp") or event.get("eventTime")
     return str(found or event["metadata"].get("creationTimestamp") or "")
 

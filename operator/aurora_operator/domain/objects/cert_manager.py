@@ -1,4 +1,4 @@
-"""Certificates that cert-manager issues, where the manifest names an issuer."""
+"""Certificates for cert-manager to issue if the manifest names an issuer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aurora_operator.domain.objects.setting import Setting
 
 
 def certificates(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:
-    """One for each component, and the operator's own; none unless the mode is CertManager."""
+    """One per component and one for the operator; none unless the mode is CertManager."""
     if deployment.spec.security.tls.mode != "CertManager":
         return ()
     return tuple(_certificate(deployment, setting, peer) for peer in (*COMPONENTS, OPERATOR))

@@ -1,8 +1,8 @@
-"""Does an object of the cluster still say what is wanted of it? Where it does, nothing is written.
+"""Whether a live object has drifted from the desired one; if not, nothing is written.
 
-The API server fills in defaults, other managers add fields, and both are none of our business: an
-object is as wanted where all that is desired is found in it, and where it was last applied from
-just that (a field that is no longer desired shows in no other way).
+The API server's defaults and fields of other managers do not count: an object is up to date if it
+contains everything desired and was last applied from exactly that, which is the only trace of a
+field that is no longer desired.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from aurora_operator.domain.objects.strategic_merge import MERGE_KEYS
 
 APPLIED = "aurora.dev/applied"
 
-# Below these keys, texts are quantities: "0.5" is written back as "500m".
+# Strings below these keys are quantities: "0.5" comes back as "500m".
 _QUANTITIES = frozenset({"limits", "requests", "overhead", "sizeLimit", "divisor", "averageValue"})
-# What has its type's zero value may be left out by the API server, but not these: without them,
-# something else is meant.
+# The API server may omit zero values, except of these, whose absence means something else.
 _NEVER_LEFT_OUT = frozenset(
     {
         "allowPrivilegeEscalation",
@@ -33,9 +32,9 @@ _NEVER_LEFT_OUT = frozenset(
         "replicas",
     }
 )
-# The rules of a NetworkPolicy: whatever anybody adds to one opens or closes a way.
+# The rules of a NetworkPolicy: anything added opens or closes a path.
 _EXACT = frozenset({"ingress", "egress"})
-# By what server-side apply tells the elements of a list apart (listMapKey).
+# The keys of list elements in server-side apply (listMapKey).
 _KEYS: Mapping[str, tuple[str, ...]] = {
     **{name: (key,) for name, key in MERGE_KEYS.items()},
     "ports": ("containerPort", "protocol"),
@@ -49,7 +48,7 @@ _DEFAULTS = {"protocol": "TCP"}
 
 
 def stamped(desired: Mapping[str, Any]) -> dict[str, Any]:
-    """`desired` with the annotation that tells what it was applied from."""
+    """`desired` with an annotation that records what it was applied from."""
     content = json.dumps(desired, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     metadata = dict(desired["metadata"])
@@ -58,7 +57,7 @@ def stamped(desired: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def needs_apply(desired: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """Whether `live` lacks something of `desired`, or was applied from something else."""
+    """Whether `live` lacks part of `desired` or was applied from something else."""
     return not _holds(desired, live, key="", is_quantity=False)
 
 
@@ -99,7 +98,7 @@ def _holds_list(desired: Sequence[Any], live: Sequence[Any], key: str) -> bool:
 
 
 def _keys(desired: Sequence[Any], key: str) -> tuple[str, ...] | None:
-    """What the elements of such a list are told apart by; None where the list is one value."""
+    """The keys of such a list's elements; None if the list is atomic."""
     keys = _KEYS.get(key)
     if key == "ports" and any("targetPort" in element for element in desired):
         keys = _SERVICE_PORT
@@ -109,7 +108,7 @@ def _keys(desired: Sequence[Any], key: str) -> tuple[str, ...] | None:
 
 
 def _element_key(element: Any, keys: tuple[str, ...]) -> tuple[Any, ...] | None:
-    """What tells one element of a list from its siblings; None where it has no such thing."""
+    """The key of one list element; None if it has none."""
     if not isinstance(element, Mapping) or keys[0] not in element:
         return None
     return tuple(element.get(key, _DEFAULTS.get(key)) for key in keys)

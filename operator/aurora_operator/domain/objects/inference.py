@@ -1,4 +1,4 @@
-"""Inference: a Deployment behind two Services, guarded by a budget and scaled if wished."""
+"""Inference: a Deployment behind two Services, with a disruption budget and optional autoscaler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aurora_operator.domain.objects.setting import Setting
 
 WAITING_METRIC = "aurora_waiting_requests"
 
-# Endpoints are told everywhere before the drain begins; the rest of the grace is for the engine
+# Endpoint changes propagate before the drain begins; the rest of the grace period is for the engine
 # to stop and the last outcomes to be read.
 _ENDPOINTS_SECONDS = 5
 _DRAIN_SECONDS = 40
@@ -42,7 +42,7 @@ def _deployment(deployment: AuroraDeployment, setting: Setting) -> Json:
     tokens = deployment.spec.security.auth_secret_ref
     spec: Json = {
         "selector": {"matchLabels": selector(deployment, "inference")},
-        # Pods are replaced one by one, and none goes before its successor serves.
+        # Pods are replaced one by one, each only once its successor serves.
         "strategy": {
             "type": "RollingUpdate",
             "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
@@ -126,7 +126,7 @@ def _budget(deployment: AuroraDeployment, setting: Setting) -> Json:
         "metadata": metadata(deployment, setting, "inference"),
         "spec": {
             "maxUnavailable": 1,
-            # A pod that does not serve anyway holds up no node's drain.
+            # A pod that does not serve must not block a node's drain.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": selector(deployment, "inference")},
         },

@@ -1,4 +1,4 @@
-"""Whether cert-manager has issued what was asked of it, and what it says where it has not."""
+"""Whether cert-manager has issued its Certificates, and if not, why."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from aurora_operator.domain.plan.observation import Problem
 
 Json = Mapping[str, Any]
 
-# What has been under way for less than this is simply being issued.
+# A younger request is simply being issued.
 _ISSUING = timedelta(seconds=10)
 
 
 def is_issued(certificate: Json) -> bool:
-    """Whether its Secret is what the Certificate wants now, and nothing newer is under way."""
+    """Whether its Secret matches the Certificate and no reissue is under way."""
     ready = _condition(certificate, "Ready")
     return (
         _is_true(ready)
@@ -25,42 +25,42 @@ def is_issued(certificate: Json) -> bool:
 
 
 def issuance_problems(certificates: Sequence[Json], now: datetime) -> list[Problem]:
-    """What holds Certificates up, told once for all of an issuer that it holds up."""
+    """What blocks Certificates, grouped by issuer and cause."""
     names: dict[tuple[str, str], list[str]] = {}
     for certificate in certificates:
         if is_issued(certificate):
             continue
-        since, told = _hindrance(certificate)
+        since, message = _hindrance(certificate)
         if now - since >= _ISSUING:
             issuer = certificate["spec"]["issuerRef"]
-            place = (f"{issuer['kind']} {issuer['name']}", told)
+            place = (f"{issuer['kind']} {issuer['name']}", message)
             names.setdefault(place, []).append(certificate["metadata"]["name"])
     return [
         Problem(
             "CertificateNotIssued",
-            f"{issuer} has not issued {', '.join(sorted(found))}: {told}",
+            f"{issuer} has not issued {', '.join(sorted(found))}: {message}",
         )
-        for (issuer, told), found in names.items()
+        for (issuer, message), found in names.items()
     ]
 
 
 def _hindrance(certificate: Json) -> tuple[datetime, str]:
-    """Since when it is held up, and what cert-manager says of it."""
+    """Since when it is blocked, and cert-manager's message."""
     issuing, ready = _condition(certificate, "Issuing"), _condition(certificate, "Ready")
     if issuing and not _is_true(issuing):
-        # It failed, and is tried again much later.
-        told = issuing
+        # It failed; cert-manager retries much later.
+        telling = issuing
     elif ready and not _is_true(ready):
-        told = ready
+        telling = ready
     else:
-        told = issuing
-    since = told.get("lastTransitionTime", _asked_at(certificate))
-    message = told.get("message") or "cert-manager says nothing of it: does it run?"
+        telling = issuing
+    since = telling.get("lastTransitionTime", _asked_at(certificate))
+    message = telling.get("message") or "cert-manager reports nothing: is it running?"
     return datetime.fromisoformat(since), message
 
 
 def _asked_at(certificate: Json) -> str:
-    """When it was last applied: until cert-manager has seen that, it says nothing of it."""
+    """When it was last applied; until cert-manager has seen that, it sets no condition."""
     metadata = certificate["metadata"]
     applied = [
         entry["time"]
@@ -71,7 +71,7 @@ def _asked_at(certificate: Json) -> str:
 
 
 def _condition(certificate: Json, kind: str) -> Json:
-    """Empty where there is none."""
+    """Empty if absent."""
     found = certificate.get("status", {}).get("conditions", ())
     return next((each for each in found if each["type"] == kind), {})
 

@@ -1,4 +1,4 @@
-"""Names, labels and ownership: what makes an object the deployment's own."""
+"""Names, labels and ownership of a deployment's objects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aurora_operator.domain.objects.setting import Setting
 Component = Literal["inference", "buffer", "trainer", "gradient"]
 Json = dict[str, Any]
 
-# The operator: in labels, as the owner of fields, and by the Lease that makes one of it act.
+# The operator's name in labels, as field manager, and of its Lease.
 MANAGER = "aurora-operator"
 
 
@@ -19,7 +19,7 @@ def component_name(deployment: AuroraDeployment, component: Component) -> str:
 
 
 def selector(deployment: AuroraDeployment, component: Component) -> dict[str, str]:
-    """The labels that choose a component's pods; never changed, as a workload's selector is."""
+    """The labels that select a component's pods; immutable, as a workload's selector is."""
     return {
         "app.kubernetes.io/name": "aurora",
         "app.kubernetes.io/instance": deployment.metadata.name,
@@ -28,7 +28,7 @@ def selector(deployment: AuroraDeployment, component: Component) -> dict[str, st
 
 
 def labels(deployment: AuroraDeployment, component: Component | None) -> dict[str, str]:
-    """`component` None: of what serves all of them."""
+    """`component` None: for an object that serves all components."""
     shared = {
         "app.kubernetes.io/name": "aurora",
         "app.kubernetes.io/instance": deployment.metadata.name,
@@ -44,9 +44,9 @@ def metadata(
     *,
     name: str | None = None,
 ) -> Json:
-    """Metadata of an object that goes when the deployment goes.
+    """Metadata of an object that is deleted with the deployment.
 
-    `name`: where it is not called after its component.
+    `name` defaults to the component's.
     """
     if name is None:
         assert component is not None

@@ -1,6 +1,6 @@
-"""Who may talk to whom: only the named peers, only on the named ports.
+"""NetworkPolicies: only the named peers may connect, only to the named ports.
 
-A kubelet's probes need no rule: traffic from a pod's own node is always let in.
+A kubelet's probes need no rule: traffic from a pod's own node is always allowed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
     )
     to_buffer, to_gradient = (_to(peer, pod.GRPC) for peer in (buffer, gradient))
     shares = has_gradient_pods(deployment)
-    # Where an external Redis lives, no policy can know.
+    # No policy can know where an external Redis is.
     beyond: list[Json] = [{}] if deployment.spec.buffer.external is not None else [_DNS]
     policies = (
         _policy(
@@ -61,8 +61,8 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
     )
     if not shares:
         return policies
-    # It asks nobody, but an API server does not keep an empty list of rules: it would be written
-    # again and again.
+    # It calls nobody, but the API server drops an empty list of rules, which would look like drift
+    # on each reconcile.
     called = [_from([trainer], pod.GRPC), _from([_ANY_POD], pod.METRICS)]
     return (*policies, _policy(deployment, setting, "gradient", ingress=called, egress=[_DNS]))
 

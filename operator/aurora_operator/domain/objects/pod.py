@@ -1,4 +1,4 @@
-"""What the pods of every component share, Pod Security `restricted` above all."""
+"""What the pods of all components share, such as Pod Security `restricted`."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ TOKENS = "/etc/aurora/tokens"
 REDIS_CA_FOLDER, REDIS_CA_FILE = "/etc/aurora/redis-ca", "ca.crt"
 REDIS_DATA = "/data"
 
-# distroless' nonroot.
+# The user `nonroot` of distroless images.
 _USER = 65532
 _ENVIRONMENT = {
     **ENVIRONMENT,
     "PYTHONDONTWRITEBYTECODE": "1",
-    # The only folder that can be written.
+    # The only writable folder.
     "HOME": "/tmp",
 }
-# A large model is read over a network for long.
+# Reading a large model over a network takes long.
 _LOADING_SECONDS = 3600
 _PERIOD_SECONDS = 2
 
 
 def places(deployment: AuroraDeployment) -> Places:
-    """Where the files lie in every pod of the deployment."""
+    """Where files are in each pod of the deployment."""
     spec = deployment.spec
     models = f"{CLAIMS}/{spec.model_store.pvc.claim_name}/{deployment.metadata.name}"
     external = spec.buffer.external
@@ -56,7 +56,7 @@ def listen(port: int) -> str:
 
 
 def call(deployment: AuroraDeployment, component: Component) -> str:
-    """HOST:PORT of a component's Service; the host is the name of its certificate."""
+    """HOST:PORT of a component's Service; the host is the name in its certificate."""
     metadata = deployment.metadata
     host = dns_name(metadata.name, component, namespace=metadata.namespace)
     return f"{host}:{GRPC}"
@@ -71,14 +71,14 @@ def container(
     ports: Mapping[str, int],
     mounts: Mapping[str, str],
 ) -> Json:
-    """`mounts`: path by volume; whether one is read-only is the volume's to say."""
+    """`mounts`: path by volume; the volume decides whether it is read-only."""
     made: Json = {
         "name": name,
         "image": image,
-        # A kubelet would fill $(NAME) in, which may be part of a path.
+        # The kubelet would expand $(NAME), which may be part of a path.
         "command": ["python", *(argument.replace("$", "$$") for argument in arguments)],
         "env": [{"name": key, "value": value} for key, value in _ENVIRONMENT.items()],
-        # The one line in which a component says why it ended.
+        # The last log line says why a component exited.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -107,7 +107,7 @@ def pod_template(
     spec: Json,
     override: PodTemplate,
 ) -> Json:
-    """The template of a component's pods: what all share, its own `spec`, and the user's over it.
+    """The template of a component's pods: shared parts, its own `spec`, then the user's patch.
 
     `spec` has at least containers, the main one first, and volumes.
     """
@@ -139,13 +139,13 @@ def pod_template(
         "spec": override.spec,
     }
     result = merged(base, patch)
-    # Without these, the pods would be nobody's.
+    # Without these labels, no selector would match the pods.
     result["metadata"]["labels"].update(labels(deployment, component))
     return result
 
 
 def claim_volumes(deployment: AuroraDeployment, *, writes_models: bool) -> list[Json]:
-    """One volume for each claim that the manifest names; only the trainer writes, drafts alone."""
+    """One volume per claim in the manifest; only the trainer writes, to the model store."""
     store = deployment.spec.model_store.pvc.claim_name
     volumes = []
     for claim in claims(deployment):
@@ -161,7 +161,7 @@ def claim_mounts(deployment: AuroraDeployment) -> dict[str, str]:
 
 
 def claims(deployment: AuroraDeployment) -> list[str]:
-    """The claims of the manifest, each once."""
+    """The distinct claims of the manifest."""
     spec = deployment.spec
     initial = spec.draft.initial_checkpoint
     uris = [spec.target.uri, *([] if initial is None else [initial.uri])]
@@ -170,7 +170,7 @@ def claims(deployment: AuroraDeployment) -> list[str]:
 
 
 def claim_volume(claim: str) -> str:
-    """A volume's name, which is no longer than a claim's may be."""
+    """A volume's name, within its limit of 63 characters."""
     if len(claim) <= 57:
         return f"claim-{claim}"
     return f"claim-{hashlib.sha256(claim.encode()).hexdigest()[:16]}"
@@ -191,7 +191,7 @@ def tls_mounts(deployment: AuroraDeployment) -> dict[str, str]:
 
 
 def startup_probe(port: int) -> Json:
-    """Until the component serves, no other probe asks: loading is not hanging."""
+    """Holds off the other probes until the component serves: loading is not hanging."""
     failures = _LOADING_SECONDS // _PERIOD_SECONDS
     return {**readiness_probe(port), "failureThreshold": failures}
 
@@ -206,5 +206,5 @@ def readiness_probe(port: int) -> Json:
 
 
 def liveness_probe(**handler: Json) -> Json:
-    """Three minutes of silence are longer than any step takes, on the slowest processor too."""
+    """Three minutes of silence, longer than any step takes even on the slowest CPU."""
     return {**handler, "periodSeconds": 30, "timeoutSeconds": 30, "failureThreshold": 6}

@@ -1,4 +1,4 @@
-"""How pods are found: Services over the components' ports."""
+"""Services for the components' ports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def service(
     ports: Mapping[str, int],
     headless_name: str | None = None,
 ) -> Json:
-    """A ClusterIP Service, or under `headless_name` one that resolves to the pods themselves."""
+    """A ClusterIP Service, or a headless one under `headless_name`."""
     spec: Json = {
         "selector": selector(deployment, component),
         "ports": [
@@ -28,7 +28,7 @@ def service(
         ],
     }
     if component == "inference":
-        # For meshes and gateways. What the others speak is TLS, into which nobody looks.
+        # For meshes and gateways. The other components' ports speak TLS, which is opaque to them.
         for port in spec["ports"]:
             port["appProtocol"] = _CLIENT_PROTOCOLS[port["name"]]
     if headless_name is not None:

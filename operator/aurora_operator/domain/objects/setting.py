@@ -1,4 +1,4 @@
-"""What desired objects depend on besides the deployment: how the operator is installed."""
+"""How the operator is installed: what objects depend on besides the deployment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`operator_namespace` and `operator_labels`: whose pods may call the control ports."""
+    """Pods in `operator_namespace` with `operator_labels` may call the control ports."""
 
     inference_image: str
     buffer_image: str

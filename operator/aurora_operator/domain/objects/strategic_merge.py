@@ -1,8 +1,7 @@
 """Kubernetes' strategic merge of a patch over a pod template.
 
-Objects merge key by key, and null removes a key. Lists whose elements have a name of their own
-merge element by element, as kubectl does it; `$patch: delete` removes one. Any other list is
-replaced.
+Objects merge key by key, and null removes a key. Lists with a merge key merge element by element,
+as in kubectl; `$patch: delete` removes one. Any other list is replaced.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _DIRECTIVE = "$patch"
 
 
 def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `patch` over it; neither is changed."""
+    """`base` patched with `patch`; neither is modified."""
     result = dict(base)
     for key, value in patch.items():
         if value is None:
@@ -48,7 +47,7 @@ def _merged_list(base: Sequence[Any], patch: Sequence[Any], key: str) -> list[An
     result = list(base)
     for element in patch:
         if not isinstance(element, Mapping):
-            # No PodSpec: the API server says so, naming the field.
+            # Not a PodSpec: the API server rejects it, naming the field.
             result.append(element)
             continue
         place = _place(result, key, element.get(key))
@@ -63,7 +62,7 @@ def _merged_list(base: Sequence[Any], patch: Sequence[Any], key: str) -> list[An
 
 
 def _place(elements: Sequence[Any], key: str, wanted: object) -> int | None:
-    """Where the element lies whose `key` has that value; None: nowhere."""
+    """The index of the element whose `key` has that value, if any."""
     if wanted is None:
         return None
     for index, known in enumerate(elements):

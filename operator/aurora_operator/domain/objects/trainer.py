@@ -1,8 +1,8 @@
-"""The trainer, and the pods that compute gradients for it where there are several.
+"""The trainer and, with several replicas, the pods that compute gradients for it.
 
-The trainer is a StatefulSet of one: at most one pod at a time, as a Deployment does not promise.
-What computes gradients keeps nothing and needs no volume, so it is a Deployment: it may be anywhere
-and any number, and a pod of it that cannot start holds up nothing.
+The trainer is a StatefulSet of one, which guarantees at most one pod at a time; a Deployment does
+not. Gradient pods keep no state and need no volume, so they are a Deployment: any number may run
+anywhere, and one that cannot start blocks nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aurora_operator.domain.objects.metadata import Json, component_name, metada
 from aurora_operator.domain.objects.service import service
 from aurora_operator.domain.objects.setting import Setting
 
-# A step of training and a checkpoint that is being written come to their end.
+# Long enough to finish a training step and a checkpoint being written.
 _GRACE_SECONDS = 60
 _LISTENING = Listening(
     grpc=pod.listen(pod.GRPC), health=pod.listen(pod.HEALTH), metrics=pod.listen(pod.METRICS)
@@ -113,7 +113,7 @@ def _container(
     *,
     mounts: Mapping[str, str],
 ) -> Json:
-    """Of one name in both: what the manifest says of it holds for both."""
+    """The same name in both: the manifest's settings apply to both."""
     trainer = deployment.spec.trainer
     return {
         **pod.container(

@@ -1,4 +1,4 @@
-"""How a deployment's components are, from the objects that run them."""
+"""The health of a deployment's components, from the objects that run them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _FAILED_CREATE = ("FailedCreate",)
 def component_view(
     component: str, workload: Json | None, pods: Sequence[Json], around: Surroundings
 ) -> ComponentView | None:
-    """The component that a Deployment or StatefulSet runs in `pods`; None where none is wanted.
+    """The component that a Deployment or StatefulSet runs in `pods`; None if scaled to zero.
 
-    A component is ready while all pods that are wanted are, of whatever template; one that cannot
-    be brought to its newest template is `failing` all the same.
+    A component is ready while as many pods are ready as are wanted, of any template; if its newest
+    template cannot be rolled out, it is `failing` all the same.
     """
     if workload is None:
         return ComponentView(component, ready=False, message="is not created yet")
@@ -40,7 +40,7 @@ def scale(deployment: Json, pods: Sequence[Json]) -> Scale:
     """The inference pods as the scale subresource counts them."""
     status = deployment.get("status", {})
     staying = _staying(pods)
-    # Until its controller looked at the newest template, none is of it.
+    # Until its controller has observed the newest template, no pod has it.
     is_current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     labels: Mapping[str, str] = deployment["spec"]["selector"].get("matchLabels", {})
     return Scale(
@@ -57,7 +57,7 @@ def _wanted(workload: Json) -> int:
 
 
 def _staying(pods: Sequence[Json]) -> list[Json]:
-    """Those that neither end nor ended."""
+    """Those that are neither terminating nor completed."""
     return [
         pod
         for pod in pods
@@ -74,7 +74,7 @@ def _is_ready(pod: Json) -> bool:
 
 
 def _cause(workload: Json, pods: Sequence[Json], around: Surroundings) -> Cause | None:
-    """The most telling reason why not all is well."""
+    """The most informative cause."""
     found = [
         (pod["metadata"]["name"], cause)
         for pod in pods
@@ -83,20 +83,20 @@ def _cause(workload: Json, pods: Sequence[Json], around: Surroundings) -> Cause 
     failing = [(name, cause) for name, cause in found if cause.failing]
     if not failing and (refused := _refused(workload, len(pods), around)):
         return Cause(f"its pods are refused: {refused}", failing=True)
-    told = failing or found
-    if not told:
+    causes = failing or found
+    if not causes:
         return None
-    name, cause = told[0]
-    more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+    name, cause = causes[0]
+    more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""
     return Cause(f"pod {name}: {cause.message}{more}", cause.failing)
 
 
 def _refused(workload: Json, count: int, around: Surroundings) -> str:
-    """Why the API server takes no more pods: a quota, or Pod Security; empty where it does."""
+    """Why the API server rejects further pods (a quota, Pod Security), or empty."""
     for condition in workload.get("status", {}).get("conditions", ()):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return str(condition.get("message", ""))
-    # A StatefulSet has no such condition: it only tells by an event.
+    # A StatefulSet has no such condition, only an event.
     if workload.get("kind") == "StatefulSet" and count < _wanted(workload):
         return around.event("StatefulSet", workload["metadata"]["name"], _FAILED_CREATE)
     return ""

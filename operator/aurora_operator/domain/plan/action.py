@@ -1,4 +1,4 @@
-"""The four effects that a rollout has, each safe to repeat, and which of them are due."""
+"""The four idempotent effects of a rollout, and which of them are due."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ Action = StageDraft | UnstageDraft | SetTraffic | PromoteDraft
 
 
 def due_actions(status: Status, observed: Observation) -> Iterator[Action]:
-    """Every action that still separates the inferences from the status."""
+    """The actions that bring the inferences in line with the status."""
     for view in observed.inferences:
         for action in _due(status, view, observed.initial):
-            # What was refused for good is not asked for again and again.
+            # A draft that was refused for good is not staged again.
             if not (isinstance(action, StageDraft) and action.draft.digest in observed.refusals):
                 yield action
 
 
 def _due(status: Status, view: InferenceView, initial: Draft | None) -> Iterator[Action]:
-    """What still separates one inference from the status, in the order in which it is safe.
+    """The actions for one inference, in a safe order.
 
-    A candidate's share is taken away before the candidate, and given after it.
+    A candidate's share is removed before the candidate and set after it is staged.
     """
     rollout = status.live_rollout
     rollout_id = rollout.id if rollout is not None else ""
@@ -62,7 +62,7 @@ def _due(status: Status, view: InferenceView, initial: Draft | None) -> Iterator
         yield SetTraffic(view.name, "", 0)
     if status.stable is not None and not promoted and not _is(view.stable, status.stable.digest):
         yield StageDraft(view.name, "stable", status.stable)
-    # A rollout without a stable draft is judged by what none accepts: none may appear meanwhile.
+    # A rollout without a stable draft compares with plain decoding: no draft may appear meanwhile.
     if status.stable is None and rollout is None and view.stable is None and initial is not None:
         yield StageDraft(view.name, "stable", initial)
     if candidate is None:
@@ -80,7 +80,7 @@ def _due(status: Status, view: InferenceView, initial: Draft | None) -> Iterator
 
 
 def share_bps(rollout: Rollout) -> int:
-    """The candidate's share of new requests in the rollout's present state."""
+    """The candidate's share of new requests in the rollout's current state."""
     return (weight_percent(rollout.state, rollout.plan) or 0) * 100
 
 

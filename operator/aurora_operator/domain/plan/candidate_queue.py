@@ -1,4 +1,4 @@
-"""Which of the published candidates gets the next rollout: always the newest (QueueLatest)."""
+"""The queue of published candidates: the newest gets the next rollout (QueueLatest)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ SUPERSEDED_LIMIT = 50
 
 
 def enqueue(queue: Queue, published: Sequence[Candidate], *, known: frozenset[str]) -> Queue:
-    """The queue once `published` arrived, in any order and possibly again.
+    """The queue with `published` added, in any order and possibly more than once.
 
-    A candidate whose digest is among `known` (the stable draft, the one on trial) is passed over.
+    A candidate whose digest is in `known` (the stable draft, the one on trial) is skipped.
     """
     for candidate in sorted(published, key=lambda candidate: candidate.sequence):
         if candidate.sequence <= queue.sequence:
@@ -28,5 +28,5 @@ def enqueue(queue: Queue, published: Sequence[Candidate], *, known: frozenset[st
 
 
 def dequeue(queue: Queue) -> tuple[Candidate | None, Queue]:
-    """The candidate whose turn it is, and the queue without it."""
+    """The next candidate and the queue without it."""
     return queue.waiting, Queue(queue.sequence, None, queue.superseded)

@@ -1,4 +1,4 @@
-"""What people order of a rollout, and whether the order fits it."""
+"""Commands to a rollout, and whether they apply."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.rollout.state import Promoting
 from aurora_operator.domain.status.deployment import Status
 
-# Of a request as the status repeats it.
+# How much of a request the status repeats.
 REQUEST_CHARACTERS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Abort and promote name the rollout they mean.
+    """Abort and promote name the rollout that they apply to.
 
-    `request` is the text that a written order came as; its answer goes into the status, and an
-    order that the status answers already is not carried out again.
+    `request` is the annotation's text, if it came as one: the status answers it, and a request that
+    is already answered is not carried out again.
     """
 
     kind: Literal["pause", "resume", "abort", "promote", "unknown"]
@@ -28,7 +28,7 @@ class Command:
 
 
 def parse_request(request: str) -> Command | None:
-    """The command that `abort/<rollout id>` or `promote/<rollout id>` means; None for no text."""
+    """Parses `abort/<rollout id>` or `promote/<rollout id>`; None for an empty text."""
     if not request:
         return None
     kind, _, rollout_id = request.partition("/")
@@ -41,9 +41,9 @@ def parse_request(request: str) -> Command | None:
 
 
 def checked(command: Command, deployment: AuroraDeployment, status: Status) -> Command:
-    """The command with the rollout that it means.
+    """The command with the id of the rollout that it applies to.
 
-    Raises InvalidInputError, NotFoundError or ConflictError where it does not fit.
+    Raises InvalidInputError, NotFoundError or ConflictError if it does not apply.
     """
     match command.kind:
         case "unknown":

@@ -1,4 +1,4 @@
-"""The three conditions of a deployment, computed anew from what is seen."""
+"""The three conditions of a deployment, computed from each observation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aurora_operator.domain.plan.observation import Observation, Scale
 from aurora_operator.domain.rollout.state import Analyzing
 from aurora_operator.domain.status.deployment import Condition, Status
 
-# Enough for a person; a thousand pods may each have a cause.
+# A thousand pods may each have a cause.
 _MESSAGE_CHARACTERS = 1024
 _NAMED = 3
 
@@ -24,7 +24,7 @@ class _Finding:
 
 
 def conditions(status: Status, observed: Observation, *, now: datetime) -> tuple[Condition, ...]:
-    """Ready, Progressing, Degraded; a transition time moves only where the status flips."""
+    """Ready, Progressing, Degraded; a transition time changes only if the status does."""
     return (
         _condition("Ready", _ready(observed), status, now),
         _condition("Progressing", _progressing(status, observed), status, now),
@@ -51,7 +51,7 @@ def _condition(
 
 
 def _ready(observed: Observation) -> _Finding:
-    """Requests are served; a buffer or trainer that is down does not change that."""
+    """Whether requests are served, which needs neither buffer nor trainer."""
     inference = next((view for view in observed.components if view.name == "inference"), None)
     cause = "" if inference is None else inference.message
     if observed.scale is not None:
@@ -64,10 +64,10 @@ def _ready(observed: Observation) -> _Finding:
 
 
 def _all_ready(scale: Scale, cause: str) -> _Finding:
-    """As a Deployment is available that may miss none: pods of any template count."""
+    """Like a Deployment's Available with maxUnavailable 0: pods of any template count."""
     if scale.wanted == 0:
         return _Finding(False, "ScaledToZero", "no inference is wanted")
-    # One that is on its way out for its successor may be ready beside it.
+    # A pod that is being replaced may be ready beside its successor.
     count = min(scale.ready, scale.wanted)
     message = f"{count} of {scale.wanted} inference pods are ready"
     if scale.ready >= scale.wanted:
@@ -108,7 +108,7 @@ def _is_beginning(status: Status, observed: Observation) -> bool:
 
 
 def _awaited(observed: Observation) -> Sequence[str]:
-    """Whom a change of the drafts waits for, and why; a few by name."""
+    """Which inferences a change of the drafts waits for, and why; the first few by name."""
     found = [f"waiting for {name}: {cause}" for name, cause in observed.awaited.items()]
     if len(found) > _NAMED:
         return [*found[:_NAMED], f"and for {len(found) - _NAMED} more"]
@@ -116,7 +116,7 @@ def _awaited(observed: Observation) -> Sequence[str]:
 
 
 def _degraded(status: Status, observed: Observation) -> _Finding:
-    """Everything that is wrong, under the reason of what comes first."""
+    """Every problem, under the reason of the first."""
     found = [(problem.reason, problem.message) for problem in observed.problems]
     found += [
         ("ComponentFailing", f"{view.name}: {view.message}")

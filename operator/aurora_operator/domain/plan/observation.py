@@ -1,4 +1,4 @@
-"""What a runtime sees of a deployment at one moment, as values."""
+"""What a runtime observes of a deployment at one moment, as values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aurora_operator.domain.plan.command import Command
-from aurora_operator.domain.rollout.evidence import Outcome
+from aurora_operator.domain.rollout.outcome import Outcome
 from aurora_operator.domain.status.deployment import Candidate, Draft
 
 
@@ -22,7 +22,7 @@ class ComponentView:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What keeps the operator from doing its part; `reason` is one CamelCase word."""
+    """What keeps the operator from doing its work; `reason` is one CamelCase word."""
 
     reason: str
     message: str
@@ -30,9 +30,9 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How many inferences are wanted, exist, are ready and are of the current template.
+    """How many inferences are wanted, exist, are ready and have the current template.
 
-    `selector` finds them by their labels.
+    `selector` matches their labels.
     """
 
     wanted: int
@@ -44,7 +44,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class InferenceView:
-    """One running inference, as it describes itself; `instance` is new at each of its starts."""
+    """One running inference's own status; `instance` changes with each start."""
 
     name: str
     instance: str
@@ -66,18 +66,18 @@ class OutcomeBatch:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Everything that `plan` may know of the world at one moment."""
+    """Everything that `plan` knows of the world at one moment."""
 
     generation: int = 1
-    # The draft to begin with, as the manifest names it; no digest: whatever its files say.
+    # The manifest's initial draft; without a digest, its files decide.
     initial: Draft | None = None
-    # Those that answered and are not about to end.
+    # Those that answered and are not terminating.
     inferences: tuple[InferenceView, ...] = ()
-    # Names of those that serve: a rollout waits for each of them.
+    # Names of those that serve; a rollout waits for each of them.
     expected: frozenset[str] = frozenset()
-    # Names of all that exist, whether they serve, start or end.
+    # Names of all that exist: serving, starting or terminating.
     existing: frozenset[str] = frozenset()
-    # Why one was not seen or did not do what it was asked, by its name.
+    # Why one could not be reached or failed an action, by name.
     absences: Mapping[str, str] = field(default_factory=dict)
     batches: tuple[OutcomeBatch, ...] = ()
     published: tuple[Candidate, ...] = ()
@@ -86,12 +86,12 @@ class Observation:
     command: Command | None = None
     components: tuple[ComponentView, ...] = ()
     problems: tuple[Problem, ...] = ()
-    # None where there is one inference and no more.
+    # None on one machine, which has one inference.
     scale: Scale | None = None
 
     @property
     def participants(self) -> tuple[InferenceView, ...]:
-        """The inferences that a rollout is about."""
+        """The inferences that take part in a rollout."""
         return tuple(view for view in self.inferences if view.name in self.expected)
 
     @property

@@ -1,8 +1,8 @@
-"""What to do next for a deployment's draft: `plan` compares what is with what was decided.
+"""What to do next for a deployment's draft: `plan` compares the observation with the status.
 
-Either the status moves or actions are due, never both: the shell persists the status first and acts
-on what was persisted, so `Promoting` is on disk before the first promotion. Each action only brings
-an inference closer to the status and may be repeated; a crash anywhere costs one more look.
+Either the status changes or actions are due, never both: the shell persists the status and then
+acts on what was persisted, so `Promoting` is stored before the first promotion. Actions are
+idempotent; a crash anywhere costs one more reconcile.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ from typing import Literal
 
 from aurora_common.errors import AuroraError
 from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.manifest.spec import Rollout as RolloutSpec
 from aurora_operator.domain.plan.action import Action, due_actions, share_bps
 from aurora_operator.domain.plan.candidate_queue import dequeue, enqueue
 from aurora_operator.domain.plan.command import Command, checked
 from aurora_operator.domain.plan.condition import conditions
 from aurora_operator.domain.plan.observation import Observation, OutcomeBatch
-from aurora_operator.domain.rollout.evidence import observe
+from aurora_operator.domain.rollout.evidence import Evidence, observe
+from aurora_operator.domain.rollout.guardrail import guardrail_state
 from aurora_operator.domain.rollout.state import (
     Ended,
     Observed,
     Pending,
     Promoted,
+    RolloutPlan,
     advance,
-    rollout_plan,
 )
 from aurora_operator.domain.status.deployment import (
     Cursor,
@@ -41,7 +43,7 @@ HISTORY_LIMIT = 20
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`status` is to be persisted first where it differs, then `actions` are done in order."""
+    """Persist `status` first if it changed, then apply `actions` in order."""
 
     status: Status
     actions: tuple[Action, ...]
@@ -50,7 +52,7 @@ class Decision:
 def plan(
     deployment: AuroraDeployment, status: Status, observed: Observation, now: datetime
 ) -> Decision:
-    """The next status, or the actions that the present one still wants."""
+    """The next status, or the actions that the current one still needs."""
     after = replace(status, observed_generation=observed.generation)
     after, command = _ordered(deployment, after, observed.command, now)
     paused = _paused(after, command)
@@ -60,7 +62,7 @@ def plan(
     is_paused = paused or deployment.spec.rollout.paused
     if after.live_rollout is not None:
         after = _judged(after, after.live_rollout, observed, is_paused=is_paused, now=now)
-    # What a draft is compared with must not change amid the comparison.
+    # The baseline must not change during a comparison.
     elif not is_paused and (after.stable is not None or observed.initial is None):
         after = _begun(deployment, after)
     after = _with_scale(after, observed)
@@ -73,7 +75,7 @@ def plan(
 def _ordered(
     deployment: AuroraDeployment, status: Status, command: Command | None, now: datetime
 ) -> tuple[Status, Command | None]:
-    """The status with the answer to a written order, and the command where it is to be done."""
+    """The status with the answer to an annotation, and the command if it is to be carried out."""
     if command is None:
         return status, None
     answered = status.last_command
@@ -109,7 +111,7 @@ def _paused(status: Status, command: Command | None) -> bool:
 
 
 def _with_stable(status: Status, observed: Observation) -> Status:
-    """Takes the draft that an inference has as the stable one, where there was none yet."""
+    """Adopts an inference's stable draft if the status has none yet."""
     if status.stable is not None or status.live_rollout is not None:
         return status
     found = next((view.stable for view in observed.inferences if view.stable is not None), None)
@@ -124,7 +126,7 @@ def _with_queue(status: Status, observed: Observation) -> Status:
 
 
 def _begun(deployment: AuroraDeployment, status: Status) -> Status:
-    """The status with a rollout of the waiting candidate begun, where one waits."""
+    """The status with a rollout of the waiting candidate begun, if there is one."""
     candidate, queue = dequeue(status.queue)
     if candidate is None:
         return status
@@ -133,11 +135,28 @@ def _begun(deployment: AuroraDeployment, status: Status) -> Status:
     rollout = Rollout(
         id=f"{deployment.metadata.name}-{candidate.sequence}",
         candidate=candidate,
-        plan=rollout_plan(deployment.spec.rollout),
+        plan=rollout_terms(deployment.spec.rollout),
         state=Pending(),
         without_stable=status.stable is None,
+        evidence=Evidence(
+            guardrails=tuple(
+                guardrail_state(guardrail.name, guardrail.margin_bps)
+                for guardrail in deployment.spec.rollout.guardrails
+            )
+        ),
     )
     return replace(status, rollout=rollout, queue=queue)
+
+
+def rollout_terms(spec: RolloutSpec) -> RolloutPlan:
+    """The terms of a rollout that begins now."""
+    return RolloutPlan(
+        steps_percent=tuple(step.weight_percent for step in spec.steps),
+        alpha=spec.analysis.alpha,
+        min_effect_bps=spec.analysis.min_effect_bps,
+        min_requests=spec.analysis.min_requests,
+        max_duration_seconds=spec.analysis.max_duration_seconds,
+    )
 
 
 def _judged(
@@ -177,9 +196,9 @@ def _judged(
 
 
 def _without_the_gone(rollout: Rollout, observed: Observation) -> Rollout:
-    """The ended rollout with the cursors of those that still exist.
+    """The ended rollout with the cursors of the inferences that still exist.
 
-    Not before its end: who seems gone may only not be seen yet, and would be counted again.
+    Not before it ends: one that seems gone may be unseen for a moment and would be counted again.
     """
     kept = {name: cursor for name, cursor in rollout.cursors.items() if name in observed.existing}
     return replace(rollout, cursors=kept)
@@ -211,9 +230,9 @@ def _of_rollout(rollout: Rollout, observed: Observation, *, is_paused: bool) -> 
     digest = rollout.candidate.draft.digest
     share = share_bps(rollout)
     views = observed.participants
-    # One that serves and cannot be seen may have the candidate, or not.
+    # A serving inference that cannot be reached may or may not have the candidate.
     complete = bool(views) and len(views) == len(observed.expected)
-    # Once it serves somewhere there is no way back: a refusal is the refusing pod's own trouble.
+    # Once it is stable anywhere there is no way back: a refusal is that pod's own problem.
     is_serving = any(_is(view.stable, digest) for view in views)
     command = observed.command
     ordered: Literal["abort", "promote"] | None = None

@@ -1,32 +1,37 @@
-"""The states of a rollout, and the one rule that moves it: `advance`."""
+"""The states of a rollout and its transition function, `advance`."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
-from aurora_operator.domain.manifest.spec import Rollout as RolloutSpec
+from aurora_common.codec import Wire
 from aurora_operator.domain.rollout.evidence import Evidence
+from aurora_operator.domain.rollout.guardrail import harm
+
+_MAX_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutPlan:
-    """What was agreed when the rollout began; a changed manifest counts from the next rollout on.
+    """The terms of a rollout, fixed when it begins; a changed manifest applies to the next one.
 
     A threshold moved while the evidence is known would void the promise of `alpha`.
     """
 
-    steps_percent: tuple[int, ...]
-    alpha: str
-    min_effect_bps: int
-    min_requests: int
-    max_duration_seconds: float
+    steps_percent: Annotated[
+        tuple[int, ...], "Shares of the traffic, in order.", Wire(max_items=_MAX_STEPS)
+    ]
+    alpha: Annotated[str, "Bound on the chance of promoting a draft that is no better."]
+    min_effect_bps: Annotated[int, "By how much its acceptance rate must be higher; basis points."]
+    min_requests: Annotated[int, "How many requests must be judged."]
+    max_duration_seconds: Annotated[float, "How long it may take, pauses excluded."]
 
     @property
     def threshold(self) -> float:
-        """log(1/α): what the log of an e-value must reach."""
+        """log(1/α), which the log of an e-value must reach."""
         return -math.log(float(self.alpha))
 
     @property
@@ -37,24 +42,13 @@ class RolloutPlan:
         return step >= len(self.steps_percent) - 1
 
 
-def rollout_plan(spec: RolloutSpec) -> RolloutPlan:
-    """What a rollout that begins now is held to."""
-    return RolloutPlan(
-        steps_percent=tuple(step.weight_percent for step in spec.steps),
-        alpha=spec.analysis.alpha,
-        min_effect_bps=spec.analysis.min_effect_bps,
-        min_requests=spec.analysis.min_requests,
-        max_duration_seconds=spec.analysis.max_duration_seconds,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time spent analysing; it stands still while the rollout is paused."""
+    """Time spent analysing, pauses excluded."""
 
-    started_at: datetime
-    paused_at: datetime | None = None
-    paused_seconds: float = 0.0
+    started_at: Annotated[datetime, "When the first request was judged."]
+    paused_at: Annotated[datetime | None, "When it was paused, if it is."] = None
+    paused_seconds: Annotated[float, "The length of earlier pauses."] = 0.0
 
     def elapsed(self, now: datetime) -> timedelta:
         until = now if self.paused_at is None else self.paused_at
@@ -71,45 +65,49 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The candidate is not yet resident with its first share of the traffic on every inference."""
+    """The candidate is not yet staged with its first share on every inference."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingForTraffic:
-    """The candidate has its share everywhere, and no request was judged yet."""
+    """The candidate has its share everywhere; no request was judged yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Analyzing:
     """The candidate serves `plan.steps_percent[step]` of new requests."""
 
-    step: int
-    entered_at: datetime
-    # How many requests were judged when this step began.
-    entered_requests: int
-    clock: Clock
+    step: Annotated[int, "The step in progress, from 0."]
+    entered_at: Annotated[datetime, "When the step began.", Wire("stepEnteredAt")]
+    entered_requests: Annotated[
+        int, "How many requests were judged when the step began.", Wire("stepEnteredRequests")
+    ]
+    clock: Annotated[Clock, "Time spent analysing."]
+
+
+Reason = Annotated[str, "Why it ends or ended."]
 
 
 @dataclass(frozen=True, slots=True)
 class Promoting:
-    """Decided, and not yet seen as the stable draft everywhere; there is no way back."""
+    """Decided but not yet stable on every inference; there is no way back."""
 
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class RolledBack:
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Inconclusive:
-    reason: str
+    reason: Reason
 
 
 Ended = Promoted | RolledBack | Inconclusive
@@ -120,11 +118,11 @@ State = Pending | WaitingForTraffic | Analyzing | Promoting | Ended
 class Observed:
     """What is known of the rollout now."""
 
-    # The candidate is resident and has its share on every inference.
+    # The candidate is staged and has its share on every inference.
     staged: bool = False
     # The candidate is the stable draft of every inference.
     promoted: bool = False
-    # Why an inference will never take the candidate, which serves nowhere as the stable draft.
+    # Why an inference refuses the candidate for good; only while it is stable nowhere.
     refusal: str | None = None
     paused: bool = False
     command: Literal["abort", "promote"] | None = None
@@ -133,11 +131,12 @@ class Observed:
 def advance(
     state: State, *, plan: RolloutPlan, evidence: Evidence, observed: Observed, now: datetime
 ) -> State:
-    """The next state; the same state means that there is nothing to decide.
+    """The next state; the same state if there is nothing to decide.
 
     A candidate is promoted once log E ≥ log(1/α) and at least `min_requests` were judged, whatever
-    the step; it is rolled back once the mirrored process shows harm. Missing evidence never
-    promotes: at the deadline the stable draft stays. A pause holds all but harm and commands.
+    the step, unless a guardrail holds it back; it is rolled back once the mirrored process or a
+    guardrail shows harm. Missing evidence never promotes: at the deadline the stable draft stays.
+    A pause holds all but harm and commands.
     """
     match state:
         case Promoted() | RolledBack() | Inconclusive():
@@ -154,6 +153,8 @@ def advance(
             return Promoting("Commanded")
         case Analyzing() if evidence.log_harm >= plan.threshold:
             return RolledBack("AcceptanceHarm")
+        case Analyzing() if (harmful := harm(evidence.guardrails, plan.threshold)) is not None:
+            return RolledBack(harmful)
         case Analyzing(clock=clock) if observed.paused and clock.paused_at is None:
             return replace(state, clock=clock.pause(now))
         case _ if observed.paused:
@@ -180,11 +181,13 @@ def advance(
 
 def is_better(evidence: Evidence, plan: RolloutPlan) -> bool:
     """The promotion rule."""
+    if any(guardrail.holds_back for guardrail in evidence.guardrails):
+        return False
     return evidence.log_e >= plan.threshold and evidence.requests >= plan.min_requests
 
 
 def weight_percent(state: State, plan: RolloutPlan) -> int | None:
-    """The candidate's share of new requests; None where this state leaves it as it is."""
+    """The candidate's share of new requests; None if this state leaves it unchanged."""
     match state:
         case Pending() | WaitingForTraffic():
             return plan.steps_percent[0]

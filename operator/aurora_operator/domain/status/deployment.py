@@ -1,66 +1,93 @@
-"""What Aurora remembers of a deployment between two looks at it: the status, as values."""
+"""The status of an AuroraDeployment: what Aurora remembers between two reconciles.
+
+From these types follow the JSON, the schema of the cluster and the client's own types.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
+from aurora_common.codec import Wire
 from aurora_operator.domain.rollout.evidence import Evidence
 from aurora_operator.domain.rollout.state import Ended, RolloutPlan, State
+
+# One per inference that ever served in the rollout.
+_MAX_CURSORS = 10_000
+_IN_EVIDENCE = "evidence"
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A draft checkpoint; two are the same where their digests are."""
+    """A draft checkpoint; two are the same if their digests are."""
 
-    checkpoint: str
-    digest: str
-    uri: str
+    checkpoint: Annotated[str, "Its name."]
+    digest: Annotated[str, "sha256:<hex> over its files."]
+    uri: Annotated[str, "Where its files are."]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A draft that the trainer published; `sequence` counts its publications from 1."""
+    """A draft that the trainer published."""
 
-    draft: Draft
-    sequence: int
-    trained_through: str = ""
+    draft: Annotated[Draft, Wire(inline=True)]
+    sequence: Annotated[int, "The number of its publication, from 1."]
+    trained_through: Annotated[str, "The newest trajectory that it was trained on."] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Published candidates that no rollout took yet: only the newest waits (QueueLatest)."""
+    """Published drafts without a rollout; only the newest waits (QueueLatest)."""
 
-    # The newest publication ever seen; the trainer is asked for what comes after it.
-    sequence: int = 0
-    waiting: Candidate | None = None
-    # Digests of those that never had a rollout, newest first, bounded.
-    superseded: tuple[str, ...] = ()
+    # The trainer is asked for later ones.
+    sequence: Annotated[int, "The newest publication seen."] = 0
+    waiting: Annotated[Candidate | None, "The draft of the next rollout."] = None
+    superseded: Annotated[
+        tuple[str, ...],
+        "Digests of drafts that never had a rollout, newest first.",
+        Wire(max_items=50),
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far an inference's outcomes were counted; another instance begins at 0."""
+    """How far the outcomes of one inference were counted."""
 
-    instance: str
-    after: int
+    instance: Annotated[str, "The run of it that listed them."]
+    after: Annotated[int, "The number of the last one counted."]
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """The rollout in progress, or the last one once its state is an ended one."""
 
-    id: str
-    candidate: Candidate
-    plan: RolloutPlan
-    state: State
-    # No stable draft was served when it began: the candidate is compared with plain decoding.
-    without_stable: bool = False
-    evidence: Evidence = field(default_factory=Evidence)
-    # By the inference's name; kept with the evidence, so that nothing is counted twice.
-    cursors: Mapping[str, Cursor] = field(default_factory=dict)
+    id: Annotated[str, "<deployment>-<sequence of the candidate>."]
+    candidate: Annotated[Candidate, "The draft that is tried."]
+    plan: Annotated[RolloutPlan, "Its terms."]
+    state: Annotated[State, "Its state.", Wire(inline=True)]
+    # The candidate is compared with plain decoding.
+    without_stable: Annotated[bool, "No draft was served when it began.", Wire(required=True)] = (
+        False
+    )
+    evidence: Annotated[Evidence, "What was measured.", Wire(required=True)] = field(
+        default_factory=Evidence
+    )
+    # Stored with the evidence, so that nothing is counted twice.
+    cursors: Annotated[
+        Mapping[Annotated[str, "Its name.", Wire("inference")], Cursor],
+        "How far the outcomes of each inference were counted.",
+        Wire(within=_IN_EVIDENCE, max_items=_MAX_CURSORS),
+    ] = field(default_factory=dict)
+
+    @property
+    def threshold(
+        self,
+    ) -> Annotated[
+        float, "What either e-value's logarithm must reach.", Wire(within=_IN_EVIDENCE, digits=4)
+    ]:
+        return self.plan.threshold
 
     @property
     def is_live(self) -> bool:
@@ -69,59 +96,67 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a rollout ended, for the history."""
+    """How a rollout ended."""
 
-    id: str
-    checkpoint: str
-    digest: str
-    outcome: str
-    reason: str
-    effect_bps: int
-    requests: int
-    at: datetime
+    id: Annotated[str, "The rollout's id."]
+    checkpoint: Annotated[str, "The draft's name."]
+    digest: Annotated[str, "The draft's digest."]
+    outcome: Annotated[str, "Promoted, RolledBack or Inconclusive."]
+    reason: Annotated[str, "Why."]
+    effect_bps: Annotated[int, "Estimated gain in acceptance; basis points."]
+    requests: Annotated[int, "How many requests were judged."]
+    at: Annotated[datetime, "When it ended."]
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    type: Literal["Ready", "Progressing", "Degraded"]
-    status: bool
-    reason: str
-    message: str
-    last_transition_time: datetime
-    observed_generation: int
+    """Ready, Progressing or Degraded."""
+
+    type: Annotated[Literal["Ready", "Progressing", "Degraded"], "Which condition."]
+    status: Annotated[bool, "Whether it holds.", Wire(quoted=True)]
+    reason: Annotated[str, "Why, in one word."]
+    message: Annotated[str, "Why, for a person."]
+    last_transition_time: Annotated[datetime, "When its status last changed."]
+    observed_generation: Annotated[int, "The generation that it is about."]
 
 
 @dataclass(frozen=True, slots=True)
 class LastCommand:
-    """The answer to the last written order; `message` says why it was refused."""
+    """The answer to the newest aurora.dev/command annotation."""
 
-    request: str
-    outcome: Literal["Done", "Refused"]
-    message: str
-    at: datetime
+    request: Annotated[str, "The annotation's text."]
+    outcome: Annotated[Literal["Done", "Refused"], "Whether it was carried out."]
+    message: Annotated[str, "Why it was refused."]
+    at: Annotated[datetime, "When it was answered."]
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """An AuroraDeployment's status."""
+    """What was last observed and what was decided."""
 
-    observed_generation: int = 0
-    stable: Draft | None = None
-    # The stable draft's acceptance where it was last measured.
-    stable_acceptance_bps: int | None = None
-    rollout: Rollout | None = None
-    queue: Queue = Queue()
-    # Paused by command; the manifest may pause as well.
-    paused: bool = False
-    # Newest first, bounded.
-    history: tuple[Verdict, ...] = ()
-    conditions: tuple[Condition, ...] = ()
-    last_command: LastCommand | None = None
-    # Of the inferences, and how to find them; None where they cannot be scaled.
-    replicas: int | None = None
-    ready_replicas: int | None = None
-    updated_replicas: int | None = None
-    selector: str | None = None
+    observed_generation: Annotated[int, "The generation that it is about."] = 0
+    stable: Annotated[Draft | None, "The draft that serves."] = None
+    stable_acceptance_bps: Annotated[
+        int | None,
+        "Its acceptance rate as last measured; basis points.",
+        Wire("acceptanceBps", within="stable"),
+    ] = None
+    rollout: Annotated[Rollout | None, "The rollout in progress, or the last one."] = None
+    queue: Annotated[Queue, "Drafts that wait for a rollout."] = Queue()
+    # The manifest may pause as well.
+    paused: Annotated[bool, "Paused by command."] = False
+    history: Annotated[
+        tuple[Verdict, ...], "Ended rollouts, newest first.", Wire(max_items=50)
+    ] = ()
+    conditions: Annotated[
+        tuple[Condition, ...], "Ready, Progressing and Degraded.", Wire(max_items=8)
+    ] = ()
+    last_command: Annotated[LastCommand | None, "The answer to the newest command."] = None
+    # None if they cannot be scaled.
+    replicas: Annotated[int | None, "Inference pods that exist."] = None
+    ready_replicas: Annotated[int | None, "Those that are ready."] = None
+    updated_replicas: Annotated[int | None, "Those with the current template."] = None
+    selector: Annotated[str | None, "Label selector of the inference pods."] = None
 
     @property
     def live_rollout(self) -> Rollout | None:
@@ -135,7 +170,7 @@ class Status:
 
     @property
     def needed_digests(self) -> frozenset[str]:
-        """The drafts that a rollout or a restart may still want."""
+        """The drafts that a rollout or a restart may still need."""
         rollout, waiting = self.live_rollout, self.queue.waiting
         drafts = (
             self.stable,

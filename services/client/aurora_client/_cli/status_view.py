@@ -1,7 +1,8 @@
-"""A snapshot as lines and tables for a terminal."""
+"""Renders a snapshot for a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from rich.console import Group, RenderableType
@@ -10,7 +11,8 @@ from rich.text import Text
 
 from aurora_client._cli.shape import percent, plain_table, points, short_digest
 from aurora_client._cli.snapshot import Served, Snapshot
-from aurora_client._deployment import Component, Condition, Deployment, Evidence, PastRollout
+from aurora_client._deployment import Component, Deployment
+from aurora_client._status import Condition, Evidence, PastRollout
 
 _BAR_CELLS = 24
 _HISTORY_ROWS = 5
@@ -19,7 +21,7 @@ _GOOD = {("Ready", "True"), ("Progressing", "True"), ("Degraded", "False")}
 
 
 def view(snapshot: Snapshot, *, problem: str = "") -> RenderableType:
-    """The whole picture; `problem` is why it may be out of date."""
+    """The whole snapshot; `problem` says why it may be out of date."""
     deployment = snapshot.deployment
     parts: list[RenderableType] = [_title(deployment)]
     if problem:
@@ -38,9 +40,8 @@ def _title(deployment: Deployment) -> Text:
 
 
 def condition_text(condition: Condition) -> Text:
-    """A condition where it matters: green, or why not; empty for what is as it should be."""
+    """A condition in green, or why it is not as it should be; empty if it is no news."""
     is_good = (condition.type, condition.status) in _GOOD
-    # Only what is out of order needs its reason.
     if condition.type != "Degraded" and is_good:
         return Text(condition.type, style="green")
     if is_good or (condition.type == "Progressing" and condition.status == "False"):
@@ -73,9 +74,9 @@ def _components(components: tuple[Component, ...]) -> Table:
 
 
 def drafts_table(deployment: Deployment, candidate_bps: int | None = None) -> Table:
-    """Drafts and rollout as rows of a label and what there is to say.
+    """Drafts and rollout as labelled rows.
 
-    `candidate_bps`: the candidate's share of new requests, where it is known.
+    `candidate_bps`: the candidate's share of new requests, if known.
     """
     rows = Table.grid(padding=(0, 2, 0, 0))
     rows.add_column(style="dim")
@@ -139,23 +140,27 @@ def _rollout(deployment: Deployment, candidate_bps: int | None) -> Text:
     return line
 
 
-def _evidence(evidence: Evidence) -> list[tuple[str, Text]]:
-    lines = []
-    if evidence.log_e is not None and evidence.threshold:
-        bar = _bar(evidence.log_e / evidence.threshold, "green")
-        numbers = f" log E {evidence.log_e:.2f}, promoted at {evidence.threshold:.2f}"
-        lines.append(("better", bar.append(numbers, style="default")))
-    if evidence.log_harm is not None and evidence.threshold:
-        bar = _bar(evidence.log_harm / evidence.threshold, "red")
-        numbers = f" log E {evidence.log_harm:.2f}, rolled back at {evidence.threshold:.2f}"
-        lines.append(("worse", bar.append(numbers, style="default")))
-    if evidence.effect_bps is not None:
-        effect = f"{points(evidence.effect_bps)} points of acceptance"
-        if evidence.interval_bps is not None:
-            low, high = evidence.interval_bps
-            effect += f" (95%: {points(low)} to {points(high)})"
-        lines.append(("effect", Text(f"{effect}, {evidence.requests:,} requests judged")))
-    return lines
+def _evidence(evidence: Evidence) -> Iterator[tuple[str, Text]]:
+    threshold = evidence.threshold
+    if threshold:
+        bar = _bar(evidence.log_e / threshold, "green")
+        numbers = f" log E {evidence.log_e:.2f}, promoted at {threshold:.2f}"
+        yield "better", bar.append(numbers, style="default")
+        bar = _bar(evidence.log_harm / threshold, "red")
+        numbers = f" log E {evidence.log_harm:.2f}, rolled back at {threshold:.2f}"
+        yield "worse", bar.append(numbers, style="default")
+    for guardrail in evidence.guardrails:
+        bar = _bar(guardrail.log_harm / threshold if threshold else 0.0, "red")
+        estimate = f" {guardrail.effect_bps / 100:+.1f}%, at most {guardrail.margin_bps / 100:+g}%"
+        line = bar.append(estimate, style="default")
+        if guardrail.effect_bps > guardrail.margin_bps:
+            line.append("  holds back", style="yellow")
+        yield guardrail.name, line
+    effect = f"{points(evidence.effect_bps)} points of acceptance"
+    if evidence.interval_bps is not None:
+        low, high = evidence.interval_bps
+        effect += f" (95%: {points(low)} to {points(high)})"
+    yield "effect", Text(f"{effect}, {evidence.requests:,} requests judged")
 
 
 def _bar(share: float, style: str) -> Text:
@@ -187,7 +192,7 @@ def _traffic(served: Served) -> list[tuple[str, Text]]:
 
 
 def history_table(history: tuple[PastRollout, ...]) -> Table:
-    """The newest ended rollouts."""
+    """The most recent past rollouts."""
     table = plain_table("past rollout", "checkpoint", "outcome", "reason")
     table.add_column("effect", justify="right")
     table.add_column("requests", justify="right")
@@ -198,7 +203,7 @@ def history_table(history: tuple[PastRollout, ...]) -> Table:
             past.checkpoint or "–",
             Text(past.outcome, style=_OUTCOME_STYLES.get(past.outcome, "")),
             past.reason or "–",
-            "–" if past.effect_bps is None else points(past.effect_bps),
+            points(past.effect_bps),
             f"{past.requests:,}",
             _local_time(past.at),
         )

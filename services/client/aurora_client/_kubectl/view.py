@@ -1,4 +1,4 @@
-"""A deployment of a cluster as a table's row and as a tree."""
+"""Renders a cluster's deployments as a table, and one of them as a tree."""
 
 from __future__ import annotations
 
@@ -20,42 +20,37 @@ from aurora_client._status_json import parse_status
 Json = dict[str, Any]
 
 _COMPONENTS = ("inference", "buffer", "trainer")
-# There only where a deployment has several trainers.
+# Present only if a deployment has several trainers.
 _GRADIENT = "gradient"
 
 
 def read_deployment(body: Json) -> Deployment:
-    """The deployment that the API server tells of; BadResponseError for a status that is none."""
+    """The deployment as the API server stores it; raises BadResponseError if its status is none."""
     metadata, status = body["metadata"], json.dumps(body.get("status", {}))
-    found = parse_status(status)
     return Deployment(
         name=metadata["name"],
         namespace=metadata["namespace"],
-        stable=found.stable,
-        rollout=found.rollout,
-        queued=found.queued,
         is_paused=body["spec"].get("rollout", {}).get("paused") is True,
-        history=found.history,
-        conditions=found.conditions,
         components=(),
+        status=parse_status(status),
         status_json=status,
     )
 
 
 def deployments_table(bodies: Sequence[Json], *, with_namespace: bool) -> Table:
-    """One row for each, as kubectl lists them."""
+    """One row per deployment, as in kubectl."""
     headers = ["NAME", "READY", "STABLE", "CANDIDATE", "STATE", "EVIDENCE", "AGE"]
     table = plain_table(*(["NAMESPACE", *headers] if with_namespace else headers))
     for body in bodies:
         deployment = read_deployment(body)
-        status, rollout = body.get("status", {}), deployment.rollout
+        status, rollout = deployment.status, deployment.rollout
         evidence = rollout.evidence if rollout else None
         judged = ""
-        if evidence is not None and evidence.log_e is not None and evidence.threshold is not None:
+        if evidence is not None:
             judged = f"{evidence.log_e:.2f}/{evidence.threshold:.2f}"
         row = [
             deployment.name,
-            f"{status.get('readyReplicas', 0)}/{status.get('replicas', 0)}",
+            f"{status.ready_replicas or 0}/{status.replicas or 0}",
             deployment.stable.checkpoint if deployment.stable else "",
             rollout.candidate.checkpoint if rollout and rollout.candidate else "",
             rollout.state if rollout else "",
@@ -67,16 +62,16 @@ def deployments_table(bodies: Sequence[Json], *, with_namespace: bool) -> Table:
 
 
 def story(body: Json, pods: Sequence[Json]) -> RenderableType:
-    """All that there is to know of one deployment."""
+    """Everything about one deployment: conditions, drafts, rollout and pods."""
     deployment = read_deployment(body)
     tree = Tree(Text(f"{deployment.namespace}/{deployment.name}", style="bold"))
     for condition in deployment.conditions:
         if (text := condition_text(condition)).plain:
             tree.add(text)
     tree.add(drafts_table(deployment))
-    if (command := body.get("status", {}).get("lastCommand")) is not None:
-        said = f": {command['message']}" if command.get("message") else ""
-        tree.add(f"last command  {command['request']}  {command['outcome']}{said}")
+    if (command := deployment.status.last_command) is not None:
+        refusal = f": {command.message}" if command.message else ""
+        tree.add(f"last command  {command.request}  {command.outcome}{refusal}")
     has_gradient = any(_component(pod) == _GRADIENT for pod in pods)
     for component in (*_COMPONENTS, _GRADIENT) if has_gradient else _COMPONENTS:
         mine = [pod for pod in pods if _component(pod) == component]
@@ -89,7 +84,7 @@ def story(body: Json, pods: Sequence[Json]) -> RenderableType:
 
 
 def drafts(body: Json) -> Table:
-    """The drafts that the status knows, and what became of them; newest first."""
+    """The drafts in the status and their roles or outcomes; newest first."""
     deployment = read_deployment(body)
     table = plain_table("draft", "role", "reason", "digest")
     rollout = deployment.rollout
@@ -100,9 +95,8 @@ def drafts(body: Json) -> Table:
         rows.setdefault(
             rollout.candidate.digest, (rollout.candidate.checkpoint, rollout.state, "", "cyan")
         )
-    for past in body.get("status", {}).get("history", []):
-        row = (past["checkpoint"], past["outcome"], past["reason"], "")
-        rows[past["digest"]] = row
+    for past in deployment.history:
+        rows[past.digest] = (past.checkpoint, past.outcome, past.reason, "")
     if deployment.stable is not None:
         rows[deployment.stable.digest] = (deployment.stable.checkpoint, "stable", "", "green")
     for digest, (name, role, reason, style) in rows.items():
@@ -111,7 +105,7 @@ def drafts(body: Json) -> Table:
 
 
 def age(created: str) -> str:
-    """How long ago, as kubectl says it."""
+    """The age in kubectl's format."""
     seconds = int((datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds())
     for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * length:

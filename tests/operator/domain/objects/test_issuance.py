@@ -48,10 +48,10 @@ def test_what_is_ready_is_issued():
         ((UNREADY, condition("Issuing", "False", FAILED)), FAILED),
         ((READY, condition("Issuing", "False", FAILED)), FAILED),
         ((READY, condition("Issuing", "True", "renewal was due")), "renewal was due"),
-        ((), "cert-manager says nothing of it: does it run?"),
+        ((), "cert-manager reports nothing: is it running?"),
         (
             (condition("Ready", "True", "up to date", generation=1),),
-            "cert-manager says nothing of it: does it run?",
+            "cert-manager reports nothing: is it running?",
         ),
     ],
     ids=["no Secret", "begun", "failed", "not renewed", "being renewed", "nothing", "stale"],

@@ -20,7 +20,7 @@ from aurora_operator.domain.plan.observation import (
     OutcomeBatch,
 )
 from aurora_operator.domain.plan.plan import HISTORY_LIMIT, plan
-from aurora_operator.domain.rollout.evidence import Outcome
+from aurora_operator.domain.rollout.outcome import Outcome
 from aurora_operator.domain.rollout.state import (
     Analyzing,
     Pending,

@@ -14,14 +14,13 @@ from aurora_operator.domain.plan.observation import (
     Problem,
     Scale,
 )
-from aurora_operator.domain.plan.plan import plan
+from aurora_operator.domain.plan.plan import plan, rollout_terms
 from aurora_operator.domain.rollout.state import (
     Pending,
     Promoted,
     Promoting,
     RolledBack,
     WaitingForTraffic,
-    rollout_plan,
 )
 from aurora_operator.domain.status.deployment import Candidate, Cursor, Draft, Rollout, Status
 
@@ -57,7 +56,7 @@ def trying(deployment):
     """A status with the candidate on trial, in a given state."""
 
     def status(state):
-        terms = rollout_plan(deployment.spec.rollout)
+        terms = rollout_terms(deployment.spec.rollout)
         rollout = Rollout("chat-1", Candidate(CANDIDATE, 1), terms, state)
         return Status(stable=STABLE, rollout=rollout)
 

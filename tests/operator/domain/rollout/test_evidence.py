@@ -15,14 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aurora_operator.domain.rollout.evidence import (
-    STAKE_FRACTIONS,
-    ArmMean,
-    Evidence,
-    Outcome,
-    effect_interval,
-    observe,
-)
+from aurora_operator.domain.rollout.betting import STAKE_FRACTIONS
+from aurora_operator.domain.rollout.evidence import ArmMean, Evidence, effect_interval, observe
+from aurora_operator.domain.rollout.outcome import Outcome
 
 ALPHA = 0.05
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aurora_operator.domain.rollout.evidence import ArmMean, Evidence
+from aurora_operator.domain.rollout.guardrail import GuardrailState
 from aurora_operator.domain.rollout.state import (
     Analyzing,
     Clock,
@@ -33,10 +34,18 @@ PLAN = RolloutPlan(
 )
 
 
-def evidence(requests=0, *, log_e=0.0, log_harm=0.0):
+def evidence(requests=0, *, log_e=0.0, log_harm=0.0, guardrails=()):
     return Evidence(
-        log_wealth=(log_e,) * 8, log_harm_wealth=(log_harm,) * 8, stable=ArmMean(requests, 0.5)
+        log_wealth=(log_e,) * 8,
+        log_harm_wealth=(log_harm,) * 8,
+        stable=ArmMean(requests, 0.5),
+        guardrails=guardrails,
     )
+
+
+def guarded(*, log_harm=0.0, effect=0.0, name="tpot"):
+    """One guardrail with a margin of 10%."""
+    return (GuardrailState(name, 1000, 9, 0.5, effect, (log_harm,) * 8),)
 
 
 def analyzing(step=0, *, entered_requests=0, paused_at=None, paused_seconds=0.0):
@@ -116,6 +125,54 @@ ROWS = {
         evidence(3, log_harm=SURE),
         Observed(paused=True),
         RolledBack("AcceptanceHarm"),
+    ),
+    "guardrail harm": (
+        analyzing(0),
+        evidence(30, log_e=SURE, guardrails=guarded(log_harm=SURE)),
+        NOTHING,
+        RolledBack("TimePerOutputTokenHarm"),
+    ),
+    "guardrail harm while paused": (
+        analyzing(0, paused_at=START),
+        evidence(30, guardrails=guarded(log_harm=SURE)),
+        Observed(paused=True),
+        RolledBack("TimePerOutputTokenHarm"),
+    ),
+    "almost guardrail harm": (
+        analyzing(2),
+        evidence(30, guardrails=guarded(log_harm=ALMOST)),
+        NOTHING,
+        analyzing(2),
+    ),
+    "harm of a guardrail that is not known": (
+        analyzing(2),
+        evidence(30, guardrails=guarded(log_harm=SURE, name="retired")),
+        NOTHING,
+        analyzing(2),
+    ),
+    "better but held back": (
+        analyzing(2),
+        evidence(30, log_e=SURE, guardrails=guarded(effect=0.11)),
+        NOTHING,
+        analyzing(2),
+    ),
+    "better, and worse by no more than the margin": (
+        analyzing(2),
+        evidence(30, log_e=SURE, guardrails=guarded(effect=0.1)),
+        NOTHING,
+        Promoting("AcceptanceBetter"),
+    ),
+    "held back until the deadline": (
+        replace(analyzing(2), clock=Clock(NOW - timedelta(hours=1))),
+        evidence(30, log_e=SURE, guardrails=guarded(effect=0.11)),
+        NOTHING,
+        Inconclusive("DeadlineReached"),
+    ),
+    "promoting what is held back": (
+        analyzing(2),
+        evidence(30, guardrails=guarded(effect=0.11)),
+        Observed(command="promote"),
+        Promoting("Commanded"),
     ),
     "pausing stops the clock": (
         analyzing(1),

@@ -1,8 +1,9 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from support.status import NOW, STATES, full_status
+from support.status import NOW, STATES, STATUSES, full_status
 
 from aurora_operator.domain.plan.candidate_queue import SUPERSEDED_LIMIT
 from aurora_operator.domain.plan.plan import HISTORY_LIMIT
@@ -15,8 +16,7 @@ from aurora_operator.domain.status.deployment import (
     Queue,
     Status,
 )
-from aurora_operator.domain.status.status_json import status_from_json, status_to_json
-from aurora_operator.domain.status.status_schema import StatusJson
+from aurora_operator.domain.status.status_json import STATUS, status_from_json, status_to_json
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -43,21 +43,48 @@ def test_no_float_is_written():
     assert content["rollout"]["stepEnteredAt"] == "2026-01-02T03:04:05.678901Z"
 
 
-def objects(schema):
-    """The schema of every object in it."""
-    return [schema, *schema.get("$defs", {}).values()]
+@pytest.fixture
+def stored():
+    """STATUSES as operators wrote them before there were guardrails."""
+    return json.loads(Path(__file__).with_name("stored.json").read_text())
+
+
+def test_it_is_written_as_ever(stored):
+    """Clients and stored statuses know these keys and texts."""
+    written = [json.loads(status_to_json(status)) for status in STATUSES]
+    for content in written:
+        if "rollout" in content:
+            content["rollout"]["evidence"].pop("guardrails")
+    assert written == stored
+
+
+def test_what_an_earlier_operator_stored_is_read(stored):
+    assert [status_from_json(json.dumps(content)) for content in stored] == [
+        status
+        if status.rollout is None
+        else replace(
+            status,
+            rollout=replace(
+                status.rollout, evidence=replace(status.rollout.evidence, guardrails=())
+            ),
+        )
+        for status in STATUSES
+    ]
+
+
+def nodes(schema):
+    yield schema
+    for inner in (*schema.get("properties", {}).values(), schema.get("items")):
+        if inner is not None:
+            yield from nodes(inner)
 
 
 def test_every_list_is_bounded_and_everything_described():
-    schema = StatusJson.model_json_schema(by_alias=True, mode="serialization")
-    for found in objects(schema):
-        assert found["description"], found["title"]
-        for name, field in found["properties"].items():
-            assert field.get("description"), f"{found['title']}.{name}"
-            shapes = [field, *field.get("anyOf", ())]
-            for shape in shapes:
-                assert shape.get("type") != "number"
-                assert shape.get("type") != "array" or "maxItems" in shape
+    for node in nodes(STATUS.schema):
+        for name, field in node.get("properties", {}).items():
+            assert field.get("description"), f"{node['title']}.{name}"
+        assert node["type"] != "number"
+        assert node["type"] != "array" or "maxItems" in node
 
 
 def test_what_is_kept_fits_its_bounds():
@@ -69,8 +96,24 @@ def test_what_is_kept_fits_its_bounds():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"surprise": 1}', '{"paused": "perhaps"}'],
+    [
+        "",
+        "{",
+        "[]",
+        '{"surprise": 1}',
+        '{"paused": "perhaps"}',
+        '{"queue": {"sequence": true}}',
+        '{"stable": {"checkpoint": "c", "digest": "d"}}',
+        '{"stable": {"checkpoint": "c", "digest": "d", "uri": "u", "acceptanceBps": "1"}}',
+    ],
 )
 def test_anything_else_is_refused(text):
-    with pytest.raises(ValueError, match="validation error"):
+    with pytest.raises(ValueError, match=r"status|Expecting"):
         status_from_json(text)
+
+
+def test_an_error_names_the_field():
+    content = json.loads(status_to_json(full_status(Analyzing(1, NOW, 12, Clock(NOW)))))
+    content["rollout"]["evidence"]["logWealth"][2] = []
+    with pytest.raises(ValueError, match=r"status.rollout.evidence.logWealth\[2\] is \[\]"):
+        status_from_json(json.dumps(content))

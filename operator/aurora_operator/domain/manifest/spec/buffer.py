@@ -1,4 +1,4 @@
-"""Where served requests wait for the trainer."""
+"""Where served requests are queued for the trainer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aurora_operator.domain.manifest.spec.pod import PodTemplate, Resources, Sec
 
 
 class EmbeddedRedis(Model):
-    """A Redis of the deployment's own, in the buffer's pod, with an append-only file."""
+    """A Redis in the buffer's pod, with an append-only file."""
 
     model_config = with_rules(
         *immutable("storage"),
@@ -34,27 +34,26 @@ class EmbeddedRedis(Model):
     )
 
     appendfsync: Literal["everysec", "always"] = "everysec"
-    """How often it reaches the disk: each second, or with each write."""
+    """How often writes are fsynced: every second, or on each write."""
     storage: Bytes = "20Gi"
     """The size of its volume. Immutable. On Kubernetes only."""
     storage_class_name: ObjectName | None = None
-    """The class of its volume; without it the cluster's default. Immutable. On Kubernetes only."""
+    """The class of its volume; defaults to the cluster's. Immutable. On Kubernetes only."""
 
 
 class ExternalRedis(Model):
-    """A Redis that is there already; its stream is bounded by the retention, and stays when the
-    deployment goes."""
+    """An existing Redis; its stream is bounded by the retention and outlives the deployment."""
 
     model_config = with_rules(
         rule("has(self.url) != has(self.urlSecretRef)", "set exactly one of url and urlSecretRef")
     )
 
     url: RedisUrl | None = None
-    """redis://host:port/0 or rediss://host:port/0, where it holds no password."""
+    """redis://host:port/0 or rediss://host:port/0, if it holds no password."""
     url_secret_ref: SecretKeyReference | None = Field(default=None, validate_default=True)
-    """Where the URL is kept that holds a password. On Kubernetes only."""
+    """The Secret that holds a URL with a password. On Kubernetes only."""
     ca_secret_ref: SecretKeyReference | None = None
-    """PEM of the authorities that vouch for a rediss:// server. On Kubernetes only."""
+    """PEM of the CAs that a rediss:// server is verified against. On Kubernetes only."""
 
     @field_validator("url_secret_ref")
     @classmethod
@@ -66,12 +65,12 @@ class ExternalRedis(Model):
 
 
 class Retention(Model):
-    """How much of the traffic is kept; the oldest goes first."""
+    """How much traffic is kept; the oldest is dropped first."""
 
     max_age: PositiveDuration = "24h"
     """For how long."""
     max_bytes: Bytes = "16Gi"
-    """How much in all."""
+    """Its total size."""
 
     @property
     def max_age_seconds(self) -> int:
@@ -83,7 +82,7 @@ class Retention(Model):
 
 
 class Privacy(Model):
-    """Whose requests are kept for training."""
+    """Which requests are kept for training."""
 
     sample_percent: int = Field(default=100, ge=0, le=100)
     """The share of requests that is kept."""
@@ -92,10 +91,10 @@ class Privacy(Model):
 
 
 class Buffer(Model):
-    """Where served requests wait for the trainer, in Redis: exactly one of embedded, external.
+    """Where served requests are queued for the trainer: exactly one of embedded, external.
 
-    One may take the other's place: the buffer's pod is made anew, and what the trainer has not
-    read by then is lost to it.
+    One may replace the other: the buffer's pod is recreated, and what the trainer has not read by
+    then is lost.
     """
 
     model_config = with_rules(
@@ -103,13 +102,13 @@ class Buffer(Model):
     )
 
     embedded: EmbeddedRedis | None = None
-    """A Redis of the deployment's own; its volume goes when `external` takes its place."""
+    """A Redis in the buffer's pod; its volume is deleted when `external` replaces it."""
     external: ExternalRedis | None = Field(default=None, validate_default=True)
-    """A Redis that is there already."""
+    """An existing Redis."""
     retention: Retention = Retention()
     """How much is kept."""
     privacy: Privacy = Privacy()
-    """Whose requests are kept."""
+    """Which requests are kept."""
     image: Image | None = None
     """In place of the operator's default. On Kubernetes only."""
     resources: Resources = Resources()
@@ -120,7 +119,7 @@ class Buffer(Model):
     @field_validator("external")
     @classmethod
     def _exactly_one(cls, external: ExternalRedis | None, info: ValidationInfo) -> object:
-        # An `embedded` with a mistake of its own is not in the data, and was reported already.
+        # An invalid `embedded` is not in the data and was already reported.
         if "embedded" in info.data and (info.data["embedded"] is None) == (external is None):
             count = "neither" if external is None else "both"
             raise parent_problem(

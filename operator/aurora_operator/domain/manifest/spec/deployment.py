@@ -27,25 +27,25 @@ class Spec(Model):
     """What should run."""
 
     target: Target
-    """The model whose text is served."""
+    """The model that is served."""
     draft: Draft = Draft()
     """The small model that proposes tokens."""
     engine: Engine = Engine()
     """What runs the target."""
     replicas: int = Field(default=1, ge=0, le=1000)
-    """How many inference pods. One machine runs one process whatever it says."""
+    """How many inference pods. On one machine there is always one process."""
     inference: Inference = Inference()
     """The pods that serve."""
     buffer: Buffer
-    """Where served requests wait for the trainer."""
+    """Where served requests are queued for the trainer."""
     trainer: Trainer = Trainer()
     """What distils the target into the draft."""
     model_store: ModelStore
     """Where drafts are published."""
     rollout: Rollout = Rollout()
-    """How a new draft earns its place."""
+    """How a new draft is tried and promoted."""
     security: Security = Security()
-    """Who may talk to whom."""
+    """Which components may connect to which."""
 
 
 class AuroraDeployment(Model):

@@ -10,7 +10,7 @@ from aurora_operator.domain.manifest.spec.pod import PodTemplate, Resources
 
 
 class Autoscaling(Model):
-    """A HorizontalPodAutoscaler takes spec.replicas over; the custom metrics API must serve the
+    """A HorizontalPodAutoscaler takes over spec.replicas; the custom metrics API must serve the
     pods' metric aurora_waiting_requests. On Kubernetes only."""
 
     model_config = with_rules(
@@ -22,11 +22,11 @@ class Autoscaling(Model):
     )
 
     min_replicas: int = Field(default=1, ge=1, le=1000)
-    """At least so many pods."""
+    """The fewest pods."""
     max_replicas: int = Field(ge=1, le=1000, validate_default=True)
-    """At most so many pods."""
+    """The most pods."""
     waiting_requests: int = Field(default=4, ge=1, le=65_536)
-    """How many requests may wait in a pod, on average, before there are more pods."""
+    """Average waiting requests per pod above which pods are added."""
 
     @field_validator("max_replicas")
     @classmethod
@@ -49,8 +49,8 @@ class Inference(Model):
     autoscaling: Autoscaling | None = None
     """Scale by waiting requests. On Kubernetes only."""
     max_batch: int = Field(default=8, ge=1, le=256)
-    """How many requests are decoded at once."""
+    """How many requests are decoded concurrently."""
     max_waiting: int = Field(default=64, ge=0, le=65_536)
-    """How many may wait; one more is answered with 429."""
+    """How many requests may wait; further ones get a 429."""
     max_context_tokens: int | None = Field(default=None, ge=2, le=16_777_216)
-    """Prompt and output together; without it what the target was trained for, at most 4096."""
+    """Prompt and output together; defaults to the target's context length, at most 4096."""

@@ -1,4 +1,4 @@
-"""What every object of a manifest is, and how one says what is wrong with it as a whole."""
+"""The base of every object in a manifest, and errors about an object as a whole."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pydantic_core import PydanticCustomError
 
 from aurora_operator.domain.manifest.field_type import Rule, rule
 
-# An error of the list as a whole: its context holds (index, text) for each element.
+# An error about a list; its context holds (index, text) for each bad element.
 STEPS_PROBLEM = "aurora_steps"
-# An error found at one field that belongs to the object around it.
+# An error found while validating a field that concerns its parent object.
 PARENT_PROBLEM = "aurora_parent"
 
 
@@ -31,15 +31,15 @@ class Model(BaseModel):
 
 
 def with_rules(*rules: Rule) -> ConfigDict:
-    """What the API server is to check of an object as a whole."""
+    """CEL rules for an object as a whole."""
     return ConfigDict(json_schema_extra={"x-kubernetes-validations": [dict(one) for one in rules]})
 
 
 def immutable(*fields: str) -> Sequence[Rule]:
-    """Rules by which these fields of an object stay what they were; each must have a value."""
+    """Rules that keep these fields unchanged; each must always have a value."""
     return [rule(f"self.{name} == oldSelf.{name}", f"{name} is immutable", name) for name in fields]
 
 
 def parent_problem(text: str) -> PydanticCustomError:
-    """The error of a field's validator that is told of the object around the field."""
+    """An error to raise in a field's validator that is reported at its parent object."""
     return PydanticCustomError(PARENT_PROBLEM, "{text}", {"text": text})

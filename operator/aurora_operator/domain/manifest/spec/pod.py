@@ -1,4 +1,4 @@
-"""What a manifest says of pods, and of the Secrets beside them."""
+"""Pod settings and references to Secrets."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Resources(Model):
     limits: dict[str, Quantity] = Field(default_factory=dict, max_length=32)
     """The most of each resource, such as cpu or memory."""
     requests: dict[str, Quantity] = Field(default_factory=dict, max_length=32)
-    """What the scheduler sets aside of each."""
+    """How much of each the scheduler reserves."""
 
 
 class PodMetadata(Model):
-    """Labels and annotations of the pods, beside Aurora's own."""
+    """Labels and annotations of the pods, in addition to Aurora's own."""
 
     labels: dict[str, str] = Field(default_factory=dict, max_length=64)
     """Labels; Aurora's own cannot be changed."""
@@ -29,13 +29,13 @@ class PodMetadata(Model):
 
 
 class PodTemplate(Model):
-    """Merged strategically, as kubectl does it, over the pods that Aurora makes: node selectors,
-    tolerations, volumes, more environment. On Kubernetes only."""
+    """A strategic merge patch over Aurora's pods: node selectors, tolerations, volumes, more
+    environment. On Kubernetes only."""
 
     metadata: PodMetadata = PodMetadata()
-    """Labels and annotations of the pods, beside Aurora's own."""
+    """Labels and annotations of the pods, in addition to Aurora's own."""
     spec: dict[str, Any] = Field(default_factory=dict)
-    """A PodSpec. The main container is called after its component: inference, buffer or trainer."""
+    """A PodSpec. The main container has its component's name: inference, buffer or trainer."""
 
 
 class SecretKeyReference(Model):

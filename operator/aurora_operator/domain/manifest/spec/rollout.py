@@ -1,8 +1,8 @@
-"""How a new draft earns its place."""
+"""How a new draft is tried and promoted."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -10,8 +10,10 @@ from pydantic_core import PydanticCustomError
 from aurora_operator.domain.manifest.field_type import Alpha, PositiveDuration, rule
 from aurora_operator.domain.manifest.quantity import parse_duration
 from aurora_operator.domain.manifest.spec.model import STEPS_PROBLEM, Model
+from aurora_operator.domain.rollout.guardrail import GUARDRAILS
 
 _MAX_STEPS = 20
+_MAX_GUARDRAILS = 16
 _INCREASING = rule(
     "self.map(step, step.weightPercent).isSorted() && "
     "self.all(one, self.exists_one(other, other.weightPercent == one.weightPercent))",
@@ -30,28 +32,59 @@ class Analysis(Model):
     """When a candidate counts as better."""
 
     alpha: Alpha = "0.01"
-    """The probability with which a candidate that is not better may ever be promoted; a decimal."""
+    """Bound on the probability that a candidate that is not better is ever promoted; a decimal."""
     min_effect_bps: int = Field(default=0, ge=0, le=9999)
-    """By how much its acceptance must be higher; basis points."""
+    """By how much its acceptance rate must be higher; basis points."""
     min_requests: int = Field(default=300, ge=1, le=1_000_000_000)
     """How many requests must be judged before a promotion."""
     max_duration: PositiveDuration = "6h"
-    """After so long without a verdict the stable draft stays; pauses do not count."""
+    """After this long without a verdict the stable draft stays; pauses do not count."""
 
     @property
     def max_duration_seconds(self) -> float:
         return parse_duration(self.max_duration).total_seconds()
 
 
+def _name_schema() -> dict[str, Any]:
+    meanings = "; ".join(f"{name}: {one.meaning}" for name, one in GUARDRAILS.items())
+    return {"enum": list(GUARDRAILS), "description": f"What is compared. {meanings}."}
+
+
+class Guardrail(Model):
+    """What a candidate must not make worse."""
+
+    name: str = Field(json_schema_extra=lambda schema: schema.update(_name_schema()))
+    margin_bps: int | None = Field(default=None, ge=0, le=10_000)
+    """By how much it may be worse; basis points. Without it the guardrail's own margin."""
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in GUARDRAILS:
+            raise ValueError(f'"{name}" is not allowed; allowed: {", ".join(GUARDRAILS)}')
+        return name
+
+
+def _every_guardrail() -> tuple[Guardrail, ...]:
+    return tuple(Guardrail(name=name, marginBps=one.margin_bps) for name, one in GUARDRAILS.items())
+
+
+def _guardrails_schema(schema: dict[str, Any]) -> None:
+    schema["default"] = [each.model_dump(by_alias=True) for each in _every_guardrail()]
+    schema["maxItems"] = _MAX_GUARDRAILS
+    schema["x-kubernetes-list-type"] = "map"
+    schema["x-kubernetes-list-map-keys"] = ["name"]
+
+
 class Rollout(Model):
-    """How a new draft earns its place."""
+    """How a new draft is tried and promoted."""
 
     paused: bool = False
-    """Hold the rollout where it is, and begin no other. Harm still rolls back."""
+    """Hold the rollout where it is and begin no other. Harm still rolls back."""
     supersede: Literal["QueueLatest"] = "QueueLatest"
     """Of the drafts published during a rollout, the newest is tried next."""
     assignment: Literal["PerRequest"] = "PerRequest"
-    """Each new request draws its draft by itself."""
+    """Each new request draws its draft independently."""
     # Strictness is each step's; a YAML sequence is a list, never a tuple.
     steps: tuple[Step, ...] = Field(
         default=(Step(weightPercent=5), Step(weightPercent=20), Step(weightPercent=50)),
@@ -62,16 +95,28 @@ class Rollout(Model):
             "x-kubernetes-validations": [dict(_INCREASING)],
         },
     )
-    """The candidate's shares of the traffic, which must increase; at most 20."""
+    """The candidate's traffic shares, which must increase; at most 20."""
     analysis: Analysis = Analysis()
     """When a candidate counts as better."""
+    guardrails: tuple[Guardrail, ...] = Field(
+        default_factory=_every_guardrail, strict=False, json_schema_extra=_guardrails_schema
+    )
+    """What a candidate must not make worse: harm rolls it back. Empty: nothing but acceptance."""
     on_inconclusive: Literal["KeepStable"] = "KeepStable"
-    """What serves where time ran out without a verdict."""
+    """What serves if time runs out without a verdict."""
+
+    @field_validator("guardrails")
+    @classmethod
+    def _distinct(cls, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
+        names = [guardrail.name for guardrail in guardrails]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{min(twice)} has several entries; each guardrail has at most one")
+        return guardrails
 
     @field_validator("steps")
     @classmethod
     def _increasing(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        # Not min_length: pydantic would count only the entries that are right in themselves.
+        # Not min_length: pydantic would count only the valid entries.
         if not 1 <= len(steps) <= _MAX_STEPS:
             raise ValueError(f"has {len(steps)} entries; it must have 1 to {_MAX_STEPS}")
         problems = [

@@ -1,4 +1,4 @@
-"""Who may talk to whom."""
+"""Which components may connect to which."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aurora_operator.domain.manifest.spec.pod import SecretReference
 
 
 class IssuerReference(Model):
-    """An issuer of cert-manager."""
+    """A cert-manager issuer."""
 
     name: ObjectName
     """Its name."""
     kind: Literal["Issuer", "ClusterIssuer"] = "Issuer"
-    """Of the deployment's namespace, or of the cluster."""
+    """In the deployment's namespace, or cluster-wide."""
 
 
 class Tls(Model):
@@ -26,16 +26,16 @@ class Tls(Model):
     model_config = with_rules(
         rule(
             "(has(self.mode) && self.mode == 'CertManager') == has(self.issuerRef)",
-            "issuerRef must be set exactly where mode is CertManager",
+            "issuerRef must be set if and only if mode is CertManager",
             "issuerRef",
         )
     )
 
     mode: Literal["SelfManaged", "CertManager", "Disabled"] = "SelfManaged"
-    """Who issues the certificates: the operator, or cert-manager; Disabled: plain text."""
+    """Who issues the certificates: the operator or cert-manager. Disabled: plaintext."""
     issuer_ref: IssuerReference | None = Field(default=None, validate_default=True)
-    """The issuer, where mode is CertManager. It may be shared by deployments if it gives each
-    namespace only names that end in .NAMESPACE.svc, as an approver policy can demand."""
+    """The issuer if mode is CertManager. Deployments may share it if it issues each namespace only
+    names that end in .NAMESPACE.svc, which an approver policy can enforce."""
 
     @field_validator("issuer_ref")
     @classmethod
@@ -48,9 +48,9 @@ class Tls(Model):
 
 
 class Security(Model):
-    """Who may talk to whom. On Kubernetes only."""
+    """Which components may connect to which. On Kubernetes only."""
 
     tls: Tls = Tls()
     """Mutual TLS between the components."""
     auth_secret_ref: SecretReference | None = None
-    """A Secret each of whose values is a bearer token; clients must show one of them."""
+    """A Secret whose values are bearer tokens; clients must present one of them."""

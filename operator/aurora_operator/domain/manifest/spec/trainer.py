@@ -1,4 +1,4 @@
-"""What learns, and where it puts what it learned."""
+"""The trainer and its model store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aurora_operator.domain.manifest.spec.pod import PodTemplate, Resources
 
 
 class Trigger(Model):
-    """A training round starts once both are reached."""
+    """A training round starts once both conditions hold."""
 
     min_new_trajectories: int = Field(default=500, ge=1, le=1_000_000_000)
     """New requests since the last round."""
@@ -26,12 +26,12 @@ class Trigger(Model):
 
 
 class Hyperparameters(Model):
-    """Of the optimizer."""
+    """Hyperparameters of the optimizer."""
 
     learning_rate: LearningRate = "1e-4"
     """A decimal between 0 and 1."""
     batch_size: int = Field(default=32, ge=1, le=4096)
-    """Requests in a step."""
+    """Requests per step."""
     steps_per_round: int = Field(default=100, ge=1, le=1_000_000)
     """Steps before a checkpoint is published."""
 
@@ -41,7 +41,7 @@ class Trainer(Model):
 
     model_config = with_rules(
         rule(
-            # Defaults are checked as they are written, before they are filled in.
+            # Rules also run on the defaults as written, before nested defaults are filled in.
             "!has(self.replicas) || !has(self.hyperparameters)"
             " || !has(self.hyperparameters.batchSize)"
             " || self.replicas <= self.hyperparameters.batchSize",
@@ -51,23 +51,23 @@ class Trainer(Model):
     )
 
     suspend: bool = False
-    """Stop training; what is learned stays."""
+    """Stop training; published drafts and state stay."""
     trigger: Trigger = Trigger()
     """When a round starts."""
     objective: Literal["ForwardKL", "LK"] = "LK"
-    """LK moves from likelihood to acceptance as acceptance rises; ForwardKL stays at likelihood."""
+    """LK shifts from likelihood to acceptance as acceptance rises; ForwardKL is likelihood only."""
     hyperparameters: Hyperparameters = Hyperparameters()
-    """Of the optimizer."""
+    """Hyperparameters of the optimizer."""
     replicas: int = Field(default=1, ge=1, le=64)
-    """How many pods share each step: the trainer, and others that compute gradients for it. It pays
-    where a step takes longer than to send them the draft. One machine runs one process whatever it
-    says."""
+    """How many pods share each step: the trainer and pods that compute gradients for it. Worthwhile
+    if a step takes longer than sending them the draft. On one machine there is always one
+    process."""
     holdout_percent: int = Field(default=5, ge=0, le=50)
-    """The share of requests that is never trained on, to measure with."""
+    """The share of requests held out from training for evaluation."""
     image: Image | None = None
     """In place of the operator's default. On Kubernetes only."""
     resources: Resources = Resources()
-    """Of the container trainer, in each of its pods. On Kubernetes only."""
+    """Of the trainer container in each of its pods. On Kubernetes only."""
     pod_template: PodTemplate = PodTemplate()
     """Merged over the pods. On Kubernetes only."""
 
@@ -83,7 +83,7 @@ class Trainer(Model):
 
 
 class PersistentVolumeClaim(Model):
-    """A claim in the deployment's namespace; ReadWriteMany where pods run on several nodes."""
+    """A claim in the deployment's namespace; ReadWriteMany if pods run on several nodes."""
 
     model_config = with_rules(*immutable("claimName"))
 
@@ -92,9 +92,9 @@ class PersistentVolumeClaim(Model):
 
 
 class ModelStore(Model):
-    """Where drafts are published, and the trainer keeps its state."""
+    """Where drafts are published and the trainer keeps its state."""
 
     pvc: PersistentVolumeClaim
-    """The claim; on one machine a folder of that name."""
+    """The claim; on one machine, a folder of that name."""
     keep: int = Field(default=5, ge=1, le=1000)
-    """The newest so many drafts stay, and whatever a rollout still needs."""
+    """How many of the newest drafts to keep, besides those that a rollout still needs."""
