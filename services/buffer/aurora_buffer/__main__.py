@@ -11,8 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client import start_http_server
-
 from aurora.buffer.v1 import buffer_pb2_grpc
 from aurora_buffer.connection import connect
 from aurora_buffer.metrics import Metrics
@@ -23,8 +21,10 @@ from aurora_buffer.subscription import Subscriptions
 from aurora_buffer.upkeep import Upkeep
 from aurora_common import leash, log, variable
 from aurora_common.admission import admit_problem, named_peers
-from aurora_common.errors import AuroraError, InvalidInputError, UnavailableError
+from aurora_common.errors import AuroraError, InvalidInputError
+from aurora_common.exposition import metrics_served
 from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_common.serving_flags import add_serving_flags
 from aurora_common.tls import CertificateFolder
 
 SERVICE = "aurora.buffer.v1.Buffer"
@@ -32,7 +32,7 @@ SERVICE = "aurora.buffer.v1.Buffer"
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What `serve` is told; without `metrics_listen` no metrics are served."""
+    """The settings of `serve`."""
 
     listen: str
     redis_url: str
@@ -44,7 +44,6 @@ class ServeOptions:
     bounds: Bounds
     stream: str
     dead_after_seconds: int
-    metrics_listen: str | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,19 +67,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bounds=bounds,
             stream=parsed.stream,
             dead_after_seconds=parsed.dead_after_seconds,
-            metrics_listen=parsed.metrics_listen,
         )
-        asyncio.run(serve(options))
+        metrics = Metrics()
+        with metrics_served(parsed.metrics_listen, metrics.registry):
+            asyncio.run(serve(options, metrics))
     except AuroraError as error:
         sys.stderr.write(f"aurora_buffer: {error}\n")
         return 1
     return 0
 
 
-async def serve(options: ServeOptions) -> None:
+async def serve(options: ServeOptions, metrics: Metrics) -> None:
     """Serves until SIGTERM or SIGINT; reports NOT_SERVING while Redis is away."""
     stop = stop_signal()
-    metrics = Metrics()
     redis = connect(options.redis_url, authorities=options.redis_ca)
     stream = TrajectoryStream(redis, options.stream, options.bounds, metrics)
     subscriptions = Subscriptions(stream)
@@ -100,8 +99,6 @@ async def serve(options: ServeOptions) -> None:
         dead_after_seconds=options.dead_after_seconds,
         on_reachable=server.set_serving,
     )
-    if options.metrics_listen is not None:
-        _serve_metrics(options.metrics_listen, metrics)
     await server.start([SERVICE], serving=False)
     work = asyncio.create_task(upkeep.run())
     stopping = asyncio.create_task(stop.wait())
@@ -122,16 +119,6 @@ def _redis_url(argument: str | None) -> str:
     return url
 
 
-def _serve_metrics(address: str, metrics: Metrics) -> None:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise InvalidInputError(f"--metrics-listen is {address!r}: expected HOST:PORT")
-    try:
-        start_http_server(int(port), host, registry=metrics.registry)
-    except (OSError, OverflowError) as error:
-        raise UnavailableError(f"cannot serve metrics on {address}: {error}") from error
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aurora_buffer", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -146,20 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     serve_parser.add_argument(
         "--redis-ca", type=Path, metavar="FILE", help="authorities of a rediss:// server"
     )
-    serve_parser.add_argument(
-        "--tls", type=Path, metavar="DIR", help="ca.crt, tls.crt, tls.key: mutual TLS only"
-    )
-    serve_parser.add_argument(
-        "--admit",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="the DNS name of a client's certificate that may call; only with --tls, and as often "
-        "as needed",
-    )
-    serve_parser.add_argument(
-        "--health-listen", metavar="HOST:PORT", help="tell the health in plain text here"
-    )
+    add_serving_flags(serve_parser)
     serve_parser.add_argument("--max-age-seconds", required=True, type=_positive)
     serve_parser.add_argument("--max-bytes", required=True, type=_positive)
     serve_parser.add_argument("--stream", default="aurora:trajectories", metavar="KEY")

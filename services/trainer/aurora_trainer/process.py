@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import cast
 
 import grpc
+from prometheus_client import CollectorRegistry
 
 from aurora.trainer.v1 import trainer_pb2_grpc
 from aurora_common.admission import named_peers
 from aurora_common.errors import ConflictError, StorageError
+from aurora_common.exposition import metrics_served
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.tls import CertificateFolder
 from aurora_trainer.assembly import assembled_trainer
-from aurora_trainer.exposition import metrics_served
 from aurora_trainer.inbox import Inbox
 from aurora_trainer.learning.objective import ObjectiveName
 from aurora_trainer.loop import Schedule, TrainingLoop
@@ -52,7 +53,9 @@ def train(settings: TrainSettings, certificates: CertificateFolder | None) -> in
         objective = cast(ObjectiveName, settings.objective)
         gradient = None if replicas is None else SharedGradient(objective, replicas)
         trainer = assembled_trainer(settings, gradient)
-        with metrics_served(settings.metrics_listen, StandingCollector(lambda: trainer.standing)):
+        registry = CollectorRegistry()
+        registry.register(StandingCollector(lambda: trainer.standing))
+        with metrics_served(settings.metrics_listen, registry):
             return runner.run(_serve(settings, trainer, replicas, certificates))
 
 

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
-from aurora_common.checkpoint import CheckpointManifest, read_manifest
+from aurora_common.checkpoint import read_manifest
 from aurora_common.errors import CheckpointError
-from aurora_common.store.published import checkpoint_folders
+from aurora_common.store.published import PublishedDraft, checkpoint_folders
 
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = ".ckpt-*.partial"
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """One checkpoint that is complete."""
-
-    sequence: int
-    folder: Path
-    manifest: CheckpointManifest
 
 
 def checkpoint_name(sequence: int) -> str:
@@ -38,14 +28,14 @@ def newest_sequence(models: Path) -> int:
     return max((sequence for sequence, _ in checkpoint_folders(models)), default=0)
 
 
-def published_after(models: Path, sequence: int) -> list[Published]:
+def published_after(models: Path, sequence: int) -> list[PublishedDraft]:
     """The checkpoints with a higher sequence, in order, but for those without a sound manifest."""
     found = []
     for number, folder in sorted(checkpoint_folders(models)):
         if number <= sequence:
             continue
         try:
-            found.append(Published(number, folder, read_manifest(folder)))
+            found.append(PublishedDraft(number, folder, read_manifest(folder)))
         except CheckpointError as error:
             # The operator may be deleting it just now.
             logger.warning("checkpoint left out", extra={"fields": {"reason": str(error)}})

@@ -11,8 +11,8 @@ import grpc
 
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from aurora_common.errors import InvalidInputError, UnavailableError
-from aurora_common.store.published import PublishedDrafts
-from aurora_trainer.published import Published, checkpoint_name, published_after
+from aurora_common.store.published import PublishedDraft, PublishedDrafts
+from aurora_trainer.published import checkpoint_name, published_after
 from aurora_trainer.standing import Standing
 
 SERVICE = "aurora.trainer.v1.Trainer"
@@ -85,7 +85,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         )
 
 
-def _message(published: Published) -> trainer_pb2.Checkpoint:
+def _message(published: PublishedDraft) -> trainer_pb2.Checkpoint:
     manifest = published.manifest
     metrics = manifest.metrics or {}
     return trainer_pb2.Checkpoint(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aurora_common.admission import admit_problem
 from aurora_common.errors import InvalidInputError
+from aurora_common.serving_flags import add_serving_flags
 from aurora_common.store.model_store import model_uri
 
 # No torch in here: --help and a usage error answer at once.
@@ -122,19 +123,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_serving(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--listen", required=True, metavar="HOST:PORT")
-    add("--tls", type=Path, metavar="DIR", help="ca.crt, tls.crt, tls.key: mutual TLS only")
-    add(
-        "--admit",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="the DNS name of a client's certificate that may call; only with --tls, and as often "
-        "as needed",
+    parser.add_argument("--listen", required=True, metavar="HOST:PORT")
+    add_serving_flags(parser)
+    parser.add_argument(
+        "--metrics-listen", metavar="HOST:PORT", help="serve Prometheus metrics here"
     )
-    add("--health-listen", metavar="HOST:PORT", help="tell the health in plain text here")
-    add("--metrics-listen", metavar="HOST:PORT", help="serve Prometheus metrics here")
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:

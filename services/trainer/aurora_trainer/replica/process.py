@@ -7,14 +7,15 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from aurora.trainer.v1 import gradient_pb2_grpc
 from aurora_common.admission import named_peers
+from aurora_common.exposition import metrics_served
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.tls import CertificateFolder
-from aurora_trainer.exposition import metrics_served
 from aurora_trainer.replica.servicer import GRADIENT_SERVICE, GradientServicer
 from aurora_trainer.settings import GradientSettings
 
@@ -28,7 +29,9 @@ _DRAIN_SECONDS = _LAST_SHARE_SECONDS + 1.0
 def serve(settings: GradientSettings, certificates: CertificateFolder | None) -> None:
     """Serves until SIGTERM or SIGINT; raises AuroraErrors for what keeps it from starting."""
     servicer = GradientServicer()
-    with metrics_served(settings.metrics_listen, _GradientCollector(lambda: servicer.computed)):
+    registry = CollectorRegistry()
+    registry.register(_GradientCollector(lambda: servicer.computed))
+    with metrics_served(settings.metrics_listen, registry):
         asyncio.run(_serve(settings, servicer, certificates))
     if servicer.is_computing:
         logger.warning("stopped in the middle of a share: replica 0 computes it")

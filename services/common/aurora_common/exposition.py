@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.registry import Collector
 
 from aurora_common.errors import InvalidInputError, UnavailableError
 
 
 @contextmanager
-def metrics_served(address: str | None, collector: Collector) -> Iterator[None]:
-    """Serves what the collector tells on HOST:PORT; nothing where there is no address.
+def metrics_served(address: str | None, registry: CollectorRegistry) -> Iterator[None]:
+    """Serves the registry on HOST:PORT; does nothing without an address.
 
-    Raises InvalidInputError for what is no address, UnavailableError where it cannot be served.
+    Raises InvalidInputError if the address is malformed, UnavailableError if it cannot be bound.
     """
     if address is None:
         yield
@@ -23,8 +22,6 @@ def metrics_served(address: str | None, collector: Collector) -> Iterator[None]:
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal()):
         raise InvalidInputError(f"--metrics-listen is {address!r}: expected HOST:PORT")
-    registry = CollectorRegistry()
-    registry.register(collector)
     try:
         server, thread = start_http_server(int(port), host, registry=registry)
     except (OSError, OverflowError) as error:
