@@ -118,7 +118,7 @@ def known(endpoint: Endpoint, tls: Path) -> Iterator[Replicas]:
         while not replicas.ready():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the replica was not ready within {READY_SECONDS:.0f} s")
-            asyncio.run_coroutine_threadsafe(replicas.look(), events).result(READY_SECONDS)
+            asyncio.run_coroutine_threadsafe(replicas.refresh(), events).result(READY_SECONDS)
         yield replicas
     finally:
         asyncio.run_coroutine_threadsafe(replicas.close(), events).result(READY_SECONDS)

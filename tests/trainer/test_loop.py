@@ -280,7 +280,7 @@ def test_a_disk_that_refuses_is_tried_again_later_and_loses_nothing(settings, en
     assert bench.trainer.progress.phase == "Publishing"
     assert bench.listener.acknowledged == []
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
-        "nothing is lost, but the disk does not take it"
+        "checkpoint or state write failed; will retry"
     ]
     bench.clock.now_seconds += 1.1
     bench.turns(1)

@@ -99,7 +99,9 @@ def test_by_mutual_tls_the_operator_alone_is_served(secure_world, certified, mak
 
 def test_it_waits_for_a_buffer_that_is_not_there_and_outlives_its_restart(world, make_records):
     world.start_trainer()
-    world.until(lambda: "the buffer cannot be read" in world.trainer.log, "it says what is missing")
+    world.until(
+        lambda: "cannot read from the buffer" in world.trainer.log, "it says what is missing"
+    )
     world.start_buffer()
     world.append(make_records(5))
     world.until(lambda: world.status().trajectories == 5, "five arrive")
@@ -171,7 +173,7 @@ def test_a_full_disk_is_said_and_waited_out(world, make_records):
     # Room for the log, but not for weights.
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (30_000, limits[1]))
     world.append(make_records(20))
-    world.until(lambda: "the disk does not take it" in world.trainer.log, "the log says so")
+    world.until(lambda: "state write failed; will retry" in world.trainer.log, "the log says so")
     assert world.sequences() == []
     assert world.pending_and_lag() == (20, 0)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
@@ -215,7 +217,7 @@ def test_a_second_trainer_on_the_same_state_refuses(world, tmp_path):
         check=False,
     )
     assert second.returncode == 1
-    assert b"another trainer works with the state" in second.stderr
+    assert b"another trainer uses the state" in second.stderr
     world.trainer.process.send_signal(signal.SIGINT)
     assert world.trainer.process.wait(10) == 0
 

@@ -35,7 +35,7 @@ def test_replicas_are_found_at_several_places():
 def test_by_mutual_tls_replicas_have_a_name():
     settings = parse_settings([*TRAIN, *TLS, *AT, *NAME])
     assert settings.replicas_name == "trainer.ns.svc"
-    with pytest.raises(InvalidInputError, match="--replicas-name must say"):
+    with pytest.raises(InvalidInputError, match="--replicas-name is required"):
         parse_settings([*TRAIN, *TLS, *AT])
     with pytest.raises(InvalidInputError, match="--replicas-name without --tls"):
         parse_settings([*TRAIN, *AT, *NAME])

@@ -12,13 +12,13 @@ from aurora_trainer.settings import GradientSettings, TrainSettings, parse_setti
 
 # Serving comes first on a machine that both share.
 _NICENESS = 10
-# Idle threads of a parallel loop sleep instead of spinning on cores that serving could use. Read
-# when torch is loaded.
+# Idle threads of a parallel loop sleep instead of spinning on cores that serving could use. torch
+# reads these when it is imported.
 _QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains, or computes gradients for who does, until SIGTERM or SIGINT.
+    """Trains, or computes gradients for a trainer, until SIGTERM or SIGINT.
 
     Returns 1 after an error, which is one line on stderr.
     """
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(settings: TrainSettings | GradientSettings) -> int:
-    # Loads torch, which must come after the variables above.
+    # Imports torch, so only after the variables above are set.
     import torch
 
     from aurora_common.tls import CertificateFolder
@@ -44,7 +44,7 @@ def _run(settings: TrainSettings | GradientSettings) -> int:
     from aurora_trainer.replica import process as replica_process
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    # Before a model is loaded, which takes its time: what is missing is told at once.
+    # Before any model is loaded, so that a missing file fails fast.
     certificates = None if settings.tls is None else CertificateFolder(settings.tls)
     match settings:
         case TrainSettings():

@@ -1,4 +1,4 @@
-"""A Trainer from what is on disk: the saved state, else the draft to begin with."""
+"""Builds a Trainer from what is on disk: the saved state, else the initial draft."""
 
 from __future__ import annotations
 
@@ -26,16 +26,15 @@ from aurora_trainer.trainer import Trainer, Workplace
 
 logger = logging.getLogger(__name__)
 
-# Longer trajectories are trained on by their end.
+# Longer trajectories keep only their end.
 _LONGEST_SAMPLE_TOKENS = 1024
 
 
 def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None = None) -> Trainer:
-    """The trainer that goes on where the last process saved, or begins.
+    """The trainer, resumed from the last saved state if there is one.
 
-    `gradient`: who computes its gradients; None: this process.
-    Raises StorageError for a state that cannot be used, and AuroraErrors for a target or a draft
-    that is not what it should be.
+    `gradient`: what computes its gradients; None: this process. Raises StorageError if the state is
+    unusable, and other AuroraErrors if the target or the draft is.
     """
     store = model_store(claims=settings.claims)
     target = store.fetch(settings.target)
@@ -48,7 +47,7 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
     limits = ReplayLimits(holdout_percent=settings.holdout_percent)
     saved = load_state(path, limits)
     learner_settings = LearnerSettings(
-        # argparse has checked that it is one of the names.
+        # argparse has checked the name.
         objective=cast(ObjectiveName, settings.objective),
         learning_rate=settings.learning_rate,
     )
@@ -65,7 +64,7 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
         )
     _check_target(path, saved, identity)
     logger.info(
-        "training goes on",
+        "training resumed",
         extra={
             "fields": {
                 "trajectories": saved.progress.trajectories,

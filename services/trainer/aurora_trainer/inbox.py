@@ -1,4 +1,4 @@
-"""What arrived and was not taken in yet, between the event loop and the training thread."""
+"""Hands trajectories from the event loop to the training thread."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from aurora.buffer.v1 import buffer_pb2
 
-# How long the subscription waits before it looks for room again; meanwhile the stream's flow
-# control holds up the buffer.
+# Poll interval for room; meanwhile the stream's flow control holds back the buffer.
 _ROOM_POLL_SECONDS = 0.05
 
 
@@ -20,7 +19,7 @@ class Inbox:
         self._deliveries: queue.Queue[Sequence[buffer_pb2.Entry]] = queue.Queue(limit_deliveries)
 
     async def put(self, entries: Sequence[buffer_pb2.Entry]) -> None:
-        """Adds a delivery; waits while there is no room."""
+        """Adds a delivery, waiting for room."""
         while True:
             try:
                 self._deliveries.put_nowait(entries)
@@ -30,7 +29,7 @@ class Inbox:
                 return
 
     def take(self, *, wait_seconds: float) -> list[buffer_pb2.Entry]:
-        """Everything that is there, after at most `wait_seconds` for a first delivery."""
+        """All queued entries, after waiting at most `wait_seconds` for a first delivery."""
         entries: list[buffer_pb2.Entry] = []
         try:
             entries.extend(self._deliveries.get(timeout=wait_seconds) if wait_seconds else ())

@@ -1,4 +1,4 @@
-"""The training thread: what the trainer does next, and when it retries what the disk refused."""
+"""The training thread: decides what the trainer does next and retries failed writes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aurora_trainer.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-# How long an idle loop waits for trajectories before it looks at clock and stop again.
+# How long an idle loop waits for trajectories before it checks the clock and `stop` again.
 _IDLE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When to train and when to save; saving more often keeps less pending in the buffer."""
+    """When to train and when to save; saving more often leaves less pending in the buffer."""
 
     trigger: Trigger
     steps_per_round: int
@@ -29,12 +29,12 @@ class Schedule:
     save_seconds: float = 15.0
     first_retry_seconds: float = 1.0
     longest_retry_seconds: float = 60.0
-    # Without a durable state no more than this is taken in: the rest waits in the buffer.
+    # At most this many entries are held unsaved: the rest wait in the buffer.
     unsaved_limit: int = 4096
 
 
 class Clock(Protocol):
-    """Both of the clocks: `monotonic` in seconds for waiting, `unix_ms` for what is written."""
+    """`monotonic` seconds for waiting, `unix_ms` for timestamps."""
 
     def monotonic(self) -> float: ...
 
@@ -48,17 +48,17 @@ class Source(Protocol):
 
 
 class Listener(Protocol):
-    """Who hears of what is done; called on the training thread."""
+    """Notified of progress, on the training thread."""
 
     def durable(self, ids: Sequence[str]) -> None:
-        """These entries are in the saved state, so the buffer need not keep them."""
+        """These entries are in the saved state and may be acknowledged."""
 
     def published(self) -> None:
-        """There is a new checkpoint in the models folder."""
+        """A new checkpoint is in the models folder."""
 
 
 class TrainingLoop:
-    """Runs a Trainer until it is told to stop."""
+    """Runs a Trainer until stopped."""
 
     def __init__(
         self,
@@ -79,13 +79,13 @@ class TrainingLoop:
         self._retry_seconds = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Works until `stop` is set, then saves; the present step is finished first."""
+        """Runs until `stop` is set, finishes the current step, then saves."""
         while not stop.is_set():
             self.turn(stop)
         self._attempt(self._save)
 
     def turn(self, stop: threading.Event) -> None:
-        """Takes in what arrived, then at most one step, one checkpoint and one save."""
+        """Takes in new entries, then does at most one step, one checkpoint and one save."""
         trainer = self._trainer
         busy = trainer.progress.phase == "Training"
         if trainer.unsaved_count < self._schedule.unsaved_limit:
@@ -119,8 +119,8 @@ class TrainingLoop:
         try:
             self._trainer.publish(now_ms=self._clock.unix_ms())
         except CheckpointError:
-            logger.exception("round given up: its weights are not fit to be published")
-            self._trainer.give_up_round(now_ms=self._clock.unix_ms())
+            logger.exception("round abandoned: its weights are not fit to be published")
+            self._trainer.abandon_round(now_ms=self._clock.unix_ms())
         else:
             self._listener.published()
         self._save()
@@ -132,7 +132,7 @@ class TrainingLoop:
             self._listener.durable(durable)
 
     def _attempt(self, effect: Callable[[], None]) -> None:
-        """Does it, or says why not and waits longer each time before the next attempt."""
+        """Runs `effect`; after a StorageError, backs off before the next attempt."""
         try:
             effect()
             self._retry_seconds = 0.0
@@ -141,7 +141,7 @@ class TrainingLoop:
             self._retry_seconds = min(doubled, self._schedule.longest_retry_seconds)
             self._retry_at = self._clock.monotonic() + self._retry_seconds
             logger.error(
-                "nothing is lost, but the disk does not take it",
+                "checkpoint or state write failed; will retry",
                 extra={
                     "fields": {"reason": str(error), "next_attempt_seconds": self._retry_seconds}
                 },

@@ -1,4 +1,4 @@
-"""The trainer process: training thread, subscription, replicas and gRPC server, wired together."""
+"""The trainer process: wires training thread, subscription, replicas and gRPC server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from aurora_trainer.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-# Together below the ten seconds in which a component must have stopped.
+# Together below the ten seconds in which a component must stop.
 _LAST_STEP_SECONDS = 7.0
 _FLUSH_SECONDS = 1.0
 _DRAIN_SECONDS = 1.0
@@ -45,11 +45,11 @@ _DRAIN_SECONDS = 1.0
 def train(settings: TrainSettings, certificates: CertificateFolder | None) -> int:
     """Trains until SIGTERM or SIGINT; returns the exit code.
 
-    Raises AuroraErrors for what keeps it from starting.
+    Raises AuroraErrors if it cannot start.
     """
     with _locked(settings.state), asyncio.Runner() as runner:
         replicas = _replicas(settings, certificates, runner.get_loop())
-        # argparse has checked that the objective is one of the names.
+        # argparse has checked the name.
         objective = cast(ObjectiveName, settings.objective)
         gradient = None if replicas is None else SharedGradient(objective, replicas)
         trainer = assembled_trainer(settings, gradient)
@@ -105,13 +105,13 @@ async def _serve(
     worker.start()
     subscribing = asyncio.create_task(subscription.run())
     subscribing.add_done_callback(lambda _: stop.set())
-    looking = None if replicas is None else asyncio.create_task(replicas.run())
+    discovery = None if replicas is None else asyncio.create_task(replicas.run())
     await stop.wait()
-    # The present step goes on without replicas, which might keep it waiting.
-    if looking is not None:
-        await _end(looking)
+    # The current step finishes without replicas, which might keep it waiting.
+    if discovery is not None:
+        await _end(discovery)
     await worker.finish(_LAST_STEP_SECONDS)
-    healthy = worker.finished_well and not subscribing.done()
+    healthy = worker.succeeded and not subscribing.done()
     await _end(subscribing)
     with suppress(grpc.aio.AioRpcError, TimeoutError):
         async with asyncio.timeout(_FLUSH_SECONDS):
@@ -131,31 +131,31 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 class _TrainingThread:
-    """Runs the loop beside the event loop, which it tells when it ends."""
+    """Runs the training loop beside the event loop; sets `on_end` when it ends."""
 
     def __init__(self, loop: TrainingLoop, *, on_end: asyncio.Event) -> None:
-        self.finished_well = False
+        self.succeeded = False
         self._loop = loop
         self._on_end = on_end
         self._events = asyncio.get_running_loop()
         self._stop = threading.Event()
-        # A daemon, so that a step that takes too long cannot keep the process alive.
+        # A daemon, so that a slow step cannot keep the process alive.
         self._thread = threading.Thread(target=self._work, name="training", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     async def finish(self, timeout_seconds: float) -> None:
-        """Lets the present step end and the state be saved, for so long at most."""
+        """Lets the current step end and the state be saved, within the timeout."""
         self._stop.set()
         await asyncio.to_thread(self._thread.join, timeout_seconds)
         if self._thread.is_alive():
-            logger.error("stopped in the middle of a step: it is repeated from the saved state")
+            logger.error("stopped mid-step; the step will be repeated from the saved state")
 
     def _work(self) -> None:
         try:
             self._loop.run(self._stop)
-            self.finished_well = True
+            self.succeeded = True
         except Exception:
             logger.exception("training failed")
         finally:
@@ -163,7 +163,7 @@ class _TrainingThread:
 
 
 class _LoopListener:
-    """Carries what the training thread reports to the event loop."""
+    """Forwards notifications from the training thread to the event loop."""
 
     def __init__(
         self,
@@ -192,14 +192,14 @@ class _SystemClock:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Holds the state folder; raises ConflictError where another trainer does."""
+    """Locks the state folder; raises ConflictError if another trainer holds it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / "lock").open("w")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()
-        raise ConflictError(f"another trainer works with the state in {folder}") from error
+        raise ConflictError(f"another trainer uses the state in {folder}") from error
     except OSError as error:
         raise StorageError(f"cannot lock the state in {folder}: {error.strerror}") from error
     with file:

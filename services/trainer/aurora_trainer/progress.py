@@ -1,4 +1,4 @@
-"""Where a trainer is in its work: counters, phase and stream position, and how they move on."""
+"""The trainer's phase, counters and stream position, and their transitions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Phase = Literal["WaitingForTrajectories", "Training", "Publishing"]
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """When a round of training begins: both must hold."""
+    """When a round of training begins: both conditions must hold."""
 
     min_new_trajectories: int
     min_interval_seconds: float
@@ -20,11 +20,11 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Saved with the weights it speaks of.
+    """Saved together with the weights that it describes.
 
-    `trajectories` were taken in, `skipped` turned away as malformed or foreign; `first` and
-    `position` are the oldest and the newest stream id of those taken in; `sequence` is the last
-    published checkpoint's; `loss` is the last step's.
+    `trajectories` counts those taken in, `skipped` those that were malformed or foreign; `first`
+    and `position` are the oldest and newest stream ids taken in; `sequence` is the last published
+    checkpoint's; `loss` is the last step's.
     """
 
     phase: Phase = "WaitingForTrajectories"
@@ -43,7 +43,7 @@ class Progress:
 
 
 def with_trajectory(progress: Progress, stream_id: str) -> Progress:
-    """One more trajectory is remembered."""
+    """A trajectory was taken in."""
     first = min(progress.first or stream_id, stream_id, key=stream_order)
     return replace(
         progress,
@@ -55,14 +55,14 @@ def with_trajectory(progress: Progress, stream_id: str) -> Progress:
 
 
 def with_skipped(progress: Progress) -> Progress:
-    """One more trajectory was turned away."""
+    """A trajectory was skipped."""
     return replace(progress, skipped=progress.skipped + 1)
 
 
 def round_is_due(progress: Progress, trigger: Trigger, *, now_ms: int) -> bool:
-    """Whether enough has arrived and enough time gone by since the last round ended."""
+    """Whether enough has arrived, and enough time passed since the last round ended."""
     elapsed_ms = now_ms - progress.round_ended_at_ms
-    # A clock that was set back must not hold up training.
+    # A clock that was set back must not stall training.
     waited = elapsed_ms < 0 or elapsed_ms >= trigger.min_interval_seconds * 1000
     return (
         progress.phase == "WaitingForTrajectories"
@@ -72,12 +72,12 @@ def round_is_due(progress: Progress, trigger: Trigger, *, now_ms: int) -> bool:
 
 
 def with_round_begun(progress: Progress, steps: int) -> Progress:
-    """A round of `steps` steps; what arrives from now on counts for the next."""
+    """A round of `steps` steps begins; later arrivals count for the next one."""
     return replace(progress, phase="Training", steps_left=steps, new_trajectories=0)
 
 
 def with_step(progress: Progress, *, loss: float | None, seconds: float) -> Progress:
-    """One step of the round is done; `loss` is None where it was skipped."""
+    """A step of the round is done; `loss` is None if it was skipped."""
     left = progress.steps_left - 1
     return replace(
         progress,
@@ -99,5 +99,5 @@ def with_round_ended(progress: Progress, *, now_ms: int) -> Progress:
 
 
 def with_checkpoint(progress: Progress, *, sequence: int, digest: str) -> Progress:
-    """A checkpoint was published; the next one descends from it."""
+    """A checkpoint was published; it is the parent of the next."""
     return replace(progress, sequence=sequence, parent_digest=digest)

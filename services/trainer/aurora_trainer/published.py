@@ -1,4 +1,4 @@
-"""The checkpoints in the models folder, which itself is the record of what was published."""
+"""The checkpoints in the models folder, which is the only record of what was published."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _UNFINISHED = ".ckpt-*.partial"
 
 
 def checkpoint_name(sequence: int) -> str:
-    """What aurora.json calls the checkpoint."""
+    """The checkpoint's name in aurora.json, without the digest."""
     return f"ckpt-{sequence}"
 
 
 def newest_sequence(models: Path) -> int:
-    """The highest sequence that was ever used in this folder and is still there; 0 for none.
+    """The highest sequence in the folder; 0 if it is empty.
 
-    By name alone: even a checkpoint that cannot be read has used its number.
+    Judged by name alone: even an unreadable checkpoint has used its number.
     """
     return max((sequence for sequence, _ in checkpoint_folders(models)), default=0)
 
 
 def published_after(models: Path, sequence: int) -> list[PublishedDraft]:
-    """The checkpoints with a higher sequence, in order, but for those without a sound manifest."""
+    """The checkpoints with a higher sequence and a sound manifest, in order."""
     found = []
     for number, folder in sorted(checkpoint_folders(models)):
         if number <= sequence:
@@ -37,12 +37,12 @@ def published_after(models: Path, sequence: int) -> list[PublishedDraft]:
         try:
             found.append(PublishedDraft(number, folder, read_manifest(folder)))
         except CheckpointError as error:
-            # The operator may be deleting it just now.
-            logger.warning("checkpoint left out", extra={"fields": {"reason": str(error)}})
+            # It may be being deleted at this moment.
+            logger.warning("checkpoint ignored", extra={"fields": {"reason": str(error)}})
     return found
 
 
 def discard_unfinished(models: Path) -> None:
-    """Removes what a killed trainer left half-written; call before anything is published."""
+    """Removes checkpoints that a killed trainer left half-written; call before publishing."""
     for folder in models.glob(_UNFINISHED):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""aurora.trainer.v1: what was published, and how the work stands."""
+"""aurora.trainer.v1: published checkpoints and training status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
-    """Reads the models folder and the trainer's standing; removes old checkpoints when told."""
+    """Serves the models folder and the trainer's standing; prunes checkpoints on request."""
 
     def __init__(self, models: Path, standing: Callable[[], Standing]) -> None:
         self._models = models
@@ -30,12 +30,12 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         self._closing = False
 
     async def announce(self) -> None:
-        """Has every watcher look at the models folder again."""
+        """Makes every watch re-read the models folder."""
         async with self._news:
             self._news.notify_all()
 
     async def close(self) -> None:
-        """Ends every watch with UNAVAILABLE, for the server stops."""
+        """Ends every watch with UNAVAILABLE, because the server is stopping."""
         self._closing = True
         await self.announce()
 

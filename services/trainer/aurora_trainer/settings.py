@@ -1,4 +1,4 @@
-"""What the trainer is told on its command line, checked as a whole."""
+"""The trainer's command line, parsed and validated as a whole."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from aurora_common.errors import InvalidInputError
 from aurora_common.serving_flags import add_serving_flags
 from aurora_common.store.model_store import model_uri
 
-# No torch in here: --help and a usage error answer at once.
+# No torch here, so that --help and usage errors answer at once.
 OBJECTIVES = ("ForwardKL", "LK")
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A name, or an address, behind which there may be several replicas."""
+    """A host name or address, which several replicas may share."""
 
     host: str
     port: int
@@ -27,11 +27,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """Of who trains. Addresses are HOST:PORT; without `draft` training begins with random weights.
+    """Settings of `train`. Addresses are HOST:PORT; without `draft`, weights start random.
 
-    `target` and `draft` are model URIs; those of pvc:// need `claims`.
-
-    `replicas_name`: the DNS name in the certificates of the replicas, where there is `tls`.
+    `target` and `draft` are model URIs; those of pvc:// need `claims`. `replicas_name`: the DNS name
+    in the replicas' certificates; only with `tls`.
     """
 
     listen: str
@@ -51,7 +50,7 @@ class TrainSettings:
     seed: int
     claims: Path | None = None
     tls: Path | None = None
-    # The DNS names of the clients' certificates, where there is `tls`.
+    # The DNS names in the certificates of admitted clients; only with `tls`.
     admit: tuple[str, ...] = ()
     health_listen: str | None = None
     replicas_at: tuple[Endpoint, ...] = ()
@@ -60,18 +59,18 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True)
 class GradientSettings:
-    """Of a replica that computes gradients for who trains. Addresses are HOST:PORT."""
+    """Settings of `gradient`, a replica that computes for a trainer. Addresses are HOST:PORT."""
 
     listen: str
     tls: Path | None = None
-    # The DNS names of the clients' certificates, where there is `tls`.
+    # The DNS names in the certificates of admitted clients; only with `tls`.
     admit: tuple[str, ...] = ()
     health_listen: str | None = None
     metrics_listen: str | None = None
 
 
 def parse_settings(arguments: Sequence[str] | None = None) -> TrainSettings | GradientSettings:
-    """Parses the command line; raises InvalidInputError with all that is wrong."""
+    """Parses the command line; raises InvalidInputError listing every problem."""
     parsed = vars(_parser().parse_args(arguments))
     problems: list[str] = []
     trains = parsed.pop("command") == "train"
@@ -106,9 +105,11 @@ def _training_problems(settings: TrainSettings) -> list[str]:
         if not low <= value <= high
     ]
     if settings.tls is None and settings.replicas_name is not None:
-        problems.append("--replicas-name without --tls: without certificates nobody has a name")
+        problems.append(
+            "--replicas-name without --tls: there are no certificates to check it against"
+        )
     if settings.tls is not None and settings.replicas_at and not settings.replicas_name:
-        problems.append("--replicas-at with --tls: --replicas-name must say whom to expect there")
+        problems.append("--replicas-at with --tls: --replicas-name is required")
     return problems
 
 
@@ -118,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     _add_train(commands.add_parser("train", help="train, and publish checkpoints"))
-    _add_serving(commands.add_parser("gradient", help="compute gradients for who trains"))
+    _add_serving(commands.add_parser("gradient", help="compute gradients for a trainer"))
     return parser
 
 
@@ -135,13 +136,13 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--buffer", required=True, metavar="HOST:PORT")
     add("--target", required=True, type=model_uri, metavar="URI", help="the target, or its folder")
-    add("--models", required=True, type=Path, metavar="DIR", help="where checkpoints go")
+    add("--models", required=True, type=Path, metavar="DIR", help="where checkpoints are published")
     add("--state", required=True, type=Path, metavar="DIR", help="where the state is kept")
     add(
         "--draft",
         type=model_uri,
         metavar="URI",
-        help="the checkpoint to begin with; without it random weights. A saved state comes first",
+        help="the initial checkpoint, random weights if absent; a saved state takes precedence",
     )
     add("--claims", type=Path, metavar="DIR", help="where claims are mounted; for pvc:// URIs")
     add("--min-new-trajectories", required=True, type=int, metavar="N")
@@ -157,8 +158,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="HOST:PORT",
-        help="where replicas that compute gradients are found, every address of the name one; "
-        "may be given several times",
+        help="gradient replicas, one at each address that the name resolves to; may be repeated",
     )
     add(
         "--replicas-name",

@@ -1,4 +1,4 @@
-"""How the trainer's work stands, as others see it: over gRPC and as Prometheus metrics."""
+"""The trainer's status as exposed over gRPC and as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from aurora_trainer.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One moment of a trainer; counters go on over restarts.
+    """A snapshot of a trainer; counters survive restarts.
 
-    `replicas`: whose gradients were in the last step.
+    `replicas`: how many contributed to the last step.
     """
 
     progress: Progress
@@ -25,7 +25,7 @@ class Standing:
 
 
 class StandingCollector(Collector):
-    """Asks for the standing at each scrape, so there is no second set of counters to keep."""
+    """Reads the standing at each scrape, so that counters are kept only once."""
 
     def __init__(self, standing: Callable[[], Standing]) -> None:
         self._standing = standing

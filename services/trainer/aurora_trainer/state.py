@@ -1,4 +1,4 @@
-"""The trainer's state as one file: what a new process needs to go on where the last one saved."""
+"""The trainer's state as one file, from which a new process resumes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ARRAYS = ("tokens", "top_ids", "log_probs", "tail_mass")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All of it; `learner`'s tensors may be the live ones, for they are only read."""
+    """Everything saved; `learner`'s tensors may be live ones, since they are only read."""
 
     target_digest: str
     tokenizer_digest: str
@@ -42,7 +42,7 @@ class State:
 
 
 def save_state(path: Path, state: State) -> None:
-    """Replaces the file; raises StorageError, with the file as it was, where that fails."""
+    """Replaces the file; on failure raises StorageError and leaves the old file intact."""
     buffer = io.BytesIO()
     torch.save(
         {
@@ -62,9 +62,9 @@ def save_state(path: Path, state: State) -> None:
 
 
 def load_state(path: Path, limits: ReplayLimits) -> State | None:
-    """The state in the file, None where there is no file.
+    """The state in the file; None if there is no file.
 
-    Raises StorageError naming the file and the way out where it cannot be used.
+    Raises StorageError naming the file and the way out if it is unusable.
     """
     try:
         content = path.read_bytes()
@@ -104,7 +104,7 @@ def load_state(path: Path, limits: ReplayLimits) -> State | None:
 
 
 def _check_sums(content: bytes) -> None:
-    # torch writes a zip file with checksums, but does not look at them when it loads one.
+    # torch writes a zip file with checksums but does not verify them when loading.
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         damaged = archive.testzip()
     if damaged is not None:
@@ -112,17 +112,17 @@ def _check_sums(content: bytes) -> None:
 
 
 def discard_unfinished(path: Path) -> None:
-    """Removes what a process killed while it saved has left beside the file."""
+    """Removes what a process that was killed while saving left beside the file."""
     for file in path.parent.glob(f".{path.name}.*.partial"):
         file.unlink(missing_ok=True)
 
 
 def unusable(path: Path, reason: str) -> StorageError:
-    """The error for a state that this trainer cannot go on from."""
+    """The error for a state that this trainer cannot resume from."""
     return StorageError(
-        f"{path} is not a state that training can go on from ({_first_line(reason)}). Move it away "
-        "to begin again from --draft or random weights; published checkpoints are not touched, and "
-        "what the buffer still holds unacknowledged is delivered again"
+        f"training cannot resume from {path} ({_first_line(reason)}). Move it away to begin again "
+        "from --draft or random weights; published checkpoints are not touched, and the buffer "
+        "delivers unacknowledged trajectories again"
     )
 
 
@@ -154,7 +154,7 @@ def _packed_replay(replay: Replay) -> dict[str, object]:
 
 
 def _joined(arrays: Sequence[np.ndarray[Any, Any]]) -> Tensor | None:
-    # One tensor for all samples: thousands of small ones would take seconds to write.
+    # One tensor for all samples: writing thousands of small ones would take seconds.
     return torch.from_numpy(np.concatenate([each.ravel() for each in arrays])) if arrays else None
 
 
@@ -196,5 +196,5 @@ def _unpacked_samples(packed: dict[str, Any]) -> list[Sample]:
 
 
 def _split(joined: Tensor, sizes: Sequence[int]) -> list[np.ndarray[Any, Any]]:
-    # Copies: a view would keep the whole file in memory for its last sample.
+    # Copies: a single view would keep the whole file in memory.
     return [part.numpy().copy() for part in torch.split(joined, list(sizes))]

@@ -1,4 +1,4 @@
-"""The buffer as the trainer sees it: a stream of entries that outlives outages, and their acks."""
+"""The trainer's client of the buffer: a subscription that survives outages, and acks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONSUMER = "trainer-0"
 _BATCH_ENTRIES = 32
 _ACK_IDS = 500
 _ACK_DEADLINE_SECONDS = 10.0
-# A stream ends and is opened again after so long, should its connection be dead unnoticed.
+# A stream is reopened after this long, in case its connection died unnoticed.
 _STREAM_DEADLINE_SECONDS = 600.0
 _FIRST_RETRY_SECONDS = 0.2
 _LONGEST_RETRY_SECONDS = 5.0
@@ -28,7 +28,7 @@ _OPTIONS = (*MESSAGE_OPTIONS, *RECONNECT_OPTIONS)
 
 
 class BufferSubscription:
-    """Feeds an inbox and acknowledges what became durable; all on one event loop."""
+    """Feeds an inbox and acknowledges durable entries; all on one event loop."""
 
     def __init__(
         self, address: str, inbox: Inbox, *, certificates: CertificateFolder | None = None
@@ -39,7 +39,7 @@ class BufferSubscription:
         self._durable: asyncio.Queue[str] = asyncio.Queue()
 
     def acknowledge(self, ids: Sequence[str]) -> None:
-        """Has the buffer forget these entries, as soon as it can be reached."""
+        """Queues these entries for acknowledgement."""
         for stream_id in ids:
             self._durable.put_nowait(stream_id)
 
@@ -50,7 +50,7 @@ class BufferSubscription:
             tasks.create_task(self._acknowledge())
 
     async def flush(self) -> None:
-        """Acknowledges what is left; raises AioRpcError."""
+        """Acknowledges what is still queued; raises AioRpcError."""
         while not self._durable.empty():
             await self._ack(self._waiting())
 
@@ -69,7 +69,7 @@ class BufferSubscription:
                     await self._inbox.put(response.entries)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                    await retry.wait("no trajectories: the buffer cannot be read", error)
+                    await retry.wait("cannot read from the buffer; will retry", error)
 
     async def _acknowledge(self) -> None:
         retry = _Retry(self._address)
@@ -83,7 +83,7 @@ class BufferSubscription:
                 raise
             except grpc.aio.AioRpcError as error:
                 self.acknowledge(ids)
-                await retry.wait("entries are not acknowledged yet", error)
+                await retry.wait("acknowledgement failed; will retry", error)
 
     async def _ack(self, ids: Sequence[str]) -> None:
         await self._stub().Ack(
@@ -99,7 +99,7 @@ class BufferSubscription:
 
 
 class _Retry:
-    """Waits longer after each failure in a row; logs the first and then every eighth."""
+    """Exponential backoff; logs the first failure in a row and then every eighth."""
 
     def __init__(self, address: str) -> None:
         self._address = address

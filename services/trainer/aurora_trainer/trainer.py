@@ -1,9 +1,9 @@
-"""The trainer's work, one piece at a time: take in, train, publish, save.
+"""The trainer's operations: take in, train, publish, save.
 
-One thread owns a Trainer. Order makes every crash harmless. An entry counts as done (`save` returns
-it) only once the file that contains it is durable. A checkpoint is published before the state that
-knows of it is saved: a crash between the two leaves a complete checkpoint whose number is spent;
-training goes on from the saved state and publishes under the next number.
+One thread owns a Trainer. The order of writes makes every crash harmless. An entry is acknowledged
+(`save` returns it) only once the file that contains it is durable. A checkpoint is published before
+the state that knows of it is saved: a crash between the two leaves a complete checkpoint whose
+number is used up; training resumes from the saved state and publishes under the next number.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from aurora_trainer.state import State, save_state
 
 logger = logging.getLogger(__name__)
 
-# Separate the random numbers of the two uses.
+# Keep the random numbers of the two uses apart.
 _SEAT_STREAM, _BATCH_STREAM = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where a trainer keeps its files and what it works for."""
+    """Where a trainer keeps its files, and what it trains for."""
 
     models: Path
     state: Path
@@ -51,7 +51,7 @@ class Workplace:
 
 
 class Trainer:
-    """Everything that a saved state holds, and what changes it."""
+    """Owns everything that a saved state holds."""
 
     def __init__(
         self,
@@ -79,11 +79,11 @@ class Trainer:
 
     @property
     def unsaved_count(self) -> int:
-        """Entries taken in that the saved state does not contain."""
+        """Entries taken in since the last save."""
         return len(self._unsaved)
 
     def take_in(self, entries: Sequence[buffer_pb2.Entry]) -> list[str]:
-        """Remembers new trajectories; returns the ids among them that are durable already."""
+        """Adds new trajectories to the replay; returns the ids that are durable already."""
         durable = []
         for entry in entries:
             if entry.id in self._seen:
@@ -97,7 +97,7 @@ class Trainer:
 
     @property
     def can_train(self) -> bool:
-        """Whether there is a trajectory to train on: all may have been held out."""
+        """Whether there is a trajectory to train on; all of them may be held out."""
         return bool(self._replay.window.members)
 
     def begin_round(self, steps: int) -> None:
@@ -129,8 +129,8 @@ class Trainer:
     def publish(self, *, now_ms: int) -> CheckpointManifest:
         """Publishes the averaged weights and ends the round.
 
-        Raises StorageError, the round still to be published, where the disk does not take them,
-        and CheckpointError where they are not finite.
+        Raises StorageError if a write fails, leaving the round to be published, and CheckpointError
+        if the weights are not finite.
         """
         workplace, progress = self._workplace, self.progress
         sequence = 1 + max(progress.sequence, newest_sequence(workplace.models))
@@ -158,15 +158,15 @@ class Trainer:
         )
         return manifest
 
-    def give_up_round(self, *, now_ms: int) -> None:
-        """Ends the round without a checkpoint, back at the weights that it began with."""
+    def abandon_round(self, *, now_ms: int) -> None:
+        """Ends the round without a checkpoint and restores the weights that it began with."""
         self.learner.restore_snapshot()
         self.progress = moves.with_round_ended(self.progress, now_ms=now_ms)
 
     def save(self) -> list[str]:
-        """Saves everything; returns the ids that are durable from now on.
+        """Saves everything; returns the ids that are durable as of now.
 
-        Raises StorageError, nothing lost, where the disk does not take it.
+        Raises StorageError if the write fails; the previous file stays intact.
         """
         workplace = self._workplace
         save_state(

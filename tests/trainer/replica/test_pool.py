@@ -69,12 +69,12 @@ class Known:
     async def until_ready(self):
         async with asyncio.timeout(SECONDS):
             while not self.pool.ready():
-                await self.pool.look()
+                await self.pool.refresh()
 
 
 @pytest.fixture
 async def known(target, make_samples, monkeypatch):
-    monkeypatch.setattr(pool_module, "_FIRST_REST_SECONDS", 0.0)
+    monkeypatch.setattr(pool_module, "_FIRST_BACKOFF_SECONDS", 0.0)
     draft = random_draft(small_draft_config(target.decoder.config), seed=1)
     found = Known(draft, make_samples(2))
     yield found
@@ -89,7 +89,7 @@ def told(caplog):
 async def test_a_replica_is_used_once_it_serves_and_told_of_once_when_it_does_not(known, caplog):
     caplog.set_level(logging.INFO)
     for _ in range(3):
-        await known.pool.look()
+        await known.pool.refresh()
     assert known.pool.ready() == ()
     async with known.serving():
         await known.until_ready()
@@ -98,22 +98,22 @@ async def test_a_replica_is_used_once_it_serves_and_told_of_once_when_it_does_no
     assert await known.answer() is None
     assert known.pool.ready() == ()
     for _ in range(3):
-        await known.pool.look()
+        await known.pool.refresh()
     async with known.serving():
         await known.until_ready()
         assert (await known.answer()).measure.loss > 0
     assert [message for message, _ in told(caplog)] == [
-        "replica is left out", "replica is used", "replica is left out", "replica is used",
+        "replica excluded", "replica in use", "replica excluded", "replica in use",
     ]  # fmt: skip
 
 
 async def test_after_a_failure_it_rests(known, monkeypatch):
-    monkeypatch.setattr(pool_module, "_FIRST_REST_SECONDS", 1000.0)
+    monkeypatch.setattr(pool_module, "_FIRST_BACKOFF_SECONDS", 1000.0)
     async with known.serving():
         await known.until_ready()
     assert await known.answer() is None
     async with known.serving():
-        await known.pool.look()
+        await known.pool.refresh()
         assert known.pool.ready() == ()
 
 
@@ -184,7 +184,7 @@ async def test_a_call_that_is_given_up_ends(known, caplog):
         future.cancel()
         await asyncio.wait_for(servicer.left.wait(), SECONDS)
     assert known.pool.ready() == ()
-    assert told(caplog)[-1][1] == "it did not answer in time"
+    assert told(caplog)[-1][1] == "no answer in time"
 
 
 async def test_its_failures_are_counted_until_it_answers(known):
@@ -205,9 +205,9 @@ async def test_what_it_held_for_one_is_dropped_when_it_is_left_out(known):
         await known.until_ready()
         answer = await known.answer()
         (replica,) = known.pool._replicas.values()
-        assert replica.room == answer.gradients
-        known.pool._leave_out(known.place, replica, "for no reason")
-        assert replica.room == {}
+        assert replica.gradients == answer.gradients
+        known.pool._exclude(known.place, replica, "for no reason")
+        assert replica.gradients == {}
 
 
 class Vanishing(health_pb2_grpc.HealthServicer):
@@ -231,12 +231,12 @@ async def test_a_call_to_a_node_that_vanished_ends(known, caplog, monkeypatch):
     await known.until_ready()
     future = known.pool.begin({known.place: known.share}, known.weights)[known.place]
     await asyncio.wait_for(servicer.asked.wait(), SECONDS)
-    await known.pool.look()
+    await known.pool.refresh()
     assert known.pool.ready() == (known.place,)
     assert not future.done()
     health.vanished = True
     monkeypatch.setattr(pool_module, "_HEALTH_SECONDS", 0.1)
-    await known.pool.look()
+    await known.pool.refresh()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(asyncio.wrap_future(future), SECONDS)
     assert known.pool.ready() == ()
@@ -262,7 +262,7 @@ async def test_no_longer_looking_nobody_is_ready_and_no_call_goes_on(known, capl
 
 
 async def test_whatever_goes_wrong_in_looking_it_looks_again(known, caplog, monkeypatch):
-    monkeypatch.setattr(pool_module, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(pool_module, "_DISCOVERY_SECONDS", 0.0)
     places, fails = known.pool._places, iter([True])
 
     def found():
@@ -288,7 +288,7 @@ async def test_one_that_is_gone_is_forgotten(known):
     async with known.serving():
         await known.until_ready()
         known.pool._places = lambda: ()
-        await known.pool.look()
+        await known.pool.refresh()
         assert known.pool.ready() == ()
         assert await known.answer() is None
 
@@ -301,7 +301,7 @@ async def test_one_that_is_stopping_ends_its_share_and_gets_no_other(known):
         await asyncio.wait_for(servicer.asked.wait(), SECONDS)
         known.pool._places = lambda: ()
         for _ in range(2):
-            await known.pool.look()
+            await known.pool.refresh()
         assert known.pool.ready() == ()
         servicer.goes_on.set()
         assert (await answer).measure.loss > 0

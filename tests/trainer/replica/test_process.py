@@ -74,7 +74,7 @@ def test_killed_in_a_round_nothing_is_lost_and_started_again_it_is_used(
     world.start_buffer()
     replica = started_replica(world)
     world.start_trainer()
-    world.until(lambda: count(world, "replica is used") == 1, "the replica is used")
+    world.until(lambda: count(world, "replica in use") == 1, "the replica is used")
     world.append(make_records(30))
     world.until(lambda: world.status().replicas == 2, "a step is of both")
     replica.kill()
@@ -84,9 +84,9 @@ def test_killed_in_a_round_nothing_is_lost_and_started_again_it_is_used(
     (published,) = published_after(world.models, 0)
     load_draft(published.folder, target=target.identity, dtype=torch.float32)
     assert published.manifest.metrics["optimizer_steps"] == 100
-    world.until(lambda: count(world, "replica is left out") == 1, "it is said")
+    world.until(lambda: count(world, "replica excluded") == 1, "it is said")
     start(replica, world)
-    world.until(lambda: count(world, "replica is used") == 2, "the replica is used again")
+    world.until(lambda: count(world, "replica in use") == 2, "the replica is used again")
     world.append(make_records(30, seed=1))
     world.until(lambda: world.status().replicas == 2, "a step is of both again")
     world.until(lambda: world.sequences() == [1, 2], "the second round ends")
@@ -108,7 +108,7 @@ def test_told_to_stop_while_a_replica_hangs_the_step_ends_and_is_saved(replicate
     world.start_buffer()
     replica = started_replica(world)
     world.start_trainer()
-    world.until(lambda: count(world, "replica is used") == 1, "the replica is used")
+    world.until(lambda: count(world, "replica in use") == 1, "the replica is used")
     replica.process.send_signal(signal.SIGSTOP)
     world.append(make_records(30))
     world.until(lambda: world.status().phase == "Training", "a step waits for the replica")
@@ -129,7 +129,7 @@ def test_a_replica_of_another_name_is_left_out_and_training_goes_on(replicated, 
     world.append(make_records(30))
     world.until(lambda: world.sequences() == [1], "the round ends")
     assert world.status().replicas == 1
-    assert count(world, "replica is used") == 0
+    assert count(world, "replica in use") == 0
 
 
 def refusal(channel):
@@ -214,7 +214,7 @@ def test_told_to_stop_in_a_long_share_it_ends_in_time(make_world, target):
         with pytest.raises(grpc.RpcError) as ended:
             list(responses)
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert "stopped in the middle of a share" in replica.log
+    assert "stopped mid-share" in replica.log
     assert "Traceback" not in replica.log
 
 

@@ -208,7 +208,7 @@ async def test_a_model_that_is_too_large_is_refused_before_it_is_made(target, ma
     config = json.loads(config_text(draft))
     for change, message in (
         ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
-        ({"vocab_size": 10**14}, "no room here"),
+        ({"vocab_size": 10**14}, "does not fit into memory"),
     ):
         share = outgoing(draft, samples, draft_config=json.dumps(config | change))
         await refused_with(message, draft, samples, share)

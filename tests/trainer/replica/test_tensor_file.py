@@ -49,6 +49,6 @@ def test_what_is_cut_short_is_not_taken(end):
 def test_what_arrives_is_bounded():
     arriving = Arriving("tensors", 3)
     arriving.add(b"ab")
-    assert arriving.taken() == b"ab"
+    assert arriving.content() == b"ab"
     with pytest.raises(InvalidInputError, match="the tensors have more bytes than allowed, 3"):
         arriving.add(b"cd")

@@ -1,7 +1,7 @@
-"""Samples end to end in one row of tokens: no padding, so no work on it.
+"""Packs samples end to end into one row of tokens, without padding.
 
-Lengths differ by several times within real traffic; padded to the longest, half of a batch would be
-padding. Only attention has to know where a sequence ends.
+Lengths vary several-fold in real traffic: padded to the longest, half of a batch would be padding.
+Only attention needs to know where a sequence ends.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Batch(PackedTokens):
 
 
 def pack(samples: Sequence[Sample], *, entries: int | None = None) -> Batch:
-    """The batch of these samples, at least one.
+    """Packs one or more samples.
 
-    `entries`: the k of every row, at most the smallest among the samples, which holds by default;
-    what a sample has beyond it moves to its tail.
+    `entries`: the k of every row, by default and at most the smallest among the samples; entries
+    beyond it move to the tail.
     """
-    # The last token predicts nothing that has a target, so it is not fed.
+    # The last token predicts nothing with a target, so it is not fed.
     lengths = [len(sample.tokens) - 1 for sample in samples]
     ends = np.cumsum(lengths)
     rows = [
@@ -51,7 +51,7 @@ def pack(samples: Sequence[Sample], *, entries: int | None = None) -> Batch:
     tail_mass = torch.from_numpy(
         np.concatenate([_tail_mass(sample, entries) for sample in samples])
     )
-    # float16 leaves a row's sum a little beside 1.
+    # float16 leaves a row's sum slightly off 1.
     total = log_probs.exp().sum(dim=-1) + tail_mass
     return Batch(
         tokens=_row([sample.tokens[:-1] for sample in samples]),
@@ -65,7 +65,7 @@ def pack(samples: Sequence[Sample], *, entries: int | None = None) -> Batch:
 
 
 def smallest_entries(samples: Sequence[Sample]) -> int:
-    """The k that every row of these samples has."""
+    """The largest k that every row of these samples has."""
     return min(int(sample.top_ids.shape[1]) for sample in samples)
 
 

@@ -1,4 +1,4 @@
-"""From the wire to a Sample: everything that can be wrong with a trajectory is found here."""
+"""Validates trajectories from the wire and turns them into samples."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from aurora.buffer.v1 import buffer_pb2
 from aurora_common.errors import InvalidInputError
 from aurora_trainer.data.sample import Sample
 
-# float16 keeps three digits of a log-probability, so a row's mass is this near to 1.
+# float16 keeps three digits of a log-probability, so a row's mass is only this close to 1.
 _MASS_TOLERANCE = 0.02
 
 
 class ForeignRecordError(InvalidInputError):
-    """A trajectory of another target or tokenizer: right, but not for this draft."""
+    """A valid trajectory, but of another target or tokenizer."""
 
 
 class MalformedRecordError(InvalidInputError):
-    """A trajectory whose parts contradict each other."""
+    """A trajectory whose fields contradict each other."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordFormat:
-    """What this trainer can learn from."""
+    """The trajectories that this trainer can learn from."""
 
     target_digest: str
     tokenizer_digest: str
@@ -34,9 +34,9 @@ class RecordFormat:
 
 
 def sample_from(stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordFormat) -> Sample:
-    """The record as a Sample; longer than `max_tokens`, its end.
+    """The record as a Sample, cut to its last `max_tokens`.
 
-    Raises ForeignRecordError or MalformedRecordError saying what is wrong (never a token).
+    Raises ForeignRecordError or MalformedRecordError; their messages never contain a token.
     """
     for name, found, ours in (
         ("target", record.target_digest, accepted.target_digest),
@@ -55,7 +55,7 @@ def sample_from(stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordF
     if (np.diff(np.sort(top_ids, axis=1), axis=1) == 0).any():
         raise MalformedRecordError("a row of top-k tokens has one twice")
     _check_mass(log_probs, tail_mass)
-    # The last max_tokens, and of the outputs among them all but a first without context.
+    # An output token that comes first after the cut has no context to be predicted from.
     tokens = np.concatenate([prompt, output]).astype(np.int32)[-accepted.max_tokens :]
     kept = min(len(output), len(tokens) - 1)
     return Sample(
@@ -88,7 +88,7 @@ def _distributions(
 
 
 def _check_mass(log_probs: NDArray[np.float16], tail_mass: NDArray[np.float16]) -> None:
-    # NaN fails every comparison, so each says what must hold.
+    # NaN fails every comparison, so each states what must hold.
     if not ((log_probs <= _MASS_TOLERANCE).all() and (tail_mass >= 0).all()):
         raise MalformedRecordError("a log-probability is above 0 or a tail's mass below")
     mass = np.exp(log_probs.astype(np.float32)).sum(axis=1) + tail_mass

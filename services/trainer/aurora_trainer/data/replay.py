@@ -1,8 +1,8 @@
-"""What the trainer remembers: recent traffic, a sample of each domain's past, and a holdout.
+"""The replay memory: a window of recent traffic, a reservoir per domain, and a holdout.
 
-Recent traffic lets the draft follow a shift at once; the reservoirs keep it from forgetting what
-may come back. Held-out trajectories are never trained on. No clock and no randomness in here:
-whoever calls passes uniforms in [0, 1).
+The window lets the draft follow a shift at once; the reservoirs keep it from forgetting what may
+come back. Held-out trajectories are never trained on. Nothing here draws random numbers: callers
+pass uniforms in [0, 1).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import NamedTuple
 
 from aurora_trainer.data.sample import Sample
 
-# The reservoir that domains beyond the limit share: clients may name as many as they like.
+# The reservoir shared by domains beyond the limit, since clients choose domain names freely.
 _OTHER_DOMAINS = ""
-# Draws from the window fall on its newest u³: half of them on the newest eighth.
+# Window draws are cubed towards the newest: half of them fall on the newest eighth.
 _RECENCY = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayLimits:
-    """How much is remembered; a bytes limit counts arrays in memory."""
+    """Capacities; byte limits count arrays in memory."""
 
     window_count: int = 512
     window_bytes: int = 64 << 20
@@ -37,7 +37,7 @@ class ReplayLimits:
 
 
 class SeatDraw(NamedTuple):
-    """Two uniforms for one trajectory: which reservoir seat it takes, and which is given up."""
+    """Two uniforms for one trajectory: which reservoir seat it takes, and which one is evicted."""
 
     seat: float
     evicted: float
@@ -55,7 +55,7 @@ class BatchDraw(NamedTuple):
 class Reservoir:
     """A uniform sample of all trajectories of a domain (Vitter 1985, algorithm R).
 
-    Where `capacity` shrinks, random members leave: a uniform sample of a uniform sample is one.
+    It shrinks by evicting random members: a uniform sample of a uniform sample is uniform.
     """
 
     capacity: int
@@ -64,7 +64,7 @@ class Reservoir:
     size_bytes: int = 0
 
     def offer(self, sample: Sample, uniform: float) -> None:
-        """The n-th trajectory offered is kept with probability capacity/n."""
+        """Keeps the n-th trajectory offered with probability capacity/n."""
         self.offered += 1
         if len(self.members) < self.capacity:
             self.members.append(sample)
@@ -76,14 +76,14 @@ class Reservoir:
             self.members[seat] = sample
 
     def shrink(self, uniform: float) -> None:
-        """Gives up a random member and its seat."""
+        """Evicts a random member and removes its seat."""
         self.size_bytes -= self.members.pop(int(uniform * len(self.members))).size_bytes
         self.capacity = len(self.members)
 
 
 @dataclass(slots=True)
 class Window:
-    """The newest trajectories within a count and a size; the newest always fits."""
+    """The newest trajectories within a count and a size; the very newest is always kept."""
 
     limit_count: int
     limit_bytes: int
@@ -91,7 +91,7 @@ class Window:
     size_bytes: int = 0
 
     def append(self, sample: Sample) -> None:
-        """Adds the newest and drops the oldest beyond the limits."""
+        """Adds a trajectory and drops the oldest beyond the limits."""
         self.members.append(sample)
         self.size_bytes += sample.size_bytes
         while len(self.members) > 1 and (
@@ -101,13 +101,13 @@ class Window:
 
 
 def is_held_out(request_id: str, percent: int) -> bool:
-    """Whether the request belongs to the holdout: by its id's hash, so always the same answer."""
+    """Whether the request belongs to the holdout, decided by a hash of its id."""
     digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest) % 10_000 < percent * 100
 
 
 class Replay:
-    """The trajectories that training and evaluation draw from, within `limits`."""
+    """The trajectories that training and evaluation draw from."""
 
     def __init__(self, limits: ReplayLimits) -> None:
         self.limits = limits
@@ -116,7 +116,7 @@ class Replay:
         self.reservoirs: dict[str, Reservoir] = {}
 
     def add(self, sample: Sample, draw: SeatDraw) -> None:
-        """Remembers a trajectory: in the holdout, or in the window and its domain's reservoir."""
+        """Puts a trajectory into the holdout, or into the window and its domain's reservoir."""
         if is_held_out(sample.request_id, self.limits.holdout_percent):
             self.holdout.append(sample)
             return
@@ -125,13 +125,13 @@ class Replay:
         self._bound_reservoirs(draw.evicted)
 
     def batch(self, draws: Sequence[BatchDraw]) -> list[Sample]:
-        """One trajectory for each draw, with repetition; empty where there is nothing to draw."""
+        """One trajectory per draw, with repetition; empty if the window is empty."""
         if not self.window.members:
             return []
         return [self._member(draw) for draw in draws]
 
     def samples(self) -> Iterator[Sample]:
-        """Every trajectory that is remembered; one in window and reservoir comes twice."""
+        """Every stored trajectory; one that is in both window and reservoir comes twice."""
         yield from self.window.members
         yield from self.holdout.members
         for reservoir in self.reservoirs.values():

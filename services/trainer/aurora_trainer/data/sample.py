@@ -1,4 +1,4 @@
-"""A trajectory as training uses it: checked, normalised, cut to length."""
+"""A trajectory in the form that training uses: validated, normalised, cut to length."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# What a sample holds besides its arrays, about.
+# Rough size of a sample without its arrays.
 _OBJECT_BYTES = 512
 
 
@@ -29,17 +29,17 @@ class Sample:
 
     @property
     def output_count(self) -> int:
-        """T, the number of positions that have a target."""
+        """T, the number of positions with a target distribution."""
         return len(self.tail_mass)
 
     @property
     def size_bytes(self) -> int:
-        """About what it takes in memory."""
+        """Approximate size in memory."""
         arrays = (self.tokens, self.top_ids, self.log_probs, self.tail_mass)
         return _OBJECT_BYTES + sum(array.nbytes for array in arrays)
 
 
 def stream_order(stream_id: str) -> tuple[int, int]:
-    """A key that orders Redis stream ids (`<milliseconds>-<counter>`); the empty id comes first."""
+    """Sort key of Redis stream ids (`<milliseconds>-<counter>`); the empty id comes first."""
     milliseconds, _, counter = stream_id.partition("-")
     return int(milliseconds or 0), int(counter or 0)

@@ -1,4 +1,4 @@
-"""Which stream entries were taken in lately, so that one delivered twice counts once."""
+"""Deduplicates stream entries that are delivered more than once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 class SeenIds:
     """The last `limit` ids, oldest first.
 
-    Ids rather than the newest position: entries of a consumer that died come late, older than what
-    was read since, and were never seen. At-least-once delivery repeats only what is not yet
-    acknowledged, which `limit` must exceed.
+    The newest position alone would not do: entries reclaimed from a dead consumer arrive late, with
+    ids older than those already seen. Only unacknowledged entries are redelivered, so `limit` must
+    exceed their number.
     """
 
     def __init__(self, ids: Iterable[str] = (), *, limit: int = 8192) -> None:
@@ -26,7 +26,7 @@ class SeenIds:
         return iter(self._ids)
 
     def add(self, stream_id: str) -> None:
-        """Remembers an id and forgets the oldest beyond the limit."""
+        """Adds an id and drops the oldest beyond the limit."""
         self._ids[stream_id] = None
         if len(self._ids) > self._limit:
             del self._ids[next(iter(self._ids))]

@@ -1,4 +1,4 @@
-"""The gradient of a batch's loss, and what was measured on the way to it."""
+"""Loss and acceptance of a draft on packed batches, and the gradient of the loss."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from aurora_trainer.learning.objective import Buckets, acceptance, buckets
 
 Loss: TypeAlias = Callable[[Buckets], Tensor]
 
-# Logits are made for so many values at a time: they stay in the cache, and a vocabulary of 150,000
-# does not cost gigabytes.
+# Logits are computed this many values at a time: they stay in the cache, and a vocabulary of
+# 150,000 does not cost gigabytes.
 _LOGITS_CHUNK = 1 << 20
 _EVALUATION_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Means over positions; `applied` is False for a step that was skipped as not finite.
+    """Means over positions.
 
-    `replicas` computed it.
+    `applied`: False for a step that was skipped as not finite; `replicas`: how many computed it.
     """
 
     loss: float
@@ -42,7 +42,7 @@ def differentiate(draft: Draft, batch: Batch, loss: Loss, *, positions: int) -> 
     are over all of them too, so that both add up over the shares.
     """
     features = draft.features(batch)
-    # Chunks of logits are differentiated one by one, down to here; the rest once.
+    # Backward runs chunk by chunk down to here, then once through the rest.
     leaf = features.detach().requires_grad_()
     total = acceptances = 0.0
     for chunk in _chunks(draft, leaf, batch, loss):

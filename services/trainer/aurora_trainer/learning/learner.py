@@ -1,4 +1,4 @@
-"""The draft while it learns: optimizer, averaged weights, and what guards both from a bad step."""
+"""Trains a draft: optimizer, averaged weights, and recovery from bad steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aurora_trainer.learning.objective import ObjectiveName, objective_named
 
 @dataclass(frozen=True, slots=True)
 class LearnerSettings:
-    """How the draft is trained; the defaults suit drafts of a few million parameters."""
+    """Hyperparameters; the defaults suit drafts of a few million parameters."""
 
     objective: ObjectiveName
     learning_rate: float
@@ -28,19 +28,19 @@ class LearnerSettings:
     weight_decay: float = 0.01
     gradient_norm: float = 1.0
     average_decay: float = 0.98
-    # So many steps in a row that give no finite gradient restore the last snapshot.
+    # Consecutive steps without a finite gradient after which the last snapshot is restored.
     failures_before_restore: int = 3
 
 
 class Differentiator(Protocol):
-    """Computes the gradient of a step, here or elsewhere."""
+    """Computes the gradient of a step, in this process or elsewhere."""
 
     def differentiate(self, draft: Draft, samples: Sequence[Sample]) -> Measure:
         """Adds the gradient of the samples' mean loss to the parameters' `grad`."""
 
 
 class LearnerState(TypedDict):
-    """What a later process needs to go on; all of it loads with weights_only."""
+    """What another process needs to resume; loads with weights_only."""
 
     draft: dict[str, Tensor]
     average: dict[str, Tensor]
@@ -50,12 +50,12 @@ class LearnerState(TypedDict):
 
 
 class Learner:
-    """Trains `draft` in place; `average` follows it and is what gets published."""
+    """Trains `draft` in place; `average`, its moving average, is what gets published."""
 
     def __init__(
         self, draft: Draft, settings: LearnerSettings, gradient: Differentiator | None = None
     ) -> None:
-        """`gradient`: who computes it; None: this process."""
+        """`gradient`: what computes it; None: this process."""
         self.draft = draft.train()
         self.average = copy.deepcopy(draft).requires_grad_(requires_grad=False).eval()
         self.settings = settings
@@ -74,7 +74,7 @@ class Learner:
         self._snapshot = copy.deepcopy(self.state())
 
     def step(self, samples: Sequence[Sample]) -> Measure:
-        """One optimizer step, skipped and counted where loss or gradient are not finite."""
+        """One optimizer step, skipped and counted if loss or gradient is not finite."""
         self._optimizer.zero_grad(set_to_none=True)
         measure = self._gradient.differentiate(self.draft, samples)
         norm = torch.nn.utils.clip_grad_norm_(
@@ -90,15 +90,15 @@ class Learner:
                 1.0, self.steps / self.settings.warmup_steps
             )
         self._optimizer.step()
-        self._follow()
+        self._update_average()
         return measure
 
     def take_snapshot(self) -> None:
-        """Remembers the present weights and optimizer state as the ones to fall back to."""
+        """Keeps a copy of the weights and optimizer state to fall back to."""
         self._snapshot = copy.deepcopy(self.state())
 
     def restore_snapshot(self) -> None:
-        """Goes back to the snapshot; what was skipped since stays counted."""
+        """Returns to the snapshot; steps skipped since stay counted."""
         skipped = self.skipped_steps
         self.restore(copy.deepcopy(self._snapshot))
         self.skipped_steps = skipped
@@ -109,7 +109,7 @@ class Learner:
         return evaluate(self.average, samples, self._loss)
 
     def state(self) -> LearnerState:
-        """Everything that `restore` needs; tensors are the live ones, not copies."""
+        """Everything that `restore` needs; the tensors are live, not copies."""
         return {
             "draft": self.draft.state_dict(),
             "average": self.average.state_dict(),
@@ -119,7 +119,7 @@ class Learner:
         }
 
     def restore(self, state: LearnerState) -> None:
-        """Goes on from a state; raises RuntimeError, ValueError or KeyError where it is unfit."""
+        """Resumes from a state; raises RuntimeError, ValueError or KeyError if it does not fit."""
         self.draft.load_state_dict(state["draft"])
         self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -128,8 +128,8 @@ class Learner:
         self.take_snapshot()
 
     @torch.no_grad()
-    def _follow(self) -> None:
-        # Short memory at first, so that a short run is not stuck at the weights it began with.
+    def _update_average(self) -> None:
+        # A short memory at first, so that a short run is not stuck at its initial weights.
         decay = min(self.settings.average_decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(
             list(self.average.parameters()), list(self.draft.parameters()), 1 - decay

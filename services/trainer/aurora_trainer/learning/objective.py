@@ -1,9 +1,9 @@
-"""What the draft is trained on: divergences between target and draft over top-k and tail.
+"""Training objectives: divergences between target and draft over top-k and tail.
 
-The target's distribution at a position is known as its k most probable tokens and the mass of the
-rest, so both distributions are compared over the buckets S = top-k ∪ {tail}. By the data processing
-inequality every divergence over S is a lower bound of the one over the whole vocabulary, and equal
-to it for k = V. All functions are per position: N positions in, `[N]` out.
+The target's distribution at a position is recorded as its k most probable tokens and the mass of
+the rest, so both distributions are compared over the buckets S = top-k ∪ {tail}. By the data
+processing inequality every divergence over S is a lower bound of the one over the whole vocabulary,
+and equal to it for k = V. All functions are per position: N positions in, `[N]` out.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def buckets(
     draft = apply(draft_logits, top_ids)
     target = torch.cat([target_log_probs, target_tail_mass.log().unsqueeze(-1)], dim=-1)
     if top_ids.shape[-1] == draft_logits.shape[-1]:
-        # No token is left for a tail.
+        # The top-k are the whole vocabulary: there is no tail.
         target, draft = target[:, :-1], draft[:, :-1]
     return Buckets(target.exp(), target, draft)
 
@@ -95,7 +95,7 @@ def likelihood_to_acceptance(both: Buckets) -> Tensor:
 
 
 def objective_named(name: ObjectiveName) -> Callable[[Buckets], Tensor]:
-    """The loss that a manifest calls by this name."""
+    """The loss that a manifest names."""
     match name:
         case "ForwardKL":
             return kl_divergence
@@ -106,9 +106,9 @@ def objective_named(name: ObjectiveName) -> Callable[[Buckets], Tensor]:
 class _BucketLogProbs(torch.autograd.Function):
     """log softmax of `[N, V]` logits over top-k and tail, `[N, k + 1]`.
 
-    The tail's log mass is the logsumexp of the other logits rather than log(1 − Σ top-k): exact
-    where the top-k carry all but nothing, where the difference is 0 and its gradient infinite. The
-    backward pass is by hand because autograd would walk `[N, V]` eight times instead of twice.
+    The tail's log mass is the logsumexp of the other logits rather than log(1 − Σ top-k), which has
+    an infinite gradient once the top-k carry nearly all of the mass. The backward pass is by hand
+    because autograd would walk `[N, V]` eight times instead of twice.
     """
 
     @staticmethod
@@ -124,6 +124,6 @@ class _BucketLogProbs(torch.autograd.Function):
         logits, ids, tail, log_probs = ctx.saved_tensors  # type: ignore[attr-defined]
         # [N, k + 1]: d/d(log sum of a bucket), softmax over buckets
         by_bucket = gradient - log_probs.exp() * gradient.sum(dim=-1, keepdim=True)
-        # A tail token has its share of the tail's; what this gives for top-k is overwritten.
+        # A tail token gets its share of the tail's gradient; the top-k are overwritten next.
         by_token = (logits - tail).exp_().mul_(by_bucket[:, -1:])
         return by_token.scatter_(-1, ids, by_bucket[:, :-1]), None

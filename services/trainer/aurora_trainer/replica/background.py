@@ -1,4 +1,4 @@
-"""Work that blocks, beside the event loop."""
+"""Runs blocking work beside the event loop."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Result = TypeVar("Result")
 
 
 def in_background(work: Callable[[], Result]) -> asyncio.Future[Result]:
-    """What `work` returns or raises, from a thread of its own that begins at once.
+    """What `work` returns or raises, run at once on a thread of its own.
 
-    Unlike a thread of `asyncio.to_thread`, one that takes too long does not keep the process alive.
+    Unlike those of `asyncio.to_thread`, the thread does not keep the process alive.
     """
     events = asyncio.get_running_loop()
     done: asyncio.Future[Result] = events.create_future()
@@ -23,7 +23,7 @@ def in_background(work: Callable[[], Result]) -> asyncio.Future[Result]:
         if done.done():
             return
         if error is None:
-            done.set_result(result)  # type: ignore[arg-type]  # of a work that raised nothing
+            done.set_result(result)  # type: ignore[arg-type]  # work that raised nothing
         else:
             done.set_exception(error)
 
@@ -31,9 +31,9 @@ def in_background(work: Callable[[], Result]) -> asyncio.Future[Result]:
         result, error = None, None
         try:
             result = work()
-        except Exception as raised:  # noqa: BLE001 - raised where it is waited for
+        except Exception as raised:  # noqa: BLE001 - raised where it is awaited
             error = raised
-        # The loop may be gone, and whoever waited with it.
+        # The loop may have been closed.
         with suppress(RuntimeError):
             events.call_soon_threadsafe(settle, result, error)
 

@@ -1,4 +1,4 @@
-"""One call of aurora.trainer.v1.Gradient, as replica 0 makes it."""
+"""The client side of a call of aurora.trainer.v1.Gradient, made by replica 0."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from aurora_trainer.learning.gradient import Measure
 from aurora_trainer.replica.background import in_background
 from aurora_trainer.replica.tensor_file import Landing, pieces
 
-# Replica 0 gives up long before; this is for a call that nobody waits for any more.
+# Replica 0 gives up long before; this ends abandoned calls.
 _CALL_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A share to be computed: its task, and what of its batch does not follow from that."""
+    """A share to be computed: its task, and the parts of its batch that the task does not imply."""
 
     draft_kind: str
     draft_config: str
@@ -35,9 +35,9 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A share's part of the measure, and of the gradient by parameter name.
+    """A share's part of the measure and of the gradient, by parameter name.
 
-    The gradients are overwritten by the replica's next answer. `seconds` is what it took.
+    The replica's next answer overwrites the gradients. `seconds`: the duration of the call.
     """
 
     measure: Measure
@@ -52,10 +52,10 @@ async def answer(
     *,
     into: Mapping[str, Tensor],
 ) -> Answer:
-    """What the replica at the channel's other end computes; its gradients are written `into`.
+    """Has the replica compute the share; its gradients are written `into`.
 
-    Raises AioRpcError where it cannot be reached or refuses, and InvalidInputError for an answer
-    that does not fit the draft or is not finite.
+    Raises AioRpcError if it is unreachable or refuses, and InvalidInputError if its answer does not
+    fit the draft or is not finite.
     """
     began = time.monotonic()
     stub = gradient_pb2_grpc.GradientStub(channel)  # type: ignore[no-untyped-call]  # generated
@@ -63,7 +63,7 @@ async def answer(
     try:
         responses = aiter(call)
         await call.write(gradient_pb2.ComputeRequest(task=_task(share)))
-        # Before the weights are sent: a refusal costs nothing, and its reason is seen.
+        # Before any weights are sent, so that a refusal is cheap and its reason is received.
         await _part(responses, "accepted")
         for piece in pieces(share.batch):
             await call.write(gradient_pb2.ComputeRequest(batch=piece))
@@ -78,7 +78,7 @@ async def answer(
         if not await in_background(lambda: _is_finite(result, into)):
             raise InvalidInputError("the answer's loss or gradient is not finite")
     finally:
-        # For an answer that is not read to its end.
+        # In case the answer was not read to its end.
         call.cancel()
     return Answer(Measure(result.loss, result.acceptance), into, seconds=time.monotonic() - began)
 
@@ -89,7 +89,7 @@ def _is_finite(result: gradient_pb2.Result, gradients: Mapping[str, Tensor]) -> 
         for each in (
             result.loss,
             result.acceptance,
-            # Of a norm alone, no memory is needed.
+            # A norm needs no memory.
             *(float(torch.linalg.vector_norm(gradient)) for gradient in gradients.values()),
         )
     )

@@ -1,4 +1,4 @@
-"""Where the replicas are: at every address behind a name."""
+"""Finds replicas by name: there is one at every address that it resolves to."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Place = NewType("Place", str)
 
 
 def places(endpoints: Sequence[Endpoint]) -> tuple[Place, ...]:
-    """The replicas behind the endpoints, in order of their addresses; blocks while it asks.
+    """The replicas behind the endpoints, ordered by address; blocks while resolving.
 
-    Raises UnavailableError where no endpoint has an address.
+    Raises UnavailableError if no endpoint resolves.
     """
     found: set[Place] = set()
     failures = []
@@ -24,7 +24,7 @@ def places(endpoints: Sequence[Endpoint]) -> tuple[Place, ...]:
         try:
             found.update(_places(endpoint))
         except (OSError, UnicodeError) as error:
-            # Without an address, or not a name at all.
+            # No address, or not a valid name.
             reason = error.strerror if isinstance(error, OSError) else str(error)
             failures.append(f"{endpoint.host}: {reason}")
     if failures and not found:
@@ -35,7 +35,7 @@ def places(endpoints: Sequence[Endpoint]) -> tuple[Place, ...]:
 def _places(endpoint: Endpoint) -> list[Place]:
     answers = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
     families = {family for family, *_ in answers}
-    # By the other family, each replica would be found a second time.
+    # With both families, each replica would be found twice.
     used = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
     return [
         Place(f"{ip}:{endpoint.port}" if used == socket.AF_INET else f"[{ip}]:{endpoint.port}")

@@ -1,4 +1,4 @@
-"""How far each replica lags behind replica 0, and what it is given therefore."""
+"""Divides work by how far each replica lags behind replica 0."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from dataclasses import dataclass
 from aurora_trainer.replica.discovery import Place
 from aurora_trainer.replica.shares import shares
 
-# How much the last lag counts beside what was known before.
+# Weight of the newest lag in the running estimate.
 _NEWEST_PART = 0.5
-# What it may cost to try a replica that lags too much again, as a part of all steps.
+# Fraction of all step time that may go into retrying replicas that lag too much.
 _TRIAL_PART = 0.05
 
 
 @dataclass(slots=True)
 class _Pace:
-    # None: not known yet.
+    # None: unknown yet.
     lag: float | None = None
-    # What the steps took that it has had no share of since.
+    # Cost of the steps since its last share.
     missed: float = 0.0
-    # Its next answer takes longer than those to come: a connection and memory are made for it.
+    # Its next answer is the first, which takes longer: connection and memory are set up for it.
     first: bool = True
 
 
 class Paces:
-    """Divides batches by the lags of the steps before.
+    """Divides batches by the lags observed in earlier steps.
 
-    A lag is how much later than replica 0 a replica ended, or would have ended, the same share, in
-    the unit of the samples' costs. Who lags as much as a step takes without it gets nothing but
-    the smallest share now and then, for links and machines may become faster.
+    A lag is how much later than replica 0 a replica finished, or would have finished, the same
+    share, in the unit of the samples' costs. A replica that lags by a whole step or more gets only
+    the smallest share now and then, to notice if its link or machine has become faster.
     """
 
     def __init__(self) -> None:
         self._known: dict[Place, _Pace] = {}
 
     def is_first(self, place: Place) -> bool:
-        """Whether its next share is its first, or the first since it failed."""
+        """Whether its next share is its first ever, or its first since it failed."""
         return place not in self._known or self._known[place].first
 
     def keep(self, places: Collection[Place]) -> None:
@@ -46,7 +46,7 @@ class Paces:
     def divided(
         self, costs: Sequence[float], places: Sequence[Place]
     ) -> tuple[tuple[int, ...], dict[Place, tuple[int, ...]]]:
-        """The numbers of replica 0's samples, and of those of each place that gets any."""
+        """Indices of replica 0's samples, and of each other place's that gets any."""
         lags = [self._known.get(place, _Pace()).lag or 0.0 for place in places]
         own, *others = shares(costs, (0.0, *lags), trial=self._trial(places))
         own_cost = sum(costs[number] for number in own)
@@ -57,7 +57,7 @@ class Paces:
         return own, given
 
     def answered(self, place: Place, lag: float) -> None:
-        """It ended its share so late; of a first share that says nothing."""
+        """Records the lag of a finished share; that of a first share is ignored."""
         pace = self._known.setdefault(place, _Pace())
         if pace.first:
             pace.first = False
@@ -69,15 +69,15 @@ class Paces:
         pace.missed = 0.0
 
     def given_up(self, place: Place, lag: float) -> None:
-        """It was so late when nobody waited any more."""
+        """Records the lag at which replica 0 stopped waiting."""
         self._known[place] = _Pace(lag, first=False)
 
     def failed(self, place: Place) -> None:
-        """It may be another process that answers next."""
+        """Treats its next share as a first: another process may answer."""
         self._known.setdefault(place, _Pace()).first = True
 
     def _trial(self, places: Sequence[Place]) -> int | None:
-        """The share of whoever is due to be tried again."""
+        """The share of a replica that is due for a retry."""
         for number, place in enumerate(places, start=1):
             pace = self._known.get(place, _Pace())
             if pace.missed > 0 and (pace.lag or 0.0) <= _TRIAL_PART * pace.missed:

@@ -1,7 +1,8 @@
-"""The gradient replicas as replica 0 knows them: who answers, who is left out, and until when.
+"""The pool of gradient replicas, as replica 0 sees it.
 
-A replica is used once its health is good. From the first share that fails it rests, the longer the
-more failed in a row, and is asked again. All on one event loop but for what any thread may call.
+A replica is used once it reports healthy. After a failed share it is excluded, with exponential
+backoff, until its health is checked again. Everything runs on one event loop, except for what is
+marked as callable from any thread.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from aurora_trainer.settings import Endpoint
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 3.0
+_DISCOVERY_SECONDS = 3.0
 _RESOLVE_SECONDS = 10.0
 _HEALTH_SECONDS = 5.0
-_FIRST_REST_SECONDS = 2.0
-_LONGEST_REST_SECONDS = 600.0
+_FIRST_BACKOFF_SECONDS = 2.0
+_LONGEST_BACKOFF_SECONDS = 600.0
 _OPTIONS = (*MESSAGE_OPTIONS, *RECONNECT_OPTIONS)
 
 
@@ -42,22 +43,22 @@ _OPTIONS = (*MESSAGE_OPTIONS, *RECONNECT_OPTIONS)
 class _Replica:
     connection: Connection
     ready: bool = False
-    # Its name leads elsewhere now; it may still end a share.
+    # The name no longer resolves to it; it may still finish a share.
     gone: bool = False
     failures: int = 0
-    rests_until: float = 0.0
-    # Whether somebody was told that it is not used.
-    told: bool = False
+    excluded_until: float = 0.0
+    # Whether its exclusion was logged.
+    logged: bool = False
     calls: set[asyncio.Task[Any]] = field(default_factory=set)
-    room: dict[str, Tensor] = field(default_factory=dict)
+    gradients: dict[str, Tensor] = field(default_factory=dict)
 
-    def room_for(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Where its gradients of these weights go to, the same until it is left out."""
-        if {name: each.shape for name, each in self.room.items()} != {
+    def buffers_for(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Buffers for the gradients of these weights, reused until it is excluded."""
+        if {name: each.shape for name, each in self.gradients.items()} != {
             name: each.shape for name, each in weights.items()
         }:
-            self.room = {name: torch.empty_like(each) for name, each in weights.items()}
-        return self.room
+            self.gradients = {name: torch.empty_like(each) for name, each in weights.items()}
+        return self.gradients
 
     def cancel_calls(self) -> None:
         for call in self.calls:
@@ -65,7 +66,7 @@ class _Replica:
 
 
 class Replicas:
-    """Finds replicas and has them compute."""
+    """Discovers replicas and sends them shares."""
 
     def __init__(
         self,
@@ -85,18 +86,21 @@ class Replicas:
         self._ready: tuple[Place, ...] = ()
 
     def known(self) -> frozenset[Place]:
-        """Who is there, also those who are not used; any thread may ask."""
+        """All discovered replicas, in use or not; callable from any thread."""
         return self._known
 
     def ready(self) -> tuple[Place, ...]:
-        """Who can be given a share now; any thread may ask."""
+        """The replicas that can take a share now; callable from any thread."""
         return self._ready
 
     def begin(
         self, shares: Mapping[Place, Outgoing], weights: Mapping[str, Tensor]
     ) -> dict[Place, Future[Answer | None]]:
-        """Sends the shares; each future is its answer, None where it failed. Cancelling one ends
-        its call. For the training thread, which must not change the weights meanwhile."""
+        """Sends the shares; each future is the answer, or None on failure.
+
+        Cancelling a future ends its call. For the training thread, which must not change the
+        weights meanwhile.
+        """
         return {
             place: asyncio.run_coroutine_threadsafe(
                 self._share(place, share, weights), self._events
@@ -105,29 +109,29 @@ class Replicas:
         }
 
     async def run(self) -> None:
-        """Looks for replicas until cancelled; from then on nobody is ready and no call goes on."""
+        """Discovers replicas until cancelled, which excludes all and cancels their calls."""
         try:
             while True:
                 try:
-                    await self.look()
+                    await self.refresh()
                 except Exception:
-                    logger.exception("looking for replicas failed")
-                await asyncio.sleep(_LOOK_SECONDS)
+                    logger.exception("replica discovery failed; will retry")
+                await asyncio.sleep(_DISCOVERY_SECONDS)
         finally:
             for replica in self._replicas.values():
-                replica.ready, replica.told = False, True
+                replica.ready, replica.logged = False, True
                 replica.cancel_calls()
-            self._tell()
+            self._update_views()
 
-    async def look(self) -> None:
-        """Asks who is there, and all but those who rest for their health."""
-        await self._find()
+    async def refresh(self) -> None:
+        """Resolves the names, and checks the health of replicas that are not backing off."""
+        await self._resolve()
         now = self._events.time()
         await asyncio.gather(
             *(
-                self._ask(place, replica)
+                self._check_health(place, replica)
                 for place, replica in self._replicas.items()
-                if replica.calls or now >= replica.rests_until
+                if replica.calls or now >= replica.excluded_until
             )
         )
 
@@ -136,14 +140,17 @@ class Replicas:
         for replica in self._replicas.values():
             await replica.connection.close()
 
-    async def _find(self) -> None:
+    async def _resolve(self) -> None:
         try:
             async with asyncio.timeout(_RESOLVE_SECONDS):
                 found = await in_background(self._places)
         except (UnavailableError, TimeoutError) as error:
             reason = str(error) or f"no answer within {_RESOLVE_SECONDS:.0f} s"
             if reason != self._unresolved:
-                logger.info("no replicas are found", extra={"fields": {"reason": reason}})
+                logger.info(
+                    "no replicas found; training continues alone",
+                    extra={"fields": {"reason": reason}},
+                )
             self._unresolved = reason
             return
         self._unresolved = ""
@@ -153,11 +160,11 @@ class Replicas:
         for place, replica in tuple(self._replicas.items()):
             replica.gone = place not in found
             if replica.gone:
-                replica.ready, replica.told = False, True
+                replica.ready, replica.logged = False, True
             if replica.gone and not replica.calls:
                 del self._replicas[place]
                 await replica.connection.close()
-        self._tell()
+        self._update_views()
 
     def _connection(self, place: Place) -> Connection:
         return Connection(
@@ -167,26 +174,26 @@ class Replicas:
             server_name=self._server_name,
         )
 
-    async def _ask(self, place: Place, replica: _Replica) -> None:
+    async def _check_health(self, place: Place, replica: _Replica) -> None:
         stub = health_pb2_grpc.HealthStub(replica.connection.channel())
         request = health_pb2.HealthCheckRequest(service=GRADIENT_SERVICE)
         try:
             health = await stub.Check(request, timeout=_HEALTH_SECONDS)
         except grpc.aio.AioRpcError as error:
-            self._leave_out(place, replica, _reason(error))
-            # Of a node that vanished its calls would not hear. One that refuses may be stopping,
-            # and ends its share.
+            self._exclude(place, replica, _reason(error))
+            # Calls to a node that vanished would never end. One that refuses may be stopping, and
+            # finishes its share first.
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 replica.cancel_calls()
             return
         if health.status != health_pb2.HealthCheckResponse.SERVING:
-            self._leave_out(place, replica, "it is not serving")
+            self._exclude(place, replica, "not serving")
             return
-        if replica.ready or replica.gone or self._events.time() < replica.rests_until:
+        if replica.ready or replica.gone or self._events.time() < replica.excluded_until:
             return
-        replica.ready, replica.told = True, False
-        self._tell()
-        logger.info("replica is used", extra={"fields": {"replica": place}})
+        replica.ready, replica.logged = True, False
+        self._update_views()
+        logger.info("replica in use", extra={"fields": {"replica": place}})
 
     async def _share(
         self, place: Place, share: Outgoing, weights: Mapping[str, Tensor]
@@ -199,37 +206,37 @@ class Replicas:
         replica.calls.add(call)
         try:
             found = await answer(
-                replica.connection.channel(), share, weights, into=replica.room_for(weights)
+                replica.connection.channel(), share, weights, into=replica.buffers_for(weights)
             )
         except asyncio.CancelledError:
-            self._rest(place, replica, "it did not answer in time")
+            self._back_off(place, replica, "no answer in time")
             raise
-        except Exception as error:  # noqa: BLE001 - the request boundary: replica 0 computes it then
-            self._rest(place, replica, _reason(error))
+        except Exception as error:  # noqa: BLE001 - request boundary; replica 0 takes over
+            self._back_off(place, replica, _reason(error))
             return None
         finally:
             replica.calls.discard(call)
         replica.failures = 0
         return found
 
-    def _rest(self, place: Place, replica: _Replica, reason: str) -> None:
-        rest = min(_FIRST_REST_SECONDS * 2**replica.failures, _LONGEST_REST_SECONDS)
+    def _back_off(self, place: Place, replica: _Replica, reason: str) -> None:
+        backoff = min(_FIRST_BACKOFF_SECONDS * 2**replica.failures, _LONGEST_BACKOFF_SECONDS)
         replica.failures = min(replica.failures + 1, 16)
-        replica.rests_until = self._events.time() + rest
-        self._leave_out(place, replica, reason)
+        replica.excluded_until = self._events.time() + backoff
+        self._exclude(place, replica, reason)
 
-    def _leave_out(self, place: Place, replica: _Replica, reason: str) -> None:
+    def _exclude(self, place: Place, replica: _Replica, reason: str) -> None:
         replica.ready = False
-        # As large as the draft.
-        replica.room = {}
-        self._tell()
-        if not replica.told:
+        # They are as large as the draft.
+        replica.gradients = {}
+        self._update_views()
+        if not replica.logged:
             logger.warning(
-                "replica is left out", extra={"fields": {"replica": place, "reason": reason}}
+                "replica excluded", extra={"fields": {"replica": place, "reason": reason}}
             )
-        replica.told = True
+        replica.logged = True
 
-    def _tell(self) -> None:
+    def _update_views(self) -> None:
         self._known = frozenset(self._replicas)
         self._ready = tuple(place for place, each in self._replicas.items() if each.ready)
 

@@ -1,4 +1,4 @@
-"""The process of a gradient replica: computes for who trains, and holds nothing else."""
+"""The process of a gradient replica, which computes for a trainer and keeps no state."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from aurora_trainer.settings import GradientSettings
 
 logger = logging.getLogger(__name__)
 
-# Together below the ten seconds in which a component must have stopped.
+# Together below the ten seconds in which a component must stop.
 _LAST_SHARE_SECONDS = 7.0
 _DRAIN_SECONDS = _LAST_SHARE_SECONDS + 1.0
 
 
 def serve(settings: GradientSettings, certificates: CertificateFolder | None) -> None:
-    """Serves until SIGTERM or SIGINT; raises AuroraErrors for what keeps it from starting."""
+    """Serves until SIGTERM or SIGINT; raises AuroraErrors if it cannot start."""
     servicer = GradientServicer()
     registry = CollectorRegistry()
     registry.register(_GradientCollector(lambda: servicer.computed))
     with metrics_served(settings.metrics_listen, registry):
         asyncio.run(_serve(settings, servicer, certificates))
     if servicer.is_computing:
-        logger.warning("stopped in the middle of a share: replica 0 computes it")
+        logger.warning("stopped mid-share; replica 0 will compute it")
         logging.shutdown()
-        # Python would abort while torch computes on another thread; there is nothing to save.
+        # Python would abort while torch computes on another thread, and there is nothing to save.
         os._exit(0)
 
 

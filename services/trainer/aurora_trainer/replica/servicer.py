@@ -1,4 +1,4 @@
-"""aurora.trainer.v1.Gradient: the gradient of a share that replica 0 sends."""
+"""aurora.trainer.v1.Gradient: computes the gradient of a share for replica 0."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class GradientServicer(gradient_pb2_grpc.GradientServicer):
-    """Computes one share at a time; `computed` counts them."""
+    """Computes one share at a time and counts them in `computed`."""
 
     def __init__(self) -> None:
         self.computed = 0
-        # Held from a call's task until its gradient is there, so that memory is bounded.
+        # Held from a call's task until its gradient is computed, which bounds memory.
         self._seat = threading.Lock()
         self._draft: Draft | None = None
         self._computing: asyncio.Future[tuple[Measure, dict[str, Tensor]]] | None = None
@@ -38,7 +38,7 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
 
     @property
     def is_computing(self) -> bool:
-        """Whether a share has been begun, though its caller may have gone."""
+        """Whether a share is in progress, even if its caller has gone."""
         return self._seat.locked()
 
     async def Compute(  # noqa: N802 - the name in the protocol
@@ -51,7 +51,7 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
             )
         task = parsed_task(first.task)
         if not self._seat.acquire(blocking=False):
-            raise OverloadedError("another share is being computed; send it again later")
+            raise OverloadedError("another share is being computed; retry later")
         begun = False
         try:
             draft = self._draft_for(task)
@@ -65,7 +65,7 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
                 raise
             raise UnavailableError("this replica is stopping") from None
         finally:
-            # It holds a gradient.
+            # It would keep the gradient alive.
             self._computing = None
             if not begun:
                 self._seat.release()
@@ -76,16 +76,16 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
             yield gradient_pb2.ComputeResponse(gradient=piece)
 
     def give_up(self) -> None:
-        """Ends the call whose share is being computed with UNAVAILABLE, for the process stops."""
+        """Ends the call in progress with UNAVAILABLE, because the process is stopping."""
         self._gave_up = True
         if self._computing is not None:
             self._computing.cancel()
 
     def _draft_for(self, task: ShareTask) -> Draft:
-        """The draft that the weights are to land in; that of another config is forgotten."""
+        """The draft to load the weights into; one of another config is dropped."""
         draft = self._draft
         if draft is None or (type(draft), draft.config) != (task.kind, task.config):
-            # First, so that there is never memory for two.
+            # First, so that two are never in memory.
             self._draft = None
             self._draft = draft = blank_draft(task.kind, task.config)
         return draft
@@ -93,7 +93,7 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
     def _computed(
         self, task: ShareTask, content: bytes, draft: Draft
     ) -> tuple[Measure, dict[str, Tensor]]:
-        """On a thread that goes on where the caller does not, and leaves the seat at its end."""
+        """Runs on a thread that outlives a cancelled caller and releases the seat."""
         try:
             batch = parsed_batch(content, task)
             draft.zero_grad(set_to_none=True)
@@ -107,10 +107,10 @@ class GradientServicer(gradient_pb2_grpc.GradientServicer):
 async def _received(
     requests: AsyncIterator[gradient_pb2.ComputeRequest], task: ShareTask, draft: Draft
 ) -> bytes:
-    """The batch's file; the weights are in the draft then.
+    """Receives the batch's file, and the weights into the draft.
 
-    What is wrong is told once the caller has ended: gRPC's client loses the status of a call that
-    ends while it sends.
+    Errors are raised only once the caller has finished sending: gRPC clients lose the status of a
+    call that ends while they send.
     """
     batch = Arriving("batch's tensors", task.batch_limit_bytes)
     weights = Landing("weights", parameters(draft))
@@ -131,4 +131,4 @@ async def _received(
     if wrong is not None:
         raise wrong
     weights.finish()
-    return batch.taken()
+    return batch.content()

@@ -1,4 +1,4 @@
-"""A share of a step as it travels: a task and its batch, checked where they arrive."""
+"""A share of a step on the wire: a task and its batch, validated on arrival."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _BATCH_TYPES = {
     "log_probs": torch.float32,
     "tail_mass": torch.float32,
 }
-# Of a token's own id, row and tail's mass; and of each of its top-k entries.
+# Per token: its id, row and tail mass; and per top-k entry.
 _TOKEN_BYTES, _ENTRY_BYTES = 8 + 8 + 4, 8 + 4
 
 
 @dataclass(frozen=True, slots=True)
 class ShareTask:
-    """What is to be computed."""
+    """A share to compute, without its batch."""
 
     kind: type[Draft]
     config: DraftConfig
@@ -46,18 +46,18 @@ class ShareTask:
 
     @property
     def most_entries(self) -> int:
-        """How many top-k entries each row of its batch has at most."""
+        """The most top-k entries that a row of its batch may have."""
         return min(_MOST_ENTRIES, self.config.vocab_size)
 
     @property
     def batch_limit_bytes(self) -> int:
-        """What its batch takes at most."""
+        """The largest size of its batch."""
         token_bytes = _TOKEN_BYTES + self.most_entries * _ENTRY_BYTES
         return size_limit_bytes(sum(self.lengths) * token_bytes, len(_BATCH_TYPES))
 
 
 def parsed_task(message: gradient_pb2.Task) -> ShareTask:
-    """The task of a message; raises InvalidInputError with everything that is not allowed."""
+    """The task of a message; raises InvalidInputError listing every problem."""
     kind, config = _kind_and_config(message)
     lengths = tuple(message.lengths)
     tokens = sum(lengths)
@@ -86,17 +86,17 @@ def parsed_task(message: gradient_pb2.Task) -> ShareTask:
 
 
 def config_text(draft: Draft) -> str:
-    """What `parsed_task` reads as `config`."""
+    """The draft's config as `parsed_task` reads it."""
     return json.dumps(draft.config_content())
 
 
 def batch_tensors(batch: Batch) -> dict[str, Tensor]:
-    """What of a batch does not follow from its lengths."""
+    """The tensors of a batch that its lengths do not determine."""
     return {name: getattr(batch, name) for name in _BATCH_TYPES}
 
 
 def parsed_batch(content: bytes, task: ShareTask) -> Batch:
-    """The batch of a file; raises InvalidInputError saying what is wrong, never a token."""
+    """The batch of a file; raises InvalidInputError, whose message never contains a token."""
     tensors = read("batch's tensors", content)
     found = {name: tensor.dtype for name, tensor in tensors.items()}
     if found != _BATCH_TYPES:

@@ -1,4 +1,4 @@
-"""A step's gradient from several replicas: to float rounding, what one alone would compute."""
+"""A step's gradient from several replicas: equal to one replica's up to float rounding."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from aurora_trainer.replica.pace import Paces
 from aurora_trainer.replica.parameter import parameters
 from aurora_trainer.replica.share import batch_tensors, config_text
 
-# How long a step waits for a replica beyond its own share: what it may gain is no more than that.
+# How long a step waits for a replica after finishing its own share.
 _LEAST_WAIT_SECONDS = 2.0
 _WAIT_OVER_OWN = 3.0
-# The first share of a replica takes a connection and memory as well.
+# A replica's first share also sets up a connection and memory.
 _LEAST_FIRST_WAIT_SECONDS = 10.0
 
 
 class Exchange(Protocol):
-    """The other replicas."""
+    """Access to the other replicas."""
 
     def known(self) -> Collection[Place]:
-        """Who is there, also those who are not ready."""
+        """All discovered replicas, ready or not."""
 
     def ready(self) -> Sequence[Place]:
-        """Who can be given a share now."""
+        """The replicas that can take a share now."""
 
     def begin(
         self, shares: Mapping[Place, Outgoing], weights: Mapping[str, Tensor]
     ) -> Mapping[Place, Future[Answer | None]]:
-        """Sends the shares; each future is its answer, None where it failed."""
+        """Sends the shares; each future is the answer, or None on failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,15 @@ class _OwnShare:
         return self.ended - self.began
 
     def lag(self, seconds: float, cost: float) -> float:
-        """Of who took so many seconds for a share of this cost."""
+        """The lag of a replica that took so many seconds for a share of this cost."""
         return seconds * self.cost / self.seconds - cost
 
 
 class SharedGradient:
-    """Gives ready replicas a share, computes its own meanwhile, and what others fail to.
+    """Sends shares to ready replicas, computes its own meanwhile, then those that others failed.
 
-    Weights and gradients take time to travel, so a share is the smaller the more its replica has
-    lagged behind in the steps before.
+    Transferring weights and gradients takes time, so the more a replica lagged in earlier steps,
+    the smaller its share.
     """
 
     def __init__(self, objective: ObjectiveName, exchange: Exchange) -> None:
@@ -96,7 +96,7 @@ class SharedGradient:
         answers = 0
         for place, batch in batches.items():
             cost = sum(costs[i] for i in parts[place])
-            found = self._waited_for(place, futures[place], cost, ours)
+            found = self._awaited(place, futures[place], cost, ours)
             if found is None:
                 measures.append(differentiate(draft, batch, self._loss, positions=positions))
                 continue
@@ -109,7 +109,7 @@ class SharedGradient:
             replicas=1 + answers,
         )
 
-    def _waited_for(
+    def _awaited(
         self, place: Place, future: Future[Answer | None], cost: float, ours: _OwnShare
     ) -> Answer | None:
         first = self._paces.is_first(place)

@@ -1,4 +1,4 @@
-"""How a batch is divided among the replicas."""
+"""Divides a batch among the replicas."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 def shares(
     costs: Sequence[float], starts: Sequence[float], *, trial: int | None = None
 ) -> tuple[tuple[int, ...], ...]:
-    """The numbers of each share's samples, ascending; as many shares as starts.
+    """Indices of each share's samples, ascending; one share per start.
 
-    costs: what each sample takes, at least 0, of at least one; starts: for each share, what goes by
-    before it begins, in the same unit. The costliest sample goes to whoever would end first with it
-    (Graham's LPT: the last ends at most a third later than it must), so one that begins when the
-    others have ended is empty. The first is never empty, nor is `trial` where another has two.
+    costs: of each sample, at least one of them, none negative; starts: the delay before each share
+    begins, in the same unit. Samples are assigned by falling cost to the share that is free first
+    (Graham's LPT: at most a third longer than optimal), so a share that begins after the others
+    have ended stays empty. The first is never empty, nor is `trial` if another has two samples.
     """
     ends = list(starts)
     found: list[list[int]] = [[] for _ in starts]
@@ -24,6 +24,6 @@ def shares(
     for share in (0,) if trial is None else (0, trial):
         most = max(found, key=len)
         if not found[share] and (share == 0 or len(most) > 1):
-            # The cheapest of whoever has most: samples were dealt by falling cost.
+            # Its last is its cheapest: samples were assigned by falling cost.
             found[share].append(most.pop())
     return tuple(tuple(sorted(share)) for share in found)

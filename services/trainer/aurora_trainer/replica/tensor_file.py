@@ -1,7 +1,7 @@
-"""Tensors as a safetensors file that travels in pieces.
+"""Tensors as a safetensors file that is streamed in pieces.
 
-Such a file is never put together as a whole where it is large: it is read from its tensors' memory
-and lands in other tensors' memory, since to allocate a copy costs more than to send it.
+A large file is never assembled as a whole: it is read from its tensors' memory and written into
+other tensors' memory, because allocating a copy costs more than sending it.
 https://huggingface.co/docs/safetensors: a header's size as 8 bytes, the header in JSON, the data.
 """
 
@@ -23,16 +23,16 @@ from aurora_common.errors import InvalidInputError
 _PIECE_BYTES = 1 << 20
 _SIZE_BYTES = 8
 _ALIGNMENT_BYTES = 8
-# What a file has besides its data, at most: a name and three numbers for each tensor.
+# Upper bounds of a header: a name and three numbers for each tensor.
 _HEADER_BYTES = 4096
 _HEADER_BYTES_PER_TENSOR = 512
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 def pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes]:
-    """The file of these tensors, in their order, in parts that are fit for one message each.
+    """The file of these tensors, in order, in pieces that fit one message each.
 
-    float32 or int64, contiguous, on the CPU; read as the parts are taken.
+    Tensors are float32 or int64, contiguous and on the CPU; they are read lazily.
     """
     header = json.dumps(_layout(tensors), separators=(",", ":")).encode()
     header += b" " * (-len(header) % _ALIGNMENT_BYTES)
@@ -44,7 +44,7 @@ def pieces(tensors: Mapping[str, Tensor]) -> Iterator[bytes]:
 
 
 def read(what: str, content: bytes) -> dict[str, Tensor]:
-    """The tensors of a file; raises InvalidInputError naming `what` it is."""
+    """The tensors of a file; raises InvalidInputError naming `what` it should be."""
     try:
         tensors: dict[str, Tensor] = load(content)
     except (SafetensorError, ValueError, RuntimeError, KeyError, AssertionError) as error:
@@ -53,12 +53,12 @@ def read(what: str, content: bytes) -> dict[str, Tensor]:
 
 
 def size_limit_bytes(tensor_bytes: int, tensor_count: int) -> int:
-    """What a file of so many tensors takes at most."""
+    """The largest size of a file of so many tensors."""
     return tensor_bytes + _HEADER_BYTES + tensor_count * _HEADER_BYTES_PER_TENSOR
 
 
 class Arriving:
-    """A file of which pieces arrive; takes memory for no more than has arrived."""
+    """Collects a file's pieces; allocates only what has arrived."""
 
     def __init__(self, what: str, limit_bytes: int) -> None:
         self._what = what
@@ -66,20 +66,20 @@ class Arriving:
         self._content = bytearray()
 
     def add(self, piece: bytes) -> None:
-        """Raises InvalidInputError where it is more than the limit."""
+        """Adds a piece; raises InvalidInputError beyond the limit."""
         if len(self._content) + len(piece) > self._limit_bytes:
             raise InvalidInputError(
                 f"the {self._what} have more bytes than allowed, {self._limit_bytes}"
             )
         self._content += piece
 
-    def taken(self) -> bytes:
-        """All that has arrived."""
+    def content(self) -> bytes:
+        """Everything that has arrived."""
         return bytes(self._content)
 
 
 class Landing:
-    """A file whose pieces are written into `tensors` as they arrive: it must hold just these."""
+    """Writes a file's pieces into `tensors` as they arrive; it must hold exactly these."""
 
     def __init__(self, what: str, tensors: Mapping[str, Tensor]) -> None:
         self._what = what
@@ -88,11 +88,11 @@ class Landing:
         self._head_limit_bytes = size_limit_bytes(0, len(tensors))
         self._has_head = False
         self._places = [_memory(tensor) for tensor in tensors.values()]
-        # Where the next byte goes to: so far into the first of the places.
+        # Where the next byte goes: the offset into the first place.
         self._offset = 0
 
     def add(self, piece: bytes) -> None:
-        """Raises InvalidInputError where the file is none, or not of these tensors."""
+        """Adds a piece; raises InvalidInputError if the file is not one of these tensors."""
         rest = memoryview(piece)
         if not self._has_head:
             rest = self._after_head(piece)
@@ -109,7 +109,7 @@ class Landing:
                 self._offset = 0
 
     def finish(self) -> None:
-        """Raises InvalidInputError where something is missing."""
+        """Raises InvalidInputError if anything is missing."""
         if not self._has_head or self._places:
             raise InvalidInputError(f"the {self._what} end before their last tensor")
 
