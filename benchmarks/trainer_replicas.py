@@ -1,10 +1,10 @@
-"""Training steps per second of two trainer replicas over one, each with one core of this machine.
+"""Training steps per second of two trainer replicas over one, each on one core of this machine.
 
-This process is replica 0, held to the first core; a gradient replica is a process of its own, held
-to the second, and reached by mutual TLS as in a cluster. Rounds of steps with and without it take
-turns, on the same weights and the same samples. `two_cores_over_one` is what this machine has to
-give: the steps of two trainers that share nothing, one on each core, over those of one alone.
-`carried_bytes_per_step` is what travels: the weights there, their gradients back.
+This process is replica 0, pinned to the first core; a gradient replica is a separate process,
+pinned to the second and reached by mutual TLS as in a cluster. Rounds with and without it
+alternate, on the same weights and samples. `two_cores_over_one` is the machine's limit: the steps
+of two independent trainers, one per core, over those of one alone. `carried_bytes_per_step` is the
+traffic: the weights out and their gradients back.
 
     PYTHONPATH=.:tests/cluster python -m benchmarks.trainer_replicas [--rounds N] [--steps N]
 """
@@ -86,7 +86,7 @@ def sample(number: int, vocab_size: int) -> Sample:
 
 @contextmanager
 def replica(folder: Path, core: int) -> Iterator[tuple[Endpoint, Path]]:
-    """A gradient replica held to a core, and where its certificates are."""
+    """A gradient replica pinned to a core, and the folder of its certificates."""
     tls = Authority().issue(folder / "tls", "localhost")
     endpoint, health = Endpoint("localhost", free_port()), f"127.0.0.1:{free_port()}"
     ours = os.sched_getaffinity(0)
@@ -103,7 +103,7 @@ def replica(folder: Path, core: int) -> Iterator[tuple[Endpoint, Path]]:
 
 @contextmanager
 def known(endpoint: Endpoint, tls: Path) -> Iterator[Replicas]:
-    """Replica 0's side of it, with its event loop on a thread as a trainer has it."""
+    """Replica 0's pool, with its event loop on a thread as in a trainer."""
     events = asyncio.new_event_loop()
     thread = threading.Thread(target=events.run_forever)
     thread.start()
@@ -128,17 +128,17 @@ def known(endpoint: Endpoint, tls: Path) -> Iterator[Replicas]:
 
 
 def steps_per_second(learner: Learner, batches: Batches, replicas: int) -> float:
-    """Trains on the batches; raises RuntimeError where a step was not of so many replicas."""
+    """Trains on the batches; raises RuntimeError if a step used another number of replicas."""
     start = time.perf_counter()
     for batch in batches:
         measure = learner.step(batch)
         if not measure.applied or measure.replicas != replicas:
-            raise RuntimeError(f"a step of {replicas} replicas gave {measure}")
+            raise RuntimeError(f"expected a step of {replicas} replicas, got {measure}")
     return len(batches) / (time.perf_counter() - start)
 
 
 def bystander(core: int, pipe: Connection) -> None:
-    """Trains alone on a core, whenever it is sent batches; answers with its steps per second."""
+    """Trains alone on a core whenever batches arrive; replies with its steps per second."""
     os.nice(NICENESS)
     os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
@@ -150,7 +150,7 @@ def bystander(core: int, pipe: Connection) -> None:
 
 @contextmanager
 def beside(core: int) -> Iterator[Connection]:
-    """A bystander as a process of its own."""
+    """Runs a bystander in a separate process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=bystander, args=(core, theirs))
@@ -171,7 +171,7 @@ def main() -> None:
     options = parser.parse_args()
 
     first, second = sorted(os.sched_getaffinity(0))[:2]
-    # As a trainer has it: whatever else runs takes from both sides alike.
+    # As in a trainer, so that other load affects both sides alike.
     os.nice(NICENESS)
     os.sched_setaffinity(0, {first})
     torch.set_num_threads(1)
@@ -201,13 +201,13 @@ def main() -> None:
             (together, lambda batches: steps_per_second(shared, batches, 2)),
             (apart, measure_apart),
         ]
-        # The first round warms all up and is not counted.
+        # The first round warms up all sides and is not counted.
         for number in range(options.rounds + 1):
             batches = [
                 [samples[index] for index in random.integers(len(samples), size=BATCH_SAMPLES)]
                 for _ in range(options.steps)
             ]
-            # In turn forwards and backwards.
+            # Alternately forwards and backwards.
             for rates, measured in sides if number % 2 else reversed(sides):
                 rates.append(measured(batches))
             print(

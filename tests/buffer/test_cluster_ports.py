@@ -159,7 +159,7 @@ async def test_redis_by_tls_with_a_password_that_nobody_sees(
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        ([], "no Redis is named: give --redis-url or set AURORA_REDIS_URL"),
+        ([], "no Redis given: pass --redis-url or set AURORA_REDIS_URL"),
         (["--tls", "/tls"], "--tls without --admit: nobody could call; name who may"),
         (
             ["--admit", PEERS[0]],

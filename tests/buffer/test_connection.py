@@ -12,7 +12,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from aurora_buffer.connection import connect, persistently, redis_errors
+from aurora_buffer.connection import connect, redis_errors, retried
 from aurora_common.errors import (
     AuroraError,
     InvalidInputError,
@@ -57,7 +57,7 @@ async def test_persists_while_redis_loads():
             raise answer
         return answer
 
-    assert await persistently(operation, purpose="do it", patience_seconds=5) == 7
+    assert await retried(operation, purpose="do it", patience_seconds=5) == 7
 
 
 async def test_patience_ends():
@@ -66,7 +66,7 @@ async def test_patience_ends():
 
     start = asyncio.get_running_loop().time()
     with pytest.raises(UnavailableError, match="Redis cannot do it now: refused"):
-        await persistently(operation, purpose="do it", patience_seconds=0.2)
+        await retried(operation, purpose="do it", patience_seconds=0.2)
     assert asyncio.get_running_loop().time() - start < 2
 
 
@@ -78,7 +78,7 @@ async def test_what_does_not_pass_is_not_repeated():
         raise ResponseError("WRONGTYPE Operation against a key")
 
     with pytest.raises(AuroraError):
-        await persistently(operation, purpose="do it", patience_seconds=5)
+        await retried(operation, purpose="do it", patience_seconds=5)
     assert len(calls) == 1
 
 

@@ -1,4 +1,4 @@
-"""Linear layers whose implementation is picked by measurement on the machine that runs them."""
+"""Linear layers in the form that is fastest on this machine, by measurement."""
 
 from aurora_kernels.linear.calibration import Calibration, decode_threads, pack_linears
 from aurora_kernels.linear.form import FORMS, Form

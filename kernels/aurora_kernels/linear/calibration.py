@@ -1,4 +1,4 @@
-"""Picks the fastest form of each linear layer by timing it at the row counts that are used."""
+"""Picks the fastest form of each linear layer by timing it at the row counts in use."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _WORTH_MORE_THREADS = 0.8
 
 
 class Calibration:
-    """Remembers which form was fastest for each shape, so that a later draft is only packed.
+    """Caches the fastest form for each shape, so that later drafts are packed without timing.
 
-    `rows`: the activation row counts to be fast at, each with equal weight. `lossy`: whether forms
-    that round the weights further may be used (a draft may, a target only as its user chose).
+    `rows`: the activation row counts to optimise for, weighted equally. `lossy`: whether forms that
+    round the weights further are allowed, as for drafts.
     """
 
     def __init__(self, rows: Sequence[int], *, lossy: bool) -> None:
@@ -32,12 +32,12 @@ class Calibration:
         return self._lookup(weight)[0]
 
     def seconds(self, weight: Tensor) -> float:
-        """What the fastest form takes for all the row counts together."""
+        """The time of the fastest form, summed over the row counts."""
         return self._lookup(weight)[1]
 
     @property
     def choices(self) -> dict[str, str]:
-        """What was chosen: `<out>x<in>` to the form's name."""
+        """The chosen forms' names by `<out>x<in>`."""
         return {f"{key[0]}x{key[1]}": form.name for key, (form, _) in self._fastest.items()}
 
     def _lookup(self, weight: Tensor) -> tuple[Form, float]:
@@ -54,11 +54,11 @@ class Calibration:
                 try:
                     apply = form.pack(weight, None)
                     apply(inputs[0])
-                except RuntimeError:  # this processor cannot
+                except RuntimeError:  # not supported by this processor
                     continue
                 candidates.append((form, apply))
         best = dict.fromkeys((form.name for form, _ in candidates), float("inf"))
-        # Interleaved, and the best of several: a neighbour's burst must not decide.
+        # Interleaved, best of several: a burst of load elsewhere must not decide.
         for _ in range(_ROUNDS):
             for form, apply in candidates:
                 best[form.name] = min(best[form.name], _seconds(apply, inputs))
@@ -75,7 +75,7 @@ def _seconds(apply: Apply, inputs: Sequence[Tensor]) -> float:
 
 
 class PackedLinear(nn.Module):
-    """A linear layer in one form; it holds no parameter and cannot be trained."""
+    """A linear layer in a packed form; it has no parameters and cannot be trained."""
 
     def __init__(self, apply: Apply) -> None:
         super().__init__()
@@ -86,9 +86,9 @@ class PackedLinear(nn.Module):
 
 
 def decode_threads(module: nn.Module, rows: Sequence[int]) -> int:
-    """The number of threads with which the module's linear layers are fastest at `rows`.
+    """The number of threads at which the module's linear layers are fastest for `rows`.
 
-    For small layers waking a second thread costs more than it saves.
+    For small layers, waking a second thread costs more than it saves.
     """
     most = torch.get_num_threads()
     counts = sorted({1, most} | {2**power for power in range(1, most.bit_length())})
@@ -103,7 +103,7 @@ def decode_threads(module: nn.Module, rows: Sequence[int]) -> int:
     torch.set_num_threads(most)
     best = 1
     for count in counts:
-        # A core less for the neighbours must be worth it, and not the noise of a busy moment.
+        # Taking another core must pay off by more than noise.
         if seconds[count] < _WORTH_MORE_THREADS * seconds[best]:
             best = count
     return best
@@ -111,9 +111,9 @@ def decode_threads(module: nn.Module, rows: Sequence[int]) -> int:
 
 @torch.no_grad()
 def pack_linears(module: nn.Module, calibration: Calibration) -> None:
-    """Replaces every `nn.Linear` under `module` by its fastest form; only for CPU weights.
+    """Replaces every `nn.Linear` under `module` with its fastest form.
 
-    On another device the layers stay as they are.
+    Layers on devices other than the CPU are left unchanged.
     """
     for parent in list(module.modules()):
         for name, layer in list(parent.named_children()):

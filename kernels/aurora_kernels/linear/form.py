@@ -1,7 +1,7 @@
-"""The ways in which a linear layer can be computed.
+"""The available implementations of a linear layer.
 
-A form packs a weight once and gives back a function of the activations. Every form computes
-`x @ weight.T + bias`; `reference` is the plain one that the others are tested against.
+A form packs a weight once and returns a function of the activations. Every form computes
+`x @ weight.T + bias`; the others are tested against `reference`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Pack = Callable[[Tensor, Tensor | None], Apply]
 class Form:
     """One way to compute a linear layer.
 
-    `pack(weight [out, in], bias [out] or None)` gives `apply(x [..., in]) -> [..., out]`, x in the
-    weight's dtype. It raises RuntimeError where the processor cannot do it. `lossy`: the weights
-    are rounded below the precision that they came in.
+    `pack(weight [out, in], bias [out] or None)` returns `apply(x [..., in]) -> [..., out]`, x in
+    the weight's dtype. It raises RuntimeError if the processor does not support it. `lossy`: the
+    weights are rounded below their original precision.
     """
 
     name: str
@@ -69,7 +69,7 @@ def _fbgemm_int8(weight: Tensor, bias: Tensor | None) -> Apply:
     scales = (weight.abs().amax(dim=1).double() / 127).clamp_min(1e-12)
     zeros = torch.zeros_like(scales, dtype=torch.int64)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces the end of eager-mode quantisation
+        warnings.simplefilter("ignore")  # torch deprecates eager-mode quantisation
         quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
         packed = torch.ops.quantized.linear_prepack(quantised, bias)
     multiply = torch.ops.quantized.linear_dynamic.default

@@ -2,7 +2,7 @@
 
 Leviathan, Kalman, Matias: "Fast Inference from Transformers via Speculative Decoding" (2023),
 algorithm 1; Chen et al.: "Accelerating Large Language Model Decoding with Speculative Sampling"
-(2023), algorithm 2. The tokens that come out are distributed as the target's, whatever the draft.
+(2023), algorithm 2. The resulting tokens are distributed as the target's, whatever the draft.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Verdict(NamedTuple):
-    """How much of each row's draft stands, and the token that follows it."""
+    """How much of each row's draft is accepted, and the token that follows it."""
 
     accepted: Tensor  # [B] int64, leading drafted tokens that the target accepts
     next_token: Tensor  # [B] int64, drawn after them: never one of the draft's
@@ -33,7 +33,7 @@ def verify(
     truncation; drafted [B, K] int64, drawn from draft_probs; lengths [B] int64, how many of a row's
     drafts count; uniforms [B, K+1] in [0, 1): one for each draft and one for the next token. The
     next token comes from the residual max(target - draft, 0) after a rejection, from the target
-    where every draft was accepted.
+    if every draft was accepted.
     """
     rows, count = drafted.shape
     index = drafted.unsqueeze(-1)
@@ -54,7 +54,7 @@ def verify(
 
 
 def verify_greedy(target_tokens: Tensor, drafted: Tensor, lengths: Tensor) -> Verdict:
-    """`verify` where both distributions have all their mass on one token.
+    """`verify` for distributions that have all their mass on one token.
 
     target_tokens [B, K+1] int64, the target's argmax at each position; drafted [B, K]; lengths [B].
     """
@@ -68,8 +68,8 @@ def verify_greedy(target_tokens: Tensor, drafted: Tensor, lengths: Tensor) -> Ve
 def residual_probs(target_probs: Tensor, draft_probs: Tensor) -> Tensor:
     """norm(max(target - draft, 0)), [B, V] float32; rows without mass return target.
 
-    A row is without mass where draft and target agree so closely that the difference underflows, or
-    where the draft is not finite: rejection then has no information, and target is exact.
+    A row has no mass if draft and target agree so closely that the difference underflows, or if the
+    draft is not finite: rejection then carries no information, and target is exact.
     """
     residual = (target_probs - draft_probs).clamp_min(0.0)
     mass = residual.sum(dim=-1, keepdim=True)

@@ -38,7 +38,7 @@ class ServeOptions:
     redis_url: str
     redis_ca: Path | None
     tls: Path | None
-    # The DNS names of the clients' certificates, where there is `tls`.
+    # The DNS names in the certificates of admitted clients; only with `tls`.
     admit: tuple[str, ...]
     health_listen: str | None
     bounds: Bounds
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def serve(options: ServeOptions, metrics: Metrics) -> None:
-    """Serves until SIGTERM or SIGINT; reports NOT_SERVING while Redis is away."""
+    """Serves until SIGTERM or SIGINT; reports NOT_SERVING while Redis is unreachable."""
     stop = stop_signal()
     redis = connect(options.redis_url, authorities=options.redis_ca)
     stream = TrajectoryStream(redis, options.stream, options.bounds, metrics)
@@ -102,7 +102,7 @@ async def serve(options: ServeOptions, metrics: Metrics) -> None:
     await server.start([SERVICE], serving=False)
     work = asyncio.create_task(upkeep.run())
     stopping = asyncio.create_task(stop.wait())
-    # Without its upkeep the buffer would lose its bounds unseen: it stops when that fails.
+    # Without upkeep the stream would silently outgrow its bounds: stop if it fails.
     await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
     subscriptions.close_all()
     await server.stop()
@@ -115,7 +115,7 @@ async def serve(options: ServeOptions, metrics: Metrics) -> None:
 def _redis_url(argument: str | None) -> str:
     url = argument or os.environ.get(variable.REDIS_URL, "")
     if not url:
-        raise InvalidInputError(f"no Redis is named: give --redis-url or set {variable.REDIS_URL}")
+        raise InvalidInputError(f"no Redis given: pass --redis-url or set {variable.REDIS_URL}")
     return url
 
 
@@ -128,10 +128,10 @@ def _parser() -> argparse.ArgumentParser:
     serve_parser.add_argument(
         "--redis-url",
         metavar="URL",
-        help=f"default: {variable.REDIS_URL} of the environment, where nobody sees a password",
+        help=f"default: ${variable.REDIS_URL}, which keeps a password out of the process list",
     )
     serve_parser.add_argument(
-        "--redis-ca", type=Path, metavar="FILE", help="authorities of a rediss:// server"
+        "--redis-ca", type=Path, metavar="FILE", help="CA certificates for a rediss:// server"
     )
     add_serving_flags(serve_parser)
     serve_parser.add_argument("--max-age-seconds", required=True, type=_positive)
@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dead-after-seconds",
         default=60,
         type=_positive,
-        help="a consumer without a subscription for so long loses its entries to a live one",
+        help="a consumer without a subscription for this long loses its entries to a live one",
     )
     serve_parser.add_argument("--metrics-listen", metavar="HOST:PORT")
 

@@ -1,4 +1,4 @@
-"""Storing entries, and their account, in one transaction that carries no trajectory into Lua."""
+"""Appends entries and accounts for them in one transaction, without passing them through Lua."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from aurora_buffer.entry_id import FIRST_ID, EntryId, ids_beyond
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """The id of the last entry of an append, and the bytes of the whole stream with it."""
+    """The id of the last entry appended, and the bytes of the whole stream after it."""
 
     last_id: EntryId
     stored_bytes: int
 
 
 class Appender:
-    """Appends to one stream, under ids that it chooses by Redis' clock.
+    """Appends to one stream, with ids that it derives from Redis' clock.
 
-    A script takes sizes, tenants and ids, and counts the entries if their ids are beyond the
-    newest; plain XADDs follow in the same transaction, which Redis takes or refuses alike. So
-    both happen or neither does, and an append that another buffer was ahead of is sent again.
-    Redis takes several times as long for a trajectory that passes through a script.
+    A script receives sizes, tenants and ids, and counts the entries if their ids are beyond the
+    newest; plain XADDs follow in the same transaction, which Redis accepts or refuses by the same
+    rule. So both happen or neither does, and an append that lost a race with another buffer is
+    retried. Passing a trajectory through a script would take Redis several times as long.
     """
 
     def __init__(self, redis: Redis, keys: tuple[str, str, str]) -> None:
         self._redis = redis
         self._keys = keys
-        # Never by its digest: where Redis does not know it, the XADDs would go uncounted.
+        # Never EVALSHA: if Redis did not know the script, the XADDs would go uncounted.
         self._script = (files("aurora_buffer") / "scripts" / "append.lua").read_bytes()
         self._newest = FIRST_ID
         self._clock: Reading | None = None
-        # Of two appends on their way at a time one would come too late for its ids.
+        # Of two concurrent appends, one would arrive too late for its ids.
         self._turn = asyncio.Lock()
 
     async def append(self, entries: Sequence[NewEntry]) -> Appended:
-        """Stores all of `entries`, in order, or none, and raises what redis-py raises."""
+        """Stores all of `entries` in order, or none; raises what redis-py raises."""
         async with asyncio.timeout(ANSWER_SECONDS):
             await self._turn.acquire()
         try:
@@ -74,8 +74,8 @@ class Appender:
     async def _transaction(
         self, ids: Sequence[EntryId], entries: Sequence[NewEntry]
     ) -> Sequence[Any]:
-        """What the script answers; raises its error, or what kept Redis from running anything."""
-        # redis-py's own transactions repeat commands, and so content, in their errors.
+        """The script's answer; raises its error, or the one that aborted the transaction."""
+        # redis-py's own transactions quote commands, and with them content, in their errors.
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.execute_command("MULTI")
         pipeline.execute_command(
@@ -93,7 +93,7 @@ class Appender:
         if isinstance(results, ResponseError):
             raise next((one for one in queued if isinstance(one, ResponseError)), results)
         if isinstance(results[0], ResponseError):
-            # A script that may not do its work counted nothing: nothing is to stay.
+            # A script that failed has counted nothing, so nothing may stay.
             await self._redis.xdel(self._keys[0], *map(str, ids))
             raise results[0]
         return cast(Sequence[Any], results[0])

@@ -1,22 +1,22 @@
-"""Redis' clock as the buffer knows it between Redis' answers."""
+"""Estimates Redis' clock between its answers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Either clock may be set, or the machine sleep: a reading may be wrong by no more than this.
+# A clock may be set, or the machine may sleep: this bounds the error of an estimate.
 LONGEST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What Redis' clock and the local one showed at a time, in seconds since 1970."""
+    """Redis' clock and the local one at the same moment, in seconds since 1970."""
 
     redis_seconds: float
     local_seconds: float
 
     def redis_milliseconds(self, *, now_seconds: float) -> int | None:
-        """Redis' time when the local clock shows `now_seconds`; None once that is too long ago."""
+        """Redis' time at local time `now_seconds`; None once the reading is too old."""
         passed = now_seconds - self.local_seconds
         if not 0 <= passed <= LONGEST_SECONDS:
             return None

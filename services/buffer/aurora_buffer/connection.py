@@ -1,4 +1,4 @@
-"""The connection to Redis: its deadlines, and its errors as Aurora's."""
+"""The connection to Redis: deadlines, retries, and errors mapped to Aurora's."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ MAX_CONNECTIONS = 64
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.5
 
-# Redis' first words of an error that passes without anybody changing the call.
-_PASSING = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "READONLY")
+# Error prefixes of Redis that are transient: the same call may succeed later.
+_TRANSIENT = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "READONLY")
 
 T = TypeVar("T")
 
@@ -46,10 +46,9 @@ T = TypeVar("T")
 def connect(url: str, *, authorities: Path | None = None) -> Redis:
     """A client for `url` (redis://, rediss:// or unix://) that connects when it is first used.
 
-    `authorities`: PEM of those that may vouch for a rediss:// server; None: the system's.
-
-    Raises InvalidInputError, without repeating the URL as it may hold a password, where it is none,
-    and NotFoundError where there is no file `authorities`.
+    `authorities`: PEM file of the CAs to trust for a rediss:// server; None: the system's. Raises
+    InvalidInputError for a malformed URL, without quoting it since it may hold a password, and
+    NotFoundError if the file is missing.
     """
     tls = {}
     if authorities is not None:
@@ -63,11 +62,11 @@ def connect(url: str, *, authorities: Path | None = None) -> Redis:
             url,
             max_connections=MAX_CONNECTIONS,
             timeout=ANSWER_SECONDS,
-            # One shape of answers on every version of Redis and of its client.
+            # The same answers from every version of Redis and of its client.
             protocol=2,
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=ANSWER_SECONDS,
-            # The client would also repeat what must not be repeated, as reading new entries.
+            # The client would also retry what must not be, such as reading new entries.
             retry=Retry(NoBackoff(), 0),
             **tls,
         )
@@ -76,21 +75,21 @@ def connect(url: str, *, authorities: Path | None = None) -> Redis:
             "the Redis URL is wrong: use redis://host:port, rediss://host:port or unix:///path"
         ) from error
     if authorities is not None:
-        pool.connection_class = _TrustingAnew
+        pool.connection_class = _ReloadingConnection
     return Redis.from_pool(pool)
 
 
-class _TrustingAnew(SSLConnection):
-    """Reads the authorities whenever it connects: the file may have been replaced."""
+class _ReloadingConnection(SSLConnection):
+    """Reloads the CA file on every connect, since it may have been replaced."""
 
     async def connect(self) -> None:
         self.ssl_context.context = None
-        await super().connect()  # type: ignore[no-untyped-call]  # redis leaves it out
+        await super().connect()  # type: ignore[no-untyped-call]  # redis does not annotate it
 
 
 @contextmanager
 def redis_errors(purpose: str) -> Iterator[None]:
-    """Raises Aurora's errors for Redis': UnavailableError where trying again helps.
+    """Maps Redis' errors to Aurora's: UnavailableError if retrying helps.
 
     `purpose` completes "Redis cannot …".
     """
@@ -101,26 +100,26 @@ def redis_errors(purpose: str) -> Iterator[None]:
             f"Redis cannot {purpose} now: {error or type(error).__name__}"
         ) from error
     except ResponseError as error:
-        # Scripts put their own words in front of the error that stopped them, and redis-py takes
-        # the first word of one that it has a class for.
+        # Scripts prefix the error that stopped them, and redis-py strips the first word of an
+        # error that it has a class for.
         text = str(error)[:200]
         if isinstance(error, OutOfMemoryError) or "OOM " in text:
             raise OverloadedError(f"Redis cannot {purpose}: it is out of memory") from error
-        passing = isinstance(error, ReadOnlyError | ClusterDownError)
-        if passing or any(word in text for word in _PASSING):
+        transient = isinstance(error, ReadOnlyError | ClusterDownError)
+        if transient or any(word in text for word in _TRANSIENT):
             raise UnavailableError(f"Redis cannot {purpose} now: {text}") from error
         raise AuroraError(f"Redis cannot {purpose}: {text}") from error
     except RedisError as error:
         raise AuroraError(f"Redis cannot {purpose}: {type(error).__name__}") from error
 
 
-async def persistently(
+async def retried(
     operation: Callable[[], Awaitable[T]], *, purpose: str, patience_seconds: float
 ) -> T:
-    """Runs `operation` until Redis answers it; only for what may run twice.
+    """Retries `operation`, which may run twice, until Redis answers.
 
-    Raises UnavailableError once Redis could not be reached, or was loading, for
-    `patience_seconds`, and at once what `redis_errors` makes of other errors.
+    Raises UnavailableError once Redis has been unreachable or loading for `patience_seconds`, and
+    any other error of `redis_errors` at once.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + patience_seconds

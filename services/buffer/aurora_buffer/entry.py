@@ -1,4 +1,4 @@
-"""What is stored of a trajectory, and what is allowed in one."""
+"""The stored form of a trajectory, and its validation."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class NewEntry:
 
     @property
     def size_bytes(self) -> int:
-        """What the entry counts for against the stream's bound; Redis' own overhead is extra."""
+        """The entry's size against the stream's bound, without Redis' own overhead."""
         return len(self.tenant) + len(self.trajectory)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """An entry as a consumer gets it; `id` is its Redis stream id."""
+    """An entry as delivered; `id` is its Redis stream id."""
 
     id: str
     trajectory: bytes
@@ -44,9 +44,9 @@ class StoredEntry:
 def new_entry(trajectory: Trajectory) -> NewEntry:
     """The entry that stores `trajectory`.
 
-    Raises InvalidInputError, which names sizes and never content, for a tenant over
-    MAX_NAME_BYTES, a trajectory over MAX_TRAJECTORY_BYTES, or distributions whose arrays do not
-    have one row for each output token.
+    Raises InvalidInputError, which states sizes but never content, if the tenant is over
+    MAX_NAME_BYTES, the trajectory over MAX_TRAJECTORY_BYTES, or the distributions do not have one
+    row for each output token.
     """
     tenant = trajectory.tenant.encode()
     if len(tenant) > MAX_NAME_BYTES:
@@ -64,13 +64,13 @@ def new_entry(trajectory: Trajectory) -> NewEntry:
 def new_entries(trajectories: Sequence[Trajectory]) -> list[NewEntry]:
     """The entries of one message.
 
-    Raises InvalidInputError where one is wrong, or there are over MAX_MESSAGE_TRAJECTORIES: more
-    would stop the event loop, and Redis, for too long.
+    Raises InvalidInputError if one is invalid, or if there are over MAX_MESSAGE_TRAJECTORIES, which
+    would block the event loop and Redis for too long.
     """
     if len(trajectories) > MAX_MESSAGE_TRAJECTORIES:
         raise InvalidInputError(
-            f"{len(trajectories)} trajectories in one message: at most {MAX_MESSAGE_TRAJECTORIES}, "
-            "and any number of messages"
+            f"{len(trajectories)} trajectories in one message: at most {MAX_MESSAGE_TRAJECTORIES}; "
+            "split them into several messages"
         )
     return [new_entry(trajectory) for trajectory in trajectories]
 
@@ -90,7 +90,7 @@ def _check_rows(trajectory: Trajectory) -> None:
 
 
 def checked_name(value: str, *, what: str) -> str:
-    """`value`; raises InvalidInputError where it is empty or over MAX_NAME_BYTES in UTF-8."""
+    """`value`; raises InvalidInputError if it is empty or over MAX_NAME_BYTES in UTF-8."""
     size = len(value.encode())
     if not 0 < size <= MAX_NAME_BYTES:
         raise InvalidInputError(f"{what} has {size} bytes: 1 to {MAX_NAME_BYTES} are allowed")
@@ -98,7 +98,7 @@ def checked_name(value: str, *, what: str) -> str:
 
 
 def checked_ids(ids: Sequence[str]) -> Sequence[str]:
-    """`ids`; raises InvalidInputError where one is not a stream id, `<ms>-<sequence>`."""
+    """`ids`; raises InvalidInputError if one is not a stream id, `<ms>-<sequence>`."""
     for position, value in enumerate(ids):
         if not _ID.fullmatch(value) or any(int(p) > _MAX_ID_PART for p in value.split("-")):
             raise InvalidInputError(
@@ -109,7 +109,7 @@ def checked_ids(ids: Sequence[str]) -> Sequence[str]:
 
 
 def stored_entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> StoredEntry | None:
-    """The entry that Redis answered; None where it was deleted or trimmed, or holds nothing."""
+    """The entry in an answer of Redis; None if it was deleted or trimmed, or is empty."""
     content = fields.get(TRAJECTORY_FIELD) if fields else None
     return None if content is None else StoredEntry(entry_id.decode(), content)
 
@@ -117,7 +117,7 @@ def stored_entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> Store
 def in_responses(
     entries: Sequence[StoredEntry], *, max_bytes: int
 ) -> Iterator[Sequence[StoredEntry]]:
-    """Cuts `entries`, in order, so that no part is over `max_bytes` unless it is one entry."""
+    """Splits `entries` into parts of at most `max_bytes`, or of a single larger entry."""
     start = size = 0
     for position, entry in enumerate(entries):
         if position > start and size + len(entry.trajectory) > max_bytes:
@@ -129,9 +129,9 @@ def in_responses(
 
 
 def read_count(entries: Sequence[StoredEntry], *, batch: int, max_bytes: int) -> int:
-    """How many entries to ask for next, 1 to `batch`, so that about `max_bytes` come back.
+    """How many entries to read next, 1 to `batch`, for about `max_bytes`.
 
-    Judges by `entries`, the last that came; without any, a small number.
+    Estimated from `entries`, the last that were read; a small number if empty.
     """
     if not entries:
         return min(batch, 8)

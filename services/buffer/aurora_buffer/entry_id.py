@@ -1,4 +1,4 @@
-"""Ids of entries, which the buffer chooses so that Redis need not tell them."""
+"""Stream ids, which the buffer chooses itself so that it knows them before Redis answers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True, order=True)
 class EntryId:
-    """The place of an entry in the stream, and when it was appended by Redis' clock."""
+    """An entry's position in the stream, and when it was appended by Redis' clock."""
 
     milliseconds: int
     sequence: int
 
     @classmethod
     def parsed(cls, text: str) -> Self:
-        """The id that is `text`, with or without zeros in front of its parts."""
+        """The id in `text`, whose parts may have leading zeros."""
         milliseconds, sequence = text.split("-")
         return cls(int(milliseconds), int(sequence))
 
@@ -24,7 +24,7 @@ class EntryId:
 
     @property
     def padded(self) -> str:
-        """As the index has it: ordered as a text as the entries are."""
+        """As in the index: sorts as text in the order of the entries."""
         return f"{self.milliseconds:020}-{self.sequence:020}"
 
 
@@ -32,6 +32,6 @@ FIRST_ID = EntryId(0, 0)
 
 
 def ids_beyond(newest: EntryId, *, now_milliseconds: int, count: int) -> tuple[EntryId, ...]:
-    """`count` ids, in order, of one millisecond: now, or that of `newest` where it is not past."""
+    """`count` consecutive ids of one millisecond: now, or that of `newest` if not yet past."""
     first = max(EntryId(now_milliseconds, 0), EntryId(newest.milliseconds, newest.sequence + 1))
     return tuple(EntryId(first.milliseconds, first.sequence + number) for number in range(count))

@@ -1,4 +1,4 @@
-"""What the buffer counts, for Prometheus; never by tenant."""
+"""The buffer's Prometheus metrics; none is labelled by tenant."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Metrics:
 
     @contextmanager
     def counting_errors(self, method: str) -> Iterator[None]:
-        """Counts an exception that leaves the block, except a cancellation by the caller."""
+        """Counts exceptions that leave the block, except for cancellation by the caller."""
         try:
             yield
         except Exception:

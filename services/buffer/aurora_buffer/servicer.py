@@ -18,7 +18,7 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class BufferServicer(buffer_pb2_grpc.BufferServicer):
-    """aurora.buffer.v1.Buffer; its errors are AuroraErrors, for the server's interceptor."""
+    """aurora.buffer.v1.Buffer; raises AuroraErrors, which the server's interceptor maps."""
 
     def __init__(
         self, stream: TrajectoryStream, subscriptions: Subscriptions, metrics: Metrics
@@ -30,7 +30,7 @@ class BufferServicer(buffer_pb2_grpc.BufferServicer):
     async def Append(  # noqa: N802 - the name in the protocol
         self, requests: AsyncIterator[buffer_pb2.AppendRequest], context: Context
     ) -> buffer_pb2.AppendResponse:
-        """Stores as it receives; a call that fails may have stored what it sent first."""
+        """Stores while receiving; a failed call may have stored its first messages."""
         with self._metrics.counting_errors("Append"):
             appended = 0
             async with Writer(self._stream) as writer:
@@ -51,8 +51,8 @@ class BufferServicer(buffer_pb2_grpc.BufferServicer):
                 checked_name(request.consumer, what="consumer"),
                 request.batch,
             )
-            # A stream whose client does not read is not resumed when its client goes away.
-            # (The stub declares a class where a function is meant.)
+            # The generator of a client that does not read is not resumed when the client goes.
+            # (The stub declares a class instead of a function.)
             context.add_done_callback(
                 lambda _: self._subscriptions.close(subscription)  # type: ignore[arg-type]
             )

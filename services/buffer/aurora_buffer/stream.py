@@ -1,4 +1,4 @@
-"""The stream of trajectories in Redis: every command that the buffer sends."""
+"""The stream of trajectories in Redis, and every command that the buffer sends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError, ResponseError
 
 from aurora_buffer.appender import Appender
-from aurora_buffer.connection import persistently, redis_errors
+from aurora_buffer.connection import redis_errors, retried
 from aurora_buffer.entry import NewEntry, StoredEntry, stored_entry
 from aurora_buffer.metrics import Metrics
 
@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 5.0
 # Lua's stack bounds what one call can unpack; a call this large takes a few milliseconds.
 SCRIPT_LIMIT = 1000
 
-# No entry lies beyond it. (The very last id would not do: Redis takes it for ">", new entries.)
+# No entry lies beyond it. (The very last id would not do: Redis reads it as ">", new entries.)
 BEYOND_ALL_ID = f"{2**64 - 1}-{2**64 - 2}"
 
 T = TypeVar("T")
@@ -35,10 +35,10 @@ Entries: TypeAlias = list[tuple[bytes, dict[bytes, bytes] | None]]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much the stream keeps: the oldest entries go first.
+    """How much the stream keeps; the oldest entries are dropped first.
 
-    `max_bytes` counts tenants and trajectories. Bounded beats complete: an entry may go before
-    every group has acknowledged it, which is counted (`trimmed_unacknowledged`).
+    `max_bytes` counts tenants and trajectories. Being bounded beats being complete: entries that a
+    group has not acknowledged may be dropped, which is counted (`trimmed_unacknowledged`).
     """
 
     max_bytes: int
@@ -47,7 +47,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class GroupStats:
-    """A consumer group: entries given out and not acknowledged, and entries not given out."""
+    """A consumer group: `pending` entries await acknowledgement, `lag` entries delivery."""
 
     name: str
     consumers: int
@@ -57,7 +57,7 @@ class GroupStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The stream as it is; `first_id` and `last_id` are empty without entries."""
+    """A snapshot of the stream; `first_id` and `last_id` are empty without entries."""
 
     entries: int
     bytes: int
@@ -68,18 +68,17 @@ class Stats:
 
 
 class TrajectoryStream:
-    """The entries of one Redis stream with an exact account of their bytes.
+    """The entries of one Redis stream, with an exact account of their bytes.
 
-    Beside the stream lies an index of sizes and tenants and a running total, changed together
-    with it by scripts and transactions (scripts/index.lua has the layout), so they agree after
-    any crash. Only this class writes to them. Methods raise UnavailableError where Redis cannot be
-    reached.
+    An index of sizes and tenants and a running total are updated together with the stream by
+    scripts and transactions (scripts/index.lua has the layout), so they agree after any crash. Only
+    this class writes to them. Methods raise UnavailableError if Redis is unreachable.
     """
 
     def __init__(self, redis: Redis, name: str, bounds: Bounds, metrics: Metrics) -> None:
         self._redis = redis
         self._name = name
-        # The braces keep all three in one slot of a Redis cluster.
+        # The braces keep all three keys in one slot of a Redis cluster.
         self._keys = (name, f"{{{name}}}:index", f"{{{name}}}:totals")
         self._bounds = bounds
         self._metrics = metrics
@@ -97,19 +96,19 @@ class TrajectoryStream:
     async def _run(
         self, script: AsyncScript, arguments: Sequence[str | bytes | int], purpose: str
     ) -> Any:
-        return await self._persistently(lambda: script(self._keys, arguments), purpose)
+        return await self._retried(lambda: script(self._keys, arguments), purpose)
 
-    async def _persistently(self, operation: Callable[[], Awaitable[T]], purpose: str) -> T:
-        return await persistently(operation, purpose=purpose, patience_seconds=PATIENCE_SECONDS)
+    async def _retried(self, operation: Callable[[], Awaitable[T]], purpose: str) -> T:
+        return await retried(operation, purpose=purpose, patience_seconds=PATIENCE_SECONDS)
 
     async def append(self, entries: Sequence[NewEntry]) -> str:
         """Stores all of `entries`, in order, or none; returns the last one's id.
 
-        Then trims, so that the bound on bytes holds again once this returns. Where Redis stored
-        them but its answer was lost they are stored once more: delivery is at least once anyway.
+        Then trims, so that the bound on bytes holds again once this returns. If Redis stored the
+        entries but its answer was lost, they are stored again: delivery is at least once anyway.
         """
         store = partial(self._appender.append, entries)
-        appended = await self._persistently(store, "store trajectories")
+        appended = await self._retried(store, "store trajectories")
         self._metrics.appended.inc(len(entries))
         self._metrics.stored_bytes.set(appended.stored_bytes)
         if appended.stored_bytes > self._bounds.max_bytes:
@@ -133,7 +132,7 @@ class TrajectoryStream:
                 return total
 
     async def create_group(self, group: str) -> None:
-        """Makes the group, which begins at the oldest entry; nothing where it exists."""
+        """Creates the group at the oldest entry, unless it exists."""
         with redis_errors("create a consumer group"):
             try:
                 await self._redis.xgroup_create(self._name, group, id="0", mkstream=True)
@@ -142,18 +141,18 @@ class TrajectoryStream:
                     raise
 
     async def read_new(self, group: str, consumer: str, count: int) -> list[StoredEntry]:
-        """At most `count` entries that no consumer of the group had; they are then its pending.
+        """At most `count` undelivered entries, which become pending for the consumer.
 
-        Never repeated here: where the answer is lost, `read_pending` finds the entries.
+        Not retried: if the answer is lost, `read_pending` finds the entries.
         """
         return await self._present(group, await self._read(group, consumer, ">", count))
 
     async def read_pending(
         self, group: str, consumer: str, after: str, count: int
     ) -> tuple[list[StoredEntry], str | None]:
-        """At most `count` of the consumer's pending entries with ids beyond `after`.
+        """At most `count` of the consumer's pending entries beyond the id `after`.
 
-        Returns them without those that are gone, and where to go on; None at the end.
+        Returns those that still exist, and the id to continue from, None at the end.
         """
         answer = await self._read(group, consumer, after, count)
         position = answer[-1][0].decode() if answer else None
@@ -162,12 +161,12 @@ class TrajectoryStream:
     async def _read(self, group: str, consumer: str, after: str, count: int) -> Entries:
         with redis_errors("deliver trajectories"):
             answer = await self._redis.xreadgroup(group, consumer, {self._name: after}, count)
-        # One pair of name and entries for the one stream; its type covers other protocols too.
+        # One pair of name and entries for the one stream; its type also covers other protocols.
         streams = cast(list[tuple[bytes, Entries]], answer)
         return streams[0][1] if streams else []
 
     async def fetch(self, group: str, ids: Sequence[str]) -> list[StoredEntry]:
-        """The entries of `ids`, in order, without those that are gone."""
+        """The entries of `ids` that still exist, in order."""
         with redis_errors("deliver trajectories"):
             pipeline = self._redis.pipeline(transaction=False)
             for entry_id in ids:
@@ -182,7 +181,7 @@ class TrajectoryStream:
         )
 
     async def _present(self, group: str, answer: Entries) -> list[StoredEntry]:
-        """The entries of an answer; those deleted meanwhile are acknowledged away."""
+        """The entries of an answer; deleted ones are acknowledged and left out."""
         entries = [(entry_id, stored_entry(entry_id, fields)) for entry_id, fields in answer]
         gone = [entry_id for entry_id, entry in entries if entry is None]
         if gone:
@@ -191,36 +190,36 @@ class TrajectoryStream:
         return [entry for _, entry in entries if entry is not None]
 
     async def acknowledge(self, group: str, ids: Sequence[str]) -> int:
-        """Marks entries as done for the group; returns how many of them were pending."""
+        """Acknowledges entries for the group; returns how many were pending."""
         total = 0
         for start in range(0, len(ids), SCRIPT_LIMIT):
             acknowledge = partial(
                 self._redis.xack, self._name, group, *ids[start : start + SCRIPT_LIMIT]
             )
-            total += await self._persistently(acknowledge, "acknowledge entries")
+            total += await self._retried(acknowledge, "acknowledge entries")
         self._metrics.acknowledged.inc(total)
         return total
 
     async def touch(self, consumers: Iterable[tuple[str, str]]) -> None:
-        """Gives a sign of life for each (group, consumer), by a read that finds nothing.
+        """Sends a heartbeat for each (group, consumer), as a read that finds nothing.
 
-        A read of new entries is none on Redis 6.2 where it finds nothing.
+        Redis 6.2 does not count an empty read of new entries as activity.
         """
         with redis_errors("be reached"):
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.ping()
             for group, consumer in consumers:
                 pipeline.xreadgroup(group, consumer, {self._name: BEYOND_ALL_ID}, count=1)
-            # A group that is gone fails its own read, and is made again by its subscription.
+            # A deleted group fails only its own read, and its subscription creates it again.
             answers = await pipeline.execute(raise_on_error=False)
             if isinstance(answers[0], Exception):
                 raise answers[0]
 
     async def reclaim(self, group: str, heir: str, dead_after_seconds: float) -> list[str]:
-        """Gives `heir` what consumers without a sign of life have pending; returns the ids.
+        """Claims the pending entries of dead consumers for `heir`; returns the ids.
 
-        A consumer with nothing left is deleted from the group. Never repeated here: where the
-        answer is lost, the ids are among what the heir has pending.
+        Dead consumers with nothing left are deleted from the group. Not retried: if the answer is
+        lost, the ids are pending for the heir.
         """
         with redis_errors("reclaim entries"):
             claimed = await self._reclaim(
@@ -232,7 +231,7 @@ class TrajectoryStream:
     async def delete_tenant(self, tenant: str) -> int:
         """Removes every entry of `tenant`, in bounded steps; returns how many.
 
-        Then has Redis rewrite its append-only file, which still holds what was removed.
+        Then makes Redis rewrite its append-only file, which still holds them.
         """
         position = b""
         total = 0
@@ -251,7 +250,7 @@ class TrajectoryStream:
         return total
 
     async def stats(self) -> Stats:
-        """Counts the stream and its groups, all at one moment."""
+        """Counts the stream and its groups, atomically."""
         entries, size, appended, first, last, groups = await self._run(
             self._stats, [], "count the stream"
         )
@@ -268,5 +267,8 @@ class TrajectoryStream:
         try:
             await self._redis.bgrewriteaof()
         except RedisError as error:
-            # Not allowed there, or one is under way: what is deleted goes with the next rewrite.
-            logger.warning("append-only file not rewritten", extra={"fields": {"error": error}})
+            # Not permitted, or one is in progress: the next rewrite drops the deleted entries.
+            logger.warning(
+                "append-only file not rewritten; deleted entries stay in it until the next rewrite",
+                extra={"fields": {"error": error}},
+            )

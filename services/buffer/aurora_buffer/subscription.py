@@ -1,4 +1,4 @@
-"""One consumer's subscription: what it has pending first, then what is new."""
+"""One consumer's subscription: its pending entries first, then new ones."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from aurora_common.errors import AuroraError, ConflictError, UnavailableError
 DEFAULT_BATCH = 32
 MAX_BATCH = 128
 
-# What one response carries at most, unless a single entry is larger; well below gRPC's limit.
+# Size limit of a response, unless a single entry is larger; well below gRPC's limit.
 RESPONSE_BYTES = 8 << 20
 
-# Entries that another process appends are noticed by this poll; this process' own at once.
+# Poll interval for entries appended by other processes; this process' own are notified.
 POLL_SECONDS = 0.25
 
 FIRST_ID = "0-0"
 
 
 class Subscription:
-    """Delivers a group's entries to one consumer, at least once, until it is ended.
+    """Delivers a group's entries to one consumer, at least once, until ended.
 
     Reads do not block in Redis: a blocked read whose caller is gone would still take the next
-    entry, and nobody would have it until the consumer's next start.
+    entry, which then would be stuck until the consumer's next start.
     """
 
     def __init__(self, stream: TrajectoryStream, group: str, consumer: str, batch: int) -> None:
@@ -37,9 +37,9 @@ class Subscription:
         self._batch = min(batch or DEFAULT_BATCH, MAX_BATCH)
         self._count = read_count((), batch=self._batch, max_bytes=RESPONSE_BYTES)
         self._has_group = False
-        # Entries up to here were delivered by this subscription, those claimed for it aside.
+        # Entries up to this id were delivered by this subscription, except for claimed ones.
         self._delivered_through = FIRST_ID
-        # Entries may be pending that this subscription did not get: read those first.
+        # Pending entries may exist that this subscription has not delivered: read those first.
         self._catching_up = True
         self._claimed: deque[str] = deque()
         self._news = asyncio.Event()
@@ -47,36 +47,36 @@ class Subscription:
         self._end: AuroraError | None = None
 
     def notify(self) -> None:
-        """There may be new entries."""
+        """Signals that there may be new entries."""
         self._news.set()
 
     def claim(self, ids: Sequence[str]) -> None:
-        """Delivers entries too that were claimed for this consumer."""
+        """Also delivers these entries, which were claimed for this consumer."""
         self._claimed.extend(ids)
         self._news.set()
 
     def start_over(self) -> None:
-        """Delivers everything again that the consumer has pending."""
+        """Delivers all of the consumer's pending entries again."""
         self._delivered_through = FIRST_ID
         self._catching_up = True
         self._news.set()
 
     def end(self, reason: AuroraError) -> None:
-        """Makes `batches` raise `reason` instead of reading on."""
+        """Makes `batches` raise `reason` instead of continuing."""
         self._end = self._end or reason
         self._news.set()
 
     async def settled(self) -> None:
-        """Returns once no read is under way; after `end` there will be none."""
+        """Returns once no read is in progress; after `end` there will be none."""
         async with self._reading:
             pass
 
     async def batches(self) -> AsyncIterator[Sequence[StoredEntry]]:
-        """Entries as they come, cut into what fits a response; lives on through Redis' absence."""
+        """Entries as they arrive, in parts that fit a response; survives outages of Redis."""
         while True:
             self._news.clear()
-            # Shielded: a read that is cut off gives entries to nobody, and the consumer's next
-            # subscription could look for them before Redis has carried it out.
+            # Shielded: a cancelled read may still take entries, and the consumer's next
+            # subscription could look for them before Redis has executed it.
             entries = await asyncio.shield(asyncio.ensure_future(self._read()))
             if self._end is not None:
                 raise self._end
@@ -93,14 +93,14 @@ class Subscription:
             pass
 
     async def _read(self) -> Sequence[StoredEntry]:
-        """The next entries; none where there are none or Redis is away."""
+        """The next entries; empty if there are none or Redis is unreachable."""
         async with self._reading:
             if self._end is not None:
                 return ()
             try:
                 entries = await self._next()
             except UnavailableError:
-                # The answer may be lost after Redis gave the entries to this consumer.
+                # Redis may have delivered entries and only its answer been lost.
                 self._catching_up = True
                 return ()
             except AuroraError as error:
@@ -148,7 +148,7 @@ class Subscriptions:
         self._closing: AuroraError | None = None
 
     async def open(self, group: str, consumer: str, batch: int) -> Subscription:
-        """A new subscription; one of the same consumer, left over by a lost connection, ends."""
+        """Opens a subscription, ending an older one of the same consumer."""
         if self._closing is not None:
             raise self._closing
         subscription = Subscription(self._stream, group, consumer, batch)
@@ -159,28 +159,28 @@ class Subscriptions:
             try:
                 await older.settled()
             except asyncio.CancelledError:
-                # Left open, it would keep its consumer from being declared dead for ever.
+                # Left open, it would keep its consumer alive for ever.
                 self.close(subscription)
                 raise
         return subscription
 
     def close(self, subscription: Subscription) -> None:
-        """Forgets a subscription; its consumer keeps what it has pending."""
+        """Removes a subscription; its consumer keeps its pending entries."""
         key = (subscription.group, subscription.consumer)
         if self._live.get(key) is subscription:
             del self._live[key]
 
     def close_all(self) -> None:
-        """Ends every subscription, for the server stops; no new one opens."""
+        """Ends every subscription, because the server is stopping; no new one opens."""
         self._closing = UnavailableError("the buffer is stopping; subscribe again")
         for subscription in self._live.values():
             subscription.end(self._closing)
 
     def notify(self) -> None:
-        """There may be new entries for everybody."""
+        """Signals every subscription that there may be new entries."""
         for subscription in self._live.values():
             subscription.notify()
 
     def live(self) -> tuple[Subscription, ...]:
-        """Those open now."""
+        """The open subscriptions."""
         return tuple(self._live.values())

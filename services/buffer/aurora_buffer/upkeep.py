@@ -1,4 +1,4 @@
-"""What must be done every second: bounds, signs of life, the heritage of dead consumers."""
+"""Periodic work: trimming, heartbeats, and reclaiming the entries of dead consumers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ INTERVAL_SECONDS = 1.0
 
 
 class Upkeep:
-    """Keeps the stream within its bounds and every entry at a living consumer.
+    """Keeps the stream within its bounds and every pending entry with a live consumer.
 
-    A subscription that is open gives a sign of life each second, however slowly its consumer
-    reads or acknowledges, so only consumers without a subscription can become dead. None is
-    declared dead in the first `dead_after_seconds` of a connection to Redis: before that, a
-    consumer may be silent only because Redis or this server was away.
+    An open subscription sends a heartbeat every second, however slowly its consumer reads or
+    acknowledges, so only consumers without one can die. None is declared dead in the first
+    `dead_after_seconds` of a connection to Redis: until then, a consumer may be silent only because
+    Redis or this server was down.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Upkeep:
         self._reachable_since: float | None = None
 
     async def run(self) -> None:
-        """Works until it is cancelled; reports through `on_reachable` when Redis comes or goes."""
+        """Runs until cancelled; calls `on_reachable` when Redis is found or lost."""
         outage_logged = False
         while True:
             try:
@@ -47,7 +47,10 @@ class Upkeep:
                 outage_logged = False
             except UnavailableError as error:
                 if not outage_logged:
-                    logger.warning("Redis is away", extra={"fields": {"error": error}})
+                    logger.warning(
+                        "Redis is unreachable; not serving until it is back",
+                        extra={"fields": {"error": error}},
+                    )
                     outage_logged = True
                 await self._lost()
             except AuroraError:

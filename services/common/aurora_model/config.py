@@ -21,14 +21,14 @@ _ARCHITECTURES: dict[Family, str] = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
-# What transformers takes where a file does not say.
+# transformers' defaults for absent keys.
 _QWEN3_HEAD_DIM = 128
 _MISTRAL_WINDOW = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """A decoder's shape; names follow Hugging Face's where they say the same.
+    """A decoder's shape; fields with Hugging Face's names mean the same.
 
     `max_position_embeddings` is the context in tokens, prompt and output together.
     """
@@ -66,7 +66,7 @@ class DecoderConfig:
 
 
 def read_config(folder: Path) -> DecoderConfig:
-    """Parses `config.json`; raises InvalidInputError naming the file and all that is wrong."""
+    """Parses `config.json`; raises InvalidInputError naming the file and every problem."""
     path = folder / CONFIG
     try:
         content: Any = json.loads(path.read_bytes())
@@ -82,8 +82,8 @@ def read_config(folder: Path) -> DecoderConfig:
 def parse_config(content: Mapping[str, Any], *, source: str = CONFIG) -> DecoderConfig:
     """The decoder that a config.json describes.
 
-    What only transformers' training or generation reads is ignored. Raises InvalidInputError that
-    names `source` and each value that this decoder would not compute exactly, all together.
+    Keys that only matter to transformers' training or generation are ignored. Raises
+    InvalidInputError naming `source` and every value that this decoder would not compute exactly.
     """
     problems: list[str] = []
     fields = Fields(content, problems)
@@ -136,7 +136,7 @@ def _decoder_config(fields: Fields, content: Mapping[str, Any], family: Family) 
     hidden_size = fields.integer("hidden_size")
     num_heads = fields.integer("num_attention_heads")
     max_position_embeddings = fields.integer("max_position_embeddings")
-    # Only Llama's early files leave the key-value heads out; elsewhere absence is ambiguous.
+    # Only early Llama files omit the key-value heads; elsewhere absence is ambiguous.
     kv_default = (
         num_heads if family == "llama" or _is_null(content, "num_key_value_heads") else None
     )
@@ -185,7 +185,7 @@ def _eos_token_ids(fields: Fields, content: Mapping[str, Any]) -> tuple[int, ...
 
 
 def _check_architecture(fields: Fields, content: Mapping[str, Any], config: DecoderConfig) -> None:
-    """Rejects what this decoder would compute differently from transformers."""
+    """Rejects what this decoder would compute differently than transformers."""
     fields.choice("hidden_act", ("silu",), "silu")
     architecture = _ARCHITECTURES[config.family]
     if content.get("architectures") not in (None, [architecture]):

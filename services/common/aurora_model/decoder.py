@@ -1,7 +1,7 @@
 """The Llama-family decoder that both the target and the standalone draft are.
 
-Decoding feeds one to eight tokens at a time, where each torch call costs as much as its arithmetic:
-hence the fused projections and the single rotation of queries and keys together.
+Decoding feeds one to eight tokens at a time, when the overhead of a torch call rivals its
+arithmetic: hence the fused projections and the joint rotation of queries and keys.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from aurora_model.rotary import Rotary, Rotation
 
 
 class Attend(Protocol):
-    """How new tokens attend; owns the mask and any cache."""
+    """Attention of new tokens; owns the mask and any cache."""
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query [B, H, T, D], key and value [B, Hkv, T, D], rotary applied -> [B, H, T, D]."""
 
 
 def causal_attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Full sequences without a cache: each token sees those before it and itself."""
+    """Causal attention over full sequences, without a cache."""
     return F.scaled_dot_product_attention(
         query, key, value, is_causal=True, enable_gqa=query.shape[1] != key.shape[1]
     )
@@ -45,7 +45,7 @@ def packed_attend(lengths: Sequence[int]) -> Attend:
 class Decoder(nn.Module):
     """Tokens to hidden states to logits.
 
-    Its linear layers are only ever called, so each may be replaced by another module that maps
+    Its linear layers are only ever called, so each may be replaced by any module that maps
     [..., in] to [..., out]. With tied embeddings `lm_head` shares the embedding's Parameter.
     """
 
@@ -76,7 +76,7 @@ class Decoder(nn.Module):
         return logits
 
     def tie_embeddings(self) -> None:
-        """Lets `lm_head` share the embedding's Parameter where the config says so."""
+        """Makes `lm_head` share the embedding's Parameter if the config ties them."""
         if self.config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
 

@@ -1,4 +1,4 @@
-"""Typed values out of a JSON object, with all that is wrong remembered, not the first only."""
+"""Reads typed values from a JSON object and collects every problem, not just the first."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 class Fields:
-    """Reads one JSON object; `problems` grows by a line for each value that is not allowed.
+    """Reads one JSON object, appending a line to `problems` for each invalid value.
 
-    A reader returns an allowed stand-in after a problem, so that reading goes on and all problems
+    After a problem a reader returns a valid stand-in, so that parsing continues and all problems
     are found; the caller raises once at the end. `prefix` is the path to the object.
     """
 
@@ -20,7 +20,7 @@ class Fields:
         self.problems = problems
 
     def integer(self, key: str, default: int | None = None, *, minimum: int = 1) -> int:
-        """The integer at `key`; without a default it must be there."""
+        """The integer at `key`; required without a default."""
         value = self._content.get(key)
         if value is None and default is not None:
             return default
@@ -30,7 +30,7 @@ class Fields:
         return minimum
 
     def number(self, key: str, default: float | None = None, *, minimum: float = 0.0) -> float:
-        """The finite number above `minimum` at `key`; without a default it must be there."""
+        """The finite number above `minimum` at `key`; required without a default."""
         value = self.optional_number(key, minimum=minimum)
         if value is not None:
             return value
@@ -40,7 +40,7 @@ class Fields:
         return default
 
     def optional_number(self, key: str, *, minimum: float = 0.0) -> float | None:
-        """The finite number above `minimum` at `key`, or None where it is absent or null."""
+        """The finite number above `minimum` at `key`, or None if absent or null."""
         value = self._content.get(key)
         if value is None:
             return None
@@ -77,6 +77,6 @@ class Fields:
             self.reject(key, f"only the keys {', '.join(sorted(allowed))}")
 
     def reject(self, key: str, allowed: str) -> None:
-        """Remembers that the value at `key` is not allowed, and what is."""
+        """Records that the value at `key` is invalid, and what is allowed."""
         found = f"is {self._content[key]!r}" if key in self._content else "is missing"
         self.problems.append(f"{self._prefix}{key} {found}: allowed is {allowed}")

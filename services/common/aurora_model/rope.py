@@ -1,4 +1,4 @@
-"""Which rotary position embedding a model uses, as its config.json says it."""
+"""The rotary position embedding of a model, from its config.json."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class YarnRope:
 
 RopeConfig = DefaultRope | LinearRope | Llama3Rope | YarnRope
 
-# "dynamic" and "longrope" change the frequencies of tokens already cached as a text grows, so
-# decoding with a cache cannot equal the full forward.
+# "dynamic" and "longrope" change the frequencies of cached tokens as the sequence grows, so
+# decoding with a cache would differ from the full forward pass.
 _KINDS: dict[str, type[RopeConfig]] = {
     "default": DefaultRope,
     "linear": LinearRope,
@@ -66,7 +66,7 @@ _DEFAULT_THETA = 10_000.0
 def parse_rope(
     content: Mapping[str, Any], problems: list[str], *, max_position_embeddings: int
 ) -> RopeConfig:
-    """The rotary embedding of a config.json, `content`; appends to `problems` what is not allowed.
+    """The rotary embedding of a config.json, `content`; appends invalid values to `problems`.
 
     Reads transformers 5's `rope_parameters` and 4's `rope_theta` with `rope_scaling`.
     """
@@ -101,7 +101,7 @@ def rope_parameters(rope: RopeConfig) -> dict[str, Any]:
 
 
 def _rope_object(content: Mapping[str, Any]) -> tuple[str, Any]:
-    # transformers 5 prefers `rope_scaling` where a file has both.
+    # transformers 5 prefers `rope_scaling` if a file has both.
     if content.get("rope_scaling"):
         return "rope_scaling", content["rope_scaling"]
     found = content.get("rope_parameters")

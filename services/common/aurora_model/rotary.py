@@ -1,4 +1,4 @@
-"""Rotary position embeddings: the frequencies of each variant, and the turn of a position."""
+"""Rotary position embeddings: the frequencies of each variant, and their rotations."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from aurora_model.rope import DefaultRope, LinearRope, Llama3Rope, RopeConfig, Y
 
 
 class Rotation(NamedTuple):
-    """What turns the queries and keys of one forward; both [B, T, 1, head_dim]."""
+    """The rotation of one forward pass's queries and keys; both [B, T, 1, head_dim]."""
 
     cosine: Tensor
-    # The first half is negated, so that a rotation is one roll and one multiply-add.
+    # Its first half is negated, so that rotating is one roll and one multiply-add.
     signed_sine: Tensor
 
     def apply(self, states: Tensor) -> Tensor:
-        """states [B, T, heads, head_dim], turned pairwise: component i with i + head_dim / 2."""
+        """Rotates states [B, T, heads, head_dim] pairwise: component i with i + head_dim / 2."""
         swapped = states.roll(states.shape[-1] // 2, -1)
         return torch.addcmul(states * self.cosine, swapped, self.signed_sine)
 
@@ -29,11 +29,11 @@ class Rotation(NamedTuple):
 class Rotary(nn.Module):
     """Turns positions into rotations.
 
-    The angles are computed anew for each forward: a table of them would save three microseconds,
-    and cost a model with a million positions half a gigabyte.
+    Angles are recomputed in each forward pass: a table would save three microseconds, but take half
+    a gigabyte for a model with a million positions.
     """
 
-    # [2 * head_dim] float32: what a position is multiplied by, for the cosines and for the sines.
+    # [2 * head_dim] float32: factors of a position, for the cosines and then for the sines.
     frequencies: Tensor
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -51,10 +51,10 @@ class Rotary(nn.Module):
         return Rotation(cosine.to(dtype), signed_sine.to(dtype))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # The frequencies follow the model's device but never its dtype: a position above 256 has
-        # no exact angle in bfloat16.
+        # Moves to the model's device but never to its dtype: bfloat16 cannot represent the angles
+        # of positions above 256.
         frequencies = self.frequencies
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # untyped in torch
         self.frequencies = frequencies.to(self.frequencies.device)
         return self
 

@@ -1,4 +1,4 @@
-"""What a draft must agree with its target on."""
+"""The identity of a target, which its drafts must match."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aurora_model.tokenizer import TOKENIZER
 
 @dataclass(frozen=True, slots=True)
 class TargetIdentity:
-    """Names a target by content; digests are `sha256:<hex>`."""
+    """Identifies a target by content; digests are `sha256:<hex>`."""
 
     digest: str
     tokenizer_digest: str
@@ -23,7 +23,7 @@ class TargetIdentity:
 def target_identity(folder: Path) -> TargetIdentity:
     """Reads every file of a target once.
 
-    Raises InvalidInputError where the config is not supported or a file cannot be read.
+    Raises InvalidInputError if the config is not supported or a file cannot be read.
     """
     config = read_config(folder)
     try:

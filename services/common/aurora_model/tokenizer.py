@@ -1,4 +1,4 @@
-"""The tokenizer that lies beside a target's weights."""
+"""Loads the tokenizer stored beside a target's weights."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ TOKENIZER = "tokenizer.json"
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a folder; nothing is fetched and no code of the folder is run.
+    """The tokenizer of a folder; fetches nothing and runs no code from the folder.
 
-    Raises InvalidInputError where there is none or it is malformed.
+    Raises InvalidInputError if it is missing or malformed.
     """
     if not (folder / TOKENIZER).is_file():
         raise InvalidInputError(f"{folder} has no {TOKENIZER}")

@@ -1,4 +1,4 @@
-"""A decoder's weights as safetensors under Hugging Face's names."""
+"""Loads and saves a decoder's weights as safetensors with Hugging Face's names."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from aurora_model.decoder import Decoder
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-# Old Llama files carry the rotary frequencies, which follow from the config.
+# Old Llama files store the rotary frequencies, which the config determines.
 _DERIVED_SUFFIX = ".rotary_emb.inv_freq"
 _NAMED_AT_MOST = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One tensor of the file: its Hugging Face name and its shape."""
+    """A tensor of the file: its Hugging Face name and shape."""
 
     name: str
     shape: tuple[int, ...]
 
 
 def weight_layout(config: DecoderConfig) -> dict[str, tuple[Part, ...]]:
-    """Each parameter of a Decoder with the tensors that it is made of, joined along dimension 0.
+    """Maps each parameter of a Decoder to the tensors that form it, joined along dimension 0.
 
-    A tied `lm_head` is not in it.
+    A tied `lm_head` is left out.
     """
     hidden = (config.hidden_size,)
     table = (config.vocab_size, config.hidden_size)
@@ -63,7 +63,7 @@ def load_decoder(folder: Path, *, dtype: torch.dtype, device: str = "cpu") -> De
 
 
 def load_weights(decoder: Decoder, folder: Path, *, dtype: torch.dtype, device: str) -> None:
-    """Gives a decoder that was built on the meta device the weights of a folder.
+    """Loads the weights of a folder into a decoder that was built on the meta device.
 
     Raises CheckpointError naming the tensors that are missing, unexpected or of another shape, and
     any file that cannot be read.
@@ -80,9 +80,9 @@ def load_weights(decoder: Decoder, folder: Path, *, dtype: torch.dtype, device: 
 
 
 def save_decoder(decoder: Decoder, folder: Path) -> None:
-    """Writes config.json and model.safetensors, as transformers' `from_pretrained` reads them.
+    """Writes config.json and model.safetensors, which transformers' `from_pretrained` can read.
 
-    Raises StorageError where the disk does not take them.
+    Raises StorageError if a write fails.
     """
     state = decoder.state_dict()
     tensors: dict[str, Tensor] = {}
@@ -96,7 +96,7 @@ def save_decoder(decoder: Decoder, folder: Path) -> None:
     try:
         (folder / CONFIG).write_text(config + "\n")
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        # safetensors makes it private; whoever serves it may be another user.
+        # safetensors creates it private, but it may be served by another user.
         (folder / WEIGHTS).chmod(0o644)
     except (OSError, SafetensorError) as error:
         raise StorageError(f"cannot write the weights in {folder}: {error}") from error
@@ -143,7 +143,7 @@ class _StoredTensor:
 
 @contextmanager
 def _open_tensors(folder: Path) -> Iterator[dict[str, _StoredTensor]]:
-    """Every tensor of the folder by name, read only on demand."""
+    """Every tensor of the folder by name, read on demand."""
     with ExitStack() as stack:
         tensors: dict[str, _StoredTensor] = {}
         try:
@@ -185,7 +185,7 @@ def _check_tensors(
     tensors: dict[str, _StoredTensor],
 ) -> None:
     expected = {part.name: part.shape for parts in layout.values() for part in parts}
-    # Some tied checkpoints store the head too; transformers ignores it as well.
+    # Some tied checkpoints also store the head, which transformers ignores.
     ignored = {"lm_head.weight"} if config.tie_word_embeddings else set()
     missing = sorted(expected.keys() - tensors.keys())
     unexpected = sorted(
@@ -219,6 +219,6 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _joined(parts: Sequence[Part], tensors: dict[str, _StoredTensor], dtype: torch.dtype) -> Tensor:
-    # Always a copy: what safetensors returns is the mapped file.
+    # Always a copy: safetensors returns views of the mapped file.
     pieces = [tensors[part.name].read().to(dtype) for part in parts]
     return torch.cat(pieces)

@@ -1,6 +1,6 @@
-"""`aurora demo`: trains tiny models, tells the story, and ends with a picture.
+"""`aurora demo`: trains tiny models, runs a scenario of shifting traffic, and writes a report.
 
-The same traffic goes to a deployment whose draft is frozen and to one whose draft learns from it:
+Two deployments get the same traffic, one with a frozen draft and one whose draft learns from it:
 real text first, then a shift to generated logs, then back.
 """
 
@@ -50,7 +50,7 @@ from aurora_demo.traffic import fresh_prompts
 
 
 def main() -> None:
-    """Runs the demo; ends with exit code 1 and one line where it cannot."""
+    """Runs the demo; on an error exits with code 1 and one line."""
     parser = argparse.ArgumentParser(prog="aurora demo", description=__doc__)
     parser.add_argument(
         "--out", type=Path, default=Path("out/demo"), help="folder for the report (%(default)s)"
@@ -72,7 +72,7 @@ def _run(out: Path, console: Console) -> None:
     models = prepared_models(RECIPE, documents, cache_root(), TrainingProgress(console))
     seen = "\n".join(text for texts in documents.values() for text in texts)
     prompts = _prompts(SCENARIO, models, read_modules(library, TRAFFIC_MODULES), seen)
-    console.print("starting two deployments: one whose draft is frozen, one whose draft learns")
+    console.print("starting two deployments: one with a frozen draft, one whose draft learns")
     with ExitStack() as stack:
         deployments: dict[Side, Deployment] = {
             side: stack.enter_context(
@@ -90,7 +90,7 @@ def _run(out: Path, console: Console) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Makes room for a new run; raises StorageError where the folder cannot be written."""
+    """Clears the folder of earlier runs; raises StorageError if it is not writable."""
     try:
         for side in SIDES:
             shutil.rmtree(out / side, ignore_errors=True)
@@ -102,7 +102,7 @@ def _clear(out: Path) -> None:
 def _prompts(
     scenario: Scenario, models: DemoModels, held_out: Sequence[str], seen: str
 ) -> list[list[str]]:
-    """The prompts of each block; none comes twice."""
+    """The prompts of each block, all different."""
     size = scenario.requests_per_block
     needed: dict[str, int] = {}
     for phase in scenario.phases:
@@ -146,7 +146,7 @@ def _write(out: Path, measured: Measurement, models: DemoModels) -> None:
 
 
 def _notes(models: DemoModels) -> list[str]:
-    """What a reader needs to know to judge the figures."""
+    """Notes by which a reader can judge the figures."""
     machine = machine_description()
     return [
         *(f"{phase.title}: {ORIGINS[phase.domain]}" for phase in SCENARIO.phases[:2]),
@@ -154,8 +154,8 @@ def _notes(models: DemoModels) -> list[str]:
         f"comes from {len(TRAFFIC_MODULES)} modules of the library, that of the training from "
         f"{len(TRAINING_MODULES)} others.",
         f"The target (25.2 M parameters) serves in {models.target_dtype}; the draft (1.2 M) knew "
-        "Python source alone at the start.",
-        f"Requests at a time: {SCENARIO.concurrency}, of {SCENARIO.max_tokens} tokens each, at "
+        "only Python source at the start.",
+        f"Concurrent requests: {SCENARIO.concurrency}, of {SCENARIO.max_tokens} tokens each, at "
         f"temperature {SCENARIO.temperature:g}; the two sides take turns and never serve at once. "
         "The trainer runs on the same cores whenever it has something to learn.",
         f"Machine: {machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}.",

@@ -1,4 +1,4 @@
-"""Trains the target and the static draft of the demo by a recipe."""
+"""Trains the demo's target and static draft from a recipe."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from aurora_model.draft import StandaloneDraft, random_draft
 from aurora_model.rope import DefaultRope
 
 _ROPE_THETA = 10_000.0
-# What a token costs, in multiplications for each parameter: forward once, backward twice.
+# Multiplications per token and parameter: forward once, backward twice.
 _FORWARD, _TRAINING = 1, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What steps cost, in multiplications, so that progress is even in time.
+    """Costs in multiplications, so that progress is even in time.
 
-    The first four are for one step of a stage, `draft` and `total` for all steps together.
+    The first four are per step of a stage, `draft` and `total` over all steps.
     """
 
     shallow: float
@@ -93,7 +93,7 @@ def trained_target(
     train(
         target,
         lambda: next_token_loss(target, windows.draw()),
-        # The optimizer begins anew, so the rate rises once more.
+        # The optimizer starts afresh, so the rate is warmed up again.
         [
             rate * min(1.0, (step + 1) / training.schedule.warmup_steps)
             for step, rate in enumerate(rates[training.shallow_steps :])
@@ -106,7 +106,7 @@ def trained_target(
 def trained_draft(
     recipe: Recipe, target: Decoder, streams: dict[Domain, Tensor], progress: Progress
 ) -> StandaloneDraft:
-    """The static draft, float32: it sees one domain only, so a shift of traffic finds it bad."""
+    """The static draft, float32; it sees only one domain, so it is poor after a shift."""
     training = recipe.draft_training
     windows = Windows(
         streams=[streams[training.domain]],
@@ -135,10 +135,10 @@ def trained_draft(
 
 
 def deepened(shallow: Decoder, layers: int, seed: int) -> Decoder:
-    """A decoder of so many layers, a multiple of the shallow one's, that computes the same.
+    """A decoder with more layers, a multiple of the shallow one's, that computes the same.
 
-    Behind each layer come new ones that add nothing yet: their output projections are zero, which
-    the first gradient changes.
+    Each layer is followed by new ones that add nothing at first: their output projections are zero
+    until the first gradient step.
     """
     deep = random_draft(replace(shallow.config, num_layers=layers), seed)
     for name in ("embed_tokens", "norm"):
@@ -156,7 +156,7 @@ def deepened(shallow: Decoder, layers: int, seed: int) -> Decoder:
 
 
 def decoder_config(recipe: Recipe, shape: Shape, vocabulary_size: int) -> DecoderConfig:
-    """The config of a model of the recipe."""
+    """The config of one of the recipe's models."""
     return DecoderConfig(
         family="llama",
         vocab_size=vocabulary_size,
@@ -174,7 +174,7 @@ def decoder_config(recipe: Recipe, shape: Shape, vocabulary_size: int) -> Decode
 
 
 def _parameters(shape: Shape, vocabulary_size: int) -> int:
-    """Weights that a token is multiplied with; the norms' are too few to count."""
+    """The number of weights that each token is multiplied with, norms excepted."""
     hidden = shape.hidden_size
     kv_width = hidden // shape.heads * shape.kv_heads
     layer = hidden * (2 * hidden + 2 * kv_width + 3 * shape.intermediate_size)

@@ -1,7 +1,7 @@
-"""What the demo's models learn and what its traffic begins with: one real domain, two generated.
+"""The text of the demo's training and traffic: one real domain, two generated ones.
 
-`python` is real text, found wherever this program runs: source code and docstrings of the standard
-library. `logs` and `sql` are generated from a seed.
+`python` is real text that is available wherever this program runs: source code and docstrings of
+the standard library. `logs` and `sql` are generated from a seed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from aurora_demo.generated_text import log_document, sql_document
 
 Domain = Literal["python", "logs", "sql"]
 DOMAINS: tuple[Domain, ...] = ("python", "logs", "sql")
-# What of each domain the report says.
+# Descriptions for the report.
 ORIGINS: Mapping[Domain, str] = {
     "python": "real text: source code and docstrings of Python's standard library",
     "logs": "generated text: JSON log lines of five services",
@@ -35,7 +35,7 @@ TRAINING_MODULES = (
     *("socketserver", "ssl", "statistics", "subprocess", "tempfile", "textwrap", "threading"),
     *("timeit", "tokenize", "trace", "traceback", "types", "typing", "uuid", "warnings"),
 )
-# Never trained on: traffic begins with these.
+# Held out from training; the traffic's prompts come from these.
 TRAFFIC_MODULES = ("bisect", "cProfile", "filecmp", "hmac", "reprlib", "tarfile", "wave", "weakref")
 
 _LOG_LINES = 12
@@ -43,16 +43,16 @@ _SQL_STATEMENTS = 12
 
 
 def read_modules(folder: Path, names: Sequence[str]) -> list[str]:
-    """The source text of these modules of the standard library in `folder`, in this order.
+    """The source text of these modules of the standard library in `folder`, in order.
 
-    A Python newer than the list may lack one, which is skipped. Raises NotFoundError where more
-    than half are absent: an installation without sources.
+    Modules that a newer Python lacks are skipped. Raises NotFoundError if more than half are
+    missing, as in an installation without sources.
     """
     paths = [path for name in names if (path := folder / f"{name}.py").is_file()]
     if 2 * len(paths) < len(names):
         raise NotFoundError(
             f"{folder} has only {len(paths)} of {len(names)} modules of the standard library as "
-            "text; the demo needs a Python that is installed with its sources"
+            "text; the demo needs a Python installed with its sources"
         )
     try:
         return [path.read_text(encoding="utf-8") for path in paths]
@@ -61,7 +61,7 @@ def read_modules(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def generated_documents(domain: Domain, *, seed: int) -> Iterator[str]:
-    """Documents of a generated domain without end; the same for the same seed."""
+    """Endless documents of a generated domain; the same for the same seed."""
     source = random.Random(f"{domain} {seed}")
     while True:
         if domain == "logs":

@@ -31,7 +31,7 @@ class Ports:
 
 
 def manifest(side: Side, models: DemoModels) -> dict[str, object]:
-    """The AuroraDeployment of a side: the same but for the trainer, which `static` suspends."""
+    """The AuroraDeployment of a side; they differ only in the trainer, which `static` suspends."""
     return {
         "apiVersion": "aurora.dev/v1alpha1",
         "kind": "AuroraDeployment",
@@ -70,7 +70,7 @@ def manifest(side: Side, models: DemoModels) -> dict[str, object]:
 
 
 class Deployment:
-    """A running deployment; stops with everything it started when the block ends."""
+    """A running deployment; leaving the block stops everything that it started."""
 
     def __init__(self, side: Side, folder: Path, ports: Ports, models: DemoModels) -> None:
         self.side = side
@@ -113,7 +113,7 @@ class Deployment:
 
     @property
     def operator(self) -> OperatorClient:
-        """The client of this deployment's operator; raises NotReadyError before there is one."""
+        """A client of this deployment's operator; raises NotReadyError until it is up."""
         if self._operator is None:
             try:
                 content = json.loads((self.folder / "data" / "operator.json").read_bytes())
@@ -123,18 +123,18 @@ class Deployment:
         return self._operator
 
     def component_address(self, name: str) -> str | None:
-        """host:port of a component; None where this deployment runs none of that name."""
+        """host:port of a component; None if this deployment has none of that name."""
         components = self.operator.status().components
         return next((each.address for each in components if each.name == name), None)
 
     def wait_until_ready(self) -> None:
-        """Returns once every component is ready; raises AuroraError naming what is not, and why."""
+        """Waits until every component is ready; raises AuroraError naming those that are not."""
         deadline = time.monotonic() + _READY_SECONDS
         waiting_for = "its operator"
         while time.monotonic() < deadline:
             if self._process is not None and self._process.poll() is not None:
                 raise AuroraError(
-                    f"the {self.side} deployment ended at once; see {self.folder / 'aurora.log'}"
+                    f"the {self.side} deployment exited early; see {self.folder / 'aurora.log'}"
                 )
             try:
                 components = self.operator.status().components

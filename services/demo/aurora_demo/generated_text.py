@@ -1,7 +1,7 @@
 """Two generated domains of low entropy: JSON logs and SQL sessions.
 
-Their lines come from small pools, so most of what follows a prompt is decided by it. That is what a
-draft can learn from a few hundred requests.
+Their lines come from small pools, so that a prompt determines most of what follows it: easy enough
+for a draft to learn from a few hundred requests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One kind of line that a service writes."""
+    """One kind of log line of a service."""
 
     level: str
     message: str
@@ -22,7 +22,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service of the logs."""
+    """A service that writes logs."""
 
     name: str
     host: str
@@ -31,7 +31,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of the SQL sessions: its columns with types, its rows in order of id."""
+    """A table of the SQL sessions: its columns with types, and its rows by id."""
 
     name: str
     columns: tuple[tuple[str, str], ...]
@@ -115,7 +115,7 @@ TABLES = (
 
 
 def log_document(source: random.Random, *, lines: int) -> str:
-    """So many lines of JSON logs; the clock goes on by one second a line."""
+    """Lines of JSON logs, whose clock advances one second per line."""
     hour, minute, second = source.randrange(24), source.randrange(60), source.randrange(60)
     written = []
     for _ in range(lines):
@@ -132,9 +132,9 @@ def log_document(source: random.Random, *, lines: int) -> str:
 
 
 def sql_document(source: random.Random, *, statements: int) -> str:
-    """So many statements at a database prompt: tables are created, filled, queried and dropped.
+    """Statements at a database prompt: tables are created, filled, queried and dropped.
 
-    Its first line, a number of five digits, makes nearly every session's beginning its own.
+    The first line, a five-digit number, makes nearly every session's beginning unique.
     """
     number = source.randrange(10_000, 100_000)
     written: list[str] = []

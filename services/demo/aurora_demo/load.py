@@ -1,4 +1,4 @@
-"""Sends a block of prompts to an OpenAI-compatible endpoint with the stock client."""
+"""Sends prompts to an OpenAI-compatible endpoint with the stock client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REQUEST_SECONDS = 120.0
 
 
 class Endpoint:
-    """One side's endpoint; requests are numbered in the order in which they are sent."""
+    """One side's endpoint; requests are numbered in sending order."""
 
     def __init__(self, side: Side, base_url: str, scenario: Scenario) -> None:
         self.side = side
@@ -29,7 +29,7 @@ class Endpoint:
     async def send(
         self, prompts: Sequence[str], on_served: Callable[[ServedRequest], None]
     ) -> list[ServedRequest]:
-        """Sends the prompts, `concurrency` at a time, and returns what came of each."""
+        """Sends the prompts, `concurrency` at a time, and returns the outcome of each."""
         room = asyncio.Semaphore(self._scenario.concurrency)
 
         async def one(number: int, prompt: str) -> ServedRequest:

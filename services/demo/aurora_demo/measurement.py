@@ -1,4 +1,4 @@
-"""What the demo measures, and the figures that follow from it."""
+"""The demo's measurements, and the figures derived from them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aurora_demo.scenario import Side
 
-# A block during which the trainer was busy for less than this share of it counts as serve-only.
+# Blocks with a smaller share of training time count as serving only.
 _QUIET_SHARE = 0.1
 
 
@@ -28,13 +28,13 @@ class ServedRequest:
 
     @property
     def acceptance(self) -> float | None:
-        """Accepted ÷ drafted; None where nothing was drafted."""
+        """Accepted ÷ drafted; None if nothing was drafted."""
         return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else None
 
 
 @dataclass(frozen=True, slots=True)
 class ServedBlock:
-    """One block on one side; `training_seconds`: how long the trainer was busy meanwhile."""
+    """One block on one side; `training_seconds`: the training time during it."""
 
     side: Side
     number: int
@@ -54,7 +54,7 @@ class ServedBlock:
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A rollout that ended, between two of the adapted side's requests."""
+    """A finished rollout, located between two of the adapted side's requests."""
 
     id: str
     checkpoint: str
@@ -68,7 +68,7 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """All of one run."""
+    """Everything measured in one run."""
 
     requests: tuple[ServedRequest, ...]
     blocks: tuple[ServedBlock, ...]
@@ -82,7 +82,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure of the summary; `spread` is the interquartile range of what it is made of."""
+    """One figure of the summary; `spread`: the interquartile range of its samples."""
 
     value: float
     unit: str
@@ -90,7 +90,7 @@ class Figure:
 
 
 def figures(measurement: Measurement) -> dict[str, Figure]:
-    """The figures of summary.json; those that were not reached in this run are left out."""
+    """The figures of summary.json; those that this run cannot give are left out."""
     found = {
         "failed_requests": Figure(sum(r.failed for r in measurement.requests), "requests"),
         "promotions": Figure(_count(measurement.canaries, "Promoted"), "rollouts"),
@@ -115,7 +115,7 @@ def figures(measurement: Measurement) -> dict[str, Figure]:
             statistics.median(settled), "tokens/s", _spread(settled)
         )
     if static and adapted:
-        # All of the training is charged to the adapted side, also what ran while the other served.
+        # All training is charged to the adapted side, even what ran while the other served.
         elsewhere = sum(b.training_seconds for b in shifted if b.side == "static")
         spent = sum(b.seconds for b in adapted) + elsewhere
         net = sum(b.tokens for b in adapted) / spent
@@ -139,7 +139,7 @@ def rolling_acceptance(
 
 
 def _first_promotion_block(measurement: Measurement) -> float:
-    """The block in which the first promotion after the shift fell; infinity where none did."""
+    """The block of the first promotion after the shift; infinity if there was none."""
     shift = min(
         (b.number for b in measurement.blocks if b.phase == measurement.shift_phase), default=0
     )

@@ -1,4 +1,4 @@
-"""The demo's models: trained on the first run, then found in a cache."""
+"""The demo's models, trained on the first run and cached."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from aurora_model.weights import load_decoder, save_decoder
 
 CACHE_VARIABLE = "AURORA_CACHE_DIR"
 _DRAFT_NAME = "draft"
-# Held-out acceptance on a new domain passes 80% after two dozen steps with these: of rates from
-# 1e-3 to 4e-3 and batches of 16 and 32, the least work for the same acceptance.
+# With these, held-out acceptance on a new domain passes 80% after two dozen steps: the least work
+# among rates from 1e-3 to 4e-3 and batches of 16 and 32.
 HYPERPARAMETERS: dict[str, str | int] = {
     "learningRate": "2e-3",
     "batchSize": 16,
@@ -59,7 +59,7 @@ def cache_root() -> Path:
 
 
 def training_documents(recipe: Recipe, library: Path) -> dict[Domain, list[str]]:
-    """What the models are trained on; `library`: the folder of the standard library."""
+    """The training text; `library`: the folder of the standard library."""
     return {
         domain: read_modules(library, TRAINING_MODULES)
         if domain == "python"
@@ -74,10 +74,10 @@ def prepared_models(
     root: Path,
     progress: TrainingProgress,
 ) -> DemoModels:
-    """The models of this recipe and these documents: trained now where `root` does not have them.
+    """The models of this recipe and these documents, trained now unless cached in `root`.
 
-    What was finished before an interruption is kept. Raises StorageError before any training where
-    the cache cannot be written, and CheckpointError where what it holds is damaged.
+    Models finished before an interruption are kept. Raises StorageError, before any training, if
+    the cache is not writable, and CheckpointError if its contents are damaged.
     """
     texts = [text for domain in DOMAINS for text in documents[domain]]
     folder = root / "demo" / recipe.digest(texts)
@@ -99,26 +99,26 @@ def prepared_models(
 
 
 def _published_draft(folder: Path) -> Path | None:
-    # The folder is the whole of a checkpoint: it was renamed to this name once complete.
+    # Complete whenever it exists: it is renamed to this name last.
     return next(iter(sorted(folder.glob(f"{_DRAFT_NAME}-*"))), None)
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:
-    """Makes the folder and writes into it what it is, so that an unwritable one is told at once."""
+    """Creates the folder with its recipe, so that an unwritable cache fails early."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_file(folder / "recipe.json", json.dumps(asdict(recipe), indent=2).encode() + b"\n")
     except (OSError, StorageError) as error:
         raise StorageError(
             f"cannot keep the demo's models in {folder}: {error}; "
-            f"set {CACHE_VARIABLE} to a folder that can be written"
+            f"set {CACHE_VARIABLE} to a writable folder"
         ) from error
 
 
 def _built(
     recipe: Recipe, documents: dict[Domain, list[str]], folder: Path, progress: TrainingProgress
 ) -> Path:
-    """Trains what is missing and returns the draft's folder."""
+    """Trains the missing models and returns the draft's folder."""
     target_folder = folder / "target"
     if target_folder.exists():
         vocabulary = load_vocabulary(target_folder)

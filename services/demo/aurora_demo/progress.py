@@ -1,4 +1,4 @@
-"""How far the training of the demo's models is: a bar on a terminal, plain lines elsewhere."""
+"""Shows training progress: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PARTS = 10
 
 
 class TrainingProgress:
-    """Shows the stage, the share done and the time left."""
+    """Shows the stage, the fraction done and the time left."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -31,13 +31,13 @@ class TrainingProgress:
         self._title = ""
         self._planned = 1.0
         self._done = 0.0
-        self._told = 0
+        self._printed = 0
         self._started = 0.0
 
     @contextmanager
     def shown(self, planned_work: float) -> Iterator[None]:
-        """Shows the progress through so much work while the block runs."""
-        self._planned, self._done, self._told = planned_work, 0.0, 0
+        """Shows progress through the planned work while the block runs."""
+        self._planned, self._done, self._printed = planned_work, 0.0, 0
         self._started = time.monotonic()
         if not self._console.is_terminal:
             yield
@@ -56,20 +56,20 @@ class TrainingProgress:
             self._bar = None
 
     def stage(self, title: str) -> None:
-        """Names what is being trained now."""
+        """Sets the title of the current stage."""
         self._title = title
         if self._bar is not None:
             self._bar.update(self._task, description=title)
 
     def advance(self, work: float) -> None:
-        """So much more of the planned work is done."""
+        """Adds to the work done."""
         self._done += work
         if self._bar is not None:
             self._bar.advance(self._task, work)
             return
         part = int(_PARTS * self._done / self._planned + 1e-6)
-        if part > self._told:
-            self._told = part
+        if part > self._printed:
+            self._printed = part
             elapsed = time.monotonic() - self._started
             left = elapsed * (self._planned / self._done - 1)
             self._console.print(

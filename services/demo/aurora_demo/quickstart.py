@@ -1,7 +1,7 @@
-"""`python -m aurora_demo.quickstart FOLDER`: FOLDER/target and FOLDER/draft, models to begin with.
+"""`python -m aurora_demo.quickstart FOLDER`: trains FOLDER/target and FOLDER/draft to start with.
 
-They are the demo's: a target of 25 M parameters that knows Python, logs and SQL, and a draft that
-knows Python alone, trained in a few minutes on two cores. What is there already is kept.
+They are the demo's models: a target of 25 M parameters that knows Python, logs and SQL, and a draft
+that knows only Python, trained in a few minutes on two cores. Existing models are kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aurora_demo.recipe import RECIPE
 
 
 def main() -> None:
-    """Trains them; ends with exit code 1 and one line where it cannot."""
+    """Trains the models; on an error exits with code 1 and one line."""
     parser = argparse.ArgumentParser(prog="aurora_demo.quickstart", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     folder: Path = parser.parse_args().folder
@@ -35,14 +35,14 @@ def main() -> None:
 
 
 def linked(models: DemoModels, folder: Path) -> tuple[Path, Path]:
-    """Makes `target` and `draft` in `folder` links to models that lie further below in it."""
+    """Links `target` and `draft` in `folder` to the models deeper in it."""
     return _link(folder / "target", models.target), _link(folder / "draft", models.draft)
 
 
 def _link(link: Path, made: Path) -> Path:
     beside = link.with_name(f".{link.name}")
     beside.unlink(missing_ok=True)
-    # Relative: another pod may see the folder at another place.
+    # Relative: another pod may mount the folder elsewhere.
     beside.symlink_to(made.relative_to(link.parent))
     return beside.replace(link)
 

@@ -1,4 +1,4 @@
-"""What the demo's models are: shapes, steps and seeds. Changing any of it gives another cache."""
+"""The recipe of the demo's models: shapes, steps and seeds. Any change gets a new cache folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aurora_demo.corpus import Domain
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """So many optimizer steps; the rate rises over the first, and falls to nothing in the last."""
+    """A learning-rate schedule: linear warmup, a plateau, and linear decay to zero."""
 
     steps: int
     learning_rate: float
@@ -43,9 +43,9 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class TargetTraining:
-    """Trained with few layers first, for `shallow_steps` of the schedule, then with all of them.
+    """Trains few layers for `shallow_steps` of the schedule, then all of them.
 
-    A step of two layers costs a fourth of one of eight and teaches nearly as much, so the same
+    A step of two layers costs a quarter of one of eight and achieves nearly as much, so the same
     quality takes about a third of the time.
     """
 
@@ -57,7 +57,7 @@ class TargetTraining:
 
 @dataclass(frozen=True, slots=True)
 class DraftTraining:
-    """Learns `domain` alone: its text first, which is cheap, then the target's distributions."""
+    """Trains on one domain: on its text first, which is cheap, then on target distributions."""
 
     domain: Domain
     text: Schedule
@@ -67,7 +67,7 @@ class DraftTraining:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides the weights, besides the text."""
+    """Everything that determines the weights, except for the text."""
 
     vocabulary_size: int
     target: Shape
@@ -78,11 +78,11 @@ class Recipe:
     context_tokens: int
     generated_documents: int  # of each generated domain
     seed: int
-    # Counted up where the code changes what a recipe gives.
+    # Incremented when a change of the code changes the result of a recipe.
     version: int
 
     def digest(self, texts: Sequence[str]) -> str:
-        """Names what this recipe gives for these texts: 16 hex digits."""
+        """Identifies the result of this recipe on these texts: 16 hex digits."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode())
         for text in texts:
             digest.update(hashlib.sha256(text.encode()).digest())

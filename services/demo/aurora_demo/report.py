@@ -1,4 +1,4 @@
-"""The run as a picture and a page that needs nothing else."""
+"""The run as a picture and a self-contained page."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def page(
     figures: dict[str, Figure],
     notes: Sequence[str],
 ) -> str:
-    """The report: headline figures, the picture, every canary with its verdict, what was run."""
+    """The report: headline figures, picture, canaries with their verdicts, and notes."""
     svg = picture(scenario, measurement, kind="svg").decode()
     svg = svg[svg.index("<svg") :]
     cards = "".join(_card(name, figures[name]) for name in _HEADLINES if name in figures)
@@ -162,7 +162,7 @@ td, th {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #e6ea
 them and is replaced whenever a canary proves that more of its tokens are accepted.</p>
 <div class="cards">{cards}</div>
 {picture}
-<p>Acceptance rate over the last {window} requests; where a line is missing, the engine had turned
+<p>Acceptance rate over the last {window} requests; gaps mean that the engine had turned
 speculation off because it did not pay. The bars at the foot are canaries, each ending in its
 verdict: green promoted, red rolled back, yellow inconclusive.</p>
 <h2>Canaries</h2>

@@ -1,4 +1,4 @@
-"""Runs the demo's story against both deployments and measures it."""
+"""Runs the demo's scenario against both deployments and measures it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RPC_SECONDS = 5.0
 
 
 class Screen(Protocol):
-    """Whoever shows the run to a person."""
+    """Displays the run."""
 
     def begin_block(self, block: PlannedBlock, side: Side) -> None: ...
 
@@ -34,7 +34,7 @@ class Screen(Protocol):
 
 
 class Story:
-    """One run: the traffic of every block, and what the operator and the trainer did meanwhile."""
+    """One run: the traffic of every block, with the rollouts and training during it."""
 
     def __init__(
         self,
@@ -108,10 +108,10 @@ class Story:
             await asyncio.sleep(_POLL_SECONDS)
 
     def _note_rollouts(self) -> None:
-        """Looks at the operator once: the rollout in progress, and those that have ended."""
+        """Polls the operator for the current rollout and finished ones."""
         try:
             status = self._deployments["adapted"].operator.status()
-        except (AuroraClientError, UnavailableError):  # it restarts; the next look will do
+        except (AuroraClientError, UnavailableError):  # it is restarting; the next poll will do
             return
         now = sum(request.side == "adapted" for request in self._requests)
         rollout = status.rollout
@@ -142,7 +142,7 @@ def _canary(past: PastRollout, first_request: int, last_request: int) -> Canary:
 
 
 class Trainer:
-    """How long the trainer of a deployment has been busy."""
+    """Tracks the training time of a deployment."""
 
     def __init__(self, deployment: Deployment) -> None:
         address = deployment.component_address("trainer")
@@ -153,7 +153,7 @@ class Trainer:
         self._last = 0.0
 
     async def busy_seconds(self) -> float:
-        """Seconds spent training so far; the last known while it cannot be reached."""
+        """Seconds spent training so far; the last known value while unreachable."""
         try:
             status = await asyncio.to_thread(
                 self._stub.GetStatus, trainer_pb2.GetStatusRequest(), timeout=_RPC_SECONDS

@@ -1,4 +1,4 @@
-"""The demo's story: traffic on one domain, a shift to another, and back."""
+"""The demo's scenario: traffic on one domain, a shift to another, and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIDES: tuple[Side, Side] = ("static", "adapted")
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A stretch of traffic on one domain; `title` is what a person reads."""
+    """A stretch of traffic on one domain; `title` is for display."""
 
     title: str
     domain: Domain
@@ -23,7 +23,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Every block is sent to both sides, one after the other: same prompts, never at once."""
+    """Every block is sent to both sides in turn: the same prompts, never at once."""
 
     phases: tuple[Phase, ...]
     requests_per_block: int = 16
@@ -49,7 +49,7 @@ SCENARIO = Scenario(
 
 @dataclass(frozen=True, slots=True)
 class PlannedBlock:
-    """One block of the story; `order` says which side goes first: they take turns."""
+    """One block of the scenario; `order`: the sides alternate in going first."""
 
     number: int
     phase: int

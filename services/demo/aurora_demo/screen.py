@@ -1,4 +1,4 @@
-"""The run as it happens: a live picture on a terminal, plain lines elsewhere."""
+"""Displays the run: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LiveScreen:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Shows the live picture while the block runs, where there is a terminal to show it on."""
+        """Shows the live view while the block runs, if there is a terminal."""
         if not self._console.is_terminal:
             yield
             return
@@ -88,7 +88,7 @@ class LiveScreen:
         return sum(request.accepted_tokens for request in self._recent[side]) / drafted
 
     def _say(self, line: str) -> None:
-        """A line for logs and pipes; on a terminal the live picture shows the same."""
+        """Prints a line unless the live view shows the same."""
         if self._live is None:
             self._console.print(
                 f"{time.strftime('%H:%M:%S')} {line}", highlight=False, soft_wrap=True

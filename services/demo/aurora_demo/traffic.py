@@ -1,4 +1,4 @@
-"""The prompts that the demo sends: beginnings of documents that no model has seen."""
+"""The demo's prompts: beginnings of documents that no model was trained on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Protocol
 from aurora_common.errors import NotFoundError
 from aurora_demo.corpus import Domain, generated_documents
 
-# Long enough to say which domain and where in it, short enough that most of a request is output.
+# Long enough to identify the domain, short enough that most of a request is output.
 MIN_PROMPT_TOKENS = 24
 MAX_PROMPT_TOKENS = 48
 # Training documents are generated from small seeds.
 _SEED_OFFSET = 1_000_000
 _BROKEN_CHARACTER = "\ufffd"
-# Of a text nearly all of which was trained on, not enough fresh beginnings will ever come.
+# Gives up on a text that is nearly all training text.
 _TRIES_PER_PROMPT = 50
 
 
@@ -36,11 +36,10 @@ def fresh_prompts(
     held_out: Sequence[str],
     seen: str,
 ) -> list[str]:
-    """So many different beginnings of a domain's documents, each 24 to 48 tokens long.
+    """Distinct beginnings of a domain's documents, each 24 to 48 tokens long.
 
-    `held_out`: the modules that `python` begins with; `seen`: everything that the models were
-    trained on, of which no prompt is a part. The same for the same seed. Raises NotFoundError
-    where there are not so many.
+    `held_out`: the modules to draw `python` from; `seen`: the training text, in which no prompt may
+    occur. The same for the same seed. Raises NotFoundError if there are not enough.
     """
     source = random.Random(f"{domain} traffic {seed}")
     documents = (
@@ -62,7 +61,7 @@ def fresh_prompts(
 
 
 def _python_documents(source: random.Random, modules: Sequence[str]) -> Iterator[str]:
-    """Modules from a line of theirs on, which is not empty."""
+    """Modules from a random non-empty line on."""
     starts = [
         (number, offset)
         for number, module in enumerate(modules)

@@ -1,4 +1,4 @@
-"""How the demo's models are trained: batches, learning rates, and one loop for all of them."""
+"""Training of the demo's models: batches, losses, and one loop for all of them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _GRADIENT_NORM = 1.0
 
 
 class Progress(Protocol):
-    """Whoever shows a person how far the training is."""
+    """Displays the progress of training."""
 
     def stage(self, title: str) -> None: ...
 
     def advance(self, work: float) -> None:
-        """So much more of the work that was planned is done."""
+        """Adds to the work done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Draws windows of `length` tokens, plus the one to predict last, from streams of tokens."""
+    """Draws windows of `length` tokens, plus one more to predict, from token streams."""
 
     streams: Sequence[Tensor]
     counts: Sequence[int]
@@ -53,10 +53,10 @@ class Windows:
 
 @cache
 def fastest_dtype() -> torch.dtype:
-    """bfloat16 where this processor multiplies it faster than float32, else float32.
+    """bfloat16 if this processor multiplies it faster than float32, else float32.
 
-    With AVX-512's or AMX's bfloat16 instructions it is four times as fast, without any it is
-    slower by as much, so a hundredth of a second of measurement tells them apart.
+    With AVX-512's or AMX's bfloat16 instructions it is four times as fast, without them as much
+    slower, so a hundredth of a second of measurement suffices.
     """
 
     def seconds(dtype: torch.dtype) -> float:
@@ -71,7 +71,7 @@ def fastest_dtype() -> torch.dtype:
 
 
 def whole_logits(decoder: Decoder, tokens: Tensor) -> Tensor:
-    """tokens int64 [B, T] -> float32 [B, T, V], with the products in the fastest precision."""
+    """tokens int64 [B, T] -> float32 [B, T, V], with products in the fastest precision."""
     positions = torch.arange(tokens.shape[1]).expand_as(tokens)
     dtype = fastest_dtype()
     with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
@@ -82,12 +82,12 @@ def whole_logits(decoder: Decoder, tokens: Tensor) -> Tensor:
 def attend_by_products(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Causal attention of whole sequences, [B, H, T, D], as two matrix products and a softmax.
 
-    For a hundred tokens in bfloat16 it takes a third of the time of torch's fused attention on a
-    CPU, forward and backward.
+    On a CPU, for a hundred tokens in bfloat16, forward and backward take a third of the time of
+    torch's fused attention.
     """
     batch, heads, length, width = query.shape
     kv_heads = key.shape[1]
-    # Queries that share a key head lie below one another, so that nothing is repeated.
+    # Queries that share a key head are stacked, so that no key is repeated.
     grouped = (query * width**-0.5).reshape(batch, kv_heads, -1, width).to(value.dtype)
     scores = grouped @ key.to(value.dtype).transpose(-1, -2)  # [B, Hkv, H / Hkv * T, T]
     future = torch.ones(length, length, dtype=torch.bool).triu(1)
@@ -107,7 +107,7 @@ def train(
     rates: Sequence[float],
     on_step: Callable[[], None],
 ) -> None:
-    """One AdamW step on `loss()`, a scalar of the decoder's, for each rate."""
+    """One AdamW step on the scalar `loss()` for each rate."""
     parameters = list(decoder.parameters())
     optimizer = torch.optim.AdamW(
         parameters, lr=0.0, betas=_BETAS, weight_decay=_WEIGHT_DECAY, fused=True

@@ -1,4 +1,4 @@
-"""The demo's tokenizer: byte-level BPE, trained on the text that the models are trained on."""
+"""The demo's tokenizer: byte-level BPE, trained on the models' training text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Vocabulary:
         return ids
 
     def encode_documents(self, documents: Sequence[str]) -> list[int]:
-        """The documents one after the other, the end-of-text token after each."""
+        """The documents concatenated, each followed by the end-of-text token."""
         encoded = self._tokenizer.encode_batch(list(documents))
         return [token for each in encoded for token in (*each.ids, END_OF_TEXT_ID)]
 
@@ -38,7 +38,7 @@ class Vocabulary:
         return text
 
     def save(self, folder: Path) -> None:
-        """Writes tokenizer.json and tokenizer_config.json, as transformers' AutoTokenizer reads."""
+        """Writes tokenizer.json and tokenizer_config.json for transformers' AutoTokenizer."""
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "eos_token": END_OF_TEXT,
@@ -54,7 +54,7 @@ class Vocabulary:
 
 
 def trained_vocabulary(texts: Sequence[str], size: int) -> Vocabulary:
-    """A vocabulary of at most `size` tokens, every byte among them."""
+    """A vocabulary of at most `size` tokens, including every byte."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
