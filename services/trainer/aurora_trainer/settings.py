@@ -29,8 +29,8 @@ class Endpoint:
 class TrainSettings:
     """Settings of `train`. Addresses are HOST:PORT; without `draft`, weights start random.
 
-    `target` and `draft` are model URIs; those of pvc:// need `claims`. `replicas_name`: the DNS name
-    in the replicas' certificates; only with `tls`.
+    `target` and `draft` are model URIs; those of pvc:// need `claims`. `replicas_name`: the DNS
+    name in the replicas' certificates; only with `tls`.
     """
 
     listen: str
