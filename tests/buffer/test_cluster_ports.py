@@ -160,10 +160,10 @@ async def test_redis_by_tls_with_a_password_that_nobody_sees(
     ("flags", "problem"),
     [
         ([], "no Redis given: pass --redis-url or set AURORA_REDIS_URL"),
-        (["--tls", "/tls"], "--tls without --admit: nobody could call; name who may"),
+        (["--tls", "/tls"], "--tls without --admit: no client could call; name those that may"),
         (
             ["--admit", PEERS[0]],
-            "--admit without --tls: without certificates nobody can be told from others",
+            "--admit without --tls: without certificates no client can be identified",
         ),
     ],
 )

@@ -1,1 +1,1 @@
-"""What every component shares; nothing here imports torch."""
+"""Shared by every component; nothing here imports torch."""

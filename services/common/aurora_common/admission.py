@@ -11,7 +11,7 @@ from aurora_common.errors import ForbiddenError, UnauthenticatedError
 from aurora_common.token import TokenFolder
 
 Context = grpc.aio.ServicerContext[Any, Any]
-# Of a full method name and its call; raises an AuroraError for one that may not go on.
+# Takes the full method name and the call; raises an AuroraError to refuse it.
 Admission = Callable[[str, Context], None]
 
 _SCHEME = "bearer "
@@ -22,34 +22,34 @@ def everyone(method: str, context: Context) -> None:
 
 
 def only_peers(names: Collection[str]) -> Admission:
-    """Admits clients whose certificate is for one of the DNS `names`, letter by letter."""
+    """Admits clients whose certificate has one of `names` as a DNS name, compared exactly."""
     allowed = frozenset(name.encode() for name in names)
 
     def admit(method: str, context: Context) -> None:
-        # Its addresses and URIs may read the same, and are seldom what an issuer looks at.
+        # DNS names alone: IP and URI names may read the same, and issuers seldom verify them.
         found = context.auth_context().get("peer_dns", ())
         if allowed.isdisjoint(found):
-            raise ForbiddenError(f"{method} is not for a client with this certificate")
+            raise ForbiddenError(f"{method} is not allowed for a client with this certificate")
 
     return admit
 
 
 def named_peers(names: Collection[str], *, has_tls: bool) -> Admission:
-    """Admits `names` alone; without TLS everyone, since nobody can be told from others."""
+    """Admits only `names`; without TLS everyone, since clients cannot be told apart."""
     return only_peers(names) if has_tls else everyone
 
 
 def admit_problem(*, has_tls: bool, admit: Collection[str]) -> str | None:
-    """What is wrong with a command line's --tls and --admit together; None: nothing."""
+    """Why a command line's --tls and --admit do not go together; None if they do."""
     if has_tls and not admit:
-        return "--tls without --admit: nobody could call; name who may"
+        return "--tls without --admit: no client could call; name those that may"
     if admit and not has_tls:
-        return "--admit without --tls: without certificates nobody can be told from others"
+        return "--admit without --tls: without certificates no client can be identified"
     return None
 
 
 def only_bearers(tokens: TokenFolder) -> Admission:
-    """Admits calls with metadata `authorization: Bearer <token>`."""
+    """Admits calls whose metadata has `authorization: Bearer <token>`."""
 
     def admit(method: str, context: Context) -> None:
         metadata = dict(context.invocation_metadata() or ())
@@ -62,7 +62,7 @@ def only_bearers(tokens: TokenFolder) -> Admission:
 
 
 def only_methods(methods: Collection[str], reason: str) -> Admission:
-    """Refuses every method but those of these short names; `reason` completes the refusal."""
+    """Admits only methods with these short names; `reason` completes the refusal's message."""
 
     def admit(method: str, context: Context) -> None:
         if method.rpartition("/")[2] not in methods:
@@ -80,7 +80,7 @@ def all_of(*admissions: Admission) -> Admission:
 
 
 def bearer_token(header: str) -> str:
-    """The token of an Authorization header; empty where it holds none."""
+    """The token of an Authorization header; empty if it holds none."""
     if header[: len(_SCHEME)].lower() != _SCHEME:
         return ""
     return header[len(_SCHEME) :].strip()

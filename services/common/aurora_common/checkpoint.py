@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: `aurora.json` beside its weights, and its digest."""
+"""A checkpoint's manifest, `aurora.json` beside its weights, and its digest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from aurora_common.errors import CheckpointError
 
 MANIFEST = "aurora.json"
-# Larger than any config, small enough that a wrong path cannot fill the memory.
+# Larger than any manifest, small enough that a wrong path cannot fill memory.
 _MANIFEST_LIMIT_BYTES = 1 << 20
 
 
@@ -19,9 +19,9 @@ _MANIFEST_LIMIT_BYTES = 1 << 20
 class CheckpointManifest:
     """The content of `aurora.json`.
 
-    `digest` covers every other file of the checkpoint, names included. `kind` names the draft kind
-    that its files are laid out for; checkpoints without one are standalone. The stream range is
-    that of the trajectories it was trained on; `metrics` are plain numbers.
+    `digest` covers every other file of the checkpoint, names included. `kind` is the draft kind that
+    its files are laid out for, standalone if absent. `trained_from` and `trained_through` are the
+    range of the trajectory stream that it was trained on.
     """
 
     name: str
@@ -41,10 +41,10 @@ class CheckpointManifest:
 
 
 def folder_digest(folder: Path) -> str:
-    """`sha256:<hex>` over the names and contents of a folder's files, `aurora.json` left out.
+    """`sha256:<hex>` over the names and contents of a folder's files, except `aurora.json`.
 
     It is the SHA-256 of the lines `<sha256 of the file>  <name>`, sorted by name, as `sha256sum`
-    prints them, so anybody can check it without Aurora.
+    prints them, so it can be checked without Aurora.
     """
     files = [path for path in sorted(folder.iterdir()) if path.name != MANIFEST and path.is_file()]
     lines = [f"{file_digest(path)}  {path.name}\n" for path in files]
@@ -58,7 +58,7 @@ def file_digest(path: Path) -> str:
 
 
 def read_manifest(folder: Path) -> CheckpointManifest:
-    """Reads `aurora.json`; raises CheckpointError where it is absent or malformed."""
+    """Reads `aurora.json`; raises CheckpointError if it is absent or malformed."""
     path = folder / MANIFEST
     try:
         if path.stat().st_size > _MANIFEST_LIMIT_BYTES:
@@ -78,10 +78,10 @@ def read_manifest(folder: Path) -> CheckpointManifest:
 
 
 def verified_manifest(folder: Path, *, digest: str = "") -> CheckpointManifest:
-    """Reads `aurora.json` and proves that the files are the ones it speaks of.
+    """Reads `aurora.json` and verifies the files against its digest.
 
-    `digest`: what the caller expects; empty: whatever the manifest says. Raises CheckpointError
-    naming the checkpoint and both digests where they differ.
+    `digest`: what the caller expects; empty accepts the manifest's. Raises CheckpointError naming
+    the checkpoint and both digests if they differ.
     """
     manifest = read_manifest(folder)
     actual = folder_digest(folder)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever the process or the machine stops."""
+"""Atomic, durable file writes: after a crash a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from aurora_common.errors import StorageError
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Replaces `path` by `content`: written beside it, fsynced, renamed.
+    """Replaces `path` atomically: written beside it, fsynced, renamed.
 
-    Raises StorageError, with `path` as it was, where that fails.
+    Raises StorageError on failure, with `path` unchanged.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -31,11 +31,11 @@ def write_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def new_folder(path: Path, *, final_name: Callable[[Path], str] | None = None) -> Iterator[Path]:
-    """Gives a folder beside `path` to fill; it becomes `path`, fsynced, once the block ends well.
+    """Yields a folder beside `path` to fill; it is fsynced and renamed to `path` afterwards.
 
-    `final_name`: names the filled folder in place of `path`'s name, where only its content tells.
-    Where the block raises, nothing is left. Where the name is taken already, it is left as it is.
-    Raises StorageError for any OSError, a full disk included.
+    `final_name`: computes the name from the filled folder, in place of `path`'s own. If the block
+    raises, nothing is left; an existing folder of that name is kept. Raises StorageError for any
+    OSError, a full disk included.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -57,7 +57,7 @@ def new_folder(path: Path, *, final_name: Callable[[Path], str] | None = None) -
 
 
 def sync_folder(path: Path) -> None:
-    """Makes the names in a folder durable."""
+    """Makes a folder's entries durable: the names, not their content."""
     _sync(path)
 
 

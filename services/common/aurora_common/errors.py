@@ -8,7 +8,7 @@ from collections.abc import Sequence
 class AuroraError(Exception):
     """Base of every error that Aurora raises on purpose; its text is meant for a person.
 
-    `grpc_code` names the gRPC status: a name, so that what is pure need not import gRPC.
+    `grpc_code` names the gRPC status, so that pure code need not import gRPC.
     """
 
     grpc_code = "INTERNAL"
@@ -30,7 +30,7 @@ class UnauthenticatedError(AuroraError):
 
 
 class ForbiddenError(AuroraError):
-    """The caller is known, and may not do that here."""
+    """The caller is known but not allowed to do that here."""
 
     grpc_code = "PERMISSION_DENIED"
     http_status = 403
@@ -44,35 +44,35 @@ class NotFoundError(AuroraError):
 
 
 class ConflictError(AuroraError):
-    """The call does not fit the present state; trying again unchanged does not help."""
+    """The call does not fit the current state; retrying it unchanged does not help."""
 
     grpc_code = "FAILED_PRECONDITION"
     http_status = 409
 
 
 class OverloadedError(AuroraError):
-    """A bounded queue is full; trying again later helps."""
+    """A bounded queue is full; retry later."""
 
     grpc_code = "RESOURCE_EXHAUSTED"
     http_status = 429
 
 
 class UnavailableError(AuroraError):
-    """A part that is needed cannot be reached now; trying again helps."""
+    """A dependency is unreachable for now; retry."""
 
     grpc_code = "UNAVAILABLE"
     http_status = 503
 
 
 class CheckpointError(AuroraError):
-    """A checkpoint is not what it claims to be, or does not fit the target; never served."""
+    """A checkpoint is corrupt or does not fit the target; it is never served."""
 
     grpc_code = "FAILED_PRECONDITION"
     http_status = 409
 
 
 class ManifestError(InvalidInputError):
-    """A manifest is wrong; `problems` lists every place, with its path and what is allowed."""
+    """A manifest is invalid; `problems` lists each with its path and what is allowed."""
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -81,7 +81,7 @@ class ManifestError(InvalidInputError):
 
 
 class StorageError(AuroraError):
-    """A file cannot be written or read: no space, no permission, not there."""
+    """A file cannot be read or written: no space, no permission, missing."""
 
     grpc_code = "UNAVAILABLE"
     http_status = 503

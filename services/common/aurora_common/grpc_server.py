@@ -27,13 +27,13 @@ MESSAGE_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
 
-# Of a client: a peer that is back is found soon, instead of after gRPC's two minutes.
+# For clients: reconnect soon after a peer is back, not after up to two minutes as by default.
 RECONNECT_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 
-# A client that vanished without a word is noticed, so that its streams end.
+# Detects clients that vanished without closing, so that their streams end.
 KEEPALIVE_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -41,8 +41,8 @@ KEEPALIVE_OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class BoundaryInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Asks who may call, and turns errors into status codes: an AuroraError into its own, anything
-    else into INTERNAL without details."""
+    """Applies admission and maps errors to status codes: an AuroraError to its own, anything else to
+    INTERNAL without details."""
 
     def __init__(self, admit: Admission) -> None:
         self._admit = admit
@@ -64,7 +64,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         )
         for kind, guard, rebuild in kinds:
             behaviour = getattr(handler, kind)
-            # The library's own servicers are not coroutines and report their own errors.
+            # gRPC's own servicers are not coroutines and report their own errors.
             if behaviour is not None and not method.startswith("/grpc."):
                 return rebuild(
                     guard(behaviour, method, self._admit),
@@ -111,7 +111,7 @@ async def _abort(
     if isinstance(error, AuroraError):
         await context.abort(grpc.StatusCode[error.grpc_code], str(error))
     if isinstance(error, DecodeError):
-        # A message of a stream of requests; gRPC itself refuses a single one.
+        # Only for streams of requests; gRPC itself refuses an unparsable single one.
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message cannot be parsed")
     logger.exception("call failed", extra={"fields": {"method": method}}, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, f"internal error ({type(error).__name__})")
@@ -120,8 +120,8 @@ async def _abort(
 class GrpcServer:
     """A gRPC server on one address that reports its health and drains before it stops.
 
-    With `certificates` it is reached by mutual TLS alone; its health is then told in plain text on
-    `health_address`, to a kubelet for example, which shows no certificate.
+    With `certificates` it accepts mutual TLS only. `health_address` then serves the health service
+    in plaintext, for a kubelet, whose probes present no certificate.
     """
 
     def __init__(
@@ -154,9 +154,9 @@ class GrpcServer:
         register(servicer, self._server)
 
     async def start(self, services: Sequence[str], *, serving: bool = True) -> int:
-        """Binds, serves and reports `services` (full names) by `serving`; returns the port.
+        """Binds and serves; reports the health of `services` (full names); returns the port.
 
-        Raises UnavailableError naming the address where it is taken.
+        Raises UnavailableError naming the address if it is taken.
         """
         reflection.enable_server_reflection(
             [
@@ -177,14 +177,14 @@ class GrpcServer:
         return port
 
     async def set_serving(self, serving: bool) -> None:
-        """Reports the services as SERVING or NOT_SERVING; calls are taken either way."""
+        """Reports the services as SERVING or NOT_SERVING; calls are accepted either way."""
         response = health_pb2.HealthCheckResponse
         status = response.SERVING if serving else response.NOT_SERVING
         for service in self._services:
             await self._health.set(service, status)
 
     async def stop(self) -> None:
-        """Reports NOT_SERVING, takes no new call, waits for those in flight, then stops."""
+        """Reports NOT_SERVING, refuses new calls, drains those in flight, then stops."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._drain_seconds)
         if self._health_server is not None:

@@ -1,4 +1,4 @@
-"""Ends this process when the holder of the other end of a pipe is gone, even killed."""
+"""Ends this process when its supervisor dies, even by SIGKILL."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ LEASH_VARIABLE = "AURORA_LEASH_FD"
 
 
 def follow() -> None:
-    """Sends this process SIGTERM once the leash's holder is gone; nothing where there is no leash.
+    """Sends this process SIGTERM once the supervisor is gone; does nothing without a leash.
 
-    The leash is the read end of a pipe, inherited under the number in `AURORA_LEASH_FD`, of which
-    only the holder has the write end.
+    The leash is the read end of a pipe, an inherited descriptor numbered in `AURORA_LEASH_FD`; only
+    the supervisor holds the write end.
     """
     descriptor = os.environ.get(LEASH_VARIABLE)
     if descriptor is None:

@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line, on stderr."""
+"""JSON logs on stderr, one object per line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 
 class JsonFormatter(logging.Formatter):
-    """time, level, logger and message, then whatever `extra={"fields": {...}}` carries."""
+    """time, level, logger and message, then the fields of `extra={"fields": {...}}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -25,7 +25,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str = "INFO") -> None:
-    """Sends every logger to stderr as JSON lines; called once, from a `__main__`."""
+    """Sends every logger to stderr as JSON lines; call once, from `__main__`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)

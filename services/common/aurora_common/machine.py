@@ -1,4 +1,4 @@
-"""The machine that a figure was measured on."""
+"""Describes the machine that a figure was measured on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def machine_description() -> dict[str, str | int]:
-    """Processor, cores and versions, as every report of figures states them."""
+    """Processor, cores and versions, for every report of figures."""
     machine: dict[str, str | int] = {
         "cpu": _cpu_model(),
         "cores": os.cpu_count() or 1,

@@ -1,8 +1,8 @@
-"""Mutual TLS between the components, with certificates that are replaced while they serve.
+"""Mutual TLS between components, with certificates that reload while they serve.
 
-A folder holds a component's `ca.crt`, `tls.crt` and `tls.key`, as a Secret of type
-kubernetes.io/tls is mounted. It is looked at whenever a connection begins; a server's connections
-go on meanwhile, and a client's next call uses a new channel.
+A folder holds a component's `ca.crt`, `tls.crt` and `tls.key`, laid out as a mounted Secret of type
+kubernetes.io/tls. It is checked whenever a connection begins. Existing connections of a server stay
+open; a client's next call uses a new channel.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from aurora_common.watched_folder import Stamp, stamp
 logger = logging.getLogger(__name__)
 
 _FILES = ("ca.crt", "tls.crt", "tls.key")
-# Streams of an old channel end by themselves within their own deadlines.
+# Grace for the streams of a replaced channel, which end by their own deadlines.
 _OLD_CHANNEL_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """Who we are to our peers, and the authorities that vouch for them; all PEM."""
+    """Our own certificate and key, and the authorities that we trust; all PEM."""
 
     authorities: bytes
     certificate: bytes
@@ -37,17 +37,17 @@ class Certificates:
 
 
 class CertificateFolder:
-    """The certificates of a folder as they are now.
+    """The current certificates of a folder.
 
-    A change that makes no sense, such as a key that does not fit its certificate, is logged once,
-    and the last good ones stay in use. Any thread may ask.
+    An invalid change, such as a key that does not match its certificate, is logged once, and the
+    last valid ones stay in use. Thread-safe.
     """
 
     def __init__(self, folder: Path) -> None:
         """Raises NotFoundError or InvalidInputError naming the file that is missing or wrong."""
         self._folder = folder
         self._lock = threading.Lock()
-        # Why the newest were not taken; empty: they were.
+        # Why the last reload failed; empty if it did not.
         self._refused = ""
         missing = [name for name in _FILES if not (folder / name).is_file()]
         if missing:
@@ -56,38 +56,41 @@ class CertificateFolder:
         try:
             self._certificates = _read(folder)
         except (OSError, ValueError) as error:
-            raise InvalidInputError(f"the certificates in {folder} are wrong: {error}") from error
+            raise InvalidInputError(f"the certificates in {folder} are invalid: {error}") from error
 
     def current(self) -> Certificates:
-        """The newest certificates that make sense."""
+        """The newest valid certificates."""
         with self._lock:
             try:
                 now = stamp(self._folder)
                 if now == self._stamp:
                     return self._certificates
                 found = _read(self._folder)
-                # Replaced while they were read, they may be of two generations.
+                # Replaced while being read: they may be of two generations.
                 if stamp(self._folder) != now:
                     return self._certificates
             except (OSError, ValueError) as error:
                 self._refuse(str(error))
                 return self._certificates
             self._stamp, self._certificates, self._refused = now, found, ""
-        logger.info("certificates taken", extra={"fields": {"folder": str(self._folder)}})
+        logger.info("certificates reloaded", extra={"fields": {"folder": str(self._folder)}})
         return found
 
     def _refuse(self, reason: str) -> None:
         if reason != self._refused:
             self._refused = reason
             fields = {"folder": str(self._folder), "reason": reason}
-            logger.error("certificates not taken", extra={"fields": fields})
+            logger.error(
+                "certificate reload failed; the previous certificates stay in use",
+                extra={"fields": fields},
+            )
 
     def server_credentials(self) -> grpc.ServerCredentials:
-        """Of a server that asks its clients for certificates of the same authorities."""
+        """For a server that requires client certificates of the same authorities."""
         used = self.current()
 
         def changed() -> grpc.ServerCertificateConfiguration | None:
-            """For each handshake, on a thread of gRPC's; None: those that it has."""
+            """Called for each handshake, on a gRPC thread; None keeps the present ones."""
             nonlocal used
             certificates = self.current()
             if certificates is used:
@@ -97,16 +100,16 @@ class CertificateFolder:
 
         return grpc.dynamic_ssl_server_credentials(
             _server_configuration(used),
-            changed,  # type: ignore[arg-type]  # the stubs know no None
+            changed,  # type: ignore[arg-type]  # the stubs lack None
             require_client_authentication=True,
         )
 
 
 class Connection:
-    """A channel to one address, made anew for the next call once the certificates changed.
+    """A channel to one address, reopened for the next call after the certificates changed.
 
-    Without certificates it is a plain channel. `server_name`: whom the server's certificate must
-    name, where it is not the address's host. Belongs to the event loop that first uses it.
+    Without certificates the channel is plaintext. `server_name`: the name expected in the server's
+    certificate, if not the address's host. Belongs to the event loop that first uses it.
     """
 
     def __init__(
@@ -139,7 +142,7 @@ class Connection:
         return self._channel
 
     async def close(self) -> None:
-        """Cancels the newest channel's calls; for the streams of older ones nobody waits."""
+        """Cancels the current channel's calls; does not wait for streams on replaced channels."""
         for task in self._closing:
             task.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
@@ -158,7 +161,7 @@ class Connection:
 
 def _read(folder: Path) -> Certificates:
     authorities, certificate, key = ((folder / name).read_bytes() for name in _FILES)
-    # The standard library knows whether they parse and fit together.
+    # Raises if they do not parse or match.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_verify_locations(cadata=authorities.decode("ascii"))
     context.load_cert_chain(folder / "tls.crt", folder / "tls.key")

@@ -1,4 +1,4 @@
-"""Bearer tokens from the files of a folder, as a Secret is mounted."""
+"""Bearer tokens from a folder of files, such as a mounted Secret."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from aurora_common.watched_folder import Stamp, stamp
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
+_RELOAD_SECONDS = 1.0
 
 
 class TokenFolder:
-    """Each file's content, without surrounding white space, is a token that is accepted.
+    """Accepts each file's content, stripped of surrounding white space, as a token.
 
-    The folder is looked at again at most once a second; the last good tokens are valid while it
-    cannot be read. Only digests of the tokens are kept.
+    Reloads at most once a second; while the folder cannot be read, the last tokens stay valid. Only
+    digests of the tokens are kept.
     """
 
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises NotFoundError where there is no such folder."""
+        """Raises NotFoundError if the folder does not exist."""
         if not folder.is_dir():
             raise NotFoundError(f"--tokens {folder}: no such folder")
         self._folder = folder
         self._clock = clock
         self._digests: tuple[bytes, ...] = ()
         self._stamp: Stamp | None = None
-        # Why the newest were not taken; empty: they were.
+        # Why the last reload failed; empty if it did not.
         self._refused = ""
-        self._look_at = clock()
-        self._look()
+        self._reload_at = clock()
+        self._reload()
 
     def admits(self, token: str) -> bool:
-        """Whether it is one of the tokens; takes as long whichever it is."""
-        if self._clock() >= self._look_at:
-            self._look()
+        """Whether `token` is accepted, in constant time."""
+        if self._clock() >= self._reload_at:
+            self._reload()
         digest = _digest(token.encode("utf-8", "surrogateescape"))
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return bool(token) and any(matches)
 
-    def _look(self) -> None:
-        self._look_at = self._clock() + _LOOK_SECONDS
+    def _reload(self) -> None:
+        self._reload_at = self._clock() + _RELOAD_SECONDS
         try:
             now = stamp(self._folder)
             if now == self._stamp:
@@ -56,18 +56,17 @@ class TokenFolder:
             if str(error) != self._refused:
                 self._refused = str(error)
                 reason = {"folder": str(self._folder), "reason": self._refused}
-                logger.error("tokens not taken", extra={"fields": reason})
+                logger.error(
+                    "token reload failed; the previous tokens stay valid", extra={"fields": reason}
+                )
             return
         self._stamp, self._refused = now, ""
         self._digests = tuple(_digest(token) for token in tokens if token)
-        fields: dict[str, object] = {
-            "folder": str(self._folder),
-            "tokens": len(self._digests),
-        }
+        fields: dict[str, object] = {"folder": str(self._folder), "tokens": len(self._digests)}
         if self._digests:
-            logger.info("tokens taken", extra={"fields": fields})
+            logger.info("tokens reloaded", extra={"fields": fields})
         else:
-            logger.warning("no token: every request is refused", extra={"fields": fields})
+            logger.warning("no tokens: every request is refused", extra={"fields": fields})
 
 
 def _digest(token: bytes) -> bytes:

@@ -1,6 +1,6 @@
-"""Environment variables by which an operator tells a component what no argument should say.
+"""Environment variables that the operator sets on components.
 
-Arguments can be read by all.
+They carry secrets: every user of the machine can read a process's arguments.
 """
 
 from __future__ import annotations

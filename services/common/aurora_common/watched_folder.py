@@ -1,4 +1,4 @@
-"""A folder whose files another program replaces while we run, as a kubelet does with Secrets."""
+"""Detects changes to a folder's files, such as a Secret's that a kubelet updates."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 def stamp(folder: Path) -> Stamp:
-    """Changes whenever a file of the folder does; OSError where the folder cannot be read.
+    """Changes whenever a file in the folder does. Raises OSError if the folder cannot be read.
 
-    Cheap: no file is opened. A Secret's files are links into a folder that is replaced as a whole,
-    so links are followed. Hidden entries are the kubelet's own.
+    Cheap: opens no file. Follows links, since a Secret's files are links into a folder that is
+    replaced as a whole; skips hidden entries, which are the kubelet's own.
     """
     found = []
     for path in sorted(folder.iterdir()):
