@@ -8,11 +8,11 @@ AuroraClient speaks to an inference server, OperatorClient to the operator of a 
 has an asyncio twin. `aurora_client.testing` has a server for tests.
 """
 
-from aurora_client._access import Tls
 from aurora_client._async_client import AsyncAuroraClient
 from aurora_client._async_operator_client import AsyncOperatorClient
 from aurora_client._client import AuroraClient
 from aurora_client._completion import Chunk, Completion, FinishReason, Speculation, Usage
+from aurora_client._connection import Tls
 from aurora_client._deployment import Component, Deployment, PublishedDraft, RolloutState
 from aurora_client._errors import (
     AuroraClientError,

@@ -8,9 +8,8 @@ from collections.abc import AsyncGenerator, Callable
 
 import grpc
 
-from aurora_client._access import Tls
 from aurora_client._call import Call, RequestT, ResponseT, ResultT
-from aurora_client._channel_options import call_metadata, channel_options, checked_address
+from aurora_client._connection import Tls, call_metadata, channel_options, checked_address
 from aurora_client._errors import (
     AuroraClientError,
     CallCancelledError,

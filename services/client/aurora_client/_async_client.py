@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from types import TracebackType
 from typing import Literal, Self, Unpack, overload
 
 from aurora_client import _inference_calls as calls
-from aurora_client._access import Tls
 from aurora_client._async_channel import AsyncChannel
 from aurora_client._completion import Chunk, Completion, joined
+from aurora_client._connection import Tls
 from aurora_client._inference import Counters, Draft, InferenceStatus
 from aurora_client._policy import DEFAULT_RETRY, DEFAULT_TIMEOUT, Retry, Timeout
 from aurora_client._request import GenerateOptions, GenerateRequest
@@ -102,12 +101,7 @@ class AsyncAuroraClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Callable
-from types import TracebackType
 from typing import Self
 
 from aurora_client import _operator_calls as calls
@@ -58,12 +57,7 @@ class AsyncOperatorClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _watch(self) -> AsyncGenerator[Deployment, None]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Literal, Self, Unpack, overload
 
 from aurora_client import _inference_calls as calls
-from aurora_client._access import Tls
 from aurora_client._completion import Chunk, Completion, joined
+from aurora_client._connection import Tls
 from aurora_client._inference import Counters, Draft, InferenceStatus
 from aurora_client._policy import DEFAULT_RETRY, DEFAULT_TIMEOUT, Retry, Timeout
 from aurora_client._request import GenerateOptions, GenerateRequest
@@ -97,12 +96,7 @@ class AuroraClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Generator
 
 import grpc
 
-from aurora_client._access import Tls
 from aurora_client._call import Call, RequestT, ResponseT, ResultT
-from aurora_client._channel_options import call_metadata, channel_options, checked_address
+from aurora_client._connection import Tls, call_metadata, channel_options, checked_address
 from aurora_client._errors import AuroraClientError, ClientClosedError, error_of
 from aurora_client._policy import Attempts, Retry
 

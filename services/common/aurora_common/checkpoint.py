@@ -19,9 +19,9 @@ _MANIFEST_LIMIT_BYTES = 1 << 20
 class CheckpointManifest:
     """The content of `aurora.json`.
 
-    `digest` covers every other file of the checkpoint, names included. `kind` is the draft kind that
-    its files are laid out for, standalone if absent. `trained_from` and `trained_through` are the
-    range of the trajectory stream that it was trained on.
+    `digest` covers every other file of the checkpoint, names included. `kind` is the draft kind
+    that its files are laid out for, standalone if absent. `trained_from` and `trained_through`
+    are the range of the trajectory stream that it was trained on.
     """
 
     name: str

@@ -41,8 +41,10 @@ KEEPALIVE_OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class BoundaryInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Applies admission and maps errors to status codes: an AuroraError to its own, anything else to
-    INTERNAL without details."""
+    """Applies admission and maps errors to status codes.
+
+    An AuroraError maps to its own code, anything else to INTERNAL without details.
+    """
 
     def __init__(self, admit: Admission) -> None:
         self._admit = admit

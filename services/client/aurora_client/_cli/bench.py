@@ -17,17 +17,17 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from aurora_client._access import Tls, authorization
 from aurora_client._async_client import AsyncAuroraClient
 from aurora_client._bench.grpc_endpoint import GrpcEndpoint
 from aurora_client._bench.http_endpoint import HttpEndpoint, served_model
 from aurora_client._bench.load import Endpoint, Sample, run_load
 from aurora_client._bench.prompt import prompts_of_file, synthetic_prompts
 from aurora_client._bench.result import Figure, failures_of, figures_of, report_json
-from aurora_client._cli.failure import CommandError
 from aurora_client._cli.place import DEFAULT_DATA_FOLDER, DataFolder, Token, UsesTls, read_place
+from aurora_client._cli.run import CommandError
 from aurora_client._cli.shape import percent, plain_table
 from aurora_client._cli.terminal import show
+from aurora_client._connection import Tls, authorization
 from aurora_client._policy import Retry, Timeout
 from aurora_client._request import GenerateOptions
 

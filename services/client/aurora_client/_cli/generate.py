@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from aurora_client._access import Tls
 from aurora_client._cli.place import (
     DEFAULT_DATA_FOLDER,
     Address,
@@ -20,6 +19,7 @@ from aurora_client._cli.place import (
 from aurora_client._cli.terminal import note, write_text
 from aurora_client._client import AuroraClient
 from aurora_client._completion import Chunk, joined
+from aurora_client._connection import Tls
 
 
 def generate(

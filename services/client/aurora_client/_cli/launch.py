@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aurora_client._cli.failure import CommandError
+from aurora_client._cli.run import CommandError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from aurora_client._cli.failure import CommandError
+from aurora_client._cli.run import CommandError
 
 DEFAULT_DATA_FOLDER = Path("out/aurora")
 

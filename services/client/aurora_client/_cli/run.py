@@ -1,4 +1,4 @@
-"""Runs a command line, and how every failure ends."""
+"""Runs a command line; a failure is one line on stderr."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from collections.abc import Sequence
 import typer
 from typer.main import get_group
 
-from aurora_client._cli.failure import CommandError
 from aurora_client._cli.terminal import note
 from aurora_client._errors import AuroraClientError
 
 
+class CommandError(Exception):
+    """Why a command cannot do what it should and what would help; printed as is, exit code 1."""
+
+
 def run(app: typer.Typer, arguments: Sequence[str], *, name: str) -> int:
-    """Runs a command line of `app`; the exit code: 0, 1 for a failure, 130 when interrupted."""
+    """Runs a command line of `app`; returns 0, 1 on failure, 130 if interrupted."""
     try:
         code = app(arguments or ["--help"], prog_name=name, standalone_mode=False)
         sys.stdout.flush()
@@ -27,7 +30,7 @@ def run(app: typer.Typer, arguments: Sequence[str], *, name: str) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader has left; Python's own flush at exit would fail on the pipe once more.
+        # The reader is gone; Python's own flush at exit would fail on the pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UnicodeError:
         note(f"{name}: the input is not UTF-8 text")
@@ -37,6 +40,6 @@ def run(app: typer.Typer, arguments: Sequence[str], *, name: str) -> int:
 
 
 def _help_of(app: typer.Typer, arguments: Sequence[str], name: str) -> str:
-    """The command line whose help covers a wrong one."""
+    """The help command that covers `arguments`."""
     command = arguments[0] if arguments else ""
     return f"{name} {command} --help" if command in get_group(app).commands else f"{name} --help"

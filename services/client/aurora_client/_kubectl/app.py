@@ -14,10 +14,10 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from aurora_client._cli.failure import CommandError
+from aurora_client._cli.run import CommandError
 from aurora_client._cli.terminal import console, note, show
 from aurora_client._kubectl import view
-from aurora_client._kubectl.cluster import Access, Cluster, Json
+from aurora_client._kubectl.cluster import Cluster, Json
 
 _REFRESH_SECONDS = 1.0
 _ANSWER_SECONDS = 30.0
@@ -41,10 +41,6 @@ Kubeconfig = Annotated[
 ]
 
 
-def _cluster(namespace: str | None, context: str | None, kubeconfig: str | None) -> Cluster:
-    return Cluster(Access(kubeconfig, context, namespace))
-
-
 @app.command()
 def get(
     name: Annotated[str | None, typer.Argument(help="One of them; default: list all.")] = None,
@@ -57,7 +53,7 @@ def get(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """List deployments, or tell the story of one: drafts, rollout, evidence, pods."""
-    cluster = _cluster(namespace, context, kubeconfig)
+    cluster = Cluster(namespace, context, kubeconfig)
     if name is None:
         bodies = cluster.deployments(everywhere=everywhere)
         if output is not None:
@@ -82,7 +78,7 @@ def watch(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Keep telling the story of a deployment until interrupted."""
-    cluster = _cluster(namespace, context, kubeconfig)
+    cluster = Cluster(namespace, context, kubeconfig)
     # Who cannot be reached at the start is not there: that ends the command.
     story = view.story(cluster.deployment(name), cluster.pods(name))
     with Live(story, console=console(), auto_refresh=False) as live:
@@ -104,7 +100,7 @@ def promote(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Promote the candidate without waiting for the evidence."""
-    _order(_cluster(namespace, context, kubeconfig), name, "promote")
+    _order(Cluster(namespace, context, kubeconfig), name, "promote")
 
 
 @app.command()
@@ -115,7 +111,7 @@ def abort(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Roll back to the stable draft."""
-    _order(_cluster(namespace, context, kubeconfig), name, "abort")
+    _order(Cluster(namespace, context, kubeconfig), name, "abort")
 
 
 @app.command()
@@ -126,7 +122,7 @@ def pause(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Hold the rollout where it is, and begin no other."""
-    _set_paused(_cluster(namespace, context, kubeconfig), name, paused=True)
+    _set_paused(Cluster(namespace, context, kubeconfig), name, paused=True)
 
 
 @app.command()
@@ -137,7 +133,7 @@ def resume(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Go on with a paused rollout."""
-    _set_paused(_cluster(namespace, context, kubeconfig), name, paused=False)
+    _set_paused(Cluster(namespace, context, kubeconfig), name, paused=False)
 
 
 @app.command()
@@ -148,7 +144,7 @@ def drafts(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """List the drafts that a deployment knows, and what became of them."""
-    show(view.drafts(_cluster(namespace, context, kubeconfig).deployment(name)))
+    show(view.drafts(Cluster(namespace, context, kubeconfig).deployment(name)))
 
 
 @app.command()
@@ -166,7 +162,7 @@ def logs(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Print a component's log."""
-    cluster = _cluster(namespace, context, kubeconfig)
+    cluster = Cluster(namespace, context, kubeconfig)
     # Redis lives in the buffer's pod, and what computes gradients is a trainer too.
     label = "buffer" if component == "redis" else component
     container = "trainer" if component == "gradient" else component

@@ -1,10 +1,9 @@
-"""What the plugin asks of the API server, with the access that kubectl itself has."""
+"""The plugin's calls to the API server, with kubectl's own credentials."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -12,43 +11,35 @@ import urllib3
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
 
-from aurora_client._cli.failure import CommandError
+from aurora_client._cli.run import CommandError
 
 Json = dict[str, Any]
 
 _TIMEOUT_SECONDS = 15.0
-# A log that is followed may be silent for long.
+# A followed log may be silent for hours.
 _FOLLOW_SECONDS = 86_400.0
 _DEPLOYMENTS = "/apis/aurora.dev/v1alpha1"
 _PLURAL = "auroradeployments"
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What the command line says of the cluster; None: as kubectl would choose."""
-
-    kubeconfig: str | None = None
-    context: str | None = None
-    namespace: str | None = None
-
-
 class Cluster:
-    """Raises CommandErrors, which say what would help."""
+    """Every method raises CommandError on failure."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, namespace: str | None, context: str | None, kubeconfig: str | None) -> None:
+        """For each None: what kubectl itself would choose."""
         configuration = Configuration()
         try:
             contexts, active = config.list_kube_config_contexts(  # type: ignore[no-untyped-call]
-                access.kubeconfig
+                kubeconfig
             )
             config.load_kube_config(  # type: ignore[no-untyped-call]
-                access.kubeconfig, access.context, configuration
+                kubeconfig, context, configuration
             )
         except (config.ConfigException, OSError) as error:
             raise CommandError(f"no access to a cluster: {error}") from error
-        chosen = next((one for one in contexts if one["name"] == access.context), active)
+        chosen = next((one for one in contexts if one["name"] == context), active)
         self.namespace: str = (
-            access.namespace or cast(Json, chosen).get("context", {}).get("namespace") or "default"
+            namespace or cast(Json, chosen).get("context", {}).get("namespace") or "default"
         )
         self._client = ApiClient(configuration)
 
@@ -60,18 +51,18 @@ class Cluster:
         return self._call("GET", f"{self._path()}/{name}")
 
     def patch(self, name: str, patch: Json) -> Json:
-        """Merges `patch` into the deployment."""
+        """Applies a JSON merge patch to the deployment."""
         return self._call("PATCH", f"{self._path()}/{name}", body=patch)
 
     def pods(self, name: str) -> Sequence[Json]:
-        """The pods of a deployment's components, by name."""
+        """The pods of a deployment's components, sorted by name."""
         selector = f"app.kubernetes.io/managed-by=aurora-operator,app.kubernetes.io/instance={name}"
         path = f"/api/v1/namespaces/{self.namespace}/pods?{urlencode({'labelSelector': selector})}"
         items = cast(Sequence[Json], self._call("GET", path)["items"])
         return sorted(items, key=lambda pod: str(pod["metadata"]["name"]))
 
     def log(self, pod: str, container: str, *, follow: bool, tail: int | None) -> Iterator[bytes]:
-        """The container's log, as it comes."""
+        """The container's log, in chunks as it grows."""
         query = {"container": container, "follow": str(follow).lower()}
         if tail is not None:
             query["tailLines"] = str(tail)
@@ -81,7 +72,7 @@ class Cluster:
         )
         response = self._request("GET", path, timeout=timeout, stream=True)
         try:
-            # As much as there is at a time: a line is shown once it is written.
+            # Whatever has arrived: a line shows as soon as it is written.
             while chunk := response.read1():
                 yield chunk
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -127,7 +118,7 @@ class Cluster:
 
 
 def _refusal(content: bytes, status: int, path: str) -> str:
-    """The API server's own words, or what they mean here."""
+    """The API server's message, or what its status means here."""
     try:
         answer: object = json.loads(content)
     except ValueError:
