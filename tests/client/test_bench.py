@@ -81,7 +81,7 @@ def test_prompts_of_a_file_are_its_lines_in_turn(tmp_path):
     file.write_text("one\n\ntwo\n")
     assert prompts_of_file(file, 3) == ["one", "two", "one"]
     file.write_text("\n")
-    with pytest.raises(BadRequestError, match="holds no prompt"):
+    with pytest.raises(BadRequestError, match="contains no prompt"):
         prompts_of_file(file, 3)
 
 

@@ -114,7 +114,7 @@ def test_of_several_pods_it_says_which_one_is_read(api, capfd):
     assert aurora("logs", "chat") == 0
     told = capfd.readouterr()
     assert told.out == "a\n"
-    assert "this is chat-inference-a; --pod takes another: chat-inference-b" in told.err
+    assert "showing chat-inference-a of 2 pods; choose with --pod: chat-inference-b" in told.err
     assert aurora("logs", "chat", "--pod", "chat-inference-b") == 0
     assert capfd.readouterr() == ("b\n", "")
 

@@ -89,7 +89,7 @@ def test_another_service_at_the_address_is_said_in_words(driver):
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        with pytest.raises(aurora_client.UnsupportedError, match="another service answers there"):
+        with pytest.raises(aurora_client.UnsupportedError, match="is it another service"):
             driver.result(driver.client(f"127.0.0.1:{port}").status())
     finally:
         server.stop(None).wait()

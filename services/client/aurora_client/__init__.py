@@ -1,11 +1,11 @@
-"""Client of Aurora: generate, watch the drafts learn, steer a rollout.
+"""Aurora's client: generate, watch the drafts learn, steer rollouts.
 
     with AuroraClient("127.0.0.1:9000") as client:
         for chunk in client.generate("SELECT", max_tokens=32, stream=True):
             print(chunk.text, end="")
 
-AuroraClient speaks to an inference server, OperatorClient to the operator of a deployment; each
-has an asyncio twin. `aurora_client.testing` has a server for tests.
+AuroraClient talks to an inference server, OperatorClient to a deployment's operator; each has an
+asyncio twin. `aurora_client.testing` has a fake server for tests.
 """
 
 from aurora_client._async_client import AsyncAuroraClient

@@ -1,4 +1,4 @@
-"""Performs calls on an asyncio gRPC channel."""
+"""Calls on an asyncio gRPC channel."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from aurora_client._policy import Attempts, Retry
 
 
 class AsyncChannel:
-    """One server's connection, used by one event loop; opened by the first call.
+    """One server's connection, opened by the first call on that call's event loop.
 
-    `jitter` returns a number in [0, 1) and spreads the pauses between attempts.
+    `jitter` returns a number in [0, 1) that spreads the pauses between attempts.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class AsyncChannel:
             await self._channel.close(None)
 
     async def one(self, call: Call[RequestT, ResponseT, ResultT], seconds: float) -> ResultT:
-        """The answer of a call with one response."""
+        """The result of a unary call."""
         attempts = self._attempts(seconds)
         while True:
             method = self._open().unary_unary(
@@ -64,7 +64,7 @@ class AsyncChannel:
                     metadata=self._metadata,
                 )
             except asyncio.CancelledError:
-                self._raise_where_closed()
+                self._raise_if_closed()
                 raise
             except grpc.aio.AioRpcError as failure:
                 await self._pause(attempts, self._error(failure), may_repeat=call.repeatable)
@@ -74,7 +74,7 @@ class AsyncChannel:
     async def many(
         self, call: Call[RequestT, ResponseT, ResultT], seconds: float
     ) -> AsyncGenerator[ResultT, None]:
-        """The answers of a call with many; tried again only before the first of them."""
+        """The results of a streaming call; retried only before the first of them."""
         attempts = self._attempts(seconds)
         while True:
             method = self._open().unary_stream(
@@ -94,7 +94,7 @@ class AsyncChannel:
                     yield call.read(response)
                 return
             except asyncio.CancelledError:
-                self._raise_where_closed()
+                self._raise_if_closed()
                 raise
             except grpc.aio.AioRpcError as failure:
                 error = self._error(failure)
@@ -108,7 +108,7 @@ class AsyncChannel:
     def _open(self) -> grpc.aio.Channel:
         if self._is_closed:
             raise ClientClosedError("the client is closed", address=self.address)
-        # It belongs to the loop that is running, which a client may be built before.
+        # A channel belongs to the running loop, and a client may be built before one runs.
         if self._channel is None:
             options = channel_options(self.address)
             if self._tls is None:
@@ -118,10 +118,10 @@ class AsyncChannel:
                 self._channel = grpc.aio.secure_channel(self.address, credentials, options=options)
         return self._channel
 
-    def _raise_where_closed(self) -> None:
-        """Raises CallCancelledError where closing this channel cancelled the call.
+    def _raise_if_closed(self) -> None:
+        """Raises CallCancelledError if closing this channel cancelled the call.
 
-        gRPC raises asyncio's CancelledError then, as if somebody had cancelled the caller's task.
+        gRPC raises asyncio.CancelledError then, as if the caller's task had been cancelled.
         """
         task = asyncio.current_task()
         if self._is_closed and task is not None and not task.cancelling():
@@ -133,7 +133,7 @@ class AsyncChannel:
     async def _pause(
         self, attempts: Attempts, error: AuroraClientError, *, may_repeat: bool
     ) -> None:
-        """Waits before the next attempt, or raises `error` where there is none."""
+        """Waits before the next attempt; raises `error` if there is none."""
         pause = attempts.pause_seconds(error, time.monotonic(), self._jitter())
         if pause is None or not may_repeat:
             raise error

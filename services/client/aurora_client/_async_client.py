@@ -17,11 +17,11 @@ from aurora_client._stream import AsyncStream
 
 
 class AsyncAuroraClient:
-    """An asyncio client of one inference server, at `host:port` of its gRPC front.
+    """An asyncio client of one inference server, at the `host:port` of its gRPC front.
 
-    It belongs to the event loop of its first call. `jitter` returns a number in [0, 1) and spreads
-    the pauses between attempts. `token`: the bearer token of a server that wants one; `tls`: how
-    one behind TLS is known. Every call raises an AuroraClientError where it fails.
+    Bound to the event loop of its first call. `jitter` returns a number in [0, 1) that spreads the
+    pauses between attempts. `token`: the bearer token, if the server requires one; `tls`: how to
+    verify a server behind TLS. Every call raises an AuroraClientError on failure.
     """
 
     drafts: AsyncDrafts
@@ -68,12 +68,12 @@ class AsyncAuroraClient:
         timeout: float | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Coroutine[None, None, Completion] | AsyncStream[Chunk]:
-        """Continues `prompt`, text or token ids: whole, or with `stream` as it is decoded.
+        """Continues `prompt`, text or token ids; with `stream`, in chunks as it is decoded.
 
-        Await the former, `async for` over the latter.
+        Await the completion; iterate over the stream with `async for`.
 
-        `timeout`: seconds for the whole completion, in place of the client's. `options` are
-        GenerateRequest's; `max_tokens` is required.
+        `timeout`: seconds for the whole completion, overriding the client's. `options` are those of
+        GenerateRequest; `max_tokens` is required.
         """
         call = calls.generate(GenerateRequest(prompt=prompt, **options))
         chunks = self._channel.many(
@@ -91,7 +91,7 @@ class AsyncAuroraClient:
         return await self._channel.one(calls.status(), self._timeout.call_seconds)
 
     async def counters(self) -> Counters:
-        """The server's totals since it started."""
+        """The server's totals since its start."""
         return await self._channel.one(calls.counters(), self._timeout.call_seconds)
 
     async def close(self) -> None:
@@ -113,9 +113,9 @@ class AsyncDrafts:
         self._timeout = timeout
 
     async def stage(self, draft: Draft, *, slot: calls.Slot = "candidate") -> None:
-        """Verifies a checkpoint and loads it into a slot; nothing where the slot holds it already.
+        """Verifies a checkpoint and loads it into a slot; a no-op if the slot already holds it.
 
-        Raises ConflictError naming the reason for a checkpoint that is refused.
+        Raises ConflictError with the reason if the checkpoint is refused.
         """
         await self._channel.one(calls.stage(slot, draft), self._timeout.stage_seconds)
 
@@ -124,14 +124,14 @@ class AsyncDrafts:
         await self._channel.one(calls.unstage(), self._timeout.call_seconds)
 
     async def promote(self, digest: str) -> float:
-        """Makes the candidate with this digest the stable draft; how long decoding paused, seconds.
+        """Makes the candidate with this digest stable; returns the pause of decoding in seconds.
 
-        Raises ConflictError where the candidate is another one.
+        Raises ConflictError if the candidate has another digest.
         """
         return await self._channel.one(calls.promote(digest), self._timeout.call_seconds)
 
     async def set_traffic(self, candidate_bps: int, *, rollout_id: str = "") -> None:
-        """Gives the candidate `candidate_bps` of 10,000 new requests, counted for `rollout_id`."""
+        """Sends `candidate_bps` of 10,000 new requests to the candidate, under `rollout_id`."""
         await self._channel.one(
             calls.set_traffic(rollout_id, candidate_bps), self._timeout.call_seconds
         )

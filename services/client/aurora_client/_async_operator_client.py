@@ -17,8 +17,8 @@ from aurora_client._stream import AsyncStream
 class AsyncOperatorClient:
     """An asyncio client of one deployment's operator, at `host:port`.
 
-    It belongs to the event loop of its first call. `jitter` returns a number in [0, 1) and spreads
-    the pauses between attempts. Every call raises an AuroraClientError where it fails.
+    Bound to the event loop of its first call. `jitter` returns a number in [0, 1) that spreads the
+    pauses between attempts. Every call raises an AuroraClientError on failure.
     """
 
     rollout: AsyncRolloutCommands
@@ -36,13 +36,13 @@ class AsyncOperatorClient:
         self.rollout = AsyncRolloutCommands(self._channel, timeout)
 
     async def status(self) -> Deployment:
-        """The deployment as it is now."""
+        """The current state of the deployment."""
         return await self._channel.one(calls.deployment(), self._timeout.call_seconds)
 
     def watch(self) -> AsyncStream[Deployment]:
-        """The deployment as it is now, and again whenever it has changed, until closed.
+        """Yields the deployment now and after each change, until closed.
 
-        It raises UnavailableError when the operator goes away; a new watch goes on.
+        Raises UnavailableError if the operator goes away; start a new watch to continue.
         """
         return AsyncStream(self._watch())
 
@@ -79,9 +79,9 @@ class AsyncOperatorClient:
 
 
 class AsyncRolloutCommands:
-    """What a person may do to a rollout; `rollout_id` empty means the one in progress.
+    """Manual commands to a rollout; an empty `rollout_id` means the one in progress.
 
-    Each raises ConflictError where the rollout's state does not allow it.
+    Each raises ConflictError if the rollout's state does not allow it.
     """
 
     def __init__(self, channel: AsyncChannel, timeout: Timeout) -> None:
@@ -89,11 +89,11 @@ class AsyncRolloutCommands:
         self._timeout = timeout
 
     async def pause(self, rollout_id: str = "") -> RolloutState:
-        """Keeps the candidate's share of the traffic as it is and judges nothing."""
+        """Holds the candidate's share of the traffic and suspends judgement."""
         return await self._command("pause", rollout_id)
 
     async def resume(self, rollout_id: str = "") -> RolloutState:
-        """Goes on with a paused rollout."""
+        """Resumes a paused rollout."""
         return await self._command("resume", rollout_id)
 
     async def abort(self, rollout_id: str = "") -> RolloutState:

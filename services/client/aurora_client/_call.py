@@ -1,4 +1,4 @@
-"""One call as a value: what is asked, how the answer is read, and whether it may be repeated."""
+"""One call as a value: its request, how to read the response, and whether it may be retried."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[RequestT, ResponseT, ResultT]):
-    """`path` is /package.Service/Method; `read` turns one response into the package's own type.
+    """`path` is /package.Service/Method; `read` converts one response to the package's own type.
 
-    `repeatable`: a second attempt does no harm where the first one's answer was lost.
+    `repeatable`: a second attempt is harmless if the response to the first was lost.
     """
 
     path: str
@@ -28,4 +28,4 @@ class Call(Generic[RequestT, ResponseT, ResultT]):
 
 
 def nothing(_: Message) -> None:
-    """Reads an answer that only says that it is done."""
+    """Reads an empty response."""

@@ -1,4 +1,4 @@
-"""What `generate` answers."""
+"""What `generate` returns."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Speculation:
-    """How the draft did on one request.
+    """How the draft performed on one request.
 
-    `draft` is the checkpoint's name, empty where none served; `arm` is `stable` or `candidate`.
+    `draft` is the checkpoint's name, empty if none served; `arm` is `stable` or `candidate`.
     """
 
     draft: str
@@ -35,18 +35,18 @@ class Speculation:
 
     @property
     def acceptance_rate(self) -> float | None:
-        """Accepted draft tokens / drafted tokens; None where nothing was drafted."""
+        """Accepted draft tokens / drafted tokens; None if nothing was drafted."""
         return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else None
 
     @property
     def mean_acceptance_length(self) -> float | None:
-        """1 + accepted tokens / verify steps, the bonus token counted; None without a step."""
+        """1 + accepted tokens / verify steps, counting the bonus token; None without a step."""
         return 1 + self.accepted_tokens / self.steps if self.steps else None
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a completion; the last one carries the three that may be None before."""
+    """A piece of a completion; the fields that may be None are set on the last one."""
 
     request_id: str
     text: str
@@ -69,7 +69,7 @@ class Completion:
 
 
 def joined(chunks: Sequence[Chunk], *, address: str) -> Completion:
-    """The completion that the chunks make up; raises BadResponseError where the end is missing."""
+    """Joins a completion's chunks. Raises BadResponseError if the last one is missing."""
     last = chunks[-1] if chunks else None
     if last is None or last.finish_reason is None or last.usage is None or last.speculation is None:
         raise BadResponseError("the completion ended without its last response", address=address)

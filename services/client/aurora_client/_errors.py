@@ -1,4 +1,4 @@
-"""One exception tree: what a call can end with, and the gRPC status that each stands for."""
+"""The exception tree of the client, and the gRPC status that each error maps to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import grpc
 class AuroraClientError(Exception):
     """Base of everything that this package raises on purpose; its text is meant for a person.
 
-    `detail` says what went wrong; `address` names the server, empty where none was asked.
+    `detail` says what went wrong; `address` is the server's, empty if none was called.
     """
 
     def __init__(self, detail: str, *, address: str = "") -> None:
@@ -29,39 +29,39 @@ class NotFoundError(AuroraClientError):
 
 
 class ConflictError(AuroraClientError):
-    """The request does not fit the server's present state; repeating it does not help."""
+    """The request does not fit the server's current state; retrying it does not help."""
 
 
 class OverloadedError(AuroraClientError):
-    """The server's queue is full; trying again later helps."""
+    """The server's queue is full; retry later."""
 
 
 class UnavailableError(AuroraClientError):
-    """The server, or a part that it needs, cannot be reached now; trying again helps."""
+    """The server, or a dependency of it, is unreachable for now; retry."""
 
 
 class DeadlineExceededError(AuroraClientError):
-    """The call's time ran out; the server was told to stop."""
+    """The call exceeded its timeout and was cancelled on the server."""
 
 
 class CallCancelledError(AuroraClientError):
-    """The call was cancelled: by closing the client, or by the server."""
+    """The call was cancelled by closing the client, or by the server."""
 
 
 class PermissionDeniedError(AuroraClientError):
-    """The server does not let this caller do that."""
+    """The server refused the caller: a missing token or an operation not allowed."""
 
 
 class UnsupportedError(AuroraClientError):
-    """The server has no such method: another service answers there, or an older one."""
+    """The server has no such method: it is another service or an older version."""
 
 
 class ServerError(AuroraClientError):
-    """The server failed for a reason of its own; its log says more."""
+    """The server failed internally; its log has details."""
 
 
 class BadResponseError(AuroraClientError):
-    """The server's answer breaks the protocol."""
+    """The server's response violates the protocol."""
 
 
 class ClientClosedError(AuroraClientError):
@@ -79,7 +79,7 @@ _ERRORS: dict[grpc.StatusCode, type[AuroraClientError]] = {
     grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
     grpc.StatusCode.UNIMPLEMENTED: UnsupportedError,
     grpc.StatusCode.INTERNAL: ServerError,
-    # Kin of those above. They come after, so that `status_of` finds the first of each class.
+    # Near equivalents; after those above, since `status_of` returns the first of each class.
     grpc.StatusCode.OUT_OF_RANGE: BadRequestError,
     grpc.StatusCode.ABORTED: ConflictError,
     grpc.StatusCode.ALREADY_EXISTS: ConflictError,
@@ -88,26 +88,29 @@ _ERRORS: dict[grpc.StatusCode, type[AuroraClientError]] = {
     grpc.StatusCode.DATA_LOSS: ServerError,
 }
 
-# How gRPC words a connection that never came about; only what follows is worth reading.
+# gRPC's prefix for a failed connection; only what follows is worth showing.
 _NO_CONNECTION = "failed to connect to all addresses"
-# And its only word on a method that a server does not have.
+# gRPC's message for a method that the server lacks.
 _NO_METHOD = "Method not found!"
 
 
 def error_of(code: grpc.StatusCode, detail: str, *, address: str) -> AuroraClientError:
-    """The exception for a call that ended with `code`, which is not OK."""
+    """The exception for a call that ended with `code`, other than OK."""
     kind = _ERRORS[code]
     if kind is DeadlineExceededError:
         return kind("the call took longer than its timeout", address=address)
     if kind is UnavailableError and detail.startswith(_NO_CONNECTION):
         return kind(f"cannot connect ({detail.rsplit(': ', 1)[-1]})", address=address)
     if detail == _NO_METHOD:
-        return kind("another service answers there, or an older one", address=address)
+        return kind(
+            "the server lacks this method; is it another service or an older version?",
+            address=address,
+        )
     return kind(detail or code.name.lower().replace("_", " "), address=address)
 
 
 def status_of(error: AuroraClientError) -> grpc.StatusCode:
-    """The status with which a server makes a client raise this error; UNKNOWN where none does."""
+    """The status that makes a client raise this error; UNKNOWN if none does."""
     for code, kind in _ERRORS.items():
         if type(error) is kind:
             return code

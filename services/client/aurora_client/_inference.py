@@ -1,4 +1,4 @@
-"""What the inference service tells of itself."""
+"""Status and counters of the inference service."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A draft checkpoint: `digest` is `sha256:<64 hex>`, `uri` where the server finds it."""
+    """A draft checkpoint: `digest` is `sha256:<64 hex>`, `uri` its place in a model store."""
 
     name: str
     digest: str
@@ -18,8 +18,8 @@ class Draft:
 class InferenceStatus:
     """What one inference process serves.
 
-    `instance` is new at each start of the process. `candidate_bps` of 10,000 new requests go to
-    the candidate. `speculation_length` is what the controller chose for the current batch, 0 where
+    `instance` changes with each start of the process. `candidate_bps` of 10,000 new requests go to
+    the candidate. `speculation_length` is the controller's choice for the current batch, 0 if
     speculation does not pay.
     """
 
@@ -49,18 +49,18 @@ class ArmCounters:
 
     @property
     def acceptance_rate(self) -> float | None:
-        """Accepted draft tokens / drafted tokens; None where nothing was drafted."""
+        """Accepted draft tokens / drafted tokens; None if nothing was drafted."""
         return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else None
 
     @property
     def mean_acceptance_length(self) -> float | None:
-        """1 + accepted tokens / verify steps, the bonus token counted; None without a step."""
+        """1 + accepted tokens / verify steps, counting the bonus token; None without a step."""
         return 1 + self.accepted_tokens / self.verify_steps if self.verify_steps else None
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Totals of one inference process since it started, and what it does now."""
+    """Totals of one inference process since its start, and its current load."""
 
     instance: str
     arms: tuple[ArmCounters, ...]

@@ -1,4 +1,4 @@
-"""The inference service's calls: from arguments to a request, from a response to a value."""
+"""The inference service's calls: arguments to requests, responses to values."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def set_traffic(
 
 
 def chunk_of(response: pb.GenerateResponse) -> Chunk:
-    """Raises BadResponseError for a reason to finish that the protocol does not have."""
+    """Raises BadResponseError for an unknown finish reason."""
     if response.finish_reason not in ("", "stop", "length"):
         raise BadResponseError(f"unknown finish_reason {response.finish_reason!r}")
     return Chunk(

@@ -17,8 +17,8 @@ from aurora_client._sync_channel import SyncChannel
 class OperatorClient:
     """A blocking client of one deployment's operator, at `host:port`.
 
-    Any number of threads may share it. `jitter` returns a number in [0, 1) and spreads the pauses
-    between attempts. Every call raises an AuroraClientError where it fails.
+    Thread-safe. `jitter` returns a number in [0, 1) that spreads the pauses between attempts. Every
+    call raises an AuroraClientError on failure.
     """
 
     rollout: RolloutCommands
@@ -36,13 +36,13 @@ class OperatorClient:
         self.rollout = RolloutCommands(self._channel, timeout)
 
     def status(self) -> Deployment:
-        """The deployment as it is now."""
+        """The current state of the deployment."""
         return self._channel.one(calls.deployment(), self._timeout.call_seconds)
 
     def watch(self) -> Stream[Deployment]:
-        """The deployment as it is now, and again whenever it has changed, until closed.
+        """Yields the deployment now and after each change, until closed.
 
-        It raises UnavailableError when the operator goes away; a new watch goes on.
+        Raises UnavailableError if the operator goes away; start a new watch to continue.
         """
         return Stream(self._watch())
 
@@ -77,9 +77,9 @@ class OperatorClient:
 
 
 class RolloutCommands:
-    """What a person may do to a rollout; `rollout_id` empty means the one in progress.
+    """Manual commands to a rollout; an empty `rollout_id` means the one in progress.
 
-    Each raises ConflictError where the rollout's state does not allow it.
+    Each raises ConflictError if the rollout's state does not allow it.
     """
 
     def __init__(self, channel: SyncChannel, timeout: Timeout) -> None:
@@ -87,11 +87,11 @@ class RolloutCommands:
         self._timeout = timeout
 
     def pause(self, rollout_id: str = "") -> RolloutState:
-        """Keeps the candidate's share of the traffic as it is and judges nothing."""
+        """Holds the candidate's share of the traffic and suspends judgement."""
         return self._command("pause", rollout_id)
 
     def resume(self, rollout_id: str = "") -> RolloutState:
-        """Goes on with a paused rollout."""
+        """Resumes a paused rollout."""
         return self._command("resume", rollout_id)
 
     def abort(self, rollout_id: str = "") -> RolloutState:

@@ -1,4 +1,4 @@
-"""How long a call may take and when it is tried again, as values."""
+"""Timeouts and retries as values."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from aurora_client._errors import AuroraClientError, OverloadedError, Unavailabl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeout:
-    """How long a call may take in all: every attempt and the pauses between them.
+    """The total time of a call, all attempts and pauses included.
 
-    `call_seconds` holds for calls with one answer, `generate_seconds` for a whole completion,
-    `stage_seconds` for loading a checkpoint. A watch has no end: its call is renewed every
-    `watch_seconds`, which its iterator does not show.
+    `call_seconds` applies to unary calls, `generate_seconds` to a whole completion, `stage_seconds`
+    to loading a checkpoint. A watch is endless: its call is renewed every `watch_seconds`,
+    invisibly to its iterator.
     """
 
     call_seconds: float = 30.0
@@ -30,12 +30,11 @@ class Timeout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """When a call that failed is tried again.
+    """When a failed call is retried.
 
-    An unavailable server is tried up to `retries` times more, as long as nothing of its answer has
-    arrived; a full queue only where `overloaded` says so. The pause doubles from `initial_seconds`
-    up to `max_seconds`, of which the upper half is random, so that clients do not come back all at
-    once.
+    If the server is unavailable, up to `retries` times, as long as nothing of the response has
+    arrived; if its queue is full, only with `overloaded`. The pause doubles from `initial_seconds`
+    up to `max_seconds`; its upper half is random, so that clients do not all return at once.
     """
 
     retries: int = 2
@@ -53,7 +52,7 @@ class Retry:
             )
 
     def covers(self, error: AuroraClientError) -> bool:
-        """Whether a call that ended with `error` may be tried again."""
+        """Whether a call that ended with `error` may be retried."""
         return isinstance(error, UnavailableError) or (
             self.overloaded and isinstance(error, OverloadedError)
         )
@@ -69,7 +68,7 @@ DEFAULT_RETRY = Retry()
 
 
 class Attempts:
-    """The deadline and the tries left of one call; times are seconds of one monotonic clock."""
+    """One call's deadline and remaining attempts; times are seconds of one monotonic clock."""
 
     def __init__(self, retry: Retry, *, started_at: float, seconds: float) -> None:
         self._retry = retry
@@ -77,13 +76,13 @@ class Attempts:
         self._failures = 0
 
     def remaining_seconds(self, now: float) -> float:
-        """What is left for the next attempt, never negative."""
+        """Time left for the next attempt, never negative."""
         return max(0.0, self._deadline - now)
 
     def pause_seconds(self, error: AuroraClientError, now: float, uniform: float) -> float | None:
-        """Counts a failure; the pause before the next attempt, None where there is none.
+        """Counts a failure; returns the pause before the next attempt, None if there is none.
 
-        A pause that would outlast the deadline is not worth waiting for.
+        No attempt follows a pause that would outlast the deadline.
         """
         self._failures += 1
         if self._failures > self._retry.retries or not self._retry.covers(error):

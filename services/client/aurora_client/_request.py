@@ -1,4 +1,4 @@
-"""What a caller asks of `generate`."""
+"""The request of `generate`."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class GenerateRequest:
     """A prompt, as text or as token ids, and how to continue it.
 
     `temperature` 0 is greedy; `top_p` 1 and `top_k` 0 are off; `seed` None leaves it to the
-    server. `stop`: texts that end the completion and are left out of it. `tenant` and `domain`
-    label the recorded trajectory, `no_train` keeps none. `model` empty: the one that is served.
+    server. `stop`: strings that end the completion and are not part of it. `tenant` and `domain`
+    label the recorded trajectory; `no_train` records none. `model` empty: the served model.
     Raises BadRequestError for a value that no server allows.
     """
 
@@ -78,5 +78,5 @@ def _problems(request: GenerateRequest) -> list[str]:
         if wrong:
             problems.append(f"token ids must be unsigned 32-bit numbers, got {wrong[0]}")
     if "" in request.stop:
-        problems.append("stop must not hold an empty text")
+        problems.append("stop must not contain an empty string")
     return problems

@@ -1,4 +1,4 @@
-"""Iterators over a call's responses; leaving one early cancels the call."""
+"""Iterators over a call's responses; abandoning one cancels the call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ ItemT = TypeVar("ItemT")
 class Stream(Generic[ItemT]):
     """Responses as they arrive; the call starts with the first `next`.
 
-    The call ends with the iterator: exhausted, closed, left as a context manager, or let go.
+    The call ends once the iterator is exhausted, closed, exited as a context manager or
+    garbage-collected.
     """
 
     def __init__(self, items: Generator[ItemT, None, None]) -> None:
@@ -24,7 +25,7 @@ class Stream(Generic[ItemT]):
         return next(self._items)
 
     def close(self) -> None:
-        """Cancels the call where it still runs."""
+        """Cancels the call if it is still running."""
         self._items.close()
 
     def __enter__(self) -> Self:
@@ -35,10 +36,10 @@ class Stream(Generic[ItemT]):
 
 
 class AsyncStream(Generic[ItemT]):
-    """Responses as they arrive; the call starts with the first of them asked for.
+    """Responses as they arrive; the call starts with the first `anext`.
 
-    The call ends with the iterator: exhausted, closed, or left as a context manager. One that is
-    only let go is closed by the event loop a moment later.
+    The call ends once the iterator is exhausted, closed or exited as a context manager. If it is
+    only garbage-collected, the event loop closes it shortly afterwards.
     """
 
     def __init__(self, items: AsyncGenerator[ItemT, None]) -> None:
@@ -51,7 +52,7 @@ class AsyncStream(Generic[ItemT]):
         return await anext(self._items)
 
     async def aclose(self) -> None:
-        """Cancels the call where it still runs."""
+        """Cancels the call if it is still running."""
         await self._items.aclose()
 
     async def __aenter__(self) -> Self:

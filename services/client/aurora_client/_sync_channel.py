@@ -1,4 +1,4 @@
-"""Performs calls on a blocking gRPC channel."""
+"""Calls on a blocking gRPC channel."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from aurora_client._policy import Attempts, Retry
 
 
 class SyncChannel:
-    """One server's connection, shared by any number of threads; opened by the first call.
+    """One server's connection, opened by the first call. Thread-safe.
 
-    `jitter` returns a number in [0, 1) and spreads the pauses between attempts.
+    `jitter` returns a number in [0, 1) that spreads the pauses between attempts.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SyncChannel:
         self._channel.close()
 
     def one(self, call: Call[RequestT, ResponseT, ResultT], seconds: float) -> ResultT:
-        """The answer of a call with one response."""
+        """The result of a unary call."""
         attempts = self._attempts(seconds)
         while True:
             self._check_open()
@@ -69,7 +69,7 @@ class SyncChannel:
     def many(
         self, call: Call[RequestT, ResponseT, ResultT], seconds: float
     ) -> Generator[ResultT, None, None]:
-        """The answers of a call with many; tried again only before the first of them."""
+        """The results of a streaming call; retried only before the first of them."""
         attempts = self._attempts(seconds)
         while True:
             self._check_open()
@@ -106,7 +106,7 @@ class SyncChannel:
         return error_of(failure.code(), failure.details() or "", address=self.address)
 
     def _pause(self, attempts: Attempts, error: AuroraClientError, *, may_repeat: bool) -> None:
-        """Waits before the next attempt, or raises `error` where there is none."""
+        """Waits before the next attempt; raises `error` if there is none."""
         pause = attempts.pause_seconds(error, time.monotonic(), self._jitter())
         if pause is None or not may_repeat:
             raise error

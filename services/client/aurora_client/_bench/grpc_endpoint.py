@@ -1,4 +1,4 @@
-"""The gRPC front as a load's endpoint."""
+"""Endpoint of a load: the gRPC API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aurora_client._request import GenerateOptions
 
 
 class GrpcEndpoint:
-    """Streams by `aurora.inference.v1`; the client is the caller's to close."""
+    """Streams from `aurora.inference.v1`; the caller closes the client."""
 
     def __init__(self, client: AsyncAuroraClient, options: GenerateOptions) -> None:
         self._client = client
@@ -27,5 +27,5 @@ class GrpcEndpoint:
                 )
 
 
-def _acceptance(told: Speculation) -> Acceptance:
-    return Acceptance(told.drafted_tokens, told.accepted_tokens, told.steps)
+def _acceptance(speculation: Speculation) -> Acceptance:
+    return Acceptance(speculation.drafted_tokens, speculation.accepted_tokens, speculation.steps)

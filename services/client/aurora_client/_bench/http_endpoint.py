@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server as a load's endpoint."""
+"""Endpoint of a load: an OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _DATA = "data:"
 
 
 class HttpEndpoint:
-    """Streams `/v1/completions`; the client, whose base URL is the server's, is the caller's."""
+    """Streams from `/v1/completions` below the client's base URL; the caller closes the client."""
 
     def __init__(self, client: httpx2.AsyncClient, options: GenerateOptions, model: str) -> None:
         self._client = client
@@ -66,7 +66,7 @@ class HttpEndpoint:
 
 
 async def served_model(client: httpx2.AsyncClient) -> str:
-    """The first model that the server lists."""
+    """The first model listed by the server."""
     try:
         response = await client.get("/v1/models")
     except httpx2.HTTPError as failure:
@@ -84,9 +84,9 @@ def _piece(text: str) -> Piece:
     try:
         event: object = json.loads(text)
     except ValueError as error:
-        raise BadResponseError("the stream holds an event that is not JSON") from error
+        raise BadResponseError("the stream contains an event that is not JSON") from error
     if not isinstance(event, Mapping):
-        raise BadResponseError("the stream holds an event that is not an object")
+        raise BadResponseError("the stream contains an event that is not an object")
     if "error" in event:
         raise ServerError(_message(event) or "the stream ended with an error")
     return Piece(
@@ -112,8 +112,8 @@ def _output_tokens(usage: object) -> int | None:
             return None
 
 
-def _acceptance(told: object) -> Acceptance | None:
-    match told:
+def _acceptance(reported: object) -> Acceptance | None:
+    match reported:
         case {"drafted_tokens": int(drafted), "accepted_tokens": int(accepted), **rest}:
             steps = rest.get("steps")
             return Acceptance(drafted, accepted, steps if isinstance(steps, int) else None)

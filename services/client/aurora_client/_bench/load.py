@@ -1,4 +1,4 @@
-"""Sends a load at a fixed concurrency and measures each request."""
+"""Sends requests at a fixed concurrency and measures each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aurora_client._errors import AuroraClientError
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one response adds; counts and `Acceptance` are None where it says nothing of them."""
+    """One response's contribution; None for what it does not report."""
 
     has_text: bool
     output_tokens: int | None = None
@@ -22,7 +22,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """How the draft did on one request; `steps` None where the server does not tell."""
+    """How the draft performed on one request; `steps` None if not reported."""
 
     drafted_tokens: int
     accepted_tokens: int
@@ -33,13 +33,13 @@ class Endpoint(Protocol):
     """A server that streams completions."""
 
     def stream(self, prompt: str) -> AsyncIterator[Piece]:
-        """Streams one completion; raises AuroraClientError where it fails."""
+        """Streams one completion. Raises AuroraClientError on failure."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request; times are seconds on the load's clock, `error` is empty where it went well."""
+    """One request; times are seconds on a monotonic clock, `error` is empty on success."""
 
     started_at: float
     first_at: float
@@ -54,7 +54,7 @@ class Sample:
 
     @property
     def seconds_per_output_token(self) -> float | None:
-        """Decoding time for each token after the first; None below two tokens."""
+        """Decoding time per token after the first; None below two tokens."""
         if self.output_tokens < 2:
             return None
         return (self.ended_at - self.first_at) / (self.output_tokens - 1)
@@ -67,7 +67,7 @@ async def run_load(
     concurrency: int,
     on_sample: Callable[[Sample], None],
 ) -> list[Sample]:
-    """Sends every prompt once, `concurrency` at a time, the next as soon as one ends."""
+    """Sends every prompt once, keeping `concurrency` requests in flight."""
     waiting = iter(prompts)
     samples: list[Sample] = []
 

@@ -1,4 +1,4 @@
-"""What a load comes to: rates, percentiles, and the JSON that every benchmark writes."""
+"""Results of a load: rates, percentiles, and the JSON that every benchmark writes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from aurora_client._bench.load import Sample
 
-# Distinct reasons for failure that one line has room for.
+# Distinct failure reasons shown on one line.
 _REASONS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured quantity; `spread` is the smallest and the largest of what it sums up."""
+    """One measured quantity; `spread` is the minimum and maximum of its samples."""
 
     value: float
     unit: str
@@ -27,7 +27,7 @@ class Figure:
 
 
 def figures_of(samples: Sequence[Sample]) -> dict[str, Figure]:
-    """The figures of a load of at least one request; absent where no request gave any."""
+    """The figures of at least one request; a figure that no request yields is absent."""
     good = [sample for sample in samples if not sample.error]
     began_at = min(sample.started_at for sample in samples)
     seconds = max(sample.ended_at for sample in samples) - began_at
@@ -48,7 +48,7 @@ def figures_of(samples: Sequence[Sample]) -> dict[str, Figure]:
 
 
 def failures_of(samples: Sequence[Sample]) -> str:
-    """How many requests failed of what, the most frequent reasons; empty where none did."""
+    """Counts of the most frequent failure reasons; empty if no request failed."""
     reasons = Counter(sample.error for sample in samples if sample.error)
     named = reasons.most_common(_REASONS)
     parts = [f"{count} {reason}" for reason, count in named]
@@ -94,21 +94,21 @@ def _percentiles(name: str, seconds: Sequence[float]) -> dict[str, Figure]:
 
 
 def _acceptance(samples: Sequence[Sample]) -> dict[str, Figure]:
-    """Over all requests together, so that a long one counts for more."""
-    told = [sample.acceptance for sample in samples if sample.acceptance is not None]
+    """Over all requests together, so that long ones weigh more."""
+    reported = [sample.acceptance for sample in samples if sample.acceptance is not None]
     figures = {}
-    drafted = [(one.accepted_tokens, one.drafted_tokens) for one in told if one.drafted_tokens]
+    drafted = [(one.accepted_tokens, one.drafted_tokens) for one in reported if one.drafted_tokens]
     if drafted:
         figures["acceptance_rate"] = _ratio(drafted, "share", offset=0)
-    # The bonus token of each step counts.
-    stepped = [(one.accepted_tokens, one.steps) for one in told if one.steps]
+    # Counts the bonus token of each step.
+    stepped = [(one.accepted_tokens, one.steps) for one in reported if one.steps]
     if stepped:
         figures["mean_acceptance_length"] = _ratio(stepped, "tokens/step", offset=1)
     return figures
 
 
 def _ratio(parts: Sequence[tuple[int, int]], unit: str, *, offset: int) -> Figure:
-    """`offset` plus the ratio of the sums; its spread is that of the single ratios."""
+    """`offset` plus the ratio of the sums; the spread is that of the individual ratios."""
     above, below = (sum(column) for column in zip(*parts, strict=True))
     single = [offset + part / whole for part, whole in parts]
     return Figure(offset + above / below, unit, (min(single), max(single)))

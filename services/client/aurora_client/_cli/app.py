@@ -28,7 +28,7 @@ def up(
     http_port: Annotated[int, typer.Option(help="Port of the OpenAI-compatible server.")] = 8000,
     grpc_port: Annotated[int, typer.Option(help="Port of the gRPC server.")] = 9000,
 ) -> None:
-    """Run a deployment on this machine until it is interrupted."""
+    """Run a deployment on this machine until interrupted."""
     arguments = ["up", "-f", str(manifest), "--data-dir", str(data_dir)]
     arguments += ["--http-port", str(http_port), "--grpc-port", str(grpc_port)]
     launch.execute(launch.OPERATOR, arguments)
@@ -39,7 +39,7 @@ def up(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def demo(context: typer.Context) -> None:
-    """Show the whole loop on this machine; `aurora demo --help` lists its options."""
+    """Demonstrate the whole loop on this machine; `aurora demo --help` lists its options."""
     launch.execute(launch.DEMO, context.args)
 
 

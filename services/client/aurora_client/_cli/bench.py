@@ -1,4 +1,4 @@
-"""`aurora bench`: a load on a server, and what it answers it with."""
+"""`aurora bench`: puts a load on a server and measures it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from aurora_client._request import GenerateOptions
 
 
 class Api(StrEnum):
-    """Which of a server's two fronts is asked."""
+    """Which of a server's two APIs to call."""
 
     GRPC = "grpc"
     OPENAI = "openai"
@@ -41,7 +41,7 @@ class Api(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is sent, and where to; `warmup` requests go first, one by one, and are not counted."""
+    """What to send where; `warmup` requests go first, one at a time, and are not counted."""
 
     api: Api
     address: str
@@ -58,36 +58,38 @@ def bench(
     api: Annotated[Api, typer.Option(help="gRPC, or any OpenAI-compatible server.")] = Api.OPENAI,
     address: Annotated[
         str | None,
-        typer.Option(help="host:port, or the URL of the server; default: that of --data-dir."),
+        typer.Option(help="host:port or URL of the server; default: from --data-dir."),
     ] = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
     token: Token = None,
     tls: UsesTls = False,
-    requests: Annotated[int, typer.Option("--requests", "-n", min=1, help="How many.")] = 64,
+    requests: Annotated[
+        int, typer.Option("--requests", "-n", min=1, help="Number of requests.")
+    ] = 64,
     concurrency: Annotated[
         int, typer.Option("--concurrency", "-c", min=1, help="Requests in flight.")
     ] = 4,
-    warmup: Annotated[int, typer.Option(min=0, help="Requests before, not counted.")] = 2,
+    warmup: Annotated[int, typer.Option(min=0, help="Uncounted requests sent first.")] = 2,
     prompts: Annotated[
-        Path | None, typer.Option(help="File of prompts, one a line; default: random words.")
+        Path | None, typer.Option(help="File of prompts, one per line; default: random words.")
     ] = None,
     prompt_words: Annotated[int, typer.Option(min=1, help="Words in a random prompt.")] = 64,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate.")] = 64,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random prompts.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random prompts.")] = 0,
     stop_at_eos: Annotated[
-        bool, typer.Option("--stop-at-eos", help="Let completions end by themselves.")
+        bool, typer.Option("--stop-at-eos", help="Let completions end at the end token.")
     ] = False,
     train: Annotated[
         bool, typer.Option("--train", help="Let Aurora learn from this traffic.")
     ] = False,
-    model: Annotated[str, typer.Option(help="Default: the first that is served.")] = "",
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds for a request.")] = 120.0,
+    model: Annotated[str, typer.Option(help="Default: the first one served.")] = "",
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds per request.")] = 120.0,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to FILE.")
     ] = None,
 ) -> None:
-    """Measure a server: tokens a second, times to the first and to each further token."""
+    """Measure a server: throughput, time to first token, time per output token."""
     if address is None:
         place = read_place(data_dir)
         address = place.grpc if api is Api.GRPC else place.http
@@ -136,7 +138,7 @@ async def _run(load: Load) -> list[Sample]:
 
 
 async def _endpoint(load: Load, stack: AsyncExitStack) -> Endpoint:
-    """Raises AuroraClientError where nobody answers, so that no load starts in vain."""
+    """Raises AuroraClientError if the server does not answer, before any load starts."""
     if load.api is Api.GRPC:
         client = await stack.enter_async_context(
             AsyncAuroraClient(
@@ -154,7 +156,7 @@ async def _endpoint(load: Load, stack: AsyncExitStack) -> Endpoint:
     limits = httpx2.Limits(max_connections=load.concurrency)
     http = await stack.enter_async_context(
         httpx2.AsyncClient(
-            # People paste the base URL that OpenAI's own client takes, too.
+            # People also paste the base URL that OpenAI's own client takes.
             base_url=url.rstrip("/").removesuffix("/v1"),
             timeout=load.timeout_seconds,
             limits=limits,
@@ -166,7 +168,7 @@ async def _endpoint(load: Load, stack: AsyncExitStack) -> Endpoint:
 
 
 def _command(token: str | None) -> list[str]:
-    """This command line; a report is shown around, so it holds no token."""
+    """This command line without the token, since reports are shared."""
     arguments = ["aurora", *sys.argv[1:]]
     return [text.replace(token, "***") for text in arguments] if token else arguments
 

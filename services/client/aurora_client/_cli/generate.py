@@ -33,16 +33,20 @@ def generate(
     top_p: Annotated[float, typer.Option(help="Nucleus; 1 is off.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="0 is off.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Default: the server's choice.")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="Text that ends it; repeatable.")] = None,
-    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on past the end.")] = False,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="String that ends the completion; repeatable.")
+    ] = None,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Continue past the end token.")
+    ] = False,
     domain: Annotated[str, typer.Option(help="Label of the recorded trajectory.")] = "",
-    no_train: Annotated[bool, typer.Option("--no-train", help="Keep no trajectory.")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds for all of it.")] = 600.0,
+    no_train: Annotated[bool, typer.Option("--no-train", help="Record no trajectory.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds for the whole completion.")] = 600.0,
     stats: Annotated[
         bool, typer.Option("--stats", help="Report speed and acceptance on standard error.")
     ] = False,
 ) -> None:
-    """Continue a prompt and print what the model says, as it says it."""
+    """Complete a prompt and stream the text to standard output."""
     address = address or read_place(data_dir).grpc
     chunks: list[Chunk] = []
     started_at = time.perf_counter()
@@ -70,7 +74,7 @@ def generate(
                     chunks.append(chunk)
                     write_text(chunk.text)
             finally:
-                # Whatever comes next, a message or the prompt, starts on a line of its own.
+                # Whatever follows, a message or the shell's prompt, starts on a new line.
                 if chunks:
                     write_text("\n")
     if stats:

@@ -1,4 +1,4 @@
-"""Hands over to another part of Aurora, as this very process."""
+"""Replaces this process by another part of Aurora."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from aurora_client._cli.run import CommandError
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part that runs as `python -m <module>`.
-
-    `needs` are the modules that the extras bring.
-    """
+    """A part that runs as `python -m <module>`; `needs` are the modules that `extras` install."""
 
     module: str
     extras: tuple[str, ...]
@@ -33,9 +30,9 @@ DEMO = Part("aurora_demo", ("demo",), (*LOOP_NEEDS, "openai", "matplotlib"))
 
 
 def execute(part: Part, arguments: Sequence[str]) -> None:
-    """Replaces this process by the part; raises CommandError where its packages are missing.
+    """Replaces this process by the part, which thereby gets its signals, terminal and exit code.
 
-    So its signals, terminal and exit code are the command's own.
+    Raises CommandError if its packages are missing.
     """
     missing = [name for name in part.needs if importlib.util.find_spec(name) is None]
     if importlib.util.find_spec(f"{part.module}.__main__") is None:

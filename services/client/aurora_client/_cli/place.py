@@ -1,4 +1,4 @@
-"""Where a deployment on this machine listens: its data folder and the addresses in it."""
+"""A local deployment's data folder and the addresses recorded in it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ DataFolder = Annotated[
     typer.Option(
         "--data-dir",
         envvar="AURORA_DATA_DIR",
-        help="Folder of the deployment on this machine; it names the default addresses.",
+        help="Data folder of the local deployment; supplies the default addresses.",
     ),
 ]
 Address = Annotated[
     str | None,
     typer.Option(
         "--address",
-        help="Inference server's gRPC address, host:port; default: that of --data-dir.",
+        help="Inference server's gRPC address, host:port; default: from --data-dir.",
     ),
 ]
 Token = Annotated[
     str | None,
-    typer.Option("--token", envvar="AURORA_TOKEN", help="Bearer token, for a server that asks."),
+    typer.Option(
+        "--token", envvar="AURORA_TOKEN", help="Bearer token, if the server requires one."
+    ),
 ]
-UsesTls = Annotated[bool, typer.Option("--tls", help="Reach the server by TLS.")]
+UsesTls = Annotated[bool, typer.Option("--tls", help="Connect with TLS.")]
 OperatorAddress = Annotated[
     str | None,
-    typer.Option("--operator", help="Operator's address, host:port; default: that of --data-dir."),
+    typer.Option("--operator", help="Operator's address, host:port; default: from --data-dir."),
 ]
 
 
@@ -49,13 +51,13 @@ class Place:
 
 
 def read_place(folder: Path) -> Place:
-    """Reads `operator.json`; raises CommandError where no deployment was started in the folder."""
+    """Reads `operator.json`. Raises CommandError if no deployment was started in the folder."""
     path = folder / "operator.json"
     try:
         content: object = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise CommandError(
-            f"no deployment was started in {folder} ({path} is not there): start one with "
+            f"no deployment was started in {folder} ({path} is missing): start one with "
             "'aurora up -f manifest.yaml', or name another folder with --data-dir"
         ) from error
     except OSError as error:

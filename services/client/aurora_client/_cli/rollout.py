@@ -1,4 +1,4 @@
-"""`aurora rollout`: what a person may do to a rollout."""
+"""`aurora rollout`: manual commands to a rollout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aurora_client._policy import Timeout
 app = typer.Typer(help="Steer the rollout in progress.")
 
 RolloutId = Annotated[
-    str, typer.Argument(metavar="[ROLLOUT]", help="Its id; default: the one in progress.")
+    str, typer.Argument(metavar="[ROLLOUT]", help="Its ID; default: the one in progress.")
 ]
 
 
@@ -32,7 +32,7 @@ def pause(
     operator: OperatorAddress = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Keep the candidate's share of the traffic and decide nothing."""
+    """Hold the candidate's share of the traffic and suspend judgement."""
     _command(operator, data_dir, "paused", lambda commands: commands.pause(rollout))
 
 
@@ -42,7 +42,7 @@ def resume(
     operator: OperatorAddress = None,
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
 ) -> None:
-    """Go on with a paused rollout."""
+    """Resume a paused rollout."""
     _command(operator, data_dir, "resumed", lambda commands: commands.resume(rollout))
 
 
@@ -75,6 +75,6 @@ def _command(
     address = operator or read_place(data_dir).operator
     with OperatorClient(address, timeout=Timeout(call_seconds=10)) as client:
         after = act(client.rollout)
-    # Rollouts can be paused and resumed while none is in progress.
+    # Pause and resume are allowed even if no rollout is in progress.
     where = f"{after.rollout_id} is {after.state}" if after.rollout_id else "no rollout in progress"
     show(f"{done}: {where}")

@@ -1,4 +1,4 @@
-"""How values look in a terminal."""
+"""Formatting of values for a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _SHORT_HEX = 12
 
 
 def short_digest(digest: str) -> str:
-    """The first 12 hex digits, as checkpoint folders carry them; a dash for none."""
+    """The first 12 hex digits, as in checkpoint folders' names; a dash if empty."""
     return digest.removeprefix("sha256:")[:_SHORT_HEX] or "–"
 
 
@@ -17,12 +17,12 @@ def percent(share: float) -> str:
 
 
 def points(bps: int) -> str:
-    """A difference of rates, given in basis points, as signed percentage points."""
+    """Basis points as signed percentage points."""
     return f"{bps / 100:+.2f}"
 
 
 def plain_table(*headers: str) -> Table:
-    """A table without lines, its headers dim."""
+    """A borderless table with dim headers."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for header in headers:
         table.add_column(header)

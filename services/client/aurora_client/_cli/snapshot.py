@@ -1,4 +1,4 @@
-"""One look at a deployment: what its operator and its inference server say."""
+"""One snapshot of a deployment, from its operator and its inference server."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from aurora_client._inference import Counters, InferenceStatus
 from aurora_client._operator_client import OperatorClient
 from aurora_client._policy import Retry, Timeout
 
-# A person waits for each look.
+# A person is waiting.
 _TIMEOUT = Timeout(call_seconds=3.0)
 _ONCE = Retry(retries=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the inference server says of itself."""
+    """The inference server's own status and counters."""
 
     status: InferenceStatus
     counters: Counters
@@ -27,16 +27,16 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`served` is an error's text where the inference server does not answer."""
+    """`served` is an error message if the inference server does not answer."""
 
     deployment: Deployment
     served: Served | str
 
 
 def look(operator: str, inference: str | None) -> Snapshot:
-    """Asks both; `inference` None: where the deployment says it is.
+    """Queries both; `inference` None takes the address that the deployment reports.
 
-    Raises AuroraClientError where the operator does not answer.
+    Raises AuroraClientError if the operator does not answer.
     """
     with OperatorClient(operator, timeout=_TIMEOUT, retry=_ONCE) as client:
         deployment = client.status()
@@ -58,9 +58,9 @@ def inference_address(deployment: Deployment) -> str | None:
 
 
 def to_json(snapshot: Snapshot, *, indent: int | None) -> str:
-    """The snapshot for programs; `status` is the deployment's own, `inference` null if it is down.
+    """The snapshot as JSON, on one line if `indent` is None.
 
-    `indent` None writes one line.
+    `status` is the deployment's own; `inference` is null if the server does not answer.
     """
     deployment, served = snapshot.deployment, snapshot.served
     content = {

@@ -31,7 +31,7 @@ def status(
         bool | None,
         typer.Option(
             "--watch/--once",
-            help="Keep showing it, or show it once; default: keep, on a terminal.",
+            help="Refresh until interrupted, or show once; default: watch on a terminal.",
         ),
     ] = None,
     as_json: Annotated[
@@ -41,7 +41,7 @@ def status(
     """Show the components, the drafts, the rollout and its evidence."""
     if watch is None:
         watch = sys.stdout.isatty() and not as_json
-    # Whoever cannot be reached at the start is not there: that ends the command.
+    # Unreachable at the start: fail at once rather than wait.
     snapshot = _look(data_dir, operator)
     if not watch:
         _print(snapshot, as_json=as_json, indent=2)
@@ -55,7 +55,7 @@ def status(
 
 
 def _look(data_dir: Path, operator: str | None) -> Snapshot:
-    # Read each time: an operator that was started again has another port.
+    # Read each time: a restarted operator has another port.
     if operator is not None:
         return look(operator, None)
     place = read_place(data_dir)
@@ -71,7 +71,7 @@ def _print(snapshot: Snapshot, *, as_json: bool, indent: int | None) -> None:
 
 
 def _keep_showing(snapshot: Snapshot, data_dir: Path, operator: str | None) -> None:
-    """Redraws every second; an operator that is away for a while is waited for."""
+    """Redraws every second; outlasts an operator that is away for a while."""
     with Live(view(snapshot), console=console(), auto_refresh=False) as live:
         while True:
             time.sleep(_REFRESH_SECONDS)
@@ -79,5 +79,5 @@ def _keep_showing(snapshot: Snapshot, data_dir: Path, operator: str | None) -> N
             try:
                 snapshot = _look(data_dir, operator)
             except AuroraClientError as error:
-                problem = f"the operator does not answer ({error}); this is what it said last"
+                problem = f"the operator does not answer ({error}); showing its last answer"
             live.update(view(snapshot, problem=problem), refresh=True)

@@ -1,4 +1,4 @@
-"""What commands print on: colours on a terminal, plain text in a pipe."""
+"""Output of commands: coloured on a terminal, plain text in a pipe."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 
 from rich.console import Console, RenderableType
 
-# Wide enough that no table is cut in a pipe, where there is no width.
+# A pipe has no width: wide enough that no table is truncated.
 _PIPE_COLUMNS = 200
 
 
 def console() -> Console:
-    """Standard output, for what is more than a renderable."""
+    """Standard output as a rich console."""
     is_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if is_terminal else _PIPE_COLUMNS
     return Console(
@@ -21,7 +21,7 @@ def console() -> Console:
 
 
 def show(renderable: RenderableType) -> None:
-    """Prints on standard output; in a pipe without the spaces that fill tables up."""
+    """Prints to standard output; in a pipe without the padding of tables."""
     target = console()
     if target.is_terminal:
         target.print(renderable)
@@ -32,13 +32,13 @@ def show(renderable: RenderableType) -> None:
 
 
 def note(text: str) -> None:
-    """A line beside the product of a command, on standard error."""
+    """Writes a line to standard error, apart from the command's product."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
 def write_text(text: str) -> None:
-    """Text from a model; on a terminal its control characters cannot steer the terminal."""
+    """Writes a model's text; on a terminal, control characters are replaced."""
     if sys.stdout.isatty():
         text = "".join(
             character if character.isprintable() or character in "\n\t" else "\ufffd"

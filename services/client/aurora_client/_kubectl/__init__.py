@@ -1,1 +1,1 @@
-"""`kubectl aurora`: AuroraDeployments of a cluster, for people."""
+"""`kubectl aurora`: inspect and steer a cluster's AuroraDeployments."""

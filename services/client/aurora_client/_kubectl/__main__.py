@@ -1,4 +1,4 @@
-"""`kubectl-aurora`, which kubectl finds on the PATH as `kubectl aurora`."""
+"""`kubectl-aurora`, which kubectl runs from the PATH as `kubectl aurora`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main() -> None:
 
     from aurora_client._kubectl.app import app
 
-    # A kubeconfig that skips verification says so; kubectl does not repeat it either.
+    # The kubeconfig asked for unverified TLS; kubectl does not warn either.
     warnings.simplefilter("ignore", InsecureRequestWarning)
 
     sys.exit(run(app, sys.argv[1:], name="kubectl aurora"))

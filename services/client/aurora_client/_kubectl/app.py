@@ -21,38 +21,41 @@ from aurora_client._kubectl.cluster import Cluster, Json
 
 _REFRESH_SECONDS = 1.0
 _ANSWER_SECONDS = 30.0
-_LOOK_SECONDS = 0.3
+_POLL_SECONDS = 0.3
 _COMMAND = "aurora.dev/command"
 _ENDED = frozenset({"Promoted", "RolledBack", "Inconclusive"})
 
 app = typer.Typer(
-    help="See and steer the AuroraDeployments of a cluster.",
+    help="Inspect and steer the AuroraDeployments of a cluster.",
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
-Name = Annotated[str, typer.Argument(help="Of the AuroraDeployment.")]
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")]
-Context = Annotated[str | None, typer.Option("--context", help="Of the kubeconfig.")]
+Name = Annotated[str, typer.Argument(help="Name of the AuroraDeployment.")]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="Default: that of the context.")
+]
+Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")]
 Kubeconfig = Annotated[
-    str | None, typer.Option("--kubeconfig", envvar="KUBECONFIG", help="Access to the cluster.")
+    str | None, typer.Option("--kubeconfig", envvar="KUBECONFIG", help="Path to the kubeconfig.")
 ]
 
 
 @app.command()
 def get(
-    name: Annotated[str | None, typer.Argument(help="One of them; default: list all.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show one; default: list all.")] = None,
     namespace: Namespace = None,
     everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A")] = False,
     output: Annotated[
-        Literal["json", "yaml"] | None, typer.Option("--output", "-o", help="As it is stored.")
+        Literal["json", "yaml"] | None,
+        typer.Option("--output", "-o", help="Print the objects as stored."),
     ] = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """List deployments, or tell the story of one: drafts, rollout, evidence, pods."""
+    """List deployments, or show one: drafts, rollout, evidence, pods."""
     cluster = Cluster(namespace, context, kubeconfig)
     if name is None:
         bodies = cluster.deployments(everywhere=everywhere)
@@ -77,9 +80,9 @@ def watch(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Keep telling the story of a deployment until interrupted."""
+    """Show a deployment, refreshed until interrupted."""
     cluster = Cluster(namespace, context, kubeconfig)
-    # Who cannot be reached at the start is not there: that ends the command.
+    # Unreachable at the start: fail at once rather than wait.
     story = view.story(cluster.deployment(name), cluster.pods(name))
     with Live(story, console=console(), auto_refresh=False) as live:
         while True:
@@ -88,7 +91,7 @@ def watch(
                 story = view.story(cluster.deployment(name), cluster.pods(name))
                 live.update(story, refresh=True)
             except CommandError as error:
-                problem = Text(f"{error}; this is what was seen last", style="red")
+                problem = Text(f"{error}; showing the last known state", style="red")
                 live.update(Group(problem, story), refresh=True)
 
 
@@ -121,7 +124,7 @@ def pause(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Hold the rollout where it is, and begin no other."""
+    """Hold the rollout at its step and start no other."""
     _set_paused(Cluster(namespace, context, kubeconfig), name, paused=True)
 
 
@@ -132,7 +135,7 @@ def resume(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Go on with a paused rollout."""
+    """Resume a paused rollout."""
     _set_paused(Cluster(namespace, context, kubeconfig), name, paused=False)
 
 
@@ -143,7 +146,7 @@ def drafts(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """List the drafts that a deployment knows, and what became of them."""
+    """List a deployment's known drafts and their outcomes."""
     show(view.drafts(Cluster(namespace, context, kubeconfig).deployment(name)))
 
 
@@ -152,18 +155,18 @@ def logs(
     name: Name,
     component: Annotated[
         Literal["inference", "buffer", "trainer", "gradient", "redis"],
-        typer.Option("--component", "-c", help="Whose log."),
+        typer.Option("--component", "-c", help="The component."),
     ] = "inference",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
-    tail: Annotated[int | None, typer.Option(min=0, help="Only the last lines.")] = None,
-    pod: Annotated[str | None, typer.Option(help="One of several; default: the first.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stream the log.")] = False,
+    tail: Annotated[int | None, typer.Option(min=0, help="Only the last N lines.")] = None,
+    pod: Annotated[str | None, typer.Option(help="Its pod; default: the first.")] = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Print a component's log."""
     cluster = Cluster(namespace, context, kubeconfig)
-    # Redis lives in the buffer's pod, and what computes gradients is a trainer too.
+    # Redis runs in the buffer's pod; a gradient pod's container is called trainer.
     label = "buffer" if component == "redis" else component
     container = "trainer" if component == "gradient" else component
     names = [
@@ -176,16 +179,14 @@ def logs(
         cluster.deployment(name)
         raise CommandError(f"{name} has no {component} pod" + (f" {pod}" if pod else ""))
     if len(names) > 1:
-        note(
-            f"of {len(names)} pods this is {names[0]}; --pod takes another: {', '.join(names[1:])}"
-        )
+        note(f"showing {names[0]} of {len(names)} pods; choose with --pod: {', '.join(names[1:])}")
     for chunk in cluster.log(names[0], container, follow=follow, tail=tail):
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
 
 
 def _order(cluster: Cluster, name: str, order: str) -> None:
-    """Annotates the deployment and waits for the operator's answer."""
+    """Annotates the deployment and waits for the operator's response."""
     rollout = cluster.deployment(name).get("status", {}).get("rollout") or {}
     if not rollout or rollout["state"] in _ENDED:
         raise CommandError(f"{name} has no rollout in progress: nothing to {order}")
@@ -196,7 +197,7 @@ def _order(cluster: Cluster, name: str, order: str) -> None:
         found: Json = body.get("status", {}).get("lastCommand") or {}
         return found if found.get("request") == request else None
 
-    found = _awaited(cluster, name, answer, f"{request} was asked for")
+    found = _awaited(cluster, name, answer, f"requested {request}")
     if found["outcome"] != "Done":
         raise CommandError(f"{request} was refused: {found.get('message') or 'no reason given'}")
     show(f"{request}: done")
@@ -214,15 +215,15 @@ def _awaited(
     while time.monotonic() < deadline:
         if (found := answer(cluster.deployment(name))) is not None:
             return found
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     raise CommandError(
-        f"{asked}, and no answer came within {_ANSWER_SECONDS:.0f} s: does the operator run?"
+        f"{asked}, but got no answer within {_ANSWER_SECONDS:.0f} s: is the operator running?"
     )
 
 
 def _write(content: Json, output: str) -> None:
     for body in content.get("items", [content]):
-        # Who wrote which field is of no use to people: kubectl leaves it out as well.
+        # kubectl omits it as well.
         body["metadata"].pop("managedFields", None)
     if output == "json":
         sys.stdout.write(json.dumps(content, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""A server for the tests of programs that use aurora_client: real gRPC, scripted answers.
+"""A fake server for testing programs that use aurora_client: real gRPC, scripted answers.
 
 with FakeServer(Answer("Hello", " world")) as server, AuroraClient(server.address) as client:
     assert client.generate("Hi", max_tokens=2).text == "Hello world"

@@ -1,4 +1,4 @@
-"""A completion as a test writes it."""
+"""A scripted completion."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SPECULATION = Speculation(
 
 @dataclass(frozen=True, slots=True, init=False)
 class Answer:
-    """A completion that arrives as `texts`, each of them one chunk and one token (ids 0, 1, …).
+    """A completion that arrives as `texts`, each one chunk and one token (ids 0, 1, …).
 
-    `end` is what follows the last text: a reason to finish, an error that the call fails with, or
-    `hang`: nothing more until the call is cancelled or its time is up.
+    `end` follows the last text: a finish reason, an error that the call fails with, or `hang`:
+    nothing until the call is cancelled or times out.
     """
 
     texts: tuple[str, ...]
@@ -52,7 +52,7 @@ class Answer:
         ]
 
     def last(self, request_id: str) -> pb.GenerateResponse:
-        """The last response, for an answer that finishes."""
+        """The last response of an answer that finishes."""
         assert isinstance(self.end, str)
         return pb.GenerateResponse(
             request_id=request_id,

@@ -1,4 +1,4 @@
-"""The fake's door: as the real server's, it opens to a bearer token."""
+"""The fake's bearer token check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _INFERENCE = "/aurora.inference.v1."
 
 
 class FakeAuthentication(grpc.ServerInterceptor):  # type: ignore[type-arg]
-    """Refuses calls of the inference service with another token, or none."""
+    """Refuses calls to the inference service without the token."""
 
     def __init__(self, token: str) -> None:
         self._expected = f"Bearer {token}"

@@ -1,4 +1,4 @@
-"""What the fake's servicers share: what was called, what fails next, and waiting for it."""
+"""Shared by the fake's servicers: recorded calls, queued failures, and waiting on both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aurora_client._errors import AuroraClientError, status_of
 
 
 class Book:
-    """Records every call, and fails the next ones with the errors that a test queued."""
+    """Records every call and fails the next ones with queued errors."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -22,7 +22,7 @@ class Book:
         self.is_stopping = False
 
     def enter(self, method: str, context: grpc.ServicerContext) -> None:
-        """Records a call; ends it where an error is queued."""
+        """Records a call; aborts it if an error is queued."""
         with self.changed:
             self.calls.append(method)
             error = self.errors.popleft() if self.errors else None
@@ -31,7 +31,7 @@ class Book:
             fail(context, error)
 
     def wait(self, condition: Callable[[], bool], seconds: float | None) -> bool:
-        """Whether `condition`, on what the servicers change, became true in time (None: any)."""
+        """Whether `condition` became true within `seconds`; None waits for ever."""
         with self.changed:
             return self.changed.wait_for(condition, seconds)
 
@@ -41,6 +41,6 @@ class Book:
 
 
 def fail(context: grpc.ServicerContext, error: AuroraClientError) -> NoReturn:
-    """Ends a call so that a client raises this kind of error with this detail."""
+    """Aborts a call so that a client raises this kind of error with this detail."""
     context.abort(status_of(error), error.detail)
     raise AssertionError("abort returned")

@@ -1,4 +1,4 @@
-"""The fake's inference service: scripted completions, two slots that remember what they hold."""
+"""The fake's inference service: scripted completions and two stateful draft slots."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COUNTERS = Counters(
 
 
 class FakeInference(pb_grpc.InferenceServicer):
-    """Answers with `answers` in turn, the last of them again and again."""
+    """Answers with `answers` in turn, repeating the last."""
 
     def __init__(self, book: Book, answers: tuple[Answer, ...]) -> None:
         self._book = book
@@ -62,7 +62,7 @@ class FakeInference(pb_grpc.InferenceServicer):
             self.requests.append(asked)
             request_id = f"request-{len(self.requests)}"
         ended = threading.Event()
-        # False: the call is over already, and the callback would never come.
+        # False: the call has already ended and the callback would never run.
         if not context.add_callback(lambda: self._count(ended)):
             self._count(ended)
         yield from answer.chunks(request_id)
@@ -75,7 +75,7 @@ class FakeInference(pb_grpc.InferenceServicer):
         yield answer.last(request_id)
 
     def _count(self, ended: threading.Event) -> None:
-        """At the end of a call: counts it where its answer had not ended."""
+        """At the end of a call: counts it as cancelled unless its answer was complete."""
         with self._book.changed:
             self.cancelled += not ended.is_set()
             self._book.changed.notify_all()

@@ -1,4 +1,4 @@
-"""The fake's operator service: one deployment that a test sets, commands that it reads."""
+"""The fake's operator service: one scripted deployment; commands are recorded."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from aurora_client._deployment import Component, PublishedDraft
 from aurora_client._errors import ConflictError
 from aurora_client.testing._book import Book, fail
 
-# The state that a rollout in progress has after each command.
+# The state of a rollout in progress after each command.
 _STATES = {"pause": "Paused", "resume": "Analyzing", "abort": "RolledBack", "promote": "Promoting"}
 
 
 class FakeOperator(pb_grpc.OperatorServicer):
-    """Shows `deployment` and streams it again whenever it is set."""
+    """Serves a deployment and streams it whenever it is set."""
 
     def __init__(self, book: Book) -> None:
         self._book = book
@@ -28,7 +28,7 @@ class FakeOperator(pb_grpc.OperatorServicer):
         self.drafts: tuple[PublishedDraft, ...] = ()
 
     def show(self, status: Mapping[str, object], components: Sequence[Component]) -> None:
-        """Replaces the deployment and wakes whoever watches it."""
+        """Replaces the deployment and wakes its watchers."""
         with self._book.changed:
             rollout = status.get("rollout")
             self._rollout_id = str(rollout.get("id", "")) if isinstance(rollout, Mapping) else ""

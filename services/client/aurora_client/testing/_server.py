@@ -1,4 +1,4 @@
-"""The fake server that users start in their own tests."""
+"""The fake server."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from aurora_client.testing._book import Book
 from aurora_client.testing._inference import FakeInference
 from aurora_client.testing._operator import FakeOperator
 
-# Calls that are served at the same time; a hanging answer and a watch hold one each.
+# Concurrent calls; each hanging answer and each watch occupies one.
 _THREADS = 32
 
 
 class FakeServer:
     """An inference server and an operator at one address, in this process; a context manager.
 
-    `generate` is answered with `answers` in turn, the last of them again and again; without any,
-    with `ok`. Drafts that are staged, promoted and unstaged show in `status`. With a `token` the
-    inference server refuses calls without it.
+    `generate` is answered with `answers` in turn, repeating the last; without any, with `ok`.
+    `status` reflects drafts that are staged, promoted and unstaged. With a `token`, the inference
+    service refuses calls without it.
     """
 
     def __init__(self, *answers: Answer, token: str | None = None) -> None:
@@ -51,22 +51,22 @@ class FakeServer:
         self.address = f"127.0.0.1:{port}"
 
     def fail(self, *errors: AuroraClientError) -> None:
-        """Makes the next calls fail, whichever they are, one for each error."""
+        """Makes the next calls fail, one per error, whatever their method."""
         self._book.errors.extend(errors)
 
     @property
     def calls(self) -> tuple[str, ...]:
-        """The method of each call that arrived, so that attempts can be counted."""
+        """The method of each call received, so that attempts can be counted."""
         return tuple(self._book.calls)
 
     @property
     def requests(self) -> tuple[GenerateRequest, ...]:
-        """What `generate` was asked, failed calls left out."""
+        """The requests to `generate`, except failed calls."""
         return tuple(self._inference.requests)
 
     @property
     def cancelled(self) -> int:
-        """How many calls of `generate` were given up, or out of time, before their answer's end."""
+        """How many calls of `generate` were cancelled or timed out before their answer's end."""
         return self._inference.cancelled
 
     def wait_for(self, condition: Callable[[], bool], *, seconds: float = 5.0) -> bool:
@@ -92,7 +92,7 @@ class FakeServer:
     def show(
         self, deployment_status: Mapping[str, object], components: Sequence[Component] = ()
     ) -> None:
-        """Replaces the deployment, whose status is as Kubernetes shows it, and tells watchers."""
+        """Replaces the deployment and notifies watchers; the status is in the Kubernetes form."""
         self._operator.show(deployment_status, components)
 
     @property
@@ -105,7 +105,7 @@ class FakeServer:
 
     @property
     def commands(self) -> tuple[tuple[str, str], ...]:
-        """Each rollout command that was accepted, with its rollout's id."""
+        """Each accepted rollout command with its rollout's id."""
         return tuple(self._operator.commands)
 
     def __enter__(self) -> Self:
