@@ -67,21 +67,21 @@ class BufferServicer:
     """
 
     def Append(self, request_iterator, context):
-        """Stores every trajectory of the call; answers once Redis has all of them.
+        """Stores every trajectory of the call; responds once Redis has them all.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Subscribe(self, request, context):
-        """Delivers a consumer group's entries as they arrive, those of dead consumers included.
+        """Delivers a consumer group's entries as they arrive, and reclaims those of dead consumers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Ack(self, request, context):
-        """Marks entries as done, so that they are not delivered to the group again.
+        """Acknowledges entries, so that the group does not receive them again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

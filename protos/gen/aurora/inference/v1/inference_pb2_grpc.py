@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class InferenceStub:
-    """Serves one target with two draft slots, stable and candidate.
+    """Serves one target model with two draft slots, stable and candidate.
     """
 
     def __init__(self, channel):
@@ -78,7 +78,7 @@ class InferenceStub:
 
 
 class InferenceServicer:
-    """Serves one target with two draft slots, stable and candidate.
+    """Serves one target model with two draft slots, stable and candidate.
     """
 
     def Generate(self, request, context):
@@ -89,7 +89,7 @@ class InferenceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StageDraft(self, request, context):
-        """Verifies a checkpoint and loads it into a slot. Loading what the slot holds already is a no-op.
+        """Verifies a checkpoint and loads it into a slot; a no-op if the slot already holds it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,21 +103,21 @@ class InferenceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PromoteDraft(self, request, context):
-        """Makes the candidate the stable draft between two decode steps.
+        """Makes the candidate the stable draft, between two decode steps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetTraffic(self, request, context):
-        """Sets the share of new requests that the candidate serves.
+        """Sets the candidate's share of new requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOutcomes(self, request, context):
-        """Lists the finished requests of a rollout in order, for its judgement.
+        """Lists a rollout's finished requests in order, as evidence.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -187,7 +187,7 @@ def add_InferenceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Inference:
-    """Serves one target with two draft slots, stable and candidate.
+    """Serves one target model with two draft slots, stable and candidate.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class OperatorStub:
-    """What a person asks of a deployment that runs as local processes.
+    """Inspects and steers a deployment that runs as local processes.
     """
 
     def __init__(self, channel):
@@ -58,7 +58,7 @@ class OperatorStub:
 
 
 class OperatorServicer:
-    """What a person asks of a deployment that runs as local processes.
+    """Inspects and steers a deployment that runs as local processes.
     """
 
     def GetDeployment(self, request, context):
@@ -68,7 +68,7 @@ class OperatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchDeployment(self, request, context):
-        """Streams the deployment whenever it changes.
+        """Streams the deployment now and after each change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,7 +120,7 @@ def add_OperatorServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Operator:
-    """What a person asks of a deployment that runs as local processes.
+    """Inspects and steers a deployment that runs as local processes.
     """
 
     @staticmethod

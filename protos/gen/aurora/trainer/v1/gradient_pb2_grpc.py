@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GradientStub:
-    """Computes shares of a step's gradient for replica 0 of a trainer; keeps nothing between calls.
+    """Computes shares of a step's gradient for replica 0 of a trainer; stateless between calls.
     """
 
     def __init__(self, channel):
@@ -43,12 +43,12 @@ class GradientStub:
 
 
 class GradientServicer:
-    """Computes shares of a step's gradient for replica 0 of a trainer; keeps nothing between calls.
+    """Computes shares of a step's gradient for replica 0 of a trainer; stateless between calls.
     """
 
     def Compute(self, request_iterator, context):
-        """The caller sends a task and waits until it is accepted; then it sends the pieces of the batch
-        and of the weights, at most 4 MiB each. It is answered by a result and the gradient's pieces.
+        """The caller sends a task, waits for it to be accepted, then sends the batch and the weights in
+        pieces of at most 4 MiB. The response is a result and the gradient in pieces.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,7 +71,7 @@ def add_GradientServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Gradient:
-    """Computes shares of a step's gradient for replica 0 of a trainer; keeps nothing between calls.
+    """Computes shares of a step's gradient for replica 0 of a trainer; stateless between calls.
     """
 
     @staticmethod

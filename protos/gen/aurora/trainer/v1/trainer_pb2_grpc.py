@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TrainerStub:
-    """Distils the target into the draft from the buffer's trajectories.
+    """Distils the target into the draft, from the buffer's trajectories.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class TrainerStub:
 
 
 class TrainerServicer:
-    """Distils the target into the draft from the buffer's trajectories.
+    """Distils the target into the draft, from the buffer's trajectories.
     """
 
     def WatchCheckpoints(self, request, context):
@@ -70,7 +70,7 @@ class TrainerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PruneCheckpoints(self, request, context):
-        """Removes old checkpoints of the model store.
+        """Deletes old checkpoints from the model store.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,7 +103,7 @@ def add_TrainerServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Trainer:
-    """Distils the target into the draft from the buffer's trajectories.
+    """Distils the target into the draft, from the buffer's trajectories.
     """
 
     @staticmethod
