@@ -1,4 +1,4 @@
-# demo · test · e2e · check · protos · bench · images. Everything runs in .venv, made on first use.
+# demo · test · e2e · check · protos · bench · images. Everything runs in .venv, created on first use.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -10,15 +10,15 @@ export PYTHONSAFEPATH := 1
 
 .PHONY: help demo test e2e check crd protos bench bench-operator images clean
 help:
-	@echo "make demo    serve, record, train, canary and promote on this machine; ends in out/demo/report.html"
-	@echo "make test    every test"
-	@echo "make e2e     the tests of a Kubernetes node, with real pods; needs root on Linux"
-	@echo "make check   format, lint, types, layering, generated code"
-	@echo "make bench   every benchmark, into out/bench"
-	@echo "make bench-operator  how fast and cheap the operator is, with a real Kubernetes API server"
+	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
+	@echo "make test    all tests"
+	@echo "make e2e     tests with real pods on a Kubernetes node; needs root on Linux"
+	@echo "make check   formatting, lint, types, layering, generated code"
+	@echo "make bench   all benchmarks but the operator's, into out/bench"
+	@echo "make bench-operator  the operator's latency and footprint, against a real Kubernetes API server"
 	@echo "make protos  generate protos/gen"
 	@echo "make crd     generate the resource definition and docs/reference.md"
-	@echo "make images  a container image of each component"
+	@echo "make images  build a container image for each component"
 
 $(STAMP): pyproject.toml constraints.txt tools/setup.sh
 	@PYTHON="$(PYTHON)" tools/setup.sh "$(VENV)"

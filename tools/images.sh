@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds an image of each component, $IMAGE_PREFIX-<component>:$TAG, with the builder that is there.
-# $BUILD_ARGS: more of the builder's options, for example --build-arg PIP_EXTRA_INDEX_URL=….
+# Builds an image for each component, $IMAGE_PREFIX-<component>:$TAG, with the builder found.
+# $BUILD_ARGS: extra options for the builder, for example --build-arg PIP_EXTRA_INDEX_URL=….
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,8 +16,8 @@ elif command -v podman >/dev/null; then
 elif command -v buildah >/dev/null; then
     build=(buildah build)
 else
-    echo "images: found none of docker with buildx and a running daemon, podman, buildah;" >&2
-    echo "images: install one of them (Debian: apt-get install podman) and run this again" >&2
+    echo "images: no builder found: docker with buildx and a running daemon, podman or buildah;" >&2
+    echo "images: install one of them (Debian: apt-get install podman) and rerun" >&2
     exit 1
 fi
 

@@ -1,4 +1,4 @@
-"""Generates protos/gen from protos/aurora; with --check proves that it is current."""
+"""Generates protos/gen from protos/aurora; with --check, fails if it is stale."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def main() -> None:
         generate(Path(folder))
         stale = stale_files(Path(folder), committed)
     if stale:
-        sys.exit(f"protos/gen is not current, run `make protos`: {', '.join(map(str, stale))}")
+        sys.exit(f"protos/gen is stale, run `make protos`: {', '.join(map(str, stale))}")
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def test_the_next_run_finds_what_was_built(obtain, built):
 def test_a_build_that_failed_leaves_what_was_built_before(obtain, built):
     status, folder, told = obtain(FAILS="kubectl")
     assert (status, folder) == (1, "")
-    assert told.endswith("kubernetes: kubectl cannot be built; above is what Go says\n")
+    assert told.endswith("kubernetes: building kubectl failed; see Go's output above\n")
 
     status, folder, _ = obtain()
     assert status == 0
@@ -140,7 +140,7 @@ def test_definitions_come_with_the_program_of_their_module(obtain, tmp_path, bui
     modules = str(tmp_path / "module")
     status, _, told = obtain(names=names, MODULES=modules)
     assert status == 1
-    assert told.endswith("cert-manager has no resource definitions\n")
+    assert told.endswith("cert-manager has no CRDs\n")
 
     (definitions / "a.yaml").write_text("kind: A")
     status, folder, _ = obtain(names=names, MODULES=modules)

