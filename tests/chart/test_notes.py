@@ -38,7 +38,7 @@ def test_says_what_is_missing(notes):
 
     assert "in every namespace." in told
     assert "crds.enabled: false" in told
-    assert "No monitors were made" in told
+    assert "No monitors were created" in told
 
 
 def test_an_older_cluster_is_refused(helm, chart):

@@ -1,4 +1,4 @@
-{{/* The beginning of every name: the release's, with the chart's where it says something new. */}}
+{{/* Prefix of all names: the release's, plus the chart's unless the former contains it. */}}
 {{- define "aurora.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
@@ -24,7 +24,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What tells the operator's pods from all others; it never changes. */}}
+{{/* Selects the operator's pods; immutable. */}}
 {{- define "aurora.selectorLabels" -}}
 app.kubernetes.io/name: aurora
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -41,7 +41,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
-{{/* A component's image; takes a list of the root and the component. The digest wins. */}}
+{{/* A component's image; takes a list of the root context and the component. A digest wins. */}}
 {{- define "aurora.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := index $root.Values.images (index . 1) -}}
@@ -50,7 +50,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default $root.Chart.AppVersion $image.tag }}{{ end -}}
 {{- end -}}
 
-{{/* Pod Security `restricted`, and a root file system that nobody writes. */}}
+{{/* Pod Security `restricted`, and a read-only root file system. */}}
 {{- define "aurora.podSecurityContext" -}}
 runAsNonRoot: true
 runAsUser: 65532
