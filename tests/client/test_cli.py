@@ -15,8 +15,10 @@ from aurora_client import (
     Draft,
     InferenceStatus,
     PublishedDraft,
+    Timeout,
     UnavailableError,
 )
+from aurora_client._cli import snapshot
 from aurora_client._cli.app import app
 from aurora_client._cli.run import run
 from aurora_client.testing import Answer, FakeServer
@@ -49,6 +51,12 @@ def invoke(*arguments: str) -> str:
     result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """On a busy machine even a server in this process may take seconds to respond."""
+    monkeypatch.setattr(snapshot, "_TIMEOUT", Timeout(call_seconds=60))
 
 
 @pytest.fixture

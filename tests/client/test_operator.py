@@ -22,6 +22,7 @@ from aurora_client import (
 )
 from aurora_client._status_json import parse_status
 from aurora_client.testing import FakeServer
+from aurora_client.testing._book import fail
 from aurora_client.testing._operator import FakeOperator
 
 STATUS = {
@@ -140,10 +141,15 @@ def test_a_watch_shows_each_change_once(driver):
         driver.close_stream(watch)
 
 
-def test_a_watch_outlives_its_calls(driver):
+def test_a_watch_outlives_its_calls(driver, monkeypatch):
+    def brief(self, request, context):
+        self._book.enter("WatchDeployment", context)
+        yield self._deployment
+        fail(context, DeadlineExceededError("as the client's own deadline would end it"))
+
+    monkeypatch.setattr(FakeOperator, "WatchDeployment", brief)
     with FakeServer() as server:
-        operator = driver.operator(server.address, timeout=Timeout(watch_seconds=0.1))
-        watch = operator.watch()
+        watch = driver.operator(server.address).watch()
         driver.next(watch)
 
         def show_once_renewed() -> None:

@@ -20,6 +20,8 @@ from aurora_common.grpc_server import GrpcServer
 from aurora_common.port import free_port
 from aurora_common.tls import CertificateFolder, Connection
 
+# Only a hang takes this long, on a busy machine too.
+PATIENCE_SECONDS = 60
 ANY_NAME = (("grpc.ssl_target_name_override", "server"),)
 
 
@@ -30,14 +32,13 @@ class Buffer(buffer_pb2_grpc.BufferServicer):
 
 @asynccontextmanager
 async def serving(folder, **options):
-    address = f"127.0.0.1:{free_port()}"
     server = GrpcServer(
-        address, drain_seconds=0.1, certificates=CertificateFolder(folder), **options
+        "127.0.0.1:0", drain_seconds=0.1, certificates=CertificateFolder(folder), **options
     )
     server.add(buffer_pb2_grpc.add_BufferServicer_to_server, Buffer())
-    await server.start(["aurora.buffer.v1.Buffer"])
+    port = await server.start(["aurora.buffer.v1.Buffer"])
     try:
-        yield address
+        yield f"127.0.0.1:{port}"
     finally:
         await server.stop()
 
@@ -54,7 +55,7 @@ async def connected(address, folder):
 
 async def asked(connection):
     stub = buffer_pb2_grpc.BufferStub(connection.channel())
-    return (await stub.GetStats(buffer_pb2.GetStatsRequest(), timeout=5)).entries
+    return (await stub.GetStats(buffer_pb2.GetStatsRequest(), timeout=PATIENCE_SECONDS)).entries
 
 
 async def refusal(address, folder):
@@ -158,7 +159,7 @@ async def test_a_kubelet_asks_for_health_without_a_certificate(server_folder):
         grpc.aio.insecure_channel(health) as channel,
     ):
         stub = health_pb2_grpc.HealthStub(channel)
-        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await buffer_pb2_grpc.BufferStub(channel).GetStats(
@@ -185,7 +186,7 @@ async def test_a_change_of_authority_loses_no_call(authority, server_folder, tmp
 
     async def some_calls():
         until = calls + 20
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while calls < until:  # noqa: ASYNC110 - the traffic knows no events
                 await asyncio.sleep(0)
 

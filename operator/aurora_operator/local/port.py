@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 
+from aurora_common.port import free_port
 from aurora_operator.local.process_spec import HOST
 
 
@@ -22,14 +23,10 @@ def is_free(port: int) -> bool:
 
 def free_ports(count: int) -> list[int]:
     """`count` different ports that are free now."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return list(ports)
 
 
 def chosen_ports(

@@ -69,7 +69,7 @@ class FakeServer:
         """How many calls of `generate` were cancelled or timed out before their answer's end."""
         return self._inference.cancelled
 
-    def wait_for(self, condition: Callable[[], bool], *, seconds: float = 5.0) -> bool:
+    def wait_for(self, condition: Callable[[], bool], *, seconds: float = 30.0) -> bool:
         """Waits for a condition on `calls` or `cancelled`; whether it became true in time."""
         return self._book.wait(condition, seconds)
 
