@@ -1,4 +1,4 @@
-"""A tiny random target with a tokenizer, and drafts for it: what several tests serve."""
+"""A tiny random target with a tokenizer, and drafts for it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def identity(target_folder) -> TargetIdentity:
 
 @pytest.fixture(scope="session")
 def publish(target_folder, identity, tmp_path_factory) -> Callable:
-    """Publishes a random draft for the target: `publish(name, seed)` gives folder and manifest."""
+    """Publishes a random draft for the target: `publish(name, seed)` → folder, manifest."""
     root = tmp_path_factory.mktemp("drafts")
     content = json.loads((target_folder / "config.json").read_text())
     config = small_draft_config(parse_config(content, source="test"))

@@ -18,7 +18,7 @@ from aurora_client import (
 
 
 class Driver:
-    """Runs one test against either client: awaits what the asyncio one returns."""
+    """Drives either client from a synchronous test; awaits what the asyncio client returns."""
 
     def __init__(self, *, is_async: bool) -> None:
         self.is_async = is_async
@@ -81,7 +81,7 @@ def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
 
 @pytest.fixture(autouse=True)
 def _no_thread_left() -> Iterator[None]:
-    """The fake server ends all that it started."""
+    """The fake server stops every thread that it started."""
     yield
     left = [thread.name for thread in threading.enumerate() if "fake-server" in thread.name]
     assert left == []

@@ -47,13 +47,13 @@ def test_figures_of_two_requests():
     }
 
 
-def test_what_no_request_gave_is_absent():
+def test_figures_without_samples_are_absent():
     figures = figures_of([Sample(0.0, 1.0, 1.0, 0, None, "ServerError")])
     assert "time_to_first_token_p50" not in figures
     assert "acceptance_rate" not in figures
 
 
-def test_only_the_most_frequent_reasons_are_named():
+def test_only_the_most_frequent_reasons_are_listed():
     samples = [Sample(0.0, 1.0, 1.0, 0, None, reason) for reason in "aaabbcdef"]
     assert failures_of(samples) == "3 a, 2 b, 1 c, 3 others"
 
@@ -64,7 +64,7 @@ def test_the_acceptance_length_needs_the_steps():
     assert "mean_acceptance_length" not in figures
 
 
-def test_one_token_has_no_time_for_each_further_one():
+def test_one_token_has_no_time_per_output_token():
     assert Sample(0.0, 1.0, 2.0, 1).seconds_per_output_token is None
 
 
@@ -76,7 +76,7 @@ def test_synthetic_prompts_are_the_same_for_the_same_seed():
     assert synthetic_prompts(2, words=5, seed=2) != [first, second]
 
 
-def test_prompts_of_a_file_are_its_lines_in_turn(tmp_path):
+def test_prompts_of_a_file_are_its_lines_in_order(tmp_path):
     file = tmp_path / "prompts"
     file.write_text("one\n\ntwo\n")
     assert prompts_of_file(file, 3) == ["one", "two", "one"]
@@ -134,7 +134,7 @@ def test_bench_over_grpc_reports_a_table_and_json(tmp_path):
     assert report["figures"]["output_tokens"] == {"value": 18, "unit": "tokens", "spread": [18, 18]}
 
 
-def test_bench_fails_where_requests_fail(capsys):
+def test_bench_fails_if_requests_fail(capsys):
     with FakeServer(Answer("a", end=ServerError("why"))) as server:
         code = run(
             app,
@@ -148,11 +148,11 @@ def test_bench_fails_where_requests_fail(capsys):
 
 
 class OpenAI(BaseHTTPRequestHandler):
-    """An OpenAI-compatible server of two tokens."""
+    """An OpenAI-compatible server that generates two tokens."""
 
-    bodies: list[dict[str, object]] = []  # noqa: RUF012 - one server a test
-    headers_seen: list[str | None] = []  # noqa: RUF012 - one server a test
-    tokens_seen: list[str | None] = []  # noqa: RUF012 - one server a test
+    bodies: list[dict[str, object]] = []  # noqa: RUF012 - one server per test
+    headers_seen: list[str | None] = []  # noqa: RUF012 - one server per test
+    tokens_seen: list[str | None] = []  # noqa: RUF012 - one server per test
     status = 200
 
     def log_message(self, format, *args):
@@ -217,7 +217,7 @@ def test_bench_over_http(openai, form):
     assert "25.0%" in shown
 
 
-def test_bench_shows_its_token_to_the_server_alone(openai, monkeypatch, tmp_path):
+def test_bench_reveals_its_token_only_to_the_server(openai, monkeypatch, tmp_path):
     file = tmp_path / "bench.json"
     arguments = ["bench", "--address", openai, "-n", "1", "--warmup=0", f"--json={file}"]
     monkeypatch.setattr(sys, "argv", ["aurora", *arguments, "--token=secret-a"])
@@ -232,7 +232,7 @@ def test_bench_lets_aurora_learn_only_on_request(openai):
     assert OpenAI.headers_seen == [None]
 
 
-def test_bench_counts_what_a_server_refuses(openai, monkeypatch, capsys):
+def test_bench_counts_refusals(openai, monkeypatch, capsys):
     monkeypatch.setattr(OpenAI, "status", 429)
     assert run(app, ["bench", "--address", openai, "-n", "2", "--warmup", "0"], name="aurora") == 1
     assert (

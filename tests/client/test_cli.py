@@ -67,7 +67,7 @@ def server():
 
 @pytest.fixture
 def data_dir(tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A deployment's folder, as its operator leaves it."""
+    """A deployment's data folder, as written by its operator."""
     place = {"address": server.address, "http": "127.0.0.1:1", "grpc": server.address, "pid": 1}
     (tmp_path / "operator.json").write_text(json.dumps(place))
     monkeypatch.setenv("AURORA_DATA_DIR", str(tmp_path))
@@ -96,7 +96,7 @@ def busy(server: FakeServer) -> FakeServer:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_status_shows_everything_that_matters(busy):
+def test_status_shows_all_sections(busy):
     shown = invoke("status")
     for text in (
         "default/fake   Degraded: trainer is down",
@@ -124,11 +124,11 @@ def test_status_before_anything_has_happened(server):
     assert "none: every token is decoded without a draft" in invoke("status", "--once")
 
 
-def test_status_asks_the_named_operator_and_finds_inference_itself(busy):
+def test_status_queries_the_named_operator_and_finds_inference(busy):
     assert "1,204 requests on stable" in invoke("status", "--operator", busy.address)
 
 
-def test_status_goes_on_without_the_inference_server(server):
+def test_status_works_without_the_inference_server(server):
     with FakeServer() as gone:
         pass
     server.show({}, [Component("inference", None, False, 1, gone.address, "", "")])
@@ -137,10 +137,10 @@ def test_status_goes_on_without_the_inference_server(server):
 
 @pytest.mark.usefixtures("data_dir", "busy")
 def test_status_as_json_is_the_deployments_own():
-    told = json.loads(invoke("status", "--json"))
-    assert told["status"] == STATUS
-    assert [component["name"] for component in told["components"]] == ["inference", "trainer"]
-    assert told["inference"]["counters"]["arms"][0]["requests"] == 1204
+    received = json.loads(invoke("status", "--json"))
+    assert received["status"] == STATUS
+    assert [component["name"] for component in received["components"]] == ["inference", "trainer"]
+    assert received["inference"]["counters"]["arms"][0]["requests"] == 1204
 
 
 @pytest.mark.usefixtures("data_dir")
@@ -149,7 +149,7 @@ def test_generate_prints_the_completion_and_nothing_else():
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_generate_passes_its_options_on(server):
+def test_generate_passes_its_options(server):
     invoke(
         "generate", "Hi", "--max-tokens", "3", "--temperature", "0", "--stop", "a", "--stop", "b"
     )
@@ -275,17 +275,17 @@ def test_a_refusal_is_one_line(capsys, server, arguments):
     assert failure(capsys, *arguments) == f"aurora: {server.address}: starting"
 
 
-def test_a_prompt_that_is_no_text_is_refused(capsys, server):
+def test_a_prompt_that_is_not_text_is_refused(capsys, server):
     broken = os.fsdecode(b"\xff")
     assert "not UTF-8" in failure(capsys, "generate", broken, "--address", server.address)
 
 
-def test_without_arguments_there_is_help(capsys):
+def test_help_is_shown_without_arguments(capsys):
     assert run(app, [], name="aurora") == 0
     assert "Commands:" in capsys.readouterr().out
 
 
-def test_what_up_needs_is_named_where_it_is_missing(capsys, monkeypatch):
+def test_missing_packages_of_up_are_named(capsys, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: None if name == "psutil" else found(name)

@@ -46,7 +46,7 @@ def test_the_stable_slot_can_be_staged(driver):
         assert driver.result(client.status()).stable == CANDIDATE
 
 
-def test_wrong_slots_and_shares_ask_no_server(driver):
+def test_invalid_slots_and_shares_are_refused_locally(driver):
     with FakeServer() as server:
         client = driver.client(server.address)
         with pytest.raises(BadRequestError, match="slot"):
@@ -56,11 +56,11 @@ def test_wrong_slots_and_shares_ask_no_server(driver):
         assert server.calls == ()
 
 
-def test_counters_are_told_as_they_are(driver):
+def test_counters_are_passed_through(driver):
     counters = Counters("i", (ArmCounters("candidate", 1, 2, 3, 8, 6, 6),), 7, 8, 9, 10)
     with FakeServer() as server:
         server.counters = counters
-        told = driver.result(driver.client(server.address).counters())
-    assert told == counters
-    assert told.arms[0].acceptance_rate == 0.75
-    assert told.arms[0].mean_acceptance_length == 3.0
+        received = driver.result(driver.client(server.address).counters())
+    assert received == counters
+    assert received.arms[0].acceptance_rate == 0.75
+    assert received.arms[0].mean_acceptance_length == 3.0

@@ -47,7 +47,7 @@ def test_a_completion_is_the_sum_of_its_chunks(driver):
     assert completion.speculation.mean_acceptance_length == 4.0
 
 
-def test_without_a_draft_there_is_no_acceptance():
+def test_acceptance_is_none_without_a_draft():
     nothing = Speculation("", "", "stable", 0, 0, 0)
     assert nothing.acceptance_rate is None
     assert nothing.mean_acceptance_length is None
@@ -87,7 +87,7 @@ def test_defaults_sample_at_temperature_one_without_truncation(driver):
         assert server.requests == (GenerateRequest(prompt="Hi", max_tokens=1),)
 
 
-def test_a_wrong_option_asks_no_server(driver):
+def test_an_invalid_option_is_refused_locally(driver):
     with FakeServer() as server:
         with pytest.raises(BadRequestError, match="max_tokens"):
             driver.client(server.address).generate("Hi", max_tokens=0)
@@ -161,7 +161,7 @@ def test_a_closed_client_says_so(driver):
             driver.result(client.generate("Hi", max_tokens=1))
 
 
-def test_the_deadline_ends_a_hanging_call_and_tells_the_server(driver):
+def test_the_deadline_cancels_a_hanging_call(driver):
     with FakeServer(Answer("a", end="hang")) as server:
         client = driver.client(server.address)
         # Connected first: the server must get the call before its time is up.
@@ -173,14 +173,14 @@ def test_the_deadline_ends_a_hanging_call_and_tells_the_server(driver):
         assert server.wait_for(lambda: server.cancelled == 1)
 
 
-def test_the_clients_timeout_holds_where_the_call_has_none(driver):
+def test_the_clients_timeout_applies_by_default(driver):
     with FakeServer(Answer(end="hang")) as server:
         client = driver.client(server.address, timeout=Timeout(generate_seconds=0.1))
         with pytest.raises(DeadlineExceededError):
             driver.result(client.generate("Hi", max_tokens=9))
 
 
-def test_an_unavailable_server_is_tried_again(driver):
+def test_an_unavailable_server_is_retried(driver):
     with FakeServer(Answer("yes")) as server:
         server.fail(UnavailableError("one"), UnavailableError("two"))
         client = driver.client(server.address, retry=NO_PAUSE)
@@ -197,7 +197,7 @@ def test_retries_run_out(driver):
         assert server.calls == ("Generate",) * 3
 
 
-def test_nothing_is_tried_again_once_a_chunk_has_arrived(driver):
+def test_nothing_is_retried_once_a_chunk_has_arrived(driver):
     with FakeServer(Answer("a", end=UnavailableError("gone"))) as server:
         client = driver.client(server.address, retry=NO_PAUSE)
         stream = client.generate("Hi", max_tokens=2, stream=True)
@@ -208,7 +208,7 @@ def test_nothing_is_tried_again_once_a_chunk_has_arrived(driver):
 
 
 @pytest.mark.parametrize(("overloaded", "attempts"), [(False, 1), (True, 3)])
-def test_a_full_queue_is_tried_again_only_on_request(driver, overloaded, attempts):
+def test_a_full_queue_is_retried_only_on_request(driver, overloaded, attempts):
     with FakeServer() as server:
         server.fail(*[OverloadedError("full")] * 3)
         retry = Retry(retries=2, initial_seconds=0.0, overloaded=overloaded)
@@ -217,7 +217,7 @@ def test_a_full_queue_is_tried_again_only_on_request(driver, overloaded, attempt
         assert server.calls == ("Generate",) * attempts
 
 
-def test_the_pause_is_what_the_injected_jitter_makes_it(driver):
+def test_the_injected_jitter_sets_the_pause(driver):
     drawn = []
 
     def jitter() -> float:
@@ -234,7 +234,7 @@ def test_the_pause_is_what_the_injected_jitter_makes_it(driver):
     assert drawn == [0.5]
 
 
-def test_an_unreachable_server_is_named_without_grpcs_own_words(driver):
+def test_an_unreachable_server_is_reported_without_grpcs_own_words(driver):
     with FakeServer() as server:
         address = server.address
     with pytest.raises(UnavailableError) as caught:
@@ -243,7 +243,7 @@ def test_an_unreachable_server_is_named_without_grpcs_own_words(driver):
     assert caught.value.address == address
 
 
-def test_a_stream_that_ends_too_early_is_no_completion(driver, monkeypatch):
+def test_a_truncated_stream_is_not_a_completion(driver, monkeypatch):
     monkeypatch.setattr(Answer, "last", lambda self, request_id: self.chunks(request_id)[0])
     with (
         FakeServer(Answer("a")) as server,
@@ -258,7 +258,7 @@ def test_an_address_is_host_and_port(driver, address):
         driver.client(address)
 
 
-def test_only_the_token_opens_the_server(driver):
+def test_a_server_with_a_token_refuses_others(driver):
     with FakeServer(token="secret-a") as server:
         assert driver.result(driver.client(server.address, token="secret-a").status())
         for token in (None, "secret-b"):
@@ -267,14 +267,14 @@ def test_only_the_token_opens_the_server(driver):
 
 
 @pytest.mark.parametrize("token", ["", " ", "two\nlines", "sécret"])
-def test_a_token_that_no_header_can_hold_asks_no_server(driver, token):
+def test_an_invalid_token_is_refused_locally(driver, token):
     with pytest.raises(BadRequestError, match="printable ASCII"):
         driver.client("127.0.0.1:1", token=token)
 
 
 @pytest.fixture
 def tls_server(tmp_path):
-    """A port that answers by TLS alone, as an ingress: its number and its authority's folder."""
+    """A TLS-only port, like an ingress: its number and the folder with its CA."""
     folder = Authority().issue(tmp_path, "localhost")
     pair = ((folder / "tls.key").read_bytes(), (folder / "tls.crt").read_bytes())
     with ThreadPoolExecutor() as pool:
@@ -285,10 +285,10 @@ def tls_server(tmp_path):
         server.stop(None).wait()
 
 
-def test_a_server_behind_tls_must_be_vouched_for(driver, tls_server):
+def test_a_server_behind_tls_must_be_trusted(driver, tls_server):
     port, folder = tls_server
     known = Tls(authorities=(folder / "ca.crt").read_bytes())
-    # It offers no service: that it says so shows that they understand each other.
+    # It has no services: that it says so proves that the connection works.
     with pytest.raises(UnsupportedError):
         driver.result(driver.client(f"localhost:{port}", tls=known).status())
     for tls in (None, Tls(), Tls(authorities=Authority().pem)):

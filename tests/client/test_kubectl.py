@@ -1,4 +1,4 @@
-"""`kubectl aurora` before an API server that is not as it should be; else see tests/cluster."""
+"""`kubectl aurora` against a misbehaving API server; see tests/cluster for a real one."""
 
 import json
 import threading
@@ -33,7 +33,7 @@ def pod(name, component):
 
 
 class Api:
-    """Answers by path: (status, content), where content in pieces is sent piece by piece."""
+    """Answers by path with (status, content); a list is sent chunk by chunk."""
 
     def __init__(self):
         self.answers = {}
@@ -98,7 +98,7 @@ def aurora(*arguments):
     return command_line.run(app, arguments, name="kubectl aurora")
 
 
-def test_a_log_comes_as_it_is_written(api, capfdbinary):
+def test_a_log_is_streamed(api, capfdbinary):
     api.answers[PODS] = (200, {"items": [pod("chat-buffer-0", "buffer")]})
     api.answers[f"{PODS}/chat-buffer-0/log"] = (200, [b"one\n", "zwölf".encode(), b"\n"])
     assert aurora("logs", "chat", "-c", "redis", "-f", "--tail", "5") == 0
@@ -106,15 +106,15 @@ def test_a_log_comes_as_it_is_written(api, capfdbinary):
     assert api.asked[-1].endswith("log?container=redis&follow=true&tailLines=5")
 
 
-def test_of_several_pods_it_says_which_one_is_read(api, capfd):
+def test_with_several_pods_it_says_which_one_is_shown(api, capfd):
     pods = [pod("chat-inference-b", "inference"), pod("chat-inference-a", "inference")]
     api.answers[PODS] = (200, {"items": pods})
     api.answers[f"{PODS}/chat-inference-a/log"] = (200, b"a\n")
     api.answers[f"{PODS}/chat-inference-b/log"] = (200, b"b\n")
     assert aurora("logs", "chat") == 0
-    told = capfd.readouterr()
-    assert told.out == "a\n"
-    assert "showing chat-inference-a of 2 pods; choose with --pod: chat-inference-b" in told.err
+    captured = capfd.readouterr()
+    assert captured.out == "a\n"
+    assert "showing chat-inference-a of 2 pods; choose with --pod: chat-inference-b" in captured.err
     assert aurora("logs", "chat", "--pod", "chat-inference-b") == 0
     assert capfd.readouterr() == ("b\n", "")
 
@@ -123,13 +123,13 @@ def test_a_log_that_breaks_off_is_one_line_of_error(api, capfd):
     api.answers[PODS] = (200, {"items": [pod("chat-trainer-0", "trainer")]})
     api.answers[f"{PODS}/chat-trainer-0/log"] = (200, [b"one\n", b""])
     assert aurora("logs", "chat", "-c", "trainer") == 1
-    told = capfd.readouterr()
-    assert told.out == "one\n"
-    assert "the log of chat-trainer-0 broke off" in told.err
-    assert len(told.err.splitlines()) == 1
+    captured = capfd.readouterr()
+    assert captured.out == "one\n"
+    assert "the log of chat-trainer-0 broke off" in captured.err
+    assert len(captured.err.splitlines()) == 1
 
 
-def test_what_is_printed_as_stored_leaves_out_who_wrote_what(api, capsys):
+def test_stored_objects_are_printed_without_managed_fields(api, capsys):
     api.answers[f"{DEPLOYMENTS}/chat"] = (200, BODY)
     api.answers[DEPLOYMENTS] = (200, {"items": [BODY]})
     for output, load in (("json", json.loads), ("yaml", yaml.safe_load)):
@@ -175,7 +175,7 @@ def test_no_cluster_is_one_line(api, capsys, tmp_path, monkeypatch):
         assert "no access to a cluster" in line
 
 
-def test_watching_outlasts_an_api_server_that_is_away(api, capsys, monkeypatch):
+def test_watch_outlasts_an_unreachable_api_server(api, capsys, monkeypatch):
     api.answers[f"{DEPLOYMENTS}/chat"] = (200, BODY)
     api.answers[PODS] = (200, {"items": [pod("chat-buffer-0", "buffer")]})
     looks = iter([(503, {"message": "away for a moment"}), (200, {"items": []})])

@@ -61,7 +61,7 @@ STATUS = {
 COMPONENT = Component("trainer", None, False, 2, "127.0.0.1:9", "/log", "no target")
 
 
-def test_a_deployment_is_read_whole(driver):
+def test_a_deployment_is_read_completely(driver):
     with FakeServer() as server:
         server.show(STATUS, [COMPONENT])
         deployment = driver.result(driver.operator(server.address).status())
@@ -158,13 +158,13 @@ def test_a_watch_outlives_its_calls(driver, monkeypatch):
 
         thread = threading.Thread(target=show_once_renewed)
         thread.start()
-        # What the renewed calls repeat is not shown again.
+        # What the renewed calls repeat is not yielded again.
         assert driver.next(watch).rollout.id == "chat-42"
         thread.join()
         driver.close_stream(watch)
 
 
-def test_a_watch_of_a_server_that_says_nothing_ends(driver, monkeypatch):
+def test_a_watch_of_a_silent_server_ends(driver, monkeypatch):
     def silent(self, request, context):
         self._book.enter("WatchDeployment", context)
         self._wait_for_another(self._deployment, context)
@@ -200,7 +200,7 @@ def test_a_command_without_a_rollout_is_a_conflict(driver):
 
 
 @pytest.mark.parametrize(("rollout_id", "attempts"), [("", 1), ("chat-42", 2)])
-def test_a_command_is_repeated_only_where_it_names_its_rollout(driver, rollout_id, attempts):
+def test_a_command_is_retried_only_if_it_names_its_rollout(driver, rollout_id, attempts):
     with FakeServer() as server:
         server.show(STATUS)
         server.fail(UnavailableError("lost"))
@@ -213,7 +213,7 @@ def test_a_command_is_repeated_only_where_it_names_its_rollout(driver, rollout_i
         assert server.calls == ("CommandRollout",) * attempts
 
 
-def test_drafts_are_listed_as_they_are(driver):
+def test_drafts_are_passed_through(driver):
     drafts = (
         PublishedDraft("ckpt-2", "sha256:2", "sha256:1", "17-0", "candidate", "", 5, 0.5),
         PublishedDraft("ckpt-1", "sha256:1", "", "16-0", "stable", "Promoted", 4, 0.25),

@@ -14,7 +14,7 @@ def test_the_pause_doubles_up_to_its_limit_and_its_upper_half_is_random(failures
     assert Retry().pause_seconds(failures, uniform) == pytest.approx(pause)
 
 
-def test_only_an_unavailable_server_is_tried_again_unless_overload_is_covered():
+def test_only_unavailability_is_retried_unless_overload_is_covered():
     assert Retry().covers(UnavailableError("down"))
     assert not Retry().covers(OverloadedError("full"))
     assert Retry(overloaded=True).covers(OverloadedError("full"))
@@ -29,7 +29,7 @@ def test_attempts_end_with_the_retries():
     assert attempts.pause_seconds(down, 0.2, 0.0) is None
 
 
-def test_a_pause_that_outlasts_the_deadline_is_not_waited_for():
+def test_no_attempt_follows_a_pause_beyond_the_deadline():
     attempts = Attempts(Retry(initial_seconds=1.0), started_at=0.0, seconds=1.0)
     assert attempts.pause_seconds(UnavailableError("down"), 0.6, 0.0) is None
 
@@ -41,12 +41,12 @@ def test_what_remains_is_never_negative():
 
 
 @pytest.mark.parametrize("wrong", [{"call_seconds": 0.0}, {"generate_seconds": float("nan")}])
-def test_a_timeout_is_above_zero(wrong):
+def test_a_timeout_must_be_positive(wrong):
     with pytest.raises(ValueError, match="must be above 0"):
         Timeout(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"retries": -1}, {"initial_seconds": 3.0}])
-def test_a_retry_refuses_what_makes_no_sense(wrong):
+def test_invalid_retry_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="got"):
         Retry(**wrong)

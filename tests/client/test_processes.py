@@ -1,4 +1,4 @@
-"""The command as people run it: a process of its own, no terminal."""
+"""The command as a process, mostly without a terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def finished(*arguments: str, **settings: object) -> subprocess.CompletedProcess
 
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
-    """A shell starts what it runs in the background deaf to SIGINT, and so are its children."""
+    """Restores SIGINT, which shells ignore for background processes and their children."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -76,7 +76,7 @@ def test_an_interrupted_bench_exits_quietly(hanging):
     assert (process.returncode, output, errors) == (130, b"", b"")
 
 
-def test_a_reader_that_leaves_early_causes_no_traceback(hanging):
+def test_a_closed_pipe_causes_no_traceback(hanging):
     process = subprocess.Popen(
         [*AURORA, "status", "--json", "--watch", "--operator", hanging.address],
         stdout=subprocess.PIPE,
@@ -91,7 +91,7 @@ def test_a_reader_that_leaves_early_causes_no_traceback(hanging):
     process.stderr.close()
 
 
-def test_a_terminal_gets_a_live_view_that_outlives_the_operator(tmp_path):
+def test_the_live_view_outlives_the_operator(tmp_path):
     main, child = pty.openpty()
     try:
         with FakeServer() as server:
@@ -141,7 +141,9 @@ def _read_until(descriptor: int, text: bytes) -> bytes:
         ("aurora_demo", ["demo", "--quick", "x", "--help"], "--quick x --help"),
     ],
 )
-def test_another_part_takes_over_with_its_own_exit_code(tmp_path, module, arguments, passed):
+def test_another_part_replaces_the_process_and_sets_the_exit_code(
+    tmp_path, module, arguments, passed
+):
     _fake_part(tmp_path, module)
     done = finished(*arguments, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert (done.returncode, done.stdout) == (7, passed + "\n"), done.stderr

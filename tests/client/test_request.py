@@ -5,7 +5,7 @@ import pytest
 from aurora_client import BadRequestError, GenerateRequest
 
 
-def test_every_problem_is_named_at_once():
+def test_all_problems_are_reported_together():
     with pytest.raises(BadRequestError) as caught:
         GenerateRequest(prompt="x", max_tokens=0, temperature=-1, top_p=0, top_k=-1, seed=-1)
     assert str(caught.value) == (
@@ -16,7 +16,7 @@ def test_every_problem_is_named_at_once():
 
 
 @pytest.mark.parametrize("temperature", [float("nan"), float("inf")])
-def test_a_temperature_is_a_number(temperature):
+def test_a_temperature_must_be_finite(temperature):
     with pytest.raises(BadRequestError, match="temperature"):
         GenerateRequest(prompt="x", max_tokens=1, temperature=temperature)
 
@@ -26,10 +26,10 @@ def test_token_ids_are_unsigned():
         GenerateRequest(prompt=[1, -3], max_tokens=1)
 
 
-def test_one_stop_text_is_not_taken_for_its_letters():
+def test_a_single_stop_string_is_not_split_into_letters():
     assert GenerateRequest(prompt="x", max_tokens=1, stop="END").stop == ("END",)
 
 
-def test_an_empty_stop_text_is_refused():
+def test_an_empty_stop_string_is_refused():
     with pytest.raises(BadRequestError, match="stop"):
         GenerateRequest(prompt="x", max_tokens=1, stop=["END", ""])

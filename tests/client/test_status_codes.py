@@ -73,18 +73,18 @@ def test_a_status_raises_its_error(driver, failing_address, name):
             assert caught.detail == "the reason"
 
 
-def test_each_error_that_a_server_can_cause_has_a_status_of_its_own():
+def test_each_server_error_has_its_own_status():
     kinds = [getattr(aurora_client, name) for name in set(ERRORS.values())]
     codes = [status_of(kind("why")) for kind in kinds]
     assert len(set(codes)) == len(kinds)
 
 
-def test_an_error_says_where_and_what():
+def test_an_error_names_the_address_and_the_reason():
     assert str(AuroraClientError("why", address="host:1")) == "host:1: why"
     assert str(AuroraClientError("why")) == "why"
 
 
-def test_another_service_at_the_address_is_said_in_words(driver):
+def test_another_service_at_the_address_is_explained(driver):
     server = grpc.server(ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

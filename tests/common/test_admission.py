@@ -1,4 +1,4 @@
-"""Who may call, by a command line."""
+"""Checks of --tls and --admit."""
 
 import pytest
 
@@ -14,6 +14,6 @@ from aurora_common.admission import admit_problem
         (False, ["chat-operator.serving.svc"], "--admit without --tls"),
     ],
 )
-def test_certificates_and_who_may_show_them_belong_together(has_tls, admit, problem):
+def test_tls_and_admit_need_each_other(has_tls, admit, problem):
     found = admit_problem(has_tls=has_tls, admit=admit)
     assert found is None if problem is None else found.startswith(problem)

@@ -1,4 +1,4 @@
-"""Real connections between a server and clients whose certificates change."""
+"""Real connections between servers and clients with changing certificates."""
 
 import asyncio
 import logging
@@ -53,7 +53,7 @@ async def connected(address, folder):
         await connection.close()
 
 
-async def asked(connection):
+async def call(connection):
     stub = buffer_pb2_grpc.BufferStub(connection.channel())
     return (await stub.GetStats(buffer_pb2.GetStatsRequest(), timeout=PATIENCE_SECONDS)).entries
 
@@ -61,7 +61,7 @@ async def asked(connection):
 async def refusal(address, folder):
     async with connected(address, folder) as connection:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await asked(connection)
+            await call(connection)
         return caught.value.code()
 
 
@@ -75,13 +75,13 @@ def server_folder(authority, tmp_path):
     return authority.issue(tmp_path / "server", "server")
 
 
-async def test_both_sides_prove_who_they_are(authority, server_folder, tmp_path):
+async def test_both_sides_authenticate(authority, server_folder, tmp_path):
     client = authority.issue(tmp_path / "client", "client")
     async with serving(server_folder) as address, connected(address, client) as connection:
-        assert await asked(connection) == 7
+        assert await call(connection) == 7
         stranger = Authority().issue(tmp_path / "stranger", "client")
         assert await refusal(address, stranger) == grpc.StatusCode.UNAVAILABLE
-        # Knows the server's authority, and has no certificate of it.
+        # Trusts the server's CA but has a certificate of another.
         trusting = Authority().issue(tmp_path / "trusting", "client", bundle=authority.pem)
         assert await refusal(address, trusting) == grpc.StatusCode.UNAVAILABLE
         expired = authority.issue(tmp_path / "old", "client", lifetime=-timedelta(hours=1))
@@ -89,7 +89,7 @@ async def test_both_sides_prove_who_they_are(authority, server_folder, tmp_path)
         assert await refusal(address, None) == grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_server_of_another_name_is_not_trusted(authority, tmp_path):
+async def test_a_server_with_another_name_is_not_trusted(authority, tmp_path):
     client = authority.issue(tmp_path / "client", "client")
     async with serving(authority.issue(tmp_path / "other", "other")) as address:
         assert await refusal(address, client) == grpc.StatusCode.UNAVAILABLE
@@ -98,16 +98,16 @@ async def test_a_server_of_another_name_is_not_trusted(authority, tmp_path):
 OPERATOR = "chat-operator.serving.svc"
 
 
-async def test_a_server_is_known_by_the_name_that_is_expected_of_it(
+async def test_the_servers_certificate_must_have_the_expected_name(
     authority, server_folder, tmp_path
 ):
     certificates = CertificateFolder(authority.issue(tmp_path / "client", "client"))
     async with serving(server_folder) as address:
         right = Connection(address, certificates=certificates, server_name="server")
         wrong = Connection(address, certificates=certificates, server_name="other")
-        assert await asked(right) == 7
+        assert await call(right) == 7
         with pytest.raises(grpc.aio.AioRpcError, match="Hostname Verification"):
-            await asked(wrong)
+            await call(wrong)
         await right.close()
         await wrong.close()
 
@@ -117,7 +117,7 @@ async def test_only_the_named_peers_may_call(authority, server_folder, tmp_path)
         for names in ((OPERATOR,), ("another", "two")):
             peer = authority.issue(tmp_path / "peer", *names)
             async with connected(address, peer) as connection:
-                assert await asked(connection) == 7
+                assert await call(connection) == 7
 
 
 @pytest.mark.parametrize(
@@ -131,28 +131,26 @@ async def test_only_the_named_peers_may_call(authority, server_folder, tmp_path)
         ("aurora-operator", "chat-operator", "serving.svc"),
     ],
 )
-async def test_no_other_name_of_the_same_authority_may_call(
-    authority, server_folder, tmp_path, names
-):
+async def test_no_other_name_from_the_same_ca_may_call(authority, server_folder, tmp_path, names):
     peer = authority.issue(tmp_path / "peer", *names)
     async with serving(server_folder, admit=only_peers({OPERATOR})) as address:
         assert await refusal(address, peer) == grpc.StatusCode.PERMISSION_DENIED
 
 
 @pytest.mark.parametrize("kind", [x509.UniformResourceIdentifier, x509.RFC822Name])
-async def test_a_name_of_another_kind_is_none(authority, server_folder, tmp_path, kind):
+async def test_only_dns_names_count(authority, server_folder, tmp_path, kind):
     peer = authority.issue(tmp_path / "peer", "another", others=[kind(OPERATOR)])
     async with serving(server_folder, admit=only_peers({OPERATOR})) as address:
         assert await refusal(address, peer) == grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_a_common_name_alone_is_none(authority, server_folder, tmp_path):
+async def test_a_common_name_does_not_count(authority, server_folder, tmp_path):
     peer = authority.issue(tmp_path / "peer", common_name=OPERATOR)
     async with serving(server_folder, admit=only_peers({OPERATOR})) as address:
         assert await refusal(address, peer) == grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_a_kubelet_asks_for_health_without_a_certificate(server_folder):
+async def test_a_kubelet_probes_health_without_a_certificate(server_folder):
     health = f"127.0.0.1:{free_port()}"
     async with (
         serving(server_folder, health_address=health),
@@ -168,7 +166,7 @@ async def test_a_kubelet_asks_for_health_without_a_certificate(server_folder):
         assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_a_change_of_authority_loses_no_call(authority, server_folder, tmp_path):
+async def test_rotating_the_ca_loses_no_call(authority, server_folder, tmp_path):
     client = authority.issue(tmp_path / "client", "client")
     successor = Authority()
     both = authority.pem + successor.pem
@@ -178,7 +176,7 @@ async def test_a_change_of_authority_loses_no_call(authority, server_folder, tmp
         nonlocal calls
         while not done.is_set():
             try:
-                await asked(connection)
+                await call(connection)
             except grpc.aio.AioRpcError as error:
                 failures.append(error)
             calls += 1
@@ -187,7 +185,7 @@ async def test_a_change_of_authority_loses_no_call(authority, server_folder, tmp
     async def some_calls():
         until = calls + 20
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while calls < until:  # noqa: ASYNC110 - the traffic knows no events
+            while calls < until:  # noqa: ASYNC110 - the traffic sets no event
                 await asyncio.sleep(0)
 
     async with serving(server_folder) as address, connected(address, client) as connection:
@@ -199,26 +197,26 @@ async def test_a_change_of_authority_loses_no_call(authority, server_folder, tmp
         done.set()
         await busy
         assert not failures
-        # The old authority is no longer trusted by anybody.
+        # The old CA is no longer trusted.
         left = authority.issue(tmp_path / "left", "client", bundle=both)
         assert await refusal(address, left) == grpc.StatusCode.UNAVAILABLE
 
 
-def mounted(authority, folder, generation):
-    """Replaces the folder's content as a kubelet does: by one rename of a link."""
+def mount(authority, folder, generation):
+    """Replaces the folder's content as a kubelet does, by renaming one symlink."""
     authority.issue(folder / f"..{generation}", "server")
     (folder / "..data_tmp").symlink_to(f"..{generation}")
     (folder / "..data_tmp").rename(folder / "..data")
 
 
-def test_a_replaced_secret_is_taken(authority, tmp_path):
-    mounted(authority, tmp_path, "first")
+def test_a_replaced_secret_is_reloaded(authority, tmp_path):
+    mount(authority, tmp_path, "first")
     for name in ("ca.crt", "tls.crt", "tls.key"):
         (tmp_path / name).symlink_to(f"..data/{name}")
     certificates = CertificateFolder(tmp_path)
     first = certificates.current()
     assert certificates.current() is first
-    mounted(Authority(), tmp_path, "second")
+    mount(Authority(), tmp_path, "second")
     shutil.rmtree(tmp_path / "..first")
     assert certificates.current().authorities == (tmp_path / "ca.crt").read_bytes()
     assert certificates.current() != first
@@ -242,7 +240,7 @@ def test_two_generations_are_never_mixed(authority, server_folder, monkeypatch):
     assert certificates.current().key == (server_folder / "tls.key").read_bytes()
 
 
-def test_nonsense_is_not_taken(authority, server_folder, caplog):
+def test_invalid_certificates_are_not_loaded(authority, server_folder, caplog):
     certificates = CertificateFolder(server_folder)
     good = certificates.current()
     (server_folder / "tls.key").write_text("not a key")
@@ -259,7 +257,7 @@ def test_nonsense_is_not_taken(authority, server_folder, caplog):
     assert "PRIVATE KEY" not in repr(certificates.current())
 
 
-def test_what_is_missing_is_named(authority, tmp_path):
+def test_missing_files_are_named(authority, tmp_path):
     folder = authority.issue(tmp_path / "server", "server")
     (folder / "ca.crt").unlink()
     with pytest.raises(NotFoundError, match=r"ca\.crt"):

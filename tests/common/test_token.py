@@ -30,7 +30,7 @@ def test_each_file_holds_a_token(folder):
         assert not tokens.admits(wrong)
 
 
-def test_a_replaced_token_is_taken_within_a_second(folder):
+def test_a_replaced_token_is_reloaded_within_a_second(folder):
     clock = Clock()
     tokens = TokenFolder(folder, clock=clock)
     (folder / "new").write_text("secret-n")
@@ -41,7 +41,7 @@ def test_a_replaced_token_is_taken_within_a_second(folder):
     assert not tokens.admits("secret-a")
 
 
-def test_the_last_good_tokens_hold_while_the_folder_is_unreadable(folder, caplog):
+def test_the_last_tokens_stay_valid_while_the_folder_is_unreadable(folder, caplog):
     clock = Clock()
     tokens = TokenFolder(folder, clock=clock)
     (folder / "team-b").unlink()
@@ -57,7 +57,7 @@ def test_the_last_good_tokens_hold_while_the_folder_is_unreadable(folder, caplog
     assert tokens.admits("secret-a")
 
 
-def test_without_a_token_nobody_gets_in(tmp_path, caplog):
+def test_without_tokens_every_request_is_refused(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert not TokenFolder(tmp_path).admits("")
     assert "every request is refused" in caplog.text

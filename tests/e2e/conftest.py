@@ -1,4 +1,4 @@
-"""A whole deployment as a person runs it: `aurora up`, every component real, over tiny models."""
+"""A whole deployment run by `aurora up`: every component real, with tiny models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMPONENTS = ("redis", "buffer", "inference", "trainer")
 
 
 def _wait_for(condition: Callable[[], object], *, what: str, seconds: float = READY_SECONDS):
-    """The condition's first true value; a failed assertion naming what was awaited otherwise."""
+    """The condition's first true value; fails with `what` if it never comes."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
@@ -57,7 +57,7 @@ class Aurora:
             return None
 
     def status(self) -> Deployment | None:
-        """What the operator says; None while it cannot be asked."""
+        """The operator's answer; None while it is unreachable."""
         found = self.operator_file()
         if found is None:
             return None
@@ -87,7 +87,7 @@ class Aurora:
             return client.counters()
 
     def kill(self, component: str) -> None:
-        """SIGKILL, and waits until another process of that name is ready."""
+        """Sends SIGKILL and waits until a successor is ready."""
         before = self.pid(component)
         assert before
         os.kill(before, signal.SIGKILL)
@@ -109,7 +109,7 @@ def wait_for() -> Callable:
 
 @pytest.fixture(scope="module")
 def aurora(target_folder, publish, tmp_path_factory) -> Iterator[Aurora]:
-    """A deployment that began with a random draft and trains after every few requests."""
+    """A deployment that starts from a random draft and trains after every few requests."""
     folder = tmp_path_factory.mktemp("deployment")
     draft, checkpoint = publish("draft-0", 1)
     manifest = {
@@ -160,7 +160,7 @@ def aurora(target_folder, publish, tmp_path_factory) -> Iterator[Aurora]:
 
 @dataclass
 class Load:
-    """Clients that send one request after the other, and what came of them."""
+    """Clients that send requests back to back, and the outcomes."""
 
     url: str
     streams: int = 4
@@ -188,7 +188,7 @@ class Load:
         _wait_for(lambda: self.served >= goal, what=f"{count} more requests served")
 
     def _stream(self, number: int) -> None:
-        # What was not taken (refused, or not ready yet) is sent again: it was never in flight.
+        # Requests refused or sent before the server is ready were never in flight: not failures.
         with openai.OpenAI(base_url=self.url, api_key="none", max_retries=0) as client:
             while not self.stop.is_set():
                 number += self.streams
@@ -205,12 +205,12 @@ class Load:
                 extra_body={"ignore_eos": True},
             )
         except openai.OpenAIError as error:
-            was_taken = not (
+            was_in_flight = not (
                 type(error.__cause__).__name__ == "ConnectError"
                 or getattr(error, "status_code", None) == 503
             )
             with self.lock:
-                self.failed += was_taken
+                self.failed += was_in_flight
             time.sleep(POLL_SECONDS)
             return
         with self.lock:

@@ -1,4 +1,4 @@
-"""The whole loop: traffic trains a draft, a better one is promoted, and kills stop nothing."""
+"""The whole loop: traffic trains a draft, a better one is promoted, and it survives kills."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _trained(aurora) -> int:
         return stub.GetStatus(trainer_pb2.GetStatusRequest(), timeout=CALL_SECONDS).trajectories
 
 
-def test_a_draft_that_learned_from_the_traffic_is_promoted(aurora, load, wait_for) -> None:
+def test_a_draft_trained_on_the_traffic_is_promoted(aurora, load, wait_for) -> None:
     wait_for(lambda: _promotions(aurora) >= 1, what="a promotion")
     status = aurora.status()
     promoted = [past for past in status.history if past.outcome == "Promoted"]
@@ -39,7 +39,7 @@ def test_a_draft_that_learned_from_the_traffic_is_promoted(aurora, load, wait_fo
 
 
 @pytest.mark.parametrize("component", ["operator", "buffer", "trainer", "redis"])
-def test_a_kill_beside_inference_fails_no_request_and_loses_no_trajectory(
+def test_killing_another_component_fails_no_request_and_loses_no_trajectory(
     aurora, load, component, wait_for
 ) -> None:
     load.wait_for_more(20)
@@ -47,14 +47,14 @@ def test_a_kill_beside_inference_fails_no_request_and_loses_no_trajectory(
     load.wait_for_more(20)
     load.__exit__()
     assert load.failed == 0
-    # Everything that the buffer acknowledged is still counted there, and gets to the trainer.
+    # Everything that the buffer acknowledged is still counted there and reaches the trainer.
     sent = aurora.counters().trajectories_sent
     wait_for(lambda: _appended(aurora) >= sent, what="every acknowledged trajectory")
     stored = _appended(aurora)
     wait_for(lambda: _trained(aurora) >= stored, what="the trainer to consume them all")
 
 
-def test_a_kill_of_inference_fails_only_what_was_in_flight(aurora, load) -> None:
+def test_killing_inference_fails_only_requests_in_flight(aurora, load) -> None:
     load.wait_for_more(20)
     aurora.kill("inference")
     load.wait_for_more(20)
