@@ -81,6 +81,9 @@ def _progressing(status: Status, observed: Observation) -> _Finding:
         parts = [f"{rollout.id} is {type(rollout.state).__name__}"]
         if isinstance(rollout.state, Analyzing):
             parts[0] += f" at {rollout.plan.steps_percent[rollout.state.step]}% of the traffic"
+            evidence = rollout.evidence
+            if evidence.log_e >= rollout.plan.threshold and evidence.held_back_by:
+                parts.append(f"held back by {', '.join(evidence.held_back_by)}")
         if not observed.participants and not awaited:
             parts.append("waiting for an inference that is ready")
         return _Finding(

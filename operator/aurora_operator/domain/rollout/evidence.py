@@ -106,6 +106,11 @@ class Evidence:
         return interval and (round(interval[0] * 10_000), round(interval[1] * 10_000))
 
     @property
+    def held_back_by(self) -> tuple[str, ...]:
+        """The guardrails whose estimate is above their margin."""
+        return tuple(guardrail.name for guardrail in self.guardrails if guardrail.holds_back)
+
+    @property
     def baseline(self) -> float:
         """m̂: the mean score so far, begun with one request at 0.5."""
         total = sum(arm.requests * arm.acceptance for arm in (self.stable, self.candidate))

@@ -106,7 +106,8 @@ class GuardrailState:
 
     @property
     def effect_bps(self) -> Annotated[int, "Estimated harm; basis points."]:
-        return round(self.effect * 10_000)
+        """At least -10000, although a few requests may estimate less than is possible."""
+        return max(round(self.effect * 10_000), -10_000)
 
     @property
     def holds_back(self) -> bool:

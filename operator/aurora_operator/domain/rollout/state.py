@@ -181,9 +181,8 @@ def advance(
 
 def is_better(evidence: Evidence, plan: RolloutPlan) -> bool:
     """The promotion rule."""
-    if any(guardrail.holds_back for guardrail in evidence.guardrails):
-        return False
-    return evidence.log_e >= plan.threshold and evidence.requests >= plan.min_requests
+    is_shown = evidence.log_e >= plan.threshold and evidence.requests >= plan.min_requests
+    return is_shown and not evidence.held_back_by
 
 
 def weight_percent(state: State, plan: RolloutPlan) -> int | None:

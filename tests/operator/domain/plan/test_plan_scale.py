@@ -15,7 +15,11 @@ from aurora_operator.domain.plan.observation import (
     Scale,
 )
 from aurora_operator.domain.plan.plan import plan, rollout_terms
+from aurora_operator.domain.rollout.evidence import ArmMean, Evidence
+from aurora_operator.domain.rollout.guardrail import GuardrailState
 from aurora_operator.domain.rollout.state import (
+    Analyzing,
+    Clock,
     Pending,
     Promoted,
     Promoting,
@@ -139,6 +143,21 @@ def test_many_that_are_awaited_are_told_briefly(decide, trying):
     assert condition(status, "Progressing").message == (
         "chat-1 is Pending; waiting for pod-0: is away; waiting for pod-1: is away; "
         "waiting for pod-2: is away; and for 6 more"
+    )
+
+
+def test_a_guardrail_that_holds_back_is_named(decide, trying):
+    status = trying(Analyzing(1, NOW, 0, Clock(NOW)))
+    evidence = Evidence(
+        log_wealth=(9.0,) * 8,
+        stable=ArmMean(500, 0.5),
+        guardrails=(GuardrailState("tpot", 1000, effect=0.2),),
+    )
+    status = replace(status, rollout=replace(status.rollout, evidence=evidence))
+    status = decide(status, seen(staged("a"))).status
+    assert isinstance(status.rollout.state, Analyzing)
+    assert condition(status, "Progressing").message == (
+        "chat-1 is Analyzing at 50% of the traffic; held back by tpot"
     )
 
 
