@@ -67,15 +67,7 @@ def _object(cls: type[T], foreign: frozenset[str], *, strict: bool) -> Codec[T]:
     members = list(_members(cls, strict=strict))
     # What stands within a sibling is written after it.
     members.sort(key=lambda member: bool(member.wire.within))
-    properties: Schema = {}
-    for member in members:
-        if member.wire.inline:
-            properties |= member.codec.schema["properties"]
-        elif member.wire.within:
-            around = properties.setdefault(member.wire.within, {"properties": {}})
-            around["properties"][member.key] = member.codec.schema
-        else:
-            properties[member.key] = member.codec.schema
+    properties = _properties(members)
     known = foreign | properties.keys()
     stored = [member for member in members if member.field is not None]
 
@@ -102,6 +94,19 @@ def _object(cls: type[T], foreign: frozenset[str], *, strict: bool) -> Codec[T]:
     # A field's own description replaces the class's; the comment stays.
     schema = {"title": cls.__name__, "$comment": about, "description": about}
     return Codec({"type": "object", **schema, "properties": properties}, write, read)
+
+
+def _properties(members: list[_Member]) -> Schema:
+    properties: Schema = {}
+    for member in members:
+        if member.wire.inline:
+            properties |= member.codec.schema["properties"]
+        elif member.wire.within:
+            around = properties.setdefault(member.wire.within, {"properties": {}})
+            around["properties"][member.key] = member.codec.schema
+        else:
+            properties[member.key] = member.codec.schema
+    return properties
 
 
 def _members(cls: type[object], *, strict: bool) -> Iterator[_Member]:
