@@ -1,4 +1,4 @@
-"""The chart as Helm renders it."""
+"""Renders the chart with Helm."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def chart() -> Path:
 
 @pytest.fixture(scope="session")
 def call_helm(helm: Path) -> Callable:
-    """Runs Helm on a file of values; gives the finished process."""
+    """Runs Helm with a file of values; returns the finished process."""
 
     def call(command: list[str], values: dict[str, Any], folder: Path):
         path = folder / "values.yaml"
@@ -39,22 +39,22 @@ def call_helm(helm: Path) -> Callable:
 
 @pytest.fixture
 def render(call_helm, tmp_path) -> Callable:
-    """The manifests of a release called `aurora`, as text."""
+    """The manifests of a release named `aurora`, as text."""
 
     def render(values: dict[str, Any], *, namespace: str = "aurora-system", monitors=False) -> str:
         command = ["template", "aurora", "--namespace", namespace]
         if monitors:
             command += [f"--api-versions=monitoring.coreos.com/v1/{kind}" for kind in _MONITORS]
-        told = call_helm(command, values, tmp_path)
-        assert told.returncode == 0, told.stderr
-        return told.stdout
+        result = call_helm(command, values, tmp_path)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     return render
 
 
 @pytest.fixture
 def objects(render) -> Callable:
-    """What `render` gives, as objects."""
+    """The rendered manifests as objects."""
 
     def objects(values: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
         return [each for each in yaml.safe_load_all(render(values, **options)) if each]

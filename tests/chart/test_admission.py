@@ -1,4 +1,4 @@
-"""A real API server takes everything that the chart renders, and its rights are what they say."""
+"""A real API server admits everything that the chart renders, and grants exactly its rights."""
 
 import pytest
 import yaml
@@ -31,7 +31,7 @@ def test_every_manifest_is_admitted(control_plane, namespace, objects, values):
     for body in made:
         dry_run(control_plane, body)
 
-    # The test's pod is held to `restricted` by itself, the operator's below.
+    # Only the `helm test` pod is checked against `restricted` here; the operator's pods are below.
     assert {"Deployment", "Pod", "CustomResourceDefinition"} <= {body["kind"] for body in made}
 
 
@@ -51,7 +51,7 @@ def test_the_operators_pods_are_restricted(control_plane, namespace, objects):
     assert pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
 
 
-def test_the_quick_starts_models_are_made_by_a_restricted_pod(
+def test_the_quick_start_trains_its_models_in_a_restricted_pod(
     control_plane, namespace, pytestconfig
 ):
     text = (pytestconfig.rootpath / "examples/kubernetes-models.yaml").read_text()
@@ -67,7 +67,7 @@ def test_the_quick_starts_models_are_made_by_a_restricted_pod(
 
 @pytest.fixture
 def allowed(api_server):
-    """Whether the chart's account of a namespace may do something."""
+    """Whether the chart's ServiceAccount in a namespace is allowed to do something."""
 
     def allowed(account_namespace, verb, resource, namespace="", group="", name=""):
         resource, _, subresource = resource.partition("/")
@@ -94,7 +94,7 @@ def allowed(api_server):
 
 @pytest.fixture
 def install(api_server, objects):
-    """Makes the roles of a release in a namespace; what is not in it is removed again."""
+    """Creates a release's RBAC objects; deletes them afterwards."""
     made = []
 
     def install(values, namespace):
@@ -140,7 +140,7 @@ def test_nothing_else_is_allowed(api_namespace, install, allowed, verb, group, r
     assert not allowed(api_namespace, verb, resource, "elsewhere", group)
 
 
-def test_of_leases_only_its_own(api_namespace, install, allowed):
+def test_it_may_update_only_its_own_lease(api_namespace, install, allowed):
     install({}, api_namespace)
     group = "coordination.k8s.io"
 
@@ -148,7 +148,7 @@ def test_of_leases_only_its_own(api_namespace, install, allowed):
     assert not allowed(api_namespace, "update", "leases", api_namespace, group, "another")
 
 
-def test_with_a_list_of_namespaces_it_acts_in_those_alone(
+def test_its_rights_are_limited_to_the_watched_namespaces(
     api_server, api_namespace, install, allowed
 ):
     watched, other = api_server.create_namespace(), api_server.create_namespace()
@@ -160,7 +160,7 @@ def test_with_a_list_of_namespaces_it_acts_in_those_alone(
         assert not allowed(api_namespace, "watch", resource, "", group)
 
 
-def test_outside_of_namespaces_nothing_is_made_where_that_is_asked(objects):
+def test_cluster_scoped_objects_can_be_avoided(objects):
     values = {
         "watchNamespaces": ["serving"],
         "crds": {"enabled": False},

@@ -1,4 +1,4 @@
-"""The chart starts an operator that understands it."""
+"""The chart starts the operator with arguments that it understands."""
 
 import pytest
 
@@ -13,10 +13,10 @@ def container(objects, values):
 
 @pytest.mark.parametrize("watched", [[], ["serving", "research"]])
 def test_the_arguments_are_the_operators(objects, monkeypatch, watched):
-    told = []
+    started = []
 
     async def operate(options):
-        told.append(options)
+        started.append(options)
         return 0
 
     monkeypatch.setattr(process, "operate", operate)
@@ -24,11 +24,11 @@ def test_the_arguments_are_the_operators(objects, monkeypatch, watched):
 
     assert made["command"] == ["python", "-m", "aurora_operator"]
     assert operator.main(made["args"]) == 0
-    (options,) = told
+    (options,) = started
     assert options.namespaces == tuple(watched)
     assert options.lease_namespace == "aurora-system"
     assert options.setting.trainer_image == "aurora-trainer:0.1.0"
-    # Everywhere, and at the ports that the probes and the monitors ask.
+    # On all interfaces, on the ports that probes and monitors use.
     ports = {port["name"]: port["containerPort"] for port in made["ports"]}
     assert options.health_listen == f"0.0.0.0:{ports['health']}"
     assert options.metrics_listen == f"0.0.0.0:{ports['metrics']}"
@@ -38,11 +38,11 @@ def test_its_pods_may_call_the_control_ports(objects):
     (deployment,) = (body for body in objects({}) if body["kind"] == "Deployment")
     labels = deployment["spec"]["template"]["metadata"]["labels"]
 
-    # By these the operator's own network policies know it.
+    # The network policies that the operator creates select it by these.
     assert operator._OPERATOR_LABELS.items() <= labels.items()
 
 
-def test_it_may_write_the_lease_that_it_asks_for(objects):
+def test_it_may_write_the_lease_that_it_uses(objects):
     (role,) = (
         body
         for body in objects({})

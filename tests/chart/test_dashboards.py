@@ -1,4 +1,4 @@
-"""Every query of the dashboards asks for what a component tells."""
+"""Every dashboard query uses metrics that a component exports."""
 
 import json
 import re
@@ -50,8 +50,8 @@ def _operator():
 
 
 @pytest.fixture(scope="module")
-def told():
-    """The labels of every series that a component tells, by its name."""
+def exported():
+    """The labels of every exported series, by its name."""
     found = {}
     for text in (_inference(), _buffer(), _trainer(), _operator()):
         for family in text_string_to_metric_families(text.decode()):
@@ -67,7 +67,7 @@ def queries(chart, name):
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_every_query_names_a_metric_that_is_told(chart, told, name):
+def test_every_query_names_an_exported_metric(chart, exported, name):
     asked = {
         metric
         for query in queries(chart, name)
@@ -75,12 +75,12 @@ def test_every_query_names_a_metric_that_is_told(chart, told, name):
     }
 
     assert asked, "no query found"
-    assert asked - told.keys() == set()
+    assert asked - exported.keys() == set()
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_every_label_is_told_or_comes_from_the_monitor(chart, told, name):
-    known = set().union(*told.values()) | {"namespace", "pod", "deployment", "le"}
+def test_every_label_is_exported_or_added_by_the_monitor(chart, exported, name):
+    known = set().union(*exported.values()) | {"namespace", "pod", "deployment", "le"}
     asked = {
         label.strip()
         for query in queries(chart, name)

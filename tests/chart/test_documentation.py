@@ -1,4 +1,4 @@
-"""docs/operator.md names the reasons, states and metrics that the operator has, and no others."""
+"""docs/operator.md names exactly the operator's reasons, states and metrics."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_it_is_short(text):
     assert len(text.splitlines()) <= 150
 
 
-def test_the_reasons_of_conditions_are_the_codes(text):
+def test_the_reasons_of_conditions_match_the_code(text):
     found = set(re.findall(r'_Finding\(\s*(?:True|False), "(\w+)"', _sources("domain")))
     found |= set(re.findall(r'Problem\(\s*"(\w+)"', _sources("domain", "cluster")))
     found |= set(re.findall(r'found\.append\(\("(\w+)"', _sources("domain")))
@@ -46,7 +46,7 @@ def test_the_reasons_of_conditions_are_the_codes(text):
     assert set(re.findall(r"`(\w+)`", table)) == found
 
 
-def test_every_reason_that_is_wrong_has_a_remedy(text):
+def test_every_problem_has_a_remedy(text):
     wrong = {"InferenceNotReady"} | set(
         re.findall(r"`(\w+)`", re.search(r"Degraded=True \|(.*)\|", text)[1])
     )
@@ -59,21 +59,21 @@ def test_every_reason_that_is_wrong_has_a_remedy(text):
     assert remedies == wrong
 
 
-def test_every_state_is_drawn(text):
+def test_the_diagram_shows_every_state(text):
     drawing = _section(text, "The states of a rollout").split("```")[1]
 
     for state in get_args(State):
         assert state.__name__ in drawing
 
 
-def test_the_reasons_of_verdicts_are_the_codes(text):
+def test_the_reasons_of_verdicts_match_the_code(text):
     names = "|".join(state.__name__ for state in (*_ended(), _promoting()))
     code = (OPERATOR / "domain/rollout/state.py").read_text()
     found = set(re.findall(rf'(?:{names})\(f?"(\w+)', code))
     found |= {guardrail.harm for guardrail in GUARDRAILS.values()}
-    told = _section(text, "The states of a rollout").split("gives the reason:")[1]
+    section = _section(text, "The states of a rollout").split("gives the reason:")[1]
 
-    assert set(re.findall(r"`(\w+)`", told)) == found
+    assert set(re.findall(r"`(\w+)`", section)) == found
 
 
 def _ended():
@@ -84,13 +84,13 @@ def _promoting():
     return next(state for state in get_args(State) if state.__name__ == "Promoting")
 
 
-def test_the_names_that_an_issuer_must_give_are_the_codes(text):
-    told = _section(text, "Certificates")
+def test_the_certificate_names_match_the_code(text):
+    section = _section(text, "Certificates")
     for peer in ("<component>", OPERATOR_PEER):
-        assert f"`{dns_name('chat', peer, namespace='<namespace>')}`" in told
+        assert f"`{dns_name('chat', peer, namespace='<namespace>')}`" in section
     operator = dns_name("chat", OPERATOR_PEER, namespace="serving")
     metadata = Metadata(name="chat", namespace="serving")
-    rows = [row.split("|")[1:3] for row in told.splitlines() if row.startswith("| ")][1:]
+    rows = [row.split("|")[1:3] for row in section.splitlines() if row.startswith("| ")][1:]
     found = {
         component: tuple(
             operator.replace("operator", peer)
@@ -105,7 +105,7 @@ def test_the_names_that_an_issuer_must_give_are_the_codes(text):
 def test_the_metrics_are_the_operators(text):
     metrics = Metrics()
     metrics.follow_queue("objects", lambda: 0)
-    told = {family.name: family.type for family in metrics.registry.collect()}
-    names = {name + "_total" * (kind == "counter") for name, kind in told.items()}
+    kinds = {family.name: family.type for family in metrics.registry.collect()}
+    names = {name + "_total" * (kind == "counter") for name, kind in kinds.items()}
 
     assert set(re.findall(r"`(aurora_operator_\w+)`", _section(text, "Metrics"))) == names

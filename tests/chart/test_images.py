@@ -1,4 +1,4 @@
-"""What can be told of the images without a builder: the Dockerfile, the wheel, the extras."""
+"""What can be tested of the images without a builder: the Dockerfile, the wheel, the extras."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMPONENTS = ("operator", "buffer", "inference", "trainer")
 
 
 def stages():
-    """Each stage's instructions and the name of what it begins from, by its name."""
+    """Each stage's instructions and base, by its name."""
     text = (ROOT / "deploy/docker/Dockerfile").read_text().replace("\\\n", " ")
     found, name = {}, ""
     for line in text.splitlines():
@@ -33,13 +33,13 @@ def stages():
 
 
 def lineage(name):
-    """The instructions of a stage and of those that it begins from, the first first."""
+    """The instructions of a stage and its bases, in order."""
     base, instructions = stages()[name]
     return (lineage(base) if base in stages() else []) + instructions
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_an_image_is_no_more_than_an_environment_under_a_user(component):
+def test_an_image_is_only_an_environment_and_a_user(component):
     instructions = lineage(component)
 
     assert ("USER", "65532:65532") in instructions
@@ -89,7 +89,7 @@ def _places():
     ]
 
 
-def test_the_context_holds_what_the_wheel_is_made_of():
+def test_the_build_context_has_everything_for_the_wheel():
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     kept = {line[1:] for line in ignored if line.startswith("!")}
 
@@ -101,7 +101,7 @@ def test_the_context_holds_what_the_wheel_is_made_of():
 
 
 def requirements(extra):
-    """The distributions that `aurora-serving[extra]` installs here, by their canonical names."""
+    """The distributions that `aurora-serving[extra]` installs, by canonical name."""
     seen: dict[str, set[str]] = {}
     waiting = [Requirement(f"aurora-serving[{extra}]")]
     while waiting:
@@ -121,7 +121,7 @@ def requirements(extra):
 def _required(name):
     if name != "aurora-serving":
         return [Requirement(text) for text in metadata.requires(name) or ()]
-    # What is installed may be older.
+    # The installed version may be older.
     project = _project()
     return [Requirement(text) for text in project["dependencies"]] + [
         Requirement(f"{text}; extra == '{extra}'")
@@ -135,7 +135,7 @@ def test_without_torch(extra):
     assert requirements(extra).isdisjoint({"torch", "transformers", "numpy"})
 
 
-# Runs a module where what its extra does not install cannot be imported.
+# Runs a module with imports limited to what its extra installs.
 _ALONE = """
 import runpy, sys
 
@@ -182,14 +182,14 @@ def test_a_component_runs_with_its_extra_alone(extra, command):
         and installed.isdisjoint(canonicalize_name(owner) for owner in owners)
     ]
 
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _ALONE, ",".join(hidden), *command.split()],
         capture_output=True,
         text=True,
         check=False,
     )
 
-    assert told.returncode == 0, told.stderr
+    assert result.returncode == 0, result.stderr
 
 
 def test_without_a_builder_it_says_what_to_install(tmp_path):
@@ -197,7 +197,7 @@ def test_without_a_builder_it_says_what_to_install(tmp_path):
         found = subprocess.run(["which", name], capture_output=True, text=True, check=True)
         (tmp_path / name).symlink_to(found.stdout.strip())
 
-    told = subprocess.run(
+    result = subprocess.run(
         [tmp_path / "bash", ROOT / "tools/images.sh"],
         env={"PATH": str(tmp_path)},
         capture_output=True,
@@ -205,13 +205,13 @@ def test_without_a_builder_it_says_what_to_install(tmp_path):
         check=False,
     )
 
-    assert told.returncode == 1
-    assert "podman" in told.stderr
-    assert "install one of them" in told.stderr
+    assert result.returncode == 1
+    assert "podman" in result.stderr
+    assert "install one of them" in result.stderr
 
 
 @pytest.mark.parametrize("builder", ["podman", "buildah"])
-def test_it_builds_every_component_with_the_builder_that_is_there(tmp_path, builder):
+def test_it_builds_every_component_with_the_available_builder(tmp_path, builder):
     for name in ("bash", "dirname", "sed"):
         found = subprocess.run(["which", name], capture_output=True, text=True, check=True)
         (tmp_path / name).symlink_to(found.stdout.strip())
@@ -219,7 +219,7 @@ def test_it_builds_every_component_with_the_builder_that_is_there(tmp_path, buil
     program.write_text('#!/bin/bash\necho "built: $*"\n')
     program.chmod(0o755)
 
-    told = subprocess.run(
+    result = subprocess.run(
         [tmp_path / "bash", ROOT / "tools/images.sh"],
         env={"PATH": str(tmp_path), "IMAGE_PREFIX": "r.example/aurora", "BUILD_ARGS": "--pull"},
         capture_output=True,
@@ -228,7 +228,7 @@ def test_it_builds_every_component_with_the_builder_that_is_there(tmp_path, buil
     )
 
     version = _project()["version"]
-    assert re.findall(r"built: (.*)", told.stdout) == [
+    assert re.findall(r"built: (.*)", result.stdout) == [
         f"build --pull --file deploy/docker/Dockerfile --target {component} "
         f"--tag r.example/aurora-{component}:{version} ."
         for component in COMPONENTS

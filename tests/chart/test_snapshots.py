@@ -1,6 +1,6 @@
-"""What the chart renders, for a reviewer to read.
+"""Snapshots of the rendered chart, for reviewers.
 
-`AURORA_UPDATE_SNAPSHOTS=1 pytest tests/chart/test_snapshots.py` writes it anew.
+`AURORA_UPDATE_SNAPSHOTS=1 pytest tests/chart/test_snapshots.py` rewrites them.
 """
 
 import os
@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-# The definition is generated, and held to its source by `make check`.
+# The CRD is generated; `make check` compares it to its source.
 _BASE = {"crds": {"enabled": False}}
 _DIGEST = "sha256:" + "0" * 64
 CASES = {

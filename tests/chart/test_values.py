@@ -1,4 +1,4 @@
-"""The chart's values: linted, each documented, used and checked, wrong ones refused by path."""
+"""The chart's values: linted, documented, used, in the schema; wrong ones refused by path."""
 
 import itertools
 import json
@@ -9,7 +9,7 @@ import yaml
 
 
 def leaves(values, path=()):
-    """Every value that is no object of further values, as its path."""
+    """The path of every leaf value."""
     for name, value in values.items():
         if isinstance(value, dict) and value and (*path, name) != ("resources",):
             yield from leaves(value, (*path, name))
@@ -18,9 +18,9 @@ def leaves(values, path=()):
 
 
 def test_passes_the_strict_lint(call_helm, tmp_path):
-    told = call_helm(["lint", "--strict"], {}, tmp_path)
+    result = call_helm(["lint", "--strict"], {}, tmp_path)
 
-    assert told.returncode == 0, told.stdout
+    assert result.returncode == 0, result.stdout
 
 
 def test_every_value_is_documented(chart):
@@ -30,7 +30,7 @@ def test_every_value_is_documented(chart):
         for before, line in itertools.pairwise(lines)
         if re.match(r" *\w+:( \S|$)", line)
         and not before.strip().startswith("#")
-        # The object around documented values, and the one obvious value of an image.
+        # Parents of documented values, and an image's self-explanatory repository.
         and not re.match(r" *(\w+:$|repository: )", line)
         and "cpu:" not in line
         and not line.startswith("  limits:")
@@ -47,7 +47,7 @@ def test_every_value_is_used(chart):
         for path in leaves(values)
         if f".Values.{'.'.join(path)}" not in text and not _is_image(path)
     ]
-    # A label's and a node's names are the user's.
+    # Keys of user-defined maps.
     assert unused == [
         ("nodeSelector", "kubernetes.io/os"),
         ("dashboards", "labels", "grafana_dashboard"),
@@ -71,7 +71,7 @@ def test_the_schema_knows_exactly_the_values(chart):
 
     values = given(yaml.safe_load((chart / "values.yaml").read_text()))
     expected = known(schema)
-    # Helm hands these to every chart, and the next are the user's own names.
+    # Helm passes `global` to every chart; the maps below have user-defined keys.
     expected.pop("global")
     values["nodeSelector"] = values["dashboards"]["labels"] = {}
     values["resources"] = {"limits": {}, "requests": {}}
@@ -117,8 +117,8 @@ def test_the_schema_knows_exactly_the_values(chart):
     ],
 )
 def test_a_wrong_value_is_refused_by_its_path(call_helm, tmp_path, values, path):
-    told = call_helm(["template", "aurora"], values, tmp_path)
+    result = call_helm(["template", "aurora"], values, tmp_path)
 
-    assert told.returncode != 0
-    assert "don't meet the specifications of the schema" in told.stderr
-    assert f"/{path}" in told.stderr or f"'{path}'" in told.stderr, told.stderr
+    assert result.returncode != 0
+    assert "don't meet the specifications of the schema" in result.stderr
+    assert f"/{path}" in result.stderr or f"'{path}'" in result.stderr, result.stderr
