@@ -115,7 +115,7 @@ async def test_append_that_is_late_for_some_of_its_ids_is_stored_whole(redis_ser
     assert _stored(client)[-1] == b"j"
 
 
-async def test_append_that_is_given_up_is_counted_if_stored(redis_server, redis):
+async def test_cancelled_append_is_counted_if_stored(redis_server, redis):
     stream = _stream(redis)
     for pause in range(30):
         appending = asyncio.create_task(stream.append([NewEntry(b"acme", bytes(100_000))] * 4))
@@ -142,7 +142,7 @@ async def test_redis_may_forget_its_scripts(redis_server, redis):
     assert _stored(redis_server.client) == [b"a", b"b"]
 
 
-async def test_no_memory_stores_nothing_and_tells_no_content(redis_server, redis):
+async def test_out_of_memory_stores_nothing_and_reveals_no_content(redis_server, redis):
     stream = _stream(redis)
     await stream.append(_entries("a"))
     redis_server.client.config_set("maxmemory", 1)

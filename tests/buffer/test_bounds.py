@@ -106,7 +106,7 @@ def test_entries_beyond_their_age_go(serve, trajectory, until):
     assert stats.appended_total == 1
 
 
-def test_dropping_what_a_group_did_not_acknowledge_is_counted(serve, trajectory, take):
+def test_dropping_unacknowledged_entries_is_counted(serve, trajectory, take):
     one = trajectory("0")
     buffer = serve(max_bytes=4 * (one.ByteSize() + len(one.tenant)))
     buffer.append(*(trajectory(str(number)) for number in range(4)))

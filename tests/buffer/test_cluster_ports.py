@@ -127,11 +127,11 @@ def test_peers_show_certificates_and_a_kubelet_none(
             pod.stats(stranger)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     redis_server.kill()
-    until(lambda: pod.health() == "NOT_SERVING", "it tells that Redis is away")
+    until(lambda: pod.health() == "NOT_SERVING", "it reports that Redis is unreachable")
 
 
 @pytest.mark.redis
-async def test_redis_by_tls_with_a_password_that_nobody_sees(
+async def test_redis_by_tls_with_a_password_that_stays_hidden(
     start, redis_server, authority, tmp_path, until
 ):
     async def shows(health, what):
@@ -151,7 +151,7 @@ async def test_redis_by_tls_with_a_password_that_nobody_sees(
         await shows("SERVING", "the buffer serves")
         assert (await asyncio.to_thread(pod.stats, None)).entries == 0
         redis_server.kill()
-        await shows("NOT_SERVING", "it tells that Redis is away")
+        await shows("NOT_SERVING", "it reports that Redis is unreachable")
     assert PASSWORD not in pod.command_line()
     assert PASSWORD not in pod.log()
 
@@ -167,7 +167,7 @@ async def test_redis_by_tls_with_a_password_that_nobody_sees(
         ),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(flags, problem):
+def test_a_missing_flag_is_reported_in_one_line(flags, problem):
     flags = ["--listen", "127.0.0.1:0", "--max-age-seconds", "1", "--max-bytes", "1", *flags]
     result = subprocess.run(
         [sys.executable, "-m", "aurora_buffer", "serve", *flags],

@@ -1,4 +1,4 @@
-"""Redis' errors as Aurora's, and how long an answer is waited for."""
+"""Mapping of Redis' errors to Aurora's, and retries."""
 
 import asyncio
 
@@ -48,7 +48,7 @@ def test_errors(error, expected):
     assert str(translated).startswith("Redis cannot do it")
 
 
-async def test_persists_while_redis_loads():
+async def test_retries_while_redis_loads():
     answers = [BusyLoadingError("loading"), RedisConnectionError("refused"), 7]
 
     async def operation() -> int:
@@ -70,7 +70,7 @@ async def test_patience_ends():
     assert asyncio.get_running_loop().time() - start < 2
 
 
-async def test_what_does_not_pass_is_not_repeated():
+async def test_persistent_errors_are_not_retried():
     calls = []
 
     async def operation() -> int:

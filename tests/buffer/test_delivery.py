@@ -98,7 +98,7 @@ def test_killed_server_loses_nothing(buffer, trajectory, take):
 
 
 def test_killed_redis_loses_nothing_acknowledged(redis_server, buffer, trajectory):
-    """Kills Redis again and again under appends; the subscription goes on by itself."""
+    """Kills Redis again and again under appends; the subscription resumes by itself."""
     stored, received, kills = [], set(), 5
     with ThreadPoolExecutor() as pool:
         stream = buffer.subscribe()
@@ -140,7 +140,7 @@ def test_acknowledged_entries_stay_so_over_a_kill_of_redis(redis_server, buffer,
     assert buffer.ack(first) == 0
 
 
-def test_lost_group_is_made_again(redis_server, buffer, trajectory, take):
+def test_lost_group_is_recreated(redis_server, buffer, trajectory, take):
     buffer.append(trajectory("a"))
     stream = buffer.subscribe()
     take(stream, 1)
@@ -149,7 +149,7 @@ def test_lost_group_is_made_again(redis_server, buffer, trajectory, take):
     assert list(take(stream, 1).values()) == ["b"]
 
 
-def test_calls_say_that_redis_is_away(redis_server, buffer, trajectory, until):
+def test_calls_report_that_redis_is_unreachable(redis_server, buffer, trajectory, until):
     redis_server.kill()
     with pytest.raises(grpc.RpcError) as caught:
         buffer.append(trajectory("a"))

@@ -1,4 +1,4 @@
-"""The pure parts: what an entry holds and how answers are cut."""
+"""The pure parts: entries, and splitting them into responses."""
 
 from itertools import pairwise
 

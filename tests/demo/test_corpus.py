@@ -32,7 +32,7 @@ def test_a_module_that_a_newer_python_lacks_is_skipped():
     assert read_modules(LIBRARY, ("os", "heapq", "gone")) == read_modules(LIBRARY, ("os", "heapq"))
 
 
-def test_a_python_without_sources_is_told(tmp_path):
+def test_a_python_without_sources_is_reported(tmp_path):
     with pytest.raises(NotFoundError, match=r"has only 0 of 2 modules"):
         read_modules(tmp_path, ("os", "heapq"))
 
@@ -47,7 +47,7 @@ def test_the_seed_decides_the_documents(domain):
     assert len(set(first)) == 5
 
 
-def test_a_log_is_json_lines_whose_clock_goes_on_past_midnight():
+def test_a_log_is_json_lines_whose_clock_wraps_at_midnight():
     class LastSecond(random.Random):
         def randrange(self, start, stop=None, step=1):
             return (start if stop is None else stop) - 1

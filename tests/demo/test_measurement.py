@@ -1,4 +1,4 @@
-"""The demo's figures say what was measured, and nothing where nothing was."""
+"""The demo's figures follow from what was measured, and are absent otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache of the demo's models: built once, whole, loadable by transformers, told when not."""
+"""The cache of the demo's models: built once, complete, loadable by transformers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_draft_is_a_checkpoint_for_this_target(built):
     AutoModelForCausalLM.from_pretrained(found.draft)
 
 
-def test_progress_is_told_in_plain_lines_without_a_terminal(built):
+def test_progress_is_printed_as_plain_lines_without_a_terminal(built):
     lines = built[2].splitlines()
     assert 3 < len(lines) <= 10
     assert "target, 2 layers, 10%, about" in lines[0]
@@ -98,7 +98,7 @@ def test_a_second_run_trains_nothing(built, monkeypatch):
     assert prepared(root) == found
 
 
-def test_an_interrupted_run_goes_on_with_the_target_that_it_finished(tmp_path, monkeypatch):
+def test_an_interrupted_run_reuses_the_target_that_it_finished(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -124,21 +124,21 @@ def test_the_same_recipe_gives_the_same_models(built, tmp_path):
     assert prepared(tmp_path).draft_digest == built[1].draft_digest
 
 
-def test_a_cache_that_cannot_be_written_is_told_before_any_training(tmp_path, monkeypatch):
+def test_an_unwritable_cache_is_reported_before_any_training(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.delattr(models, "trained_target")
     with pytest.raises(StorageError, match=rf"cannot keep the demo's models in .*{CACHE_VARIABLE}"):
         prepared(tmp_path / "file")
 
 
-def test_a_damaged_target_is_told(tmp_path):
+def test_a_damaged_target_is_reported(tmp_path):
     weights = prepared(tmp_path).target / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
     with pytest.raises(CheckpointError, match="are damaged; remove that folder"):
         prepared(tmp_path)
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+def test_the_environment_names_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     assert cache_root() == tmp_path
     monkeypatch.delenv(CACHE_VARIABLE)

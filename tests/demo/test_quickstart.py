@@ -1,4 +1,4 @@
-"""The quick start's models: found under fixed names, wherever their folder is mounted."""
+"""The quick start's models have fixed names, wherever their folder is mounted."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -40,7 +40,7 @@ def test_a_python_prompt_begins_with_a_line():
         assert any(f"\n{prompt}" in f"\n{module}" for module in MODULES)
 
 
-def test_what_was_trained_on_is_left_out():
+def test_training_text_is_left_out():
     every = prompts("logs", 40)
     seen = "\n".join(every[::2])
     fresh = prompts("logs", 40, seen=seen)
@@ -48,6 +48,6 @@ def test_what_was_trained_on_is_left_out():
     assert fresh[:20] == every[1::2]
 
 
-def test_too_little_text_is_told():
+def test_too_little_text_is_reported():
     with pytest.raises(NotFoundError, match=r"only \d+ of 400 fresh prompts of domain python"):
         prompts("python", 400)

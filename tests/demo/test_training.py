@@ -1,4 +1,4 @@
-"""Schedules, attention, growth: what the demo's training rests on."""
+"""The parts of the demo's training: schedules, attention, deepening."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_attention_by_products_equals_torchs(kv_heads):
     torch.testing.assert_close(attend_by_products(0, query, key, value), expected)
 
 
-def test_windows_are_parts_of_their_streams():
+def test_windows_are_slices_of_their_streams():
     streams = [torch.arange(50), 100 + torch.arange(12)]
     windows = Windows(streams, [3, 2], 11, torch.Generator().manual_seed(0))
     drawn = windows.draw()

@@ -62,7 +62,7 @@ def test_packing_replaces_every_linear_layer_and_keeps_the_function() -> None:
     assert torch.allclose(module(x), expected, atol=1e-5)
 
 
-def test_thread_count_is_one_of_those_there_are_and_the_setting_is_left_alone() -> None:
+def test_thread_count_is_available_and_the_setting_is_unchanged() -> None:
     before = torch.get_num_threads()
     assert 1 <= decode_threads(nn.Linear(32, 32), (1, 2)) <= before
     assert torch.get_num_threads() == before

@@ -1,4 +1,4 @@
-"""The accept/reject rule: what comes out is distributed as the target's, whatever the draft."""
+"""The accept/reject rule: accepted tokens are distributed as the target's, whatever the draft."""
 
 from __future__ import annotations
 

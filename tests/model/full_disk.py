@@ -1,4 +1,4 @@
-"""Publishes a draft where there is no room for it, and prints the error and what is left.
+"""Publishes a draft onto a full disk, and prints the error and the files left behind.
 
 Arguments: how the room is made short, `tmpfs` (exit code 77 where it cannot be mounted) or
 `limit` (on the size of a file), and the folder.

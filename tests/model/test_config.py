@@ -183,7 +183,7 @@ def test_biases_and_norms_follow_the_family():
         ),
     ],
 )
-def test_what_would_give_other_logits_is_refused(content, complaint):
+def test_configs_that_would_give_other_logits_are_refused(content, complaint):
     with pytest.raises(InvalidInputError) as refusal:
         parse_config(content, source="models/a/config.json")
 

@@ -76,7 +76,7 @@ def test_weights_are_readable_by_other_users(folder: Path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_loading_casts_to_the_dtype_asked_for(folder: Path, dtype):
+def test_loading_casts_to_the_requested_dtype(folder: Path, dtype):
     decoder = load_decoder(folder, dtype=dtype)
 
     assert {parameter.dtype for parameter in decoder.parameters()} == {dtype}

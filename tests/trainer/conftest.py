@@ -82,7 +82,7 @@ def target(tmp_path_factory) -> TinyTarget:
 
 @pytest.fixture(scope="session")
 def make_records(target) -> Callable[..., list[buffer_pb2.Trajectory]]:
-    """make_records(count, seed=0): what the target says after random prompts."""
+    """make_records(count, seed=0): the target's outputs after random prompts."""
 
     @torch.no_grad()
     def make(count: int, *, seed: int = 0, domain: str = "a") -> list[buffer_pb2.Trajectory]:
@@ -150,7 +150,7 @@ def next_log_probs() -> Callable[[Decoder, torch.Tensor], torch.Tensor]:
 
 @pytest.fixture(scope="session")
 def plain_sample() -> Callable[..., Sample]:
-    """plain_sample(number, domain="a", outputs=4): a sample for what never looks inside."""
+    """plain_sample(number, domain="a", outputs=4): a sample with dummy contents."""
 
     def make(number: int, *, domain: str = "a", outputs: int = 4) -> Sample:
         return Sample(
@@ -174,7 +174,7 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 
 class Child:
-    """A process on one port for its life, with its log; ended at the latest by `close`."""
+    """A child process with its log; `close` kills it if it still runs."""
 
     def __init__(self, folder: Path, module: str, *arguments: object) -> None:
         self._arguments = [sys.executable, "-m", module, *map(str, arguments)]
@@ -203,7 +203,7 @@ class Child:
 
 
 class Certified:
-    """What the parts of a world show each other: everybody is called `localhost` as well."""
+    """The certificates of a world's components, all of which are also valid for `localhost`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -283,7 +283,7 @@ class World:
         return child
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        """Returns once the condition holds, and fails after a long while."""
+        """Waits for the condition, and fails after a timeout."""
         until(condition, what)
 
     def start_buffer(self) -> None:
@@ -326,7 +326,7 @@ class World:
 
 @pytest.fixture
 def make_world(tmp_path, target) -> Iterator[Callable[..., World]]:
-    """make_world(certified=None, trainer_flags=()): nothing in it runs yet."""
+    """make_world(certified=None, trainer_flags=()): a world with nothing started."""
     with contextlib.ExitStack() as stack:
         yield lambda **options: World(tmp_path, target.folder, stack, **options)
 

@@ -32,7 +32,7 @@ class FakeClock:
 
 
 class FakeSource:
-    """Hands out what a test put in, all at once."""
+    """Delivers a test's entries all at once."""
 
     def __init__(self) -> None:
         self.entries: list[buffer_pb2.Entry] = []
@@ -180,7 +180,7 @@ def test_a_holdout_alone_begins_no_round(settings, entries):
     assert bench.trainer.progress.phase == "WaitingForTrajectories"
 
 
-def test_stopped_within_a_round_it_goes_on_there(settings, entries):
+def test_stopped_within_a_round_it_resumes_there(settings, entries):
     bench = Bench(settings)
     bench.source.entries = entries
     bench.turns(1)
@@ -231,7 +231,7 @@ def test_a_late_entry_older_than_the_position_is_not_lost(settings, entries):
     assert again.trainer.progress.trajectories == 9
 
 
-def test_what_is_foreign_or_malformed_is_counted_and_acknowledged(settings, entries):
+def test_foreign_and_malformed_records_are_counted_and_acknowledged(settings, entries):
     foreign, malformed, sound = entries[:3]
     foreign.trajectory.target_digest = "sha256:other"
     malformed.trajectory.target.k = 3
@@ -260,7 +260,7 @@ def test_a_crash_between_publishing_and_saving_only_spends_the_number(settings, 
     assert second.manifest.parent_digest == ""
 
 
-def test_what_a_killed_process_left_half_written_is_removed(settings):
+def test_half_written_files_of_a_killed_process_are_removed(settings):
     half = settings.models / ".ckpt-1.999.partial"
     half.mkdir(parents=True)
     (half / "model.safetensors").write_bytes(b"half")
@@ -271,7 +271,7 @@ def test_what_a_killed_process_left_half_written_is_removed(settings):
     assert list(settings.state.iterdir()) == []
 
 
-def test_a_disk_that_refuses_is_tried_again_later_and_loses_nothing(settings, entries, caplog):
+def test_a_failed_write_is_retried_later_and_nothing_is_lost(settings, entries, caplog):
     bench = Bench(settings)
     settings.models.rmdir()
     settings.models.write_text("in the way")
@@ -296,7 +296,7 @@ def test_a_disk_that_refuses_is_tried_again_later_and_loses_nothing(settings, en
     assert len(bench.listener.acknowledged) == 40
 
 
-def test_without_a_durable_state_only_so_much_is_taken_in(settings, entries):
+def test_only_a_bounded_number_of_entries_is_held_unsaved(settings, entries):
     bench = Bench(settings, dataclasses.replace(SCHEDULE, unsaved_limit=9, save_entries=1))
     settings.state.rename(settings.state.with_name("elsewhere"))
     bench.source.entries = entries[:9]
@@ -336,7 +336,7 @@ def test_a_state_of_another_target_is_refused(settings, tmp_path, target):
         Bench(dataclasses.replace(settings, target=other.as_uri()))
 
 
-def test_a_checkpoint_without_a_manifest_is_left_out_but_has_used_its_number(
+def test_a_checkpoint_without_a_manifest_is_ignored_but_has_used_its_number(
     settings, entries, target
 ):
     bench = Bench(settings)

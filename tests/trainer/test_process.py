@@ -30,7 +30,7 @@ pytestmark = pytest.mark.redis
 SECONDS = 60.0
 
 
-def test_trajectories_become_checkpoints_that_a_watcher_hears_of(world, target, make_records):
+def test_trajectories_become_checkpoints_that_a_watch_delivers(world, target, make_records):
     world.start_buffer()
     world.start_trainer()
     watch = world.trainer_stub.WatchCheckpoints(
@@ -115,7 +115,7 @@ def test_it_waits_for_a_buffer_that_is_not_there_and_outlives_its_restart(world,
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_loses_nothing_and_goes_on(world, target, make_records):
+def test_killed_at_any_moment_it_loses_nothing_and_resumes(world, target, make_records):
     world.start_buffer()
     random = np.random.default_rng(0)
     appended = 0
@@ -165,7 +165,7 @@ def _assert_nothing_is_half(world, target) -> None:
         load_draft(published.folder, target=target.identity, dtype=torch.float32)
 
 
-def test_a_full_disk_is_said_and_waited_out(world, make_records):
+def test_a_full_disk_is_logged_and_retried(world, make_records):
     world.start_buffer()
     world.start_trainer()
     pid = world.trainer.process.pid

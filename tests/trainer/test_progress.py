@@ -64,7 +64,7 @@ def test_a_round_goes_through_its_phases():
     )
 
 
-def test_what_is_turned_away_does_not_count_as_new():
+def test_skipped_trajectories_do_not_count_as_new():
     assert with_skipped(Progress()) == Progress(skipped=1)
 
 

@@ -29,13 +29,13 @@ async def prune(models, **fields):
     return sorted(int(name.split("-")[1]) for name in response.removed)
 
 
-async def test_prunes_what_nobody_needs_once(tmp_path, published):
+async def test_prunes_unneeded_checkpoints_once(tmp_path, published):
     asked = {"keep": 2, "seen_sequence": 5, "needed_digests": [published[0]]}
     assert await prune(tmp_path, **asked) == [2, 3]
     assert await prune(tmp_path, **asked) == []
 
 
-async def test_keeps_what_was_not_seen_yet(tmp_path, published):
+async def test_keeps_checkpoints_not_seen_yet(tmp_path, published):
     assert await prune(tmp_path, keep=1, seen_sequence=2) == [1, 2]
 
 

@@ -1,4 +1,4 @@
-"""Command lines of who trains and of who computes gradients."""
+"""The command lines of `train` and `gradient`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_it_trains_alone_by_default():
     assert (settings.replicas_at, settings.replicas_name) == ((), None)
 
 
-def test_replicas_are_found_at_several_places():
+def test_replicas_may_have_several_endpoints():
     settings = parse_settings([*TRAIN, *AT, "--replicas-at", "[::1]:7"])
     assert settings.replicas_at == (Endpoint("gradient.ns.svc", 9000), Endpoint("::1", 7))
 
@@ -54,7 +54,7 @@ def test_a_gradient_replica_needs_an_address_alone():
 
 
 @pytest.mark.parametrize("command", [TRAIN, GRADIENT])
-def test_by_mutual_tls_somebody_is_admitted(command):
+def test_mutual_tls_requires_an_admitted_client(command):
     with pytest.raises(InvalidInputError, match="--tls without --admit"):
         parse_settings([*command, "--tls", "folder"])
     with pytest.raises(InvalidInputError, match="--admit without --tls"):
@@ -67,7 +67,7 @@ def test_a_place_of_replicas_is_host_and_port(text):
         parse_settings([*TRAIN, "--replicas-at", text])
 
 
-def test_all_that_is_wrong_is_told_together():
+def test_all_problems_are_reported_together():
     with pytest.raises(InvalidInputError) as error:
         parse_settings([*TRAIN, "--batch-size", "0", "--replicas-at", "x", "--admit", "y", *NAME])
     for part in ("--batch-size is 0", "--replicas-at is 'x'", "--admit without", "--replicas-name"):

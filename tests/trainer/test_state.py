@@ -1,4 +1,4 @@
-"""The state file: whole or refused, and equal to what was saved."""
+"""The state file is loaded exactly as saved, or refused."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_file_of_another_format_is_refused(tmp_path):
         load_state(tmp_path / "state.pt", LIMITS)
 
 
-def test_a_disk_that_does_not_take_it_leaves_the_file_as_it_was(tmp_path, state):
+def test_a_failed_write_leaves_the_file_unchanged(tmp_path, state):
     path = tmp_path / "state.pt"
     save_state(path, state)
     before = path.read_bytes()

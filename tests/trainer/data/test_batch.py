@@ -23,7 +23,7 @@ def test_the_targets_own_logits_are_its_recorded_rows(target, make_samples):
 
 
 @torch.no_grad()
-def test_packed_sequences_do_not_see_each_other(target, make_samples, next_log_probs):
+def test_packed_sequences_do_not_attend_to_each_other(target, make_samples, next_log_probs):
     samples = [
         dataclasses.replace(sample, tokens=sample.tokens[cut:])
         for cut, sample in enumerate(make_samples(4))

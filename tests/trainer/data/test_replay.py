@@ -1,4 +1,4 @@
-"""What is remembered, what is given up, and what a batch is drawn from."""
+"""What the replay keeps, what it evicts, and what batches are drawn from."""
 
 from __future__ import annotations
 

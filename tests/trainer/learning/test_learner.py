@@ -82,7 +82,7 @@ def test_several_bad_steps_restore_the_snapshot(target, make_samples):
     assert learner.step(samples).applied
 
 
-def test_a_restored_learner_goes_on_exactly(target, make_samples):
+def test_a_restored_learner_resumes_exactly(target, make_samples):
     samples = make_samples(60)
     learner = learner_for(target)
     train(learner, samples, 5)

@@ -51,6 +51,6 @@ def test_a_name_without_an_address_leaves_the_others(names):
         places([Endpoint("a", 7)])
 
 
-def test_what_is_no_name_has_no_address():
+def test_invalid_names_have_no_address():
     with pytest.raises(UnavailableError, match="label"):
         places([Endpoint("a..b", 7)])

@@ -1,4 +1,4 @@
-"""Who lags gets less, who lags too much nothing, and a trial now and then."""
+"""Replicas that lag get less, and those that lag too much only an occasional retry."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def lagging(lag, *places):
     return paces
 
 
-def test_of_whom_nothing_is_known_an_equal_share_is_expected():
+def test_replicas_without_history_get_equal_shares():
     paces = Paces()
     assert given(paces, A) == {A: 5}
     assert paces.is_first(A)
 
 
-def test_the_first_answer_says_nothing_nor_does_the_first_after_a_failure():
+def test_the_first_answer_is_ignored_also_after_a_failure():
     paces = Paces()
     paces.answered(A, 999.0)
     assert given(paces, A) == {A: 5}
@@ -40,7 +40,7 @@ def test_the_first_answer_says_nothing_nor_does_the_first_after_a_failure():
     assert given(paces, A) == {A: 3}
 
 
-def test_who_lags_gets_less():
+def test_replicas_that_lag_get_less():
     paces = lagging(4.0, A)
     assert given(paces, A) == {A: 3}
     paces.answered(A, 8.0)
@@ -48,7 +48,7 @@ def test_who_lags_gets_less():
     assert given(paces, A) == {A: 2}
 
 
-def test_who_lags_as_much_as_a_step_takes_is_left_out_and_tried_again():
+def test_a_replica_that_lags_by_a_whole_step_is_excluded_and_retried():
     paces = Paces()
     paces.given_up(A, 20.0)
     # Steps of 10 each, until a trial costs a twentieth of them.
@@ -68,7 +68,7 @@ def test_a_trial_that_is_answered_in_time_counts_wholly():
     assert given(paces, A) == {A: 4}
 
 
-def test_who_rests_is_remembered_and_who_is_gone_is_not():
+def test_excluded_replicas_are_remembered_and_vanished_ones_forgotten():
     paces = lagging(4.0, A, B)
     assert given(paces) == {}
     paces.keep({A})

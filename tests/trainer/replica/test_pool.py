@@ -86,7 +86,7 @@ def told(caplog):
             if record.name == pool_module.__name__]  # fmt: skip
 
 
-async def test_a_replica_is_used_once_it_serves_and_told_of_once_when_it_does_not(known, caplog):
+async def test_a_replica_is_used_once_it_serves_and_its_exclusion_is_logged_once(known, caplog):
     caplog.set_level(logging.INFO)
     for _ in range(3):
         await known.pool.refresh()
@@ -107,7 +107,7 @@ async def test_a_replica_is_used_once_it_serves_and_told_of_once_when_it_does_no
     ]  # fmt: skip
 
 
-async def test_after_a_failure_it_rests(known, monkeypatch):
+async def test_after_a_failure_it_backs_off(known, monkeypatch):
     monkeypatch.setattr(pool_module, "_FIRST_BACKOFF_SECONDS", 1000.0)
     async with known.serving():
         await known.until_ready()
@@ -153,7 +153,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-async def test_an_answer_that_is_not_right_is_none_and_says_why(known, caplog, name):
+async def test_an_invalid_answer_is_discarded_and_the_reason_logged(known, caplog, name):
     responses, reason = ODD[name]
     async with known.serving(Odd(*responses)):
         await known.until_ready()
@@ -175,7 +175,7 @@ class Silent(gradient_pb2_grpc.GradientServicer):
         yield RESULT
 
 
-async def test_a_call_that_is_given_up_ends(known, caplog):
+async def test_an_abandoned_call_ends(known, caplog):
     servicer = Silent()
     async with known.serving(servicer):
         await known.until_ready()
@@ -187,7 +187,7 @@ async def test_a_call_that_is_given_up_ends(known, caplog):
     assert told(caplog)[-1][1] == "no answer in time"
 
 
-async def test_its_failures_are_counted_until_it_answers(known):
+async def test_failures_are_counted_until_it_answers(known):
     async with known.serving(Odd()):
         for _ in range(3):
             await known.until_ready()
@@ -200,7 +200,7 @@ async def test_its_failures_are_counted_until_it_answers(known):
     assert replica.failures == 0
 
 
-async def test_what_it_held_for_one_is_dropped_when_it_is_left_out(known):
+async def test_buffers_of_an_excluded_replica_are_dropped(known):
     async with known.serving():
         await known.until_ready()
         answer = await known.answer()
@@ -211,7 +211,7 @@ async def test_what_it_held_for_one_is_dropped_when_it_is_left_out(known):
 
 
 class Vanishing(health_pb2_grpc.HealthServicer):
-    """A health that is not told any more once it has vanished."""
+    """A health service that stops answering once it has vanished."""
 
     def __init__(self) -> None:
         self.vanished = False
@@ -244,7 +244,7 @@ async def test_a_call_to_a_node_that_vanished_ends(known, caplog, monkeypatch):
     await server.stop(None)
 
 
-async def test_no_longer_looking_nobody_is_ready_and_no_call_goes_on(known, caplog):
+async def test_once_discovery_is_cancelled_no_replica_is_ready_and_no_call_continues(known, caplog):
     servicer = Silent()
     async with known.serving(servicer):
         looking = asyncio.create_task(known.pool.run())
@@ -261,7 +261,7 @@ async def test_no_longer_looking_nobody_is_ready_and_no_call_goes_on(known, capl
     assert all(record.levelno == logging.INFO for record in caplog.records)
 
 
-async def test_whatever_goes_wrong_in_looking_it_looks_again(known, caplog, monkeypatch):
+async def test_discovery_continues_after_any_error(known, caplog, monkeypatch):
     monkeypatch.setattr(pool_module, "_DISCOVERY_SECONDS", 0.0)
     places, fails = known.pool._places, iter([True])
 
@@ -308,7 +308,7 @@ async def test_one_that_is_stopping_ends_its_share_and_gets_no_other(known):
 
 
 class Held(GradientServicer):
-    """Computes when it is told to."""
+    """Computes on command."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -67,7 +67,7 @@ def count(world, message):
 
 @pytest.mark.redis
 @pytest.mark.slow
-def test_killed_in_a_round_nothing_is_lost_and_started_again_it_is_used(
+def test_killed_in_a_round_nothing_is_lost_and_once_restarted_it_is_used(
     replicated, target, make_records
 ):
     world = replicated
@@ -103,7 +103,7 @@ def test_killed_in_a_round_nothing_is_lost_and_started_again_it_is_used(
 
 
 @pytest.mark.redis
-def test_told_to_stop_while_a_replica_hangs_the_step_ends_and_is_saved(replicated, make_records):
+def test_stopped_while_a_replica_hangs_the_step_ends_and_is_saved(replicated, make_records):
     world = replicated
     world.start_buffer()
     replica = started_replica(world)
@@ -120,7 +120,7 @@ def test_told_to_stop_while_a_replica_hangs_the_step_ends_and_is_saved(replicate
 
 
 @pytest.mark.redis
-def test_a_replica_of_another_name_is_left_out_and_training_goes_on(replicated, make_records):
+def test_a_replica_of_another_name_is_excluded_and_training_continues(replicated, make_records):
     world = replicated
     world.start_buffer()
     started_replica(world, name="localhost")
@@ -169,14 +169,14 @@ def test_a_gradient_replica_serves_gradients_alone_and_keeps_nothing(replicated,
 
 
 @pytest.mark.parametrize("name", ["aurora-operator", "inference", TRAINER])
-def test_a_gradient_replica_refuses_who_is_not_admitted_by_name(replicated, certified, name):
+def test_a_gradient_replica_refuses_clients_that_are_not_admitted(replicated, certified, name):
     started_replica(replicated)
     with certified_channel(certified, replicated.replica_port, name) as channel:
         assert refusal(channel) is grpc.StatusCode.PERMISSION_DENIED
 
 
 @pytest.mark.slow
-def test_told_to_stop_in_a_long_share_it_ends_in_time(make_world, target):
+def test_stopped_in_a_long_share_it_ends_in_time(make_world, target):
     world, port, sent = make_world(), free_port(), threading.Event()
     replica = world.gradient_replica(port)
     replica.start()
@@ -219,7 +219,7 @@ def test_told_to_stop_in_a_long_share_it_ends_in_time(make_world, target):
 
 
 @pytest.mark.redis
-def test_replica_0_computes_for_nobody(replicated, certified):
+def test_replica_0_serves_no_shares(replicated, certified):
     world = replicated
     world.start_trainer()
     with certified.channel(world.trainer_port) as channel:

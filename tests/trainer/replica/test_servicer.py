@@ -1,4 +1,4 @@
-"""Shares of a gradient: those of a batch add up to it, and what is wrong with one is named."""
+"""Shares of a gradient add up to the batch's, and invalid ones are refused with the reason."""
 
 from __future__ import annotations
 
@@ -162,9 +162,7 @@ BATCHES = {
 
 
 @pytest.mark.parametrize("name", BATCHES)
-async def test_a_batch_that_is_not_right_is_refused_and_the_next_computed(
-    target, make_samples, name
-):
+async def test_an_invalid_batch_is_refused_and_the_next_computed(target, make_samples, name):
     change, message = BATCHES[name]
     draft = random_draft(small_draft_config(target.decoder.config), seed=1)
     samples = make_samples(2)
@@ -193,9 +191,7 @@ TASKS = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-async def test_a_task_that_is_not_right_is_refused_and_the_next_computed(
-    target, make_samples, name
-):
+async def test_an_invalid_task_is_refused_and_the_next_computed(target, make_samples, name):
     changes, message = TASKS[name]
     draft = random_draft(small_draft_config(target.decoder.config), seed=1)
     samples = make_samples(2)
@@ -242,7 +238,7 @@ def test_however_large_the_vocabulary_the_batch_is_bounded(target):
     assert task.batch_limit_bytes < 10 * 1024 * 12 + 10_000
 
 
-async def test_an_answer_that_is_not_finite_is_none(target, make_samples):
+async def test_an_answer_that_is_not_finite_is_refused(target, make_samples):
     draft = random_draft(small_draft_config(target.decoder.config), seed=1)
     samples = make_samples(2)
     weights = parameters(draft) | {"norm.weight": torch.full_like(draft.norm.weight, torch.nan)}
@@ -289,7 +285,7 @@ async def stream(*messages):
         yield message
 
 
-async def test_what_is_no_task_with_its_pieces_is_refused(target, make_samples):
+async def test_anything_but_a_task_with_its_pieces_is_refused(target, make_samples):
     draft = random_draft(small_draft_config(target.decoder.config), seed=1)
     samples = make_samples(2)
     task, batch, weights = requests_for(draft, samples)
@@ -340,7 +336,7 @@ async def test_a_second_share_at_the_same_time_is_refused(target, make_samples):
         assert (await computed(channel, draft, samples)).measure.loss > 0
 
 
-async def test_a_caller_that_goes_leaves_the_seat(target, make_samples):
+async def test_a_cancelled_call_releases_the_seat(target, make_samples):
     draft = random_draft(small_draft_config(target.decoder.config), seed=1)
     samples = make_samples(2)
     task, batch, weights = requests_for(draft, samples)

@@ -1,4 +1,4 @@
-"""Replica 0's step: the same whoever computes it, and nothing lost where somebody fails."""
+"""Replica 0's step is the same whichever replicas compute it, even if some fail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ A, B = Place("10.0.0.1:1"), Place("10.0.0.2:1")
 
 
 class FakeExchange:
-    """Replicas that compute at once, fail, or never answer."""
+    """Replicas that compute immediately, fail, or never answer."""
 
     def __init__(self, config, *places: Place) -> None:
         self.places = places
@@ -93,16 +93,14 @@ def test_a_step_of_three_is_the_step_of_one(draft, exchange, make_samples):
     assert_same_step(draft, SharedGradient("LK", exchange), make_samples(7), replicas=3)
 
 
-def test_what_one_fails_to_compute_is_computed_here(draft, exchange, make_samples):
+def test_failed_shares_are_computed_here(draft, exchange, make_samples):
     exchange.failing = {A}
     assert_same_step(draft, SharedGradient("LK", exchange), make_samples(7), replicas=2)
     exchange.failing = {A, B}
     assert_same_step(draft, SharedGradient("LK", exchange), make_samples(7), replicas=1)
 
 
-def test_one_that_does_not_answer_is_not_waited_for_without_end(
-    draft, exchange, make_samples, monkeypatch
-):
+def test_a_silent_replica_is_not_awaited_for_ever(draft, exchange, make_samples, monkeypatch):
     monkeypatch.setattr(shared_gradient, "_LEAST_FIRST_WAIT_SECONDS", 0.0)
     exchange.silent = {B}
     gradient = SharedGradient("LK", exchange)
@@ -117,7 +115,7 @@ def test_one_that_does_not_answer_is_not_waited_for_without_end(
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["first", "later"])
-def test_the_first_answer_is_waited_for_longer(draft, exchange, make_samples, monkeypatch, known):
+def test_the_first_answer_is_awaited_longer(draft, exchange, make_samples, monkeypatch, known):
     exchange.places = (A,)
     gradient = SharedGradient("LK", exchange)
     if known:
@@ -148,7 +146,7 @@ def test_a_call_that_is_cancelled_is_computed_here(draft, exchange, make_samples
     assert_same_step(draft, SharedGradient("LK", exchange), make_samples(7), replicas=1)
 
 
-def test_alone_where_nobody_is_ready(draft, exchange, make_samples):
+def test_it_computes_alone_if_no_replica_is_ready(draft, exchange, make_samples):
     exchange.places = ()
     assert_same_step(draft, SharedGradient("LK", exchange), make_samples(7), replicas=1)
 
@@ -159,7 +157,7 @@ def test_of_two_samples_one_is_kept(draft, exchange, make_samples):
     assert_same_step(draft, gradient, make_samples(1), replicas=1)
 
 
-def test_who_lags_behind_is_left_out(draft, exchange, make_samples):
+def test_a_replica_that_lags_behind_is_excluded(draft, exchange, make_samples):
     exchange.places, exchange.seconds = (A,), 3600.0
     gradient, samples = SharedGradient("LK", exchange), make_samples(16)
     # The first answer says nothing of those to come.

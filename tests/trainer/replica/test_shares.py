@@ -1,4 +1,4 @@
-"""Every sample once, and nobody much later than the others."""
+"""Every sample is assigned once, and no share ends much later than the others."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def test_long_and_short_are_evened_out():
     assert shares([7, 2, 5, 4], [0, 0]) == ((0, 1), (2, 3))
 
 
-def test_who_begins_later_gets_less():
+def test_a_share_that_begins_later_gets_less():
     assert shares([1] * 10, [0, 4]) == ((0, 1, 2, 3, 4, 6, 8), (5, 7, 9))
 
 
-def test_who_begins_after_all_is_done_gets_nothing():
+def test_a_share_that_begins_after_the_others_end_gets_nothing():
     assert shares([5, 1, 3], [0, 9, 100]) == ((0, 1, 2), (), ())
     assert shares([5, 1, 3], [0, 7, 100]) == ((0, 2), (1,), ())
 
 
-def test_on_trial_he_gets_the_cheapest_that_there_is():
+def test_a_trial_gets_the_cheapest_sample():
     assert shares([5, 1, 3], [0, 9, 100], trial=2) == ((0, 2), (), (1,))
     assert shares([5], [0, 100], trial=1) == ((0,), ())
 

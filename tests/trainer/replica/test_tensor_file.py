@@ -1,4 +1,4 @@
-"""Files that are never whole: what is written is safetensors, and lands however it is cut."""
+"""Streamed files are valid safetensors, and are read back however they are cut."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_it_lands_however_it_is_cut(size):
 
 
 @pytest.mark.parametrize("end", [0, 5, 60, -1])
-def test_what_is_cut_short_is_not_taken(end):
+def test_truncated_files_are_not_accepted(end):
     landing = Landing("weights", TENSORS)
     landing.add(b"".join(pieces(TENSORS))[:end])
     with pytest.raises(InvalidInputError, match="the weights end before"):
         landing.finish()
 
 
-def test_what_arrives_is_bounded():
+def test_arriving_bytes_are_bounded():
     arriving = Arriving("tensors", 3)
     arriving.add(b"ab")
     assert arriving.content() == b"ab"
