@@ -48,7 +48,14 @@ def train(settings: TrainSettings, certificates: CertificateFolder | None) -> in
     Raises AuroraErrors if it cannot start.
     """
     with _locked(settings.state), asyncio.Runner() as runner:
-        replicas = _replicas(settings, certificates, runner.get_loop())
+        replicas = None
+        if settings.replicas_at:
+            replicas = Replicas(
+                settings.replicas_at,
+                server_name=settings.replicas_name,
+                certificates=certificates,
+                events=runner.get_loop(),
+            )
         # argparse has checked the name.
         objective = cast(ObjectiveName, settings.objective)
         gradient = None if replicas is None else SharedGradient(objective, replicas)
@@ -57,21 +64,6 @@ def train(settings: TrainSettings, certificates: CertificateFolder | None) -> in
         registry.register(StandingCollector(lambda: trainer.standing))
         with metrics_served(settings.metrics_listen, registry):
             return runner.run(_serve(settings, trainer, replicas, certificates))
-
-
-def _replicas(
-    settings: TrainSettings,
-    certificates: CertificateFolder | None,
-    events: asyncio.AbstractEventLoop,
-) -> Replicas | None:
-    if not settings.replicas_at:
-        return None
-    return Replicas(
-        settings.replicas_at,
-        server_name=settings.replicas_name,
-        certificates=certificates,
-        events=events,
-    )
 
 
 async def _serve(

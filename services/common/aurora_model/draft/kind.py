@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -60,20 +60,17 @@ class Draft(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def build(cls, config: DraftConfig) -> Self:
+    def build(cls, config: DraftConfig) -> Draft:
         """A draft of this kind's config whose weights are yet to be loaded."""
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: Path, *, dtype: torch.dtype, device: str) -> Self:
-        """Reads a checkpoint's config and weights.
-
-        Raises InvalidInputError or CheckpointError if either is missing or does not fit.
-        """
+    def load(cls, folder: Path, *, dtype: torch.dtype, device: str) -> Draft:
+        """Reads config and weights; raises InvalidInputError or CheckpointError if unfit."""
 
     @classmethod
     @abstractmethod
-    def random(cls, target: DecoderConfig, seed: int) -> Self:
+    def random(cls, target: DecoderConfig, seed: int) -> Draft:
         """The float32 draft that training starts from on day 0: the same for the same seed."""
 
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,22 +31,20 @@ class StandaloneDraft(Decoder, Draft):
         return parse_config(content, source=source)
 
     @classmethod
-    def build(cls, config: DraftConfig) -> Self:
+    def build(cls, config: DraftConfig) -> StandaloneDraft:
         assert isinstance(config, DecoderConfig)
         return cls(config)
 
     @classmethod
-    def load(cls, folder: Path, *, dtype: torch.dtype, device: str) -> Self:
+    def load(cls, folder: Path, *, dtype: torch.dtype, device: str) -> StandaloneDraft:
         with torch.device("meta"):
             draft = cls(read_config(folder))
         load_weights(draft, folder, dtype=dtype, device=device)
         return draft
 
     @classmethod
-    def random(cls, target: DecoderConfig, seed: int) -> Self:
-        draft = cls(small_draft_config(target))
-        _initialise(draft, seed)
-        return draft
+    def random(cls, target: DecoderConfig, seed: int) -> StandaloneDraft:
+        return random_draft(small_draft_config(target), seed)
 
     def config_content(self) -> dict[str, Any]:
         return to_hugging_face(self.config)
@@ -85,25 +83,20 @@ def small_draft_config(target: DecoderConfig) -> DecoderConfig:
 
 
 def random_draft(config: DecoderConfig, seed: int) -> StandaloneDraft:
-    """A float32 draft to train from: the same weights for the same seed."""
-    draft = StandaloneDraft(config)
-    _initialise(draft, seed)
-    return draft
+    """A float32 draft to train from: the same weights for the same seed.
 
-
-def _initialise(decoder: Decoder, seed: int) -> None:
-    """Normal weights with `initializer_range`, zero biases, norms of one.
-
-    Weights that write into the residual stream are narrower by the square root of their number
-    (GPT-2).
+    Weights are normal with `initializer_range`, those that write into the residual stream narrower
+    by the square root of their number (GPT-2), biases zero, norms one.
     """
+    draft = StandaloneDraft(config)
     generator = torch.Generator().manual_seed(seed)
-    deviation = decoder.config.initializer_range
-    into_residual = deviation / (2 * decoder.config.num_layers) ** 0.5
-    for name, parameter in decoder.named_parameters():
+    deviation = config.initializer_range
+    into_residual = deviation / (2 * config.num_layers) ** 0.5
+    for name, parameter in draft.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
         elif name.endswith(("o_proj.weight", "down_proj.weight")):
             nn.init.normal_(parameter, std=into_residual, generator=generator)
         elif parameter.dim() > 1:
             nn.init.normal_(parameter, std=deviation, generator=generator)
+    return draft
