@@ -1,4 +1,4 @@
-# demo · test · e2e · check · protos · bench · images. Everything runs in .venv, created on first use.
+# demo · test · test-fast · e2e · check · protos · bench · images. Everything runs in .venv, created on first use.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -8,10 +8,11 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test e2e check crd protos bench bench-operator images clean
+.PHONY: help demo test test-fast e2e check crd protos bench bench-operator images clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
-	@echo "make test    all tests"
+	@echo "make test    all tests but those of a Kubernetes node"
+	@echo "make test-fast  tests without servers, clusters or slow training"
 	@echo "make e2e     tests with real pods on a Kubernetes node; needs root on Linux"
 	@echo "make check   formatting, lint, types, layering, generated code"
 	@echo "make bench   all benchmarks but the operator's, into out/bench"
@@ -29,6 +30,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/pytest
+
+test-fast: $(STAMP)
+	@$(BIN)/pytest -m "not (slow or redis or cluster or node)"
 
 e2e: $(STAMP)
 	@PYTHONPATH=tests/node $(BIN)/python -m harness.run
