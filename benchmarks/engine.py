@@ -4,7 +4,7 @@ Plain decoding, speculative decoding with an adapted draft, `generate` and assis
 turns, round after round, on the same prompts, greedily; each ratio is taken within its round. Both
 sides run in the precision and with the threads that are fastest for them on this machine.
 
-    python -m benchmarks.engine [--rounds N] [--prompts N] [--max-tokens N]
+    python -m benchmarks.engine [--quick] [--rounds N] [--prompts N] [--max-tokens N]
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from benchmarks.option import Count, parse
 from benchmarks.report import Figure, median_figure, write_report
 from benchmarks.workload import Workload, workload
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -141,13 +141,15 @@ def _seconds(decode: Decode, prompts: Prompts, batch: int) -> float:
 
 def main() -> None:
     """Measures, prints, and writes out/bench/engine.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--prompts", type=int, default=16, help="in each round and batch size")
-    parser.add_argument("--max-tokens", type=int, default=96)
-    options = parser.parse_args()
-
-    work = workload()
+    options = parse(
+        __doc__,
+        {
+            "rounds": Count(5, 1),
+            "prompts": Count(16, 2, "in each round and batch size"),
+            "max_tokens": Count(96, 8),
+        },
+    )
+    work = workload(quick=options.quick)
     prompts = work.prompts(options.prompts)
     cpu = Cpu()
     target = Target.load(work.target, dtype=work.dtype, device=cpu)

@@ -4,18 +4,18 @@ Each swap stages a checkpoint, verified and packed, and promotes it between two 
 four streams decode without a break. `pause_p99_over_step` is the time for which the engine's thread
 was held by a promotion, over its median decode step in the same run.
 
-    python -m benchmarks.swap [--swaps N] [--streams N]
+    python -m benchmarks.swap [--quick] [--swaps N] [--streams N]
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from benchmarks.option import Count, parse
 from benchmarks.process import component, wait_until_serving
 from benchmarks.report import Figure, write_report
 from benchmarks.workload import Workload, workload
@@ -85,12 +85,8 @@ def swap(client: AuroraClient, draft: Draft) -> float:
 
 def main() -> None:
     """Measures, prints, and writes out/bench/swap.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--swaps", type=int, default=100)
-    parser.add_argument("--streams", type=int, default=4)
-    options = parser.parse_args()
-
-    work = workload()
+    options = parse(__doc__, {"swaps": Count(100, 2), "streams": Count(4, 2)})
+    work = workload(quick=options.quick)
     with serving(work) as address, AuroraClient(address) as client:
         load = Load(address, list(work.prompts(16)), options.streams)
         drafts = [work.draft_named("adapted"), work.draft_named("static")]

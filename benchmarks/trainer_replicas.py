@@ -6,12 +6,13 @@ alternate, on the same weights and samples. `two_cores_over_one` is the machine'
 of two independent trainers, one per core, over those of one alone. `carried_bytes_per_step` is the
 traffic: the weights out and their gradients back.
 
-    PYTHONPATH=.:tests/cluster python -m benchmarks.trainer_replicas [--rounds N] [--steps N]
+    python -m benchmarks.trainer_replicas [--quick] [--rounds N] [--steps N]
+
+with `.` and `tests/cluster` in PYTHONPATH.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import multiprocessing
 import os
@@ -26,6 +27,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
+from benchmarks.option import Count, parse
 from benchmarks.process import component, wait_until_serving
 from benchmarks.report import Figure, median_figure, write_report
 from support.certificate import Authority
@@ -165,10 +167,7 @@ def beside(core: int) -> Iterator[Connection]:
 
 def main() -> None:
     """Measures, prints, and writes out/bench/trainer_replicas.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=3, help="in each round")
-    options = parser.parse_args()
+    options = parse(__doc__, {"rounds": Count(9, 1), "steps": Count(3, 1, "in each round")})
 
     first, second = sorted(os.sched_getaffinity(0))[:2]
     # As in a trainer, so that other load affects both sides alike.

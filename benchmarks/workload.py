@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import sysconfig
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from aurora_common.checkpoint import read_manifest
 from aurora_demo.corpus import TRAFFIC_MODULES, read_modules
 from aurora_demo.models import DemoModels, cache_root, prepared_models, training_documents
 from aurora_demo.progress import TrainingProgress
-from aurora_demo.recipe import RECIPE
+from aurora_demo.recipe import RECIPE, Recipe, Shape
 from aurora_demo.traffic import fresh_prompts
 from aurora_inference.contract import Request, Sampling
 from aurora_inference.native.engine import EngineSettings
@@ -36,11 +36,43 @@ from aurora_trainer.learning.learner import Learner, LearnerSettings
 
 # All prompts as long as this: what cannot be batched raggedly must not pay for padding.
 PROMPT_TOKENS = 24
-_TRAINING_PROMPTS = 256
 _TRAINING_TOKENS = 96
-_TRAINING_STEPS = 200
+_FRESH_PROMPTS = 64
 _BATCH = 16
 _SEED = 11
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """How much work goes into the models; `prompts` and `steps` adapt the draft."""
+
+    recipe: Recipe
+    prompts: int
+    steps: int
+
+
+_USUAL = _Scale(RECIPE, prompts=256, steps=200)
+# Ready in seconds, and as good as untrained.
+_QUICK = _Scale(
+    replace(
+        RECIPE,
+        target=Shape(hidden_size=64, intermediate_size=128, layers=2, heads=4, kv_heads=2),
+        draft=Shape(hidden_size=32, intermediate_size=64, layers=1, heads=2, kv_heads=1),
+        target_training=replace(
+            RECIPE.target_training,
+            schedule=replace(RECIPE.target_training.schedule, steps=4),
+            shallow_steps=2,
+        ),
+        draft_training=replace(
+            RECIPE.draft_training,
+            text=replace(RECIPE.draft_training.text, steps=2),
+            distillation=replace(RECIPE.draft_training.distillation, steps=2),
+        ),
+        generated_documents=40,
+    ),
+    prompts=16,
+    steps=2,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +84,7 @@ class Workload:
     dtype: torch.dtype
     static_draft: Path
     adapted_draft: Path
-    all_prompts: tuple[tuple[int, ...], ...]
+    fresh_prompts: tuple[tuple[int, ...], ...]
 
     @property
     def dtype_name(self) -> str:
@@ -60,7 +92,7 @@ class Workload:
 
     def prompts(self, count: int) -> tuple[tuple[int, ...], ...]:
         """Prompts of one length, none of which the adapted draft was trained on."""
-        return self.all_prompts[_TRAINING_PROMPTS : _TRAINING_PROMPTS + count]
+        return self.fresh_prompts[:count]
 
     def draft_named(self, name: str) -> Draft:
         """The `static` or `adapted` draft, as a server stages it."""
@@ -68,15 +100,16 @@ class Workload:
         return Draft(name=name, digest=read_manifest(folder).digest, uri=folder.as_uri())
 
 
-def workload() -> Workload:
-    """The workload; trains what is not in the cache yet."""
+def workload(*, quick: bool) -> Workload:
+    """The workload; trains what is not in the cache yet. `quick`: barely trained tiny models."""
+    scale = _QUICK if quick else _USUAL
     library = Path(sysconfig.get_path("stdlib"))
-    documents = training_documents(RECIPE, library)
-    models = prepared_models(RECIPE, documents, cache_root(), TrainingProgress(Console()))
+    documents = training_documents(scale.recipe, library)
+    models = prepared_models(scale.recipe, documents, cache_root(), TrainingProgress(Console()))
     vocabulary = models.vocabulary()
     texts = fresh_prompts(
         "logs",
-        _TRAINING_PROMPTS + 64,
+        scale.prompts + _FRESH_PROMPTS,
         seed=_SEED,
         codec=vocabulary,
         held_out=read_modules(library, TRAFFIC_MODULES),
@@ -87,19 +120,23 @@ def workload() -> Workload:
     folder = models.target.parent / "bench"
     adapted = next(iter(sorted(folder.glob("adapted-*"))), None)
     if adapted is None:
-        adapted = _adapted_draft(models, prompts[:_TRAINING_PROMPTS], dtype, folder)
+        adapted = _adapted_draft(models, prompts[: scale.prompts], scale.steps, dtype, folder)
     return Workload(
         target=models.target,
         identity=target_identity(models.target),
         dtype=dtype,
         static_draft=models.draft,
         adapted_draft=adapted,
-        all_prompts=prompts,
+        fresh_prompts=prompts[scale.prompts :],
     )
 
 
 def _adapted_draft(
-    models: DemoModels, prompts: Sequence[tuple[int, ...]], dtype: torch.dtype, folder: Path
+    models: DemoModels,
+    prompts: Sequence[tuple[int, ...]],
+    steps: int,
+    dtype: torch.dtype,
+    folder: Path,
 ) -> Path:
     print(f"adapting the draft to {len(prompts)} completions", flush=True)
     samples = [_sample(each) for each in _completions(models, prompts, dtype)]
@@ -107,7 +144,7 @@ def _adapted_draft(
     draft, manifest = load_draft(models.draft, target=identity, dtype=torch.float32)
     learner = Learner(draft, LearnerSettings(objective="ForwardKL", learning_rate=2e-3))
     source = random.Random(_SEED)
-    for _ in range(_TRAINING_STEPS):
+    for _ in range(steps):
         learner.step(source.sample(samples, _BATCH))
     path, _ = publish_draft(
         learner.average,

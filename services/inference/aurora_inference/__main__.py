@@ -19,6 +19,7 @@ from aurora_common import leash, log
 from aurora_common.admission import Admission, all_of, only_bearers, only_methods
 from aurora_common.errors import AuroraError
 from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_common.store.model_store import ModelStore
 from aurora_common.store.registry import model_store
 from aurora_common.tls import CertificateFolder
 from aurora_common.token import TokenFolder
@@ -34,6 +35,9 @@ from aurora_inference.trajectory.completion import Completion
 from aurora_inference.trajectory.sender import TrajectorySender
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from aurora_inference.native.runner.target import Target
     from aurora_inference.native.worker import EngineWorker
 
 logger = logging.getLogger(__name__)
@@ -141,14 +145,13 @@ def _client_admission(tokens: TokenFolder | None, *, has_control: bool) -> Admis
 
 
 async def _load(settings: Settings, certificates: CertificateFolder | None) -> Loaded:
-    # These import torch, which takes seconds: only once the ports are bound.
-    from aurora_inference.native.control import NativeControl
-    from aurora_inference.native.launch import load_engine, load_target
-    from aurora_inference.native.worker import EngineWorker
-
     started = time.monotonic()
     store = model_store(claims=settings.claims)
-    target, tokenizer = await _on_thread(partial(load_target, settings, store))
+    target, tokenizer = await _on_thread(partial(_load_target, settings, store))
+    from aurora_inference.native.control import NativeControl
+    from aurora_inference.native.launch import load_engine
+    from aurora_inference.native.worker import EngineWorker
+
     identity = target.identity
     sender = None
     if settings.buffer is not None:
@@ -178,6 +181,13 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
     logger.info("loaded", extra={"fields": fields})
     serving = Serving(text, control, identity.digest, identity.tokenizer_digest, sender)
     return Loaded(serving, worker, sender)
+
+
+def _load_target(settings: Settings, store: ModelStore) -> tuple[Target, PreTrainedTokenizerFast]:
+    # Imports torch, which takes seconds: on this thread, so that a stop signal is heard meanwhile.
+    from aurora_inference.native.launch import load_target
+
+    return load_target(settings, store)
 
 
 def _discard(_: Completion) -> None:
