@@ -51,14 +51,14 @@ READY_SECONDS = 60.0
 Batches: TypeAlias = Sequence[Sequence[Sample]]
 
 
-def draft_config() -> DecoderConfig:
-    """About 29 million parameters, 16 of them in the tied embeddings."""
+def draft_config(*, quick: bool) -> DecoderConfig:
+    """About 29 million parameters, 16 of them in the tied embeddings; `quick`: 0.3 million."""
     return parse_config(
         {
             "model_type": "llama",
-            "vocab_size": 32_000,
-            "hidden_size": 512,
-            "intermediate_size": 1408,
+            "vocab_size": 1_000 if quick else 32_000,
+            "hidden_size": 64 if quick else 512,
+            "intermediate_size": 128 if quick else 1408,
             "num_hidden_layers": 4,
             "num_attention_heads": 8,
             "num_key_value_heads": 4,
@@ -139,23 +139,23 @@ def steps_per_second(learner: Learner, batches: Batches, replicas: int) -> float
     return len(batches) / (time.perf_counter() - start)
 
 
-def bystander(core: int, pipe: Connection) -> None:
+def bystander(core: int, config: DecoderConfig, pipe: Connection) -> None:
     """Trains alone on a core whenever batches arrive; replies with its steps per second."""
     os.nice(NICENESS)
     os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
-    learner = Learner(random_draft(draft_config(), seed=0), SETTINGS)
+    learner = Learner(random_draft(config, seed=0), SETTINGS)
     pipe.send(0.0)
     while batches := pipe.recv():
         pipe.send(steps_per_second(learner, batches, 1))
 
 
 @contextmanager
-def beside(core: int) -> Iterator[Connection]:
+def beside(core: int, config: DecoderConfig) -> Iterator[Connection]:
     """Runs a bystander in a separate process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=bystander, args=(core, theirs))
+    process = context.Process(target=bystander, args=(core, config, theirs))
     process.start()
     ours.recv()
     try:
@@ -174,7 +174,7 @@ def main() -> None:
     os.nice(NICENESS)
     os.sched_setaffinity(0, {first})
     torch.set_num_threads(1)
-    config = draft_config()
+    config = draft_config(quick=options.quick)
     samples = [sample(number, config.vocab_size) for number in range(256)]
     random = np.random.default_rng(0)
     alone: list[float] = []
@@ -183,7 +183,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aurora-bench-")))
         replicas = stack.enter_context(known(*stack.enter_context(replica(folder, second))))
-        pipe = stack.enter_context(beside(second))
+        pipe = stack.enter_context(beside(second, config))
         single = Learner(random_draft(config, seed=0), SETTINGS)
         shared = Learner(
             random_draft(config, seed=0), SETTINGS, SharedGradient(SETTINGS.objective, replicas)
