@@ -191,12 +191,12 @@ def test_kubectl_lists_the_columns_and_explains_the_fields(api_server, api_names
     api_server.request("POST", objects, MINIMAL)
     access = [f"--kubeconfig={api_server.kubeconfig}", f"--namespace={api_namespace}"]
 
-    def told(*arguments):
+    def output(*arguments):
         return subprocess.run(
             [kubectl, *access, *arguments], text=True, capture_output=True, timeout=60, check=True
         ).stdout
 
-    columns = told("get", "all,aurora").splitlines()[0].split()
+    columns = output("get", "all,aurora").splitlines()[0].split()
     assert columns == ["NAME", "READY", "STABLE", "CANDIDATE", "STATE", "EVIDENCE", "AGE"]
-    explained = told("explain", "auroradeployment.spec.rollout.analysis.alpha")
+    explained = output("explain", "auroradeployment.spec.rollout.analysis.alpha")
     assert "is ever promoted" in " ".join(explained.split())

@@ -13,11 +13,11 @@ def test_serves_aurora_deployments(api_server, api_namespace):
 
 
 def test_reports_the_pinned_version(api_server, kubectl):
-    told = subprocess.run(
+    result = subprocess.run(
         [kubectl, "--kubeconfig", api_server.kubeconfig, "version"], capture_output=True, text=True
     )
 
-    assert "Server Version: v1.36.2" in told.stdout
+    assert "Server Version: v1.36.2" in result.stdout
 
 
 def test_holds_pods_to_the_restricted_standard(control_plane, namespace):

@@ -62,8 +62,8 @@ def obtain(begin):
 
     def obtain(*, names=NAMES, **changes):
         with begin(names=names, **changes) as process:
-            printed, told = process.communicate(timeout=60)
-        return process.returncode, printed.strip(), told
+            printed, stderr = process.communicate(timeout=60)
+        return process.returncode, printed.strip(), stderr
 
     return obtain
 
@@ -76,20 +76,20 @@ def built(tmp_path):
 
 
 def test_the_next_run_finds_what_was_built(obtain, built):
-    status, folder, told = obtain()
+    status, folder, stderr = obtain()
     assert (status, built()) == (0, list(NAMES))
     assert all(os.access(Path(folder) / name, os.X_OK) for name in NAMES)
-    assert "building etcd" in told
-    assert "(2 of 2)" in told
+    assert "building etcd" in stderr
+    assert "(2 of 2)" in stderr
 
     assert obtain() == (0, folder, "")
     assert built() == list(NAMES)
 
 
 def test_a_build_that_failed_leaves_what_was_built_before(obtain, built):
-    status, folder, told = obtain(FAILS="kubectl")
+    status, folder, stderr = obtain(FAILS="kubectl")
     assert (status, folder) == (1, "")
-    assert told.endswith("kubernetes: building kubectl failed; see Go's output above\n")
+    assert stderr.endswith("kubernetes: building kubectl failed; see Go's output above\n")
 
     status, folder, _ = obtain()
     assert status == 0
@@ -107,9 +107,9 @@ def test_two_runs_at_once_build_once(begin, built):
 def test_a_given_folder_is_used_and_must_be_complete(obtain, tmp_path, built):
     given = tmp_path / "given"
     program(given / "etcd", "")
-    status, _, told = obtain(AURORA_K8S_BIN=str(given))
+    status, _, stderr = obtain(AURORA_K8S_BIN=str(given))
     assert status == 1
-    assert told == f"kubernetes: AURORA_K8S_BIN is {given}, which lacks kubectl\n"
+    assert stderr == f"kubernetes: AURORA_K8S_BIN is {given}, which lacks kubectl\n"
 
     program(given / "kubectl", "")
     assert obtain(AURORA_K8S_BIN=str(given)) == (0, str(given), "")
@@ -123,8 +123,8 @@ def test_programs_on_the_path_must_have_the_pinned_versions(
     module = (OBTAIN.parent / "go.mod").read_text().split()
     folder = tmp_path / "path"
     for name, pinned in zip(NAMES, ("go.etcd.io/etcd/server/v3", "k8s.io/kubernetes"), strict=True):
-        told = version or module[module.index(pinned) + 1].removeprefix("v")
-        program(folder / name, f"echo {told}")
+        stderr = version or module[module.index(pinned) + 1].removeprefix("v")
+        program(folder / name, f"echo {stderr}")
 
     status, found, _ = obtain(PATH=f"{folder}:{environment['PATH']}")
 
@@ -138,9 +138,9 @@ def test_definitions_come_with_the_program_of_their_module(obtain, tmp_path, bui
     definitions.mkdir(parents=True)
     names = ["cert-manager"]
     modules = str(tmp_path / "module")
-    status, _, told = obtain(names=names, MODULES=modules)
+    status, _, stderr = obtain(names=names, MODULES=modules)
     assert status == 1
-    assert told.endswith("cert-manager has no CRDs\n")
+    assert stderr.endswith("cert-manager has no CRDs\n")
 
     (definitions / "a.yaml").write_text("kind: A")
     status, folder, _ = obtain(names=names, MODULES=modules)

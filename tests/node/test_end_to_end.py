@@ -161,10 +161,10 @@ def test_traffic_that_shifts_brings_another_promotion(cluster, chat, traffic, mo
 
 
 def test_kubectl_aurora_describes_the_rollouts(cluster, chat):
-    told = cluster.kubectl("aurora", "get", NAME, "-n", NAMESPACE)
+    output = cluster.kubectl("aurora", "get", NAME, "-n", NAMESPACE)
 
-    assert chat.promoted()[0]["id"] in told
-    assert all(pod["metadata"]["name"] in told for pod in chat.pods("inference"))
+    assert chat.promoted()[0]["id"] in output
+    assert all(pod["metadata"]["name"] in output for pod in chat.pods("inference"))
 
 
 def test_a_second_trainer_shares_the_steps_of_the_first(cluster, chat, traffic):
@@ -285,6 +285,6 @@ def shares_computed(chat: Chat) -> int:
             url = f"http://{pod['status']['podIP']}:9090/metrics"
             with urllib.request.urlopen(url, timeout=5) as answer:
                 text = answer.read().decode()
-            (told,) = re.findall(r"^aurora_trainer_gradients_total (\S+)$", text, re.MULTILINE)
-            count += int(float(told))
+            (output,) = re.findall(r"^aurora_trainer_gradients_total (\S+)$", text, re.MULTILINE)
+            count += int(float(output))
     return count

@@ -52,17 +52,17 @@ def prepared(cluster: Cluster) -> None:
 
 def test_the_quick_start_works_as_written(cluster, prepared, request):
     environment = {**cluster.environment, "COLUMNS": "200"}
-    told = []
+    outputs = []
     for command in commands():
         if command.rstrip().endswith("&"):
             shell = ["/usr/bin/bash", "-c", f"exec {command.rstrip(' &')}"]
             request.addfinalizer(Program("port-forward", shell, environment).stop)
             cluster.await_that(is_forwarded, command, 30)
         else:
-            told.append(said(command, environment))
-    (place.LOGS / "quick-start.txt").write_text("\n".join(told))
+            outputs.append(said(command, environment))
+    (place.LOGS / "quick-start.txt").write_text("\n".join(outputs))
 
-    assert "chat" in told[-1]
+    assert "chat" in outputs[-1]
 
 
 def said(command: str, environment: dict[str, str]) -> str:

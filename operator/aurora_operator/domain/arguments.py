@@ -19,10 +19,10 @@ ENVIRONMENT: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a runtime keeps files; what it has none of is None.
+    """The folders of a runtime; None if it has none of that sort.
 
-    Each claim of the manifest is the folder of its name in `claims`. `tls` holds the component's
-    own ca.crt, tls.crt and tls.key.
+    `claims` holds a folder for each claim in the manifest. `tls` holds the component's ca.crt,
+    tls.crt and tls.key.
     """
 
     claims: str
@@ -36,7 +36,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where a component listens, HOST:PORT; `health` and `metrics` None: nowhere of their own."""
+    """The addresses that a component listens on, HOST:PORT each; None: not served separately."""
 
     grpc: str
     http: str | None = None
@@ -46,7 +46,7 @@ class Listening:
 
 
 def redis_arguments(deployment: AuroraDeployment, places: Places, *, port: int) -> tuple[str, ...]:
-    """A Redis on loopback, of the buffer alone."""
+    """A Redis on loopback that only the buffer uses."""
     embedded = deployment.spec.buffer.embedded
     assert embedded is not None
     flags = {"--dir": places.redis_data, "--port": port, "--appendfsync": embedded.appendfsync}
@@ -81,7 +81,7 @@ def inference_arguments(
     buffer: str,
     drain_seconds: int | None = None,
 ) -> tuple[str, ...]:
-    """`buffer`: HOST:PORT. No draft is named: the operator stages it, and no change restarts."""
+    """`buffer`: HOST:PORT. No draft: the operator stages it, so a change never restarts."""
     spec = deployment.spec
     flags = {
         "--target": spec.target.uri,
@@ -115,7 +115,7 @@ def trainer_arguments(
     buffer: str,
     replicas_at: str | None = None,
 ) -> tuple[str, ...]:
-    """HOST:PORT each; `replicas_at`: where pods that compute gradients are found, if there are."""
+    """HOST:PORT each; `replicas_at`: the address of the gradient replicas, if any."""
     spec, trainer = deployment.spec, deployment.spec.trainer
     initial = spec.draft.initial_checkpoint
     flags = {
@@ -144,7 +144,7 @@ def trainer_arguments(
 def gradient_arguments(
     deployment: AuroraDeployment, places: Places, listening: Listening
 ) -> tuple[str, ...]:
-    """Of what computes gradients for the trainer, and is told by it all that it needs."""
+    """A stateless replica that computes gradients; the trainer sends it everything it needs."""
     flags = {"--listen": listening.grpc, **_serving(deployment, places, listening, "gradient")}
     return ("-m", "aurora_trainer", "gradient", *_flags(flags))
 
@@ -161,7 +161,7 @@ def _serving(
 
 
 def _name(deployment: AuroraDeployment, places: Places, component: str) -> str | None:
-    """The name in a component's certificate, where there are any."""
+    """The DNS name in a component's certificate; None without TLS."""
     metadata = deployment.metadata
     if places.tls is None:
         return None
@@ -171,12 +171,12 @@ def _name(deployment: AuroraDeployment, places: Places, component: str) -> str |
 def _admitted(
     deployment: AuroraDeployment, places: Places, component: str
 ) -> tuple[str, ...] | None:
-    """Without TLS there is nobody to be told from others."""
+    """The clients admitted by name; None without TLS, which cannot tell clients apart."""
     return None if places.tls is None else admitted_names(deployment.metadata, component)
 
 
 def _flags(values: Mapping[str, object]) -> tuple[str, ...]:
-    """Flags with their values, those with several repeated; those without one are left out."""
+    """Flags with their values; a tuple repeats its flag, and None omits it."""
     parts: list[str] = []
     for flag, value in values.items():
         for each in value if isinstance(value, tuple) else (value,):

@@ -51,12 +51,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        told = subprocess.run(
+        result = subprocess.run(
             [sys.executable, str(OBTAIN), *needed], stdout=subprocess.PIPE, text=True, check=False
         )
-    if told.returncode:
+    if result.returncode:
         raise pytest.UsageError("the cluster tests need programs that cannot be had: see above")
-    session.config.stash[_FOLDER] = Path(told.stdout.strip())
+    session.config.stash[_FOLDER] = Path(result.stdout.strip())
 
 
 def _needed(item: pytest.Item) -> set[str]:

@@ -33,7 +33,7 @@ _TOKEN_SECONDS = 24 * 3600
 
 def install_rights(server: ApiServer, helm: Path, namespace: str) -> str:
     """Creates the operator's account with the chart's rules in `namespace`; its user name."""
-    told = subprocess.run(
+    result = subprocess.run(
         [
             *(helm, "template", ACCOUNT, CHART, "--namespace", namespace, "--kube-version", "1.36"),
             *("--show-only", "templates/rbac.yaml"),
@@ -43,9 +43,9 @@ def install_rights(server: ApiServer, helm: Path, namespace: str) -> str:
         text=True,
         check=False,
     )
-    assert told.returncode == 0, told.stderr
+    assert result.returncode == 0, result.stderr
     account = ""
-    for body in yaml.safe_load_all(told.stdout):
+    for body in yaml.safe_load_all(result.stdout):
         server.request("PATCH", f"{_path(body)}?fieldManager=test&force=true", body)
         if body["kind"] == "ServiceAccount":
             account = body["metadata"]["name"]

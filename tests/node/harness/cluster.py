@@ -58,8 +58,8 @@ class Cluster:
         """Stops the programs; containers end with the namespaces. Logs are kept."""
         for name, what in (("events", "events"), ("objects", "all,auroradeployments,pvc")):
             asked = ("get", what, "--all-namespaces", "-o", "yaml")
-            told = self._run("kubectl", *asked, given=None, seconds=_COMMAND_SECONDS)
-            (place.LOGS / f"{name}.yaml").write_text(told.stdout + told.stderr)
+            result = self._run("kubectl", *asked, given=None, seconds=_COMMAND_SECONDS)
+            (place.LOGS / f"{name}.yaml").write_text(result.stdout + result.stderr)
         for program in reversed(self._node):
             program.stop()
         self.api.stop()

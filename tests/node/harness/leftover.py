@@ -48,7 +48,7 @@ def snapshot() -> Snapshot:
     )
 
 
-def told(before: Snapshot, after: Snapshot) -> list[str]:
+def description(before: Snapshot, after: Snapshot) -> list[str]:
     """The lines of `after` that are not in `before`, packet counters aside."""
     known = {line.partition("[")[0] for line in before.lines}
     return sorted(line for line in after.lines if line.partition("[")[0] not in known)

@@ -41,15 +41,15 @@ def obtain(repository: Path) -> Path:
         _install(missing)
     if missing := _missing():
         raise MissingError(f"a node needs the Debian packages {' '.join(missing)}")
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(repository / "tools/kubernetes/obtain.py")],
         stdout=subprocess.PIPE,
         text=True,
         check=False,
     )
-    if told.returncode:
+    if result.returncode:
         raise MissingError("a node needs Kubernetes' programs: see above")
-    return Path(told.stdout.strip())
+    return Path(result.stdout.strip())
 
 
 def check() -> None:

@@ -51,7 +51,7 @@ def _run_and_look(programs: Path, arguments: Sequence[str]) -> int:
     before = leftover.snapshot()
     with leftover.guardian():
         result = _run(programs, arguments)
-    left = leftover.told(before, leftover.snapshot())
+    left = leftover.description(before, leftover.snapshot())
     for line in left:
         sys.stderr.write(f"e2e: left behind: {line}\n")
     return result or bool(left)

@@ -41,8 +41,8 @@ def complete(url: str, token: str, model: str, prompt: str) -> Served:
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=_REQUEST_SECONDS) as response:
-        told: dict[str, Any] = json.load(response)["aurora"]
-    return Served(told["draft"], told["drafted_tokens"], told["accepted_tokens"])
+        answer: dict[str, Any] = json.load(response)["aurora"]
+    return Served(answer["draft"], answer["drafted_tokens"], answer["accepted_tokens"])
 
 
 class Traffic:

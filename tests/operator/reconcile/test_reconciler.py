@@ -387,7 +387,7 @@ class Life:
         rollout = Rollout("chat-1", Candidate(CANDIDATE, 1), ENDLESS, Pending())
         self.store.content = status_to_json(Status(stable=STABLE, rollout=rollout))
         self.fleet = Fleet([Pod("pod-0", stable=STABLE)])
-        self.told, self.known = [], set()
+        self.reported, self.known = [], set()
         # Pods that the operator does not see for a while, as after its own restart.
         self.hidden = []
         self.count = 1
@@ -436,16 +436,16 @@ class Life:
                 place = (pod.name, pod.instance, number)
                 if place not in self.known:
                     self.known.add(place)
-                    self.told.append(outcome)
+                    self.reported.append(outcome)
 
     async def reconcile(self, fate):
         if fate == "conflict":
             self.store.conflict = True
-            known, told = set(self.known), list(self.told)
+            known, reported = set(self.known), list(self.reported)
             try:
                 await self.operator.reconcile()
             except ConflictError:
-                self.known, self.told = known, told
+                self.known, self.reported = known, reported
                 self.operator.status = self.store.status
             else:
                 # Nothing was stored, so nothing new was reported.
@@ -498,5 +498,5 @@ def test_whatever_happens_each_outcome_counts_once(steps):
     life = asyncio.run(live())
     rollout = life.store.status.rollout
     assert rollout.is_live
-    expected = reduce(observe, life.told, Evidence())
+    expected = reduce(observe, life.reported, Evidence())
     assert rollout.evidence == expected

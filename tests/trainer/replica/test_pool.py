@@ -81,7 +81,7 @@ async def known(target, make_samples, monkeypatch):
     await found.pool.close()
 
 
-def told(caplog):
+def logged(caplog):
     return [(record.message, record.fields.get("reason", "")) for record in caplog.records
             if record.name == pool_module.__name__]  # fmt: skip
 
@@ -102,7 +102,7 @@ async def test_a_replica_is_used_once_it_serves_and_its_exclusion_is_logged_once
     async with known.serving():
         await known.until_ready()
         assert (await known.answer()).measure.loss > 0
-    assert [message for message, _ in told(caplog)] == [
+    assert [message for message, _ in logged(caplog)] == [
         "replica excluded", "replica in use", "replica excluded", "replica in use",
     ]  # fmt: skip
 
@@ -159,7 +159,7 @@ async def test_an_invalid_answer_is_discarded_and_the_reason_logged(known, caplo
         await known.until_ready()
         assert await known.answer() is None
     assert known.pool.ready() == ()
-    assert reason in told(caplog)[-1][1]
+    assert reason in logged(caplog)[-1][1]
 
 
 class Silent(gradient_pb2_grpc.GradientServicer):
@@ -184,7 +184,7 @@ async def test_an_abandoned_call_ends(known, caplog):
         future.cancel()
         await asyncio.wait_for(servicer.left.wait(), SECONDS)
     assert known.pool.ready() == ()
-    assert told(caplog)[-1][1] == "no answer in time"
+    assert logged(caplog)[-1][1] == "no answer in time"
 
 
 async def test_failures_are_counted_until_it_answers(known):
@@ -240,7 +240,7 @@ async def test_a_call_to_a_node_that_vanished_ends(known, caplog, monkeypatch):
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(asyncio.wrap_future(future), SECONDS)
     assert known.pool.ready() == ()
-    assert "DEADLINE_EXCEEDED" in told(caplog)[-1][1]
+    assert "DEADLINE_EXCEEDED" in logged(caplog)[-1][1]
     await server.stop(None)
 
 

@@ -41,7 +41,7 @@ def test_what_is_ready_is_issued():
 
 
 @pytest.mark.parametrize(
-    ("conditions", "told"),
+    ("conditions", "reason"),
     [
         ((UNREADY,), MISSING),
         ((UNREADY, condition("Issuing", "True", "begun")), MISSING),
@@ -56,14 +56,14 @@ def test_what_is_ready_is_issued():
     ],
     ids=["no Secret", "begun", "failed", "not renewed", "being renewed", "nothing", "stale"],
 )
-def test_what_is_not_issued_is_named_with_its_issuer_and_what_is_said_of_it(conditions, told):
+def test_what_is_not_issued_is_named_with_its_issuer_and_what_is_said_of_it(conditions, reason):
     found = certificate(*conditions)
 
     assert not is_issued(found)
     assert issuance_problems([found], SOON) == []
     (problem,) = issuance_problems([found], LATER)
     assert problem.reason == "CertificateNotIssued"
-    assert problem.message == f"ClusterIssuer ours has not issued chat-trainer-tls: {told}"
+    assert problem.message == f"ClusterIssuer ours has not issued chat-trainer-tls: {reason}"
 
 
 def test_one_cause_is_told_once_for_all_that_it_holds_up():

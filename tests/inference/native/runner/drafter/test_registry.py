@@ -13,14 +13,13 @@ from aurora_inference.native.runner.cpu import Cpu
 from aurora_inference.native.runner.drafter import DrafterRoom
 from aurora_inference.native.runner.drafter.registry import DRAFT_KINDS, load_drafter
 from aurora_inference.native.runner.drafter.standalone import StandaloneDrafter
-from aurora_model.draft import publish_draft
-from aurora_model.weights import load_decoder
+from aurora_model.draft import StandaloneDraft, publish_draft
 
 
 @pytest.fixture
 def checkpoint(model_folders, target, tmp_path):
-    decoder = load_decoder(model_folders["random"], dtype=torch.float32)
-    folder, _ = publish_draft(decoder, tmp_path, name="draft", target=target.identity)
+    draft = StandaloneDraft.load(model_folders["random"], dtype=torch.float32, device="cpu")
+    folder, _ = publish_draft(draft, tmp_path, name="draft", target=target.identity)
     return folder
 
 
