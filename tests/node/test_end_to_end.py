@@ -127,7 +127,7 @@ def test_the_chart_tests_itself(cluster, chart):
     assert "Succeeded" in cluster.helm("test", "aurora", "--namespace", SYSTEM)
 
 
-def test_only_a_client_with_a_token_is_served(chat, models):
+def test_only_a_client_with_a_token_is_served(cluster, chat, models):
     (prompt,) = models.prompts("python", 1, seed=3)
 
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -135,7 +135,10 @@ def test_only_a_client_with_a_token_is_served(chat, models):
 
     with refused.value as answer:
         assert answer.code == 401
-    assert complete(chat.url, TOKEN, NAME, prompt).drafted_tokens > 0
+    # A pod is ready once it serves, which may be before the operator has staged the first draft.
+    cluster.await_that(
+        lambda: complete(chat.url, TOKEN, NAME, prompt).drafted_tokens > 0, "a draft serves", 60
+    )
 
 
 def test_a_draft_that_learned_from_traffic_is_promoted(cluster, chat, traffic):
