@@ -1,4 +1,4 @@
-# demo · test · test-fast · e2e · check · protos · bench · images. Everything runs in .venv, created on first use.
+# Everything runs in .venv, which is created on first use; `make help` lists the targets.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +12,7 @@ export PYTHONSAFEPATH := 1
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
 	@echo "make test    all tests but those of a Kubernetes node"
-	@echo "make test-fast  tests without servers, clusters or slow training"
+	@echo "make test-fast  tests without Redis, Kubernetes or slow training"
 	@echo "make e2e     tests with real pods on a Kubernetes node; needs root on Linux"
 	@echo "make check   formatting, lint, types, layering, generated code"
 	@echo "make bench   all benchmarks but the operator's, into out/bench"

@@ -41,7 +41,7 @@ def test_the_reasons_of_conditions_match_the_code(text):
     found |= set(re.findall(r'found\.append\(\("(\w+)"', _sources("domain")))
     found |= set(re.findall(r'^ +\("([A-Z]\w+)", f"', _sources("domain"), re.MULTILINE))
     found |= {f"Rollout{state.__name__}" for state in get_args(State) if state not in _ended()}
-    table = _section(text, "Conditions").split("\nReady speaks")[0]
+    table = _section(text, "Conditions").split("\nReady is about")[0]
 
     assert set(re.findall(r"`(\w+)`", table)) == found
 

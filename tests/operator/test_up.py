@@ -52,7 +52,7 @@ def test_a_better_but_slower_draft_is_rolled_back(deployment):
     assert status["rollout"]["reason"] == "TimePerOutputTokenHarm"
     assert status["stable"]["digest"] == initial.digest
     evidence = status["rollout"]["evidence"]
-    (tpot,) = evidence["guardrails"]
+    tpot = next(one for one in evidence["guardrails"] if one["name"] == "tpot")
     assert float(tpot["logHarm"]) >= float(evidence["threshold"])
 
 

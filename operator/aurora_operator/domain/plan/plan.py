@@ -1,8 +1,8 @@
 """What to do next for a deployment's draft: `plan` compares the observation with the status.
 
-Either the status changes or actions are due, never both: the shell persists the status and then
-acts on what was persisted, so `Promoting` is stored before the first promotion. Actions are
-idempotent; a crash anywhere costs one more reconcile.
+A new decision (the stable draft, the rollout's state) and actions never come together: the shell
+persists the decision, and the next plan acts on what was persisted, so `Promoting` is stored before
+the first promotion. Actions are idempotent; a crash anywhere costs one more reconcile.
 """
 
 from __future__ import annotations

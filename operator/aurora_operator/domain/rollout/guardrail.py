@@ -1,22 +1,22 @@
 """What a candidate must not make worse while it is accepted more often.
 
-A guardrail scores each request in [0, 1], less being better, by what is known before the request,
-and bets on harm: that the candidate's mean score is above the stable's by more than a margin. If it
-is nowhere, the bet is ever won with probability at most α (see `betting`): so often, at most, does
-each guardrail roll back a candidate that does no harm. A guardrail also holds back a promotion as
-long as it estimates the effect above its margin, which cannot make a false promotion more likely.
-Without any score it does neither: an engine that does not measure it blocks nothing.
+Each request gets a score in [0, 1]; lower is better, and its scale depends on earlier requests
+only. The guardrail bets on harm: that the candidate's mean score exceeds the stable draft's by more
+than a margin. If there is no such harm, the probability that it ever rolls back is at most α (see
+`betting`). A guardrail also holds back a promotion while its estimate exceeds the margin, which
+cannot make a false promotion more likely. If nothing is scored it does neither: an engine that does
+not measure the quantity blocks nothing.
 
-`tpot` is the time per output token, relative to the mean of earlier requests in both arms. Each
-counts as at most twice that mean, so that the score is bounded and one outlier cannot move the
-scale; the hypothesis is about means of such times. Requests before there is a mean, failed ones and
-those of a single token have no score. The last cannot favour the candidate, since a draft does not
-change the distribution of the text. A candidate that fails in place of being slow is not seen here;
-it is by its acceptance, where failing scores 0.
+`tpot` is the time per output token, relative to the mean of earlier requests in both arms. It is
+capped at twice that mean, so that the score is bounded and one outlier cannot move the scale; the
+hypothesis is about means of such capped times. The first request, failed ones and those of a single
+token have no score. The last cannot favour the candidate, since a draft does not change the
+distribution of the text. A candidate that fails instead of being slow is caught by its acceptance
+rate, where a failure scores 0.
 
-Limits of `tpot`: requests of both arms decode in the same batch, whose steps pay for both drafts,
-so that a slow candidate slows its neighbours down too and the difference is diluted, the more the
-larger its share is. Only the time that each draft itself takes could tell them apart.
+Limit of `tpot`: requests of both arms decode in one batch, whose steps pay for both drafts. A slow
+candidate slows its neighbours down too, so the difference is diluted, the more the larger its
+share. Only measuring each draft's own propose time can separate them.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ Memory = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class Guardrail:
-    """`score` is None if the request says nothing; it comes with the memory for the next request.
+    """`score` gives None if the request says nothing, and the memory for the next request.
 
-    `harm` is the reason of a rollback. `margin_bps` is the default; it and estimates are in units
-    of which a score of 1 is `unit`.
+    `harm` is the reason of a rollback. `margin_bps` is the default. A score of 1 stands for `unit`
+    in the margin's units. Calibrate the margin by simulation: how often does it hold back a draft
+    that does no harm?
     """
 
     meaning: str

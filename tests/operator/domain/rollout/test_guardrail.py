@@ -168,7 +168,7 @@ def test_a_request_that_drafted_nothing_is_timed_all_the_same():
 
 @pytest.fixture
 def waste(monkeypatch):
-    """A second guardrail, which nothing but the table knows."""
+    """Another guardrail, which nothing but the table knows."""
     guardrail = Guardrail(
         meaning="drafted tokens",
         harm="WasteHarm",
@@ -200,8 +200,8 @@ def test_another_guardrail_is_another_row_of_the_table():
     version = definition()["spec"]["versions"][0]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
     schema = spec["rollout"]["properties"]["guardrails"]
-    assert schema["items"]["properties"]["name"]["enum"] == ["tpot", "waste"]
-    assert schema["default"][1] == {"name": "waste", "marginBps": 10}
+    assert schema["items"]["properties"]["name"]["enum"] == [*GUARDRAILS]
+    assert schema["default"][-1] == {"name": "waste", "marginBps": 10}
 
     deployment = parse_manifest(manifest(guardrails=[{"name": "waste"}]), "test")
     waiting = Candidate(Draft("b", "sha256:b", "file:///b"), 1)
@@ -223,5 +223,7 @@ def test_another_guardrail_is_another_row_of_the_table():
 
 def test_every_guardrail_is_on_by_default_and_an_empty_list_turns_them_off():
     default = parse_manifest(manifest(), "test").spec.rollout.guardrails
-    assert [(one.name, one.margin_bps) for one in default] == [("tpot", 1000)]
+    assert [(one.name, one.margin_bps) for one in default] == [
+        (name, guardrail.margin_bps) for name, guardrail in GUARDRAILS.items()
+    ]
     assert parse_manifest(manifest(guardrails=[]), "test").spec.rollout.guardrails == ()
