@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from aurora_common.errors import ConflictError
@@ -11,7 +10,7 @@ from aurora_operator.cluster.directory import Directory
 from aurora_operator.cluster.kinds import DEPLOYMENT, Key
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.domain.status.deployment import Status
-from aurora_operator.domain.status.status_json import status_from_json, status_to_json
+from aurora_operator.domain.status.status_json import STATUS
 
 STATUS_MANAGER = "aurora-status"
 
@@ -22,7 +21,7 @@ OnWritten = Callable[[Status, Status], None]
 def status_of(body: Json) -> Status:
     """The status in a deployment's body; an empty one if another writer left it unreadable."""
     try:
-        return status_from_json(json.dumps(body.get("status") or {}))
+        return STATUS.read(body.get("status") or {}, "status")
     except ValueError:
         return Status()
 
@@ -73,7 +72,7 @@ class ApiStatusStore:
         if tracked.known.version != self.version:
             raise ConflictError("the deployment changed since its status was read")
         body = tracked.body
-        patch = merge_patch(body.get("status") or {}, json.loads(status_to_json(status)))
+        patch = merge_patch(body.get("status") or {}, STATUS.write(status))
         if not patch:
             return
         answer = await self._api.patch_status(

@@ -35,7 +35,7 @@ from aurora_operator.domain.rollout.betting import (
     log_e_value,
     past_mean,
 )
-from aurora_operator.domain.rollout.guardrail import GuardrailState
+from aurora_operator.domain.rollout.guardrail import MAX_GUARDRAILS, GuardrailState
 from aurora_operator.domain.rollout.outcome import Arm, Outcome
 
 # The requests after which the confidence sequence of the effect is narrowest.
@@ -76,7 +76,9 @@ class Evidence:
     effect_scatter: Annotated[float, "Sum of its squared deviations.", REQUIRED] = 0.0
     # None in a rollout that an earlier operator began.
     guardrails: Annotated[
-        tuple[GuardrailState, ...], "What the candidate must not make worse.", Wire(max_items=16)
+        tuple[GuardrailState, ...],
+        "What the candidate must not make worse.",
+        Wire(max_items=MAX_GUARDRAILS),
     ] = ()
 
     @property

@@ -38,6 +38,8 @@ from aurora_operator.domain.rollout.betting import (
 )
 from aurora_operator.domain.rollout.outcome import Outcome
 
+MAX_GUARDRAILS = 16
+
 # What a score knows of earlier requests; empty before the first.
 Memory = tuple[float, ...]
 

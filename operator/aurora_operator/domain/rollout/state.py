@@ -11,7 +11,7 @@ from aurora_common.codec import Wire
 from aurora_operator.domain.rollout.evidence import Evidence
 from aurora_operator.domain.rollout.guardrail import harm
 
-_MAX_STEPS = 20
+MAX_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class RolloutPlan:
     """
 
     steps_percent: Annotated[
-        tuple[int, ...], "Shares of the traffic, in order.", Wire(max_items=_MAX_STEPS)
+        tuple[int, ...], "Shares of the traffic, in order.", Wire(max_items=MAX_STEPS)
     ]
     alpha: Annotated[str, "Bound on the chance of promoting a draft that is no better."]
     min_effect_bps: Annotated[int, "By how much its acceptance rate must be higher; basis points."]

@@ -10,10 +10,9 @@ from pydantic_core import PydanticCustomError
 from aurora_operator.domain.manifest.field_type import Alpha, PositiveDuration, rule
 from aurora_operator.domain.manifest.quantity import parse_duration
 from aurora_operator.domain.manifest.spec.model import STEPS_PROBLEM, Model
-from aurora_operator.domain.rollout.guardrail import GUARDRAILS
+from aurora_operator.domain.rollout.guardrail import GUARDRAILS, MAX_GUARDRAILS
+from aurora_operator.domain.rollout.state import MAX_STEPS
 
-_MAX_STEPS = 20
-_MAX_GUARDRAILS = 16
 _INCREASING = rule(
     "self.map(step, step.weightPercent).isSorted() && "
     "self.all(one, self.exists_one(other, other.weightPercent == one.weightPercent))",
@@ -71,7 +70,7 @@ def _every_guardrail() -> tuple[Guardrail, ...]:
 
 def _guardrails_schema(schema: dict[str, Any]) -> None:
     schema["default"] = [each.model_dump(by_alias=True) for each in _every_guardrail()]
-    schema["maxItems"] = _MAX_GUARDRAILS
+    schema["maxItems"] = MAX_GUARDRAILS
     schema["x-kubernetes-list-type"] = "map"
     schema["x-kubernetes-list-map-keys"] = ["name"]
 
@@ -91,7 +90,7 @@ class Rollout(Model):
         strict=False,
         json_schema_extra={
             "minItems": 1,
-            "maxItems": _MAX_STEPS,
+            "maxItems": MAX_STEPS,
             "x-kubernetes-validations": [dict(_INCREASING)],
         },
     )
@@ -117,8 +116,8 @@ class Rollout(Model):
     @classmethod
     def _increasing(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
         # Not min_length: pydantic would count only the valid entries.
-        if not 1 <= len(steps) <= _MAX_STEPS:
-            raise ValueError(f"has {len(steps)} entries; it must have 1 to {_MAX_STEPS}")
+        if not 1 <= len(steps) <= MAX_STEPS:
+            raise ValueError(f"has {len(steps)} entries; it must have 1 to {MAX_STEPS}")
         problems = [
             (index, f"{step.weight_percent} is not above {steps[index - 1].weight_percent}")
             for index, step in enumerate(steps)
