@@ -13,6 +13,8 @@ from aurora_inference.serving.detokenizer import Detokenizer, StopStrings
 
 from ..conftest import byte_level_tokenizer
 
+_BYTE_LEVEL = byte_level_tokenizer()
+
 
 def _pieces(tokens: list[int], rng: random.Random) -> list[list[int]]:
     pieces = []
@@ -85,6 +87,28 @@ def test_special_tokens_have_no_text(byte_level):
 def test_the_space_before_the_first_word_is_kept(sentencepiece):
     prompt = [sentencepiece.token_to_id("▁a")]
     detokenizer = Detokenizer(sentencepiece, prompt)
+    assert detokenizer.push([sentencepiece.token_to_id("▁ab")]) == " ab"
+
+
+_TOKENS = st.lists(st.integers(0, 319), max_size=12)
+_ENDINGS = st.sampled_from(["", "\ufffd", "ab\ufffd\ufffd", "🙂", "世"])
+
+
+@given(prompt=_TOKENS, ending=_ENDINGS, cut=st.integers(0, 3), output=_TOKENS, seed=st.integers())
+def test_the_text_is_the_generated_one_whatever_the_prompt(prompt, ending, cut, output, seed):
+    tokenizer = _BYTE_LEVEL
+    tokens = [token % tokenizer.get_vocab_size() for token in output]
+    # Cut within a character, or after the prompt's own U+FFFD.
+    end = tokenizer.encode(ending).ids
+    before = [token % tokenizer.get_vocab_size() for token in prompt] + end[: len(end) - cut]
+    detokenizer = Detokenizer(tokenizer, before)
+    pieces = [detokenizer.push(piece) for piece in _pieces(tokens, random.Random(seed))]
+    assert "".join(pieces) + detokenizer.flush() == tokenizer.decode(tokens)
+
+
+@pytest.mark.parametrize("prompt", [[2], [1 + 0xF0, 1 + 0x9F], [257, 1 + 0xE4]])
+def test_half_a_character_before_a_marked_space(sentencepiece, prompt):
+    detokenizer = Detokenizer(sentencepiece, [*prompt, 1 + 0xE4])
     assert detokenizer.push([sentencepiece.token_to_id("▁ab")]) == " ab"
 
 

@@ -20,7 +20,7 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Tokenizer, prompt_tokens: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self._context = list(prompt_tokens[-_CONTEXT_TOKENS:])
+        self._context = _context(tokenizer, prompt_tokens)
         self._stream = DecodeStream(ids=self._context, skip_special_tokens=True)
         self._tokens: list[int] = []
         self._given: list[str] = []
@@ -28,14 +28,14 @@ class Detokenizer:
 
     def push(self, token_ids: Sequence[int]) -> str:
         """The text that these tokens complete; may be empty."""
-        self._tokens += token_ids
         try:
             piece = self._stream.step(self._tokenizer, list(token_ids)) or ""
         except Exception:  # noqa: BLE001 - the library raises nothing narrower
             # Invalid UTF-8 can change how the bytes before it decode, which the stream rejects.
             # Start a new one; `flush` recovers what the old one held back if possible.
-            self._stream = DecodeStream(skip_special_tokens=True)
+            self._stream = DecodeStream(ids=_letter(self._tokenizer), skip_special_tokens=True)
             piece = self._stream.step(self._tokenizer, list(token_ids)) or ""
+        self._tokens += token_ids
         self._holds = not piece
         self._given.append(piece)
         return piece
@@ -44,14 +44,34 @@ class Detokenizer:
         """The text held back, incomplete characters as U+FFFD; call once, at the end."""
         if not self._holds:
             return ""
-        before = self._decode(self._context)
-        whole = self._decode([*self._context, *self._tokens])
+        before = _text(self._tokenizer, self._context)
+        whole = _text(self._tokenizer, [*self._context, *self._tokens])
         given = before + "".join(self._given)
         return whole[len(given) :] if whole.startswith(given) else ""
 
-    def _decode(self, token_ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True)
-        return text
+
+def _context(tokenizer: Tokenizer, before: Sequence[int]) -> list[int]:
+    """The last tokens before a stream that end with a whole character.
+
+    After U+FFFD, whether it is the prompt's own or stands for half a character, a stream would
+    count what precedes it as new.
+    """
+    last = list(before[-_CONTEXT_TOKENS:])
+    for end in range(len(last), 0, -1):
+        if not _text(tokenizer, last[:end]).endswith("\ufffd"):
+            return last[:end]
+    return _letter(tokenizer)
+
+
+def _letter(tokenizer: Tokenizer) -> list[int]:
+    """A context that is none, but for a space that follows it, which is kept."""
+    ids: list[int] = tokenizer.encode("a", add_special_tokens=False).ids
+    return ids
+
+
+def _text(tokenizer: Tokenizer, token_ids: list[int]) -> str:
+    text: str = tokenizer.decode(token_ids, skip_special_tokens=True)
+    return text
 
 
 class StopStrings:
