@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from aurora_buffer.metrics import Metrics as BufferMetrics
 from aurora_inference.contract import ArmCounters, DraftReference, EngineCounters, EngineStatus
-from aurora_inference.serving.metrics import EngineCollector, RequestMetrics
+from aurora_inference.serving.metrics import EngineCollector, RequestMetrics, exposition
 from aurora_operator.cluster.metrics import Metrics as OperatorMetrics
 from aurora_trainer.progress import Progress
 from aurora_trainer.standing import Standing, StandingCollector
@@ -26,7 +26,7 @@ def _inference():
         counters=EngineCounters("1", {"stable": arm}, running=0, waiting=0),
         trajectories=None,
     )
-    return RequestMetrics("chat").exposition() + engine.exposition()
+    return exposition(RequestMetrics("chat"), engine).content
 
 
 def _buffer():

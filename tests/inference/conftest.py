@@ -113,6 +113,7 @@ class ScriptedWorker:
     steps: list[tuple[int, ...]] = field(default_factory=list)
     finish: FinishReason | None = "length"
     full: bool = False
+    problem: str = ""
     requests: list[Request] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     sinks: dict[str, Callable[[Progress], None]] = field(default_factory=dict)

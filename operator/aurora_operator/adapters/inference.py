@@ -17,7 +17,7 @@ from aurora_operator.domain.plan.action import (
     StageDraft,
     UnstageDraft,
 )
-from aurora_operator.domain.plan.observation import InferenceView, OutcomeBatch
+from aurora_operator.domain.plan.observation import InferenceView, OutcomeBatch, Problem
 from aurora_operator.domain.rollout.outcome import Outcome
 from aurora_operator.domain.status.deployment import Cursor, Draft
 
@@ -67,6 +67,7 @@ class GrpcInference:
             candidate=_draft(status.candidate) if status.HasField("candidate") else None,
             rollout_id=status.rollout_id,
             candidate_bps=status.candidate_bps,
+            problems=tuple(Problem(each.reason, each.message) for each in status.problems),
         )
 
     async def outcomes(self, rollout_id: str, cursor: Cursor | None) -> OutcomeBatch:

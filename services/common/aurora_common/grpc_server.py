@@ -12,10 +12,10 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection
 
 from aurora_common.admission import Admission, everyone
 from aurora_common.errors import AuroraError, UnavailableError
+from aurora_common.grpc_reflection import add_reflection
 from aurora_common.tls import CertificateFolder
 
 logger = logging.getLogger(__name__)
@@ -33,10 +33,14 @@ RECONNECT_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 
-# Detects clients that vanished without closing, so that their streams end.
-KEEPALIVE_OPTIONS: tuple[tuple[str, int], ...] = (
+# Ends connections that do not begin with HTTP/2's settings, clients that vanished without closing,
+# so that their streams end, and connections without calls.
+CONNECTION_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 15 * 60_000),
+    ("grpc.so_reuseport", 0),
 )
 
 
@@ -140,7 +144,7 @@ class GrpcServer:
         self._certificates = certificates
         self._server = grpc.aio.server(
             interceptors=[BoundaryInterceptor(admit)],
-            options=[*MESSAGE_OPTIONS, *KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)],
+            options=[*MESSAGE_OPTIONS, *CONNECTION_OPTIONS],
         )
         self._health = HealthServicer()
         self._services: tuple[str, ...] = ()
@@ -148,7 +152,7 @@ class GrpcServer:
         self._health_address = health_address
         self._health_server: grpc.aio.Server | None = None
         if health_address is not None:
-            self._health_server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+            self._health_server = grpc.aio.server(options=CONNECTION_OPTIONS)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
 
     def add(self, register: Callable[[Any, grpc.aio.Server], None], servicer: object) -> None:
@@ -160,14 +164,8 @@ class GrpcServer:
 
         Raises UnavailableError naming the address if it is taken.
         """
-        reflection.enable_server_reflection(
-            [
-                *services,
-                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-                reflection.SERVICE_NAME,
-            ],
-            self._server,
-        )
+        health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        add_reflection(self._server, [*services, health])
         port = _bound(self._server, self._address, self._certificates)
         if self._health_server is not None and self._health_address is not None:
             _bound(self._health_server, self._health_address, None)

@@ -38,7 +38,10 @@ class DraftReference:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """What the slots hold and how traffic is split; `instance` changes with every start."""
+    """What the slots hold and how traffic is split; `instance` changes with every start.
+
+    `problem`: why the engine cannot decode at the moment, for people; empty if it can.
+    """
 
     instance: str
     stable: DraftReference | None
@@ -46,6 +49,7 @@ class EngineStatus:
     rollout_id: str
     candidate_bps: int
     speculation_length: int
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

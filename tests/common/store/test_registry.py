@@ -1,5 +1,6 @@
 """Model URIs become folders."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,26 @@ def test_a_link_never_leaves_its_claim(claims, tmp_path):
     (claims / "models" / "link").symlink_to(tmp_path)
     with pytest.raises(InvalidInputError, match="use pvc://claim/folder"):
         model_store(claims=claims).fetch("pvc://models/link")
+
+
+def test_a_file_that_links_out_of_its_claim_is_refused(claims, tmp_path):
+    (tmp_path / "secret").write_text("key")
+    (claims / "models" / "kept").write_text("weights")
+    (claims / "models" / "linked").symlink_to(claims / "models" / "kept")
+    assert model_store(claims=claims).fetch("pvc://models")
+    (claims / "models" / "aurora.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(InvalidInputError, match=r"'aurora\.json' in .* is not a regular file"):
+        model_store(claims=claims).fetch("pvc://models")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_what_is_not_a_regular_file_is_refused(tmp_path, kind):
+    if kind == "fifo":
+        os.mkfifo(tmp_path / "aurora.json")
+    else:
+        (tmp_path / "aurora.json").symlink_to("/dev/zero")
+    with pytest.raises(InvalidInputError, match=r"'aurora\.json' in .* is not a regular file"):
+        model_store().fetch(tmp_path.as_uri())
 
 
 def test_a_pvc_uri_needs_the_folder_of_mounted_claims():

@@ -113,3 +113,49 @@ def test_stopping_drains_what_runs_and_refuses_the_rest(start) -> None:
     assert _finished(heard)[1] == "length"
     with pytest.raises(UnavailableError, match="stopping"):
         worker.submit(_request("b"), heard.put)
+
+
+def test_a_call_that_raises_ends_neither_the_thread_nor_other_requests(start, monkeypatch) -> None:
+    worker, engine = start()
+    heard, refused = queue.Queue(), queue.Queue()
+    submit = engine.submit
+    monkeypatch.setattr(
+        engine, "submit", lambda request: submit(request) if request.id != "bad" else 1 / 0
+    )
+    worker.submit(_request("a", 100), heard.put)
+    worker.submit(_request("bad"), refused.put)
+    assert _finished(refused) == ([], "error")
+    worker.submit(_request("b"), lambda _: 1 / 0)
+    assert _finished(heard)[1] == "length"
+    again = queue.Queue()
+    worker.submit(_request("c"), again.put)
+    assert _finished(again)[1] == "length"
+
+
+def test_a_request_that_the_engine_lost_still_ends(start, monkeypatch) -> None:
+    worker, engine = start()
+
+    def breaks_once(*arguments) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(engine.runner, "begin", breaks_once)
+    heard = queue.Queue()
+    worker.submit(_request("lost"), heard.put)
+    assert _finished(heard) == ([], "error")
+    after = queue.Queue()
+    worker.submit(_request("next"), after.put)
+    assert _finished(after)[1] == "length"
+    assert worker.problem == ""
+
+
+def test_an_engine_that_cannot_even_fail_is_said_to(start, monkeypatch) -> None:
+    monkeypatch.setattr("aurora_inference.native.worker._BROKEN_PAUSE_SECONDS", 0.01)
+    worker, engine = start()
+    monkeypatch.setattr(engine, "step", lambda: 1 / 0)
+    monkeypatch.setattr(engine, "fail_all", lambda: 1 / 0)
+    heard = queue.Queue()
+    worker.submit(_request("a"), heard.put)
+    assert _finished(heard) == ([], "error")
+    assert worker.problem == "the last decode step failed: ZeroDivisionError"
+    monkeypatch.undo()

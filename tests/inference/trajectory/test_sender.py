@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -238,4 +239,58 @@ async def test_stop_does_not_wait_for_a_hanging_buffer(buffer):
     await sender.stop(flush_seconds=0.2)
     assert time.perf_counter() - started < 5
     assert (sender.sent, sender.queued) == (0, 1)
+    await server.stop()
+
+
+async def test_what_cannot_be_encoded_is_dropped_and_the_others_are_sent(buffer, caplog):
+    server, port = await _serve(buffer)
+    sender = _sender(port)
+    good = _completion("good")
+    for change in ({"top_k": 1 << 32}, {"top_k": -1}, {"temperature": "hot"}):
+        sampling = replace(good.request.sampling, **change)
+        sender.record(replace(good, request=replace(good.request, id="bad", sampling=sampling)))
+    sender.record(replace(good, output_tokens=(1 << 40,)))
+    sender.record(good)
+    await _until(lambda: sender.sent == 1)
+    assert (buffer.ids, sender.dropped, sender.queued) == (["good"], 4, 0)
+    assert sender.problem == ""
+    assert "cannot be encoded" in caplog.text
+    assert str(1 << 40) not in caplog.text
+    await sender.stop(flush_seconds=1)
+    await server.stop()
+
+
+async def test_a_sender_that_breaks_is_started_again(buffer, monkeypatch):
+    server, port = await _serve(buffer)
+    broken = asyncio.Event()
+
+    def breaks_once(self, *arguments):
+        monkeypatch.undo()
+        broken.set()
+        raise MemoryError
+
+    monkeypatch.setattr(TrajectorySender, "_trajectory", breaks_once)
+    sender = _sender(port)
+    sender.record(_completion("lost"))
+    await broken.wait()
+    sender.record(_completion("kept"))
+    await _until(lambda: sender.sent == 1)
+    assert (sender.failures, sender.dropped, sender.queued) == (1, 1, 0)
+    await sender.stop(flush_seconds=1)
+    await server.stop()
+
+
+async def test_nothing_recorded_for_minutes_is_a_problem_with_its_cause(buffer, monkeypatch):
+    monkeypatch.setattr("aurora_inference.trajectory.sender._PROBLEM_SECONDS", 0.2)
+    server, port = await _serve(buffer)
+    buffer.errors = [grpc.StatusCode.UNAVAILABLE] * 1000
+    sender = _sender(port)
+    assert sender.problem == ""
+    sender.record(_completion())
+    await _until(lambda: sender.problem)
+    assert "the buffer answers UNAVAILABLE: scripted" in sender.problem
+    buffer.errors = []
+    await _until(lambda: sender.sent == 1)
+    assert sender.problem == ""
+    await sender.stop(flush_seconds=1)
     await server.stop()

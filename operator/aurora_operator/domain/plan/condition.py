@@ -126,9 +126,22 @@ def _degraded(status: Status, observed: Observation) -> _Finding:
         for view in observed.components
         if view.failing
     ]
+    found += _reported(observed)
     stable = status.stable or observed.initial
     if stable is not None and (reason := observed.refusals.get(stable.digest)):
         found.append(("StableDraftRefused", reason))
     if not found:
         return _Finding(False, "AsExpected")
     return _Finding(True, found[0][0], "; ".join(message for _, message in found))
+
+
+def _reported(observed: Observation) -> list[tuple[str, str]]:
+    """What inferences say of themselves; the first few by name."""
+    found = [
+        (problem.reason, f"{view.name}: {problem.message}")
+        for view in observed.inferences
+        for problem in view.problems
+    ]
+    if len(found) > _NAMED:
+        return [*found[:_NAMED], (found[0][0], f"and {len(found) - _NAMED} more")]
+    return found

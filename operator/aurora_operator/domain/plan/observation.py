@@ -52,6 +52,7 @@ class InferenceView:
     candidate: Draft | None = None
     rollout_id: str = ""
     candidate_bps: int = 0
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

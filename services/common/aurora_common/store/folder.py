@@ -15,7 +15,7 @@ class FileStore:
         parts = urlsplit(uri)
         if parts.netloc not in ("", "localhost") or not parts.path:
             raise InvalidInputError(f"{uri!r} is not a model URI: use file:///folder")
-        return Path(unquote(parts.path))
+        return _regular(Path(unquote(parts.path)), Path("/"), uri)
 
 
 class ClaimStore:
@@ -32,4 +32,16 @@ class ClaimStore:
         folder = (claim / unquote(parts.path).lstrip("/")).resolve()
         if parts.netloc in ("", ".", "..") or not folder.is_relative_to(claim):
             raise InvalidInputError(f"{uri!r} is not a model URI: use pvc://claim/folder")
-        return folder
+        return _regular(folder, claim, uri)
+
+
+def _regular(folder: Path, root: Path, uri: str) -> Path:
+    """`folder`, unless it holds what is not a regular file of `root`: reading a FIFO or a device
+    might never end, and a link might lead to what others keep there."""
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        file = entry.resolve()
+        kept_here = file.is_relative_to(root) and (file.is_file() or file.is_dir())
+        # What has vanished meanwhile is not there: checkpoints are published by renaming.
+        if not kept_here and (entry.is_symlink() or entry.exists()):
+            raise InvalidInputError(f"{entry.name!r} in {uri!r} is not a regular file of its store")
+    return folder

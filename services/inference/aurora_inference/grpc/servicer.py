@@ -17,10 +17,11 @@ from aurora_inference.serving.text_service import Question, TextService, new_req
 
 SERVICE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
 
-# Served on the clients' port if the control verbs have a port of their own.
+# Served on the clients' port; the control verbs have a port of their own.
 CLIENT_METHODS = frozenset({"Generate", "GetCounters", "GetStatus"})
 
 _DEFAULT_OUTCOMES = 1000
+_UINT32_MAX = (1 << 32) - 1
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -74,7 +75,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         self, request: inference_pb2.PromoteDraftRequest, context: Context
     ) -> inference_pb2.PromoteDraftResponse:
         receipt = await self._gate.serving.engine.promote(request.digest)
-        return inference_pb2.PromoteDraftResponse(pause_microseconds=receipt.pause_microseconds)
+        return inference_pb2.PromoteDraftResponse(
+            pause_microseconds=min(receipt.pause_microseconds, _UINT32_MAX)
+        )
 
     async def SetTraffic(  # noqa: N802
         self, request: inference_pb2.SetTrafficRequest, context: Context
@@ -100,7 +103,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
                     drafted_tokens=outcome.drafted_tokens,
                     accepted_tokens=outcome.accepted_tokens,
                     failed=outcome.failed,
-                    time_per_output_token_us=outcome.time_per_output_token_us,
+                    time_per_output_token_us=min(outcome.time_per_output_token_us, _UINT32_MAX),
                 )
                 for outcome in page.outcomes
             ],
@@ -148,6 +151,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
             candidate_bps=status.candidate_bps,
             speculation_length=status.speculation_length,
             max_context_tokens=serving.text.model.max_context_tokens,
+            problems=[
+                inference_pb2.Problem(reason=problem.reason, message=problem.message)
+                for problem in await serving.problems()
+            ],
         )
 
 

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from aurora_common.errors import CheckpointError, InvalidInputError, UnavailableError
 from aurora_common.store.model_store import ModelStore
+from aurora_common.thread import in_background
 from aurora_inference.contract import (
     Arm,
     Capabilities,
@@ -23,6 +24,7 @@ from aurora_inference.contract import (
     Receipt,
 )
 from aurora_inference.native.engine import Engine
+from aurora_inference.native.runner.drafter import Drafter
 from aurora_inference.native.worker import EngineWorker
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,8 @@ T = TypeVar("T")
 
 # A step, prefill of a long prompt's piece included, takes far less.
 _ENGINE_DEADLINE_SECONDS = 30.0
+# Under the operator's own, so that it hears why.
+_LOAD_DEADLINE_SECONDS = 240.0
 _DRAIN_POLL_SECONDS = 0.1
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -43,6 +47,8 @@ class NativeControl:
         self._worker = worker
         self._store = store
         self._one_load = asyncio.Lock()
+        # The newest load, which may have outlived its deadline.
+        self._reading: asyncio.Future[Drafter] | None = None
         self._staging: dict[tuple[Arm, str], asyncio.Task[None]] = {}
 
     async def capabilities(self) -> Capabilities:
@@ -54,7 +60,8 @@ class NativeControl:
         )
 
     async def status(self) -> EngineStatus:
-        return await self._between_steps(self._engine.status)
+        status = await self._between_steps(self._engine.status)
+        return replace(status, problem=self._worker.problem)
 
     async def counters(self) -> EngineCounters:
         return await self._between_steps(self._engine.counters)
@@ -63,10 +70,9 @@ class NativeControl:
         """As `EngineControl.stage`; a second call for the same draft joins the first one's load."""
         if draft.digest and not _DIGEST.fullmatch(draft.digest):
             raise InvalidInputError(f"digest {draft.digest!r} is not sha256:<64 hex digits>")
-        folder = await asyncio.to_thread(self._store.fetch, draft.uri)
         key = (slot, draft.digest or draft.uri)
         if key not in self._staging:
-            task = asyncio.create_task(self._stage(slot, draft, folder))
+            task = asyncio.create_task(self._stage(slot, draft))
             self._staging[key] = task
             task.add_done_callback(partial(self._staged, key))
         # A cancelled caller does not cancel a load that another may be waiting for.
@@ -78,16 +84,14 @@ class NativeControl:
             # Marks the exception as retrieved: the caller may have been cancelled.
             task.exception()
 
-    async def _stage(self, slot: Arm, draft: DraftReference, folder: Path) -> None:
+    async def _stage(self, slot: Arm, draft: DraftReference) -> None:
         async with self._one_load:
             status = await self.status()
             held = status.stable if slot == "stable" else status.candidate
             if held is not None and held.digest == draft.digest:
                 return
             try:
-                drafter = await asyncio.to_thread(
-                    self._engine.runner.load_drafter, folder, draft.digest
-                )
+                drafter = await self._loaded(draft)
             except CheckpointError as error:
                 fields = {"slot": slot, "digest": draft.digest, "reason": str(error)}
                 logger.warning("draft refused", extra={"fields": fields})
@@ -95,6 +99,22 @@ class NativeControl:
             await self._between_steps(partial(self._engine.stage, slot, drafter, uri=draft.uri))
         fields = {"slot": slot, "draft": drafter.name, "digest": drafter.digest}
         logger.info("draft staged", extra={"fields": fields})
+
+    async def _loaded(self, draft: DraftReference) -> Drafter:
+        """Storage that hangs costs one thread and holds up no call beyond the deadline."""
+        if self._reading is not None and not self._reading.done():
+            raise UnavailableError("storage hangs: an earlier checkpoint is still being read")
+        runner, store = self._engine.runner, self._store
+        self._reading = in_background(
+            lambda: runner.load_drafter(store.fetch(draft.uri), draft.digest)
+        )
+        try:
+            async with asyncio.timeout(_LOAD_DEADLINE_SECONDS):
+                return await asyncio.shield(self._reading)
+        except TimeoutError as error:
+            raise UnavailableError(
+                f"the checkpoint was not read within {_LOAD_DEADLINE_SECONDS:.0f} s"
+            ) from error
 
     async def unstage(self) -> None:
         await self._between_steps(self._engine.unstage)

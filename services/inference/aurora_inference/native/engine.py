@@ -145,7 +145,7 @@ class Engine:
     def cancel(self, request_id: str) -> list[Progress]:
         """Ends a request at once; a no-op if it has ended."""
         if self._scheduler.withdraw(request_id):
-            return [_never_ran(request_id, "cancelled")]
+            return [ended_early(request_id, "cancelled")]
         for sequence in self._batch.sequences:
             if sequence.request.id == request_id:
                 return [self._finish(sequence, (), "cancelled")]
@@ -155,7 +155,7 @@ class Engine:
         """Ends everything in flight after an unexpected error."""
         failed = [self._finish(sequence, (), "error") for sequence in self._batch.sequences]
         return failed + [
-            _never_ran(request.id, "error") for request in self._scheduler.withdraw_all()
+            ended_early(request.id, "error") for request in self._scheduler.withdraw_all()
         ]
 
     def step(self) -> list[Progress]:
@@ -276,6 +276,7 @@ class Engine:
         )
 
 
-def _never_ran(request_id: str, reason: FinishReason) -> Progress:
+def ended_early(request_id: str, reason: FinishReason) -> Progress:
+    """The end of a request that got no further than the queue."""
     report = SpeculationReport("", "", "stable", 0, 0, 0)
     return Progress(request_id, (), reason, report)

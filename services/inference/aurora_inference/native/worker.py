@@ -12,21 +12,25 @@ from typing import TypeVar
 
 from aurora_common.errors import OverloadedError, UnavailableError
 from aurora_inference.contract import Progress, Request, Sink
-from aurora_inference.native.engine import Engine
+from aurora_inference.native.engine import Engine, ended_early
 from aurora_inference.native.scheduler import check
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_BROKEN_PAUSE_SECONDS = 1.0
+
 
 class EngineWorker:
     """Runs the engine's steps and passes each request's progress to its sink.
 
     `max_inflight`: requests beyond it, running and waiting together, are rejected at once.
+    `problem`: why the last step failed; empty if it did not.
     """
 
     def __init__(self, engine: Engine, *, max_inflight: int) -> None:
+        self.problem = ""
         self._engine = engine
         self._max_inflight = max_inflight
         self._inbox: deque[Callable[[], None]] = deque()
@@ -63,8 +67,17 @@ class EngineWorker:
                     "try again later"
                 )
             self._sinks[request.id] = sink
-            self._inbox.append(lambda: self._engine.submit(request))
+            self._inbox.append(lambda: self._begin(request))
             self._lock.notify()
+
+    def _begin(self, request: Request) -> None:
+        if request.id not in self._sinks:
+            return
+        try:
+            self._engine.submit(request)
+        except Exception:
+            logger.exception("request refused", extra={"fields": {"request_id": request.id}})
+            self._deliver([ended_early(request.id, "error")])
 
     def cancel(self, request_id: str) -> None:
         self._post(lambda: self._deliver(self._engine.cancel(request_id)))
@@ -91,16 +104,35 @@ class EngineWorker:
 
     def _loop(self) -> None:
         while self._wait_for_work():
-            while self._inbox:
-                self._inbox.popleft()()
+            self._empty_inbox()
             try:
                 self._deliver(self._engine.step())
-            except Exception:
+            except Exception as error:
+                self.problem = f"the last decode step failed: {type(error).__name__}"
                 logger.exception("decode step failed; all requests in flight end with an error")
-                self._deliver(self._engine.fail_all())
-        self._deliver(self._engine.fail_all())
+                self._fail_all()
+            else:
+                self.problem = ""
+        self._fail_all()
+        self._empty_inbox()
+
+    def _empty_inbox(self) -> None:
         while self._inbox:
-            self._inbox.popleft()()
+            try:
+                self._inbox.popleft()()
+            except Exception:
+                # One call must not end the thread that serves all others.
+                logger.exception("engine call failed")
+
+    def _fail_all(self) -> None:
+        """Every request gets its end, even from an engine that can no longer tell of it."""
+        try:
+            self._deliver(self._engine.fail_all())
+        except Exception:
+            logger.exception("the engine could not end its requests")
+            time.sleep(_BROKEN_PAUSE_SECONDS)
+        for request_id in list(self._sinks):
+            self._deliver([ended_early(request_id, "error")])
 
     def _wait_for_work(self) -> bool:
         """Blocks while idle; False once the worker should stop."""
@@ -117,5 +149,10 @@ class EngineWorker:
             if one.finish_reason is not None:
                 with self._lock:
                     self._sinks.pop(one.request_id, None)
-            if sink is not None:
+            if sink is None:
+                continue
+            try:
                 sink(one)
+            except Exception:
+                fields = {"request_id": one.request_id}
+                logger.exception("request's receiver failed", extra={"fields": fields})

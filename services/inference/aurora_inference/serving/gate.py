@@ -11,6 +11,14 @@ from aurora_inference.serving.text_service import TextService
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """`reason` is one CamelCase word, as in a Kubernetes condition."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """The parts behind the fronts; `trajectories` is None if none are recorded."""
 
@@ -19,6 +27,15 @@ class Serving:
     target_digest: str
     tokenizer_digest: str
     trajectories: TrajectoryCounts | None
+
+    async def problems(self) -> tuple[Problem, ...]:
+        """What lasts and a person should know; nothing of it stops requests from being served."""
+        found = []
+        if self.trajectories is not None and (message := self.trajectories.problem):
+            found.append(Problem("NothingRecorded", message))
+        if message := (await self.engine.status()).problem:
+            found.append(Problem("EngineFailing", message))
+        return tuple(found)
 
 
 class Gate:
@@ -33,6 +50,10 @@ class Gate:
 
     def close(self) -> None:
         self._closed = True
+
+    @property
+    def is_open(self) -> bool:
+        return self._serving is not None and not self._closed
 
     @property
     def serving(self) -> Serving:

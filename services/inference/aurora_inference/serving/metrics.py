@@ -5,12 +5,20 @@ Names beginning with `vllm:` are vLLM's own, so that its benchmarks and dashboar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from aurora_inference.contract import EngineCounters, EngineStatus
@@ -21,7 +29,7 @@ _LATENCY_SECONDS = (
 )  # fmt: skip
 
 
-class RequestMetrics:
+class RequestMetrics(Collector):
     """Latencies and token counts of finished requests."""
 
     def __init__(self, model_name: str) -> None:
@@ -64,8 +72,8 @@ class RequestMetrics:
         if completion_tokens > 1:
             self._per_token.observe(decode_seconds / (completion_tokens - 1))
 
-    def exposition(self) -> bytes:
-        return generate_latest(self._registry)
+    def collect(self) -> Iterable[Metric]:
+        return self._registry.collect()
 
     def _histogram(self, name: str, text: str, model_name: str) -> Histogram:
         return Histogram(
@@ -76,8 +84,27 @@ class RequestMetrics:
         return Counter(name, text, ["model_name"], registry=self._registry).labels(model_name)
 
 
+class Page(NamedTuple):
+    content: bytes
+    content_type: str
+
+
+def exposition(*collectors: Collector, accept: str = "") -> Page:
+    """The collectors' metrics, as OpenMetrics if the scraper's `accept` asks for it."""
+    registry = CollectorRegistry()
+    for collector in collectors:
+        registry.register(collector)
+    if choose_encoder(accept)[1].startswith("application/openmetrics-text"):
+        # Otherwise the library would write vLLM's colons as underscores.
+        content: bytes = openmetrics.generate_latest(  # type: ignore[no-untyped-call]
+            registry, escaping=openmetrics.ALLOWUTF8
+        )
+        return Page(content, openmetrics.CONTENT_TYPE_LATEST)
+    return Page(generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4)
+
+
 class TrajectoryCounts(Protocol):
-    """How many trajectories the recorder has delivered, lost and still holds."""
+    """How many trajectories the recorder has delivered, lost and still holds, and how it fares."""
 
     @property
     def sent(self) -> int: ...
@@ -85,6 +112,10 @@ class TrajectoryCounts(Protocol):
     def dropped(self) -> int: ...
     @property
     def queued(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    @property
+    def problem(self) -> str: ...
 
 
 # Hashed by identity, as a registry requires.
@@ -96,12 +127,6 @@ class EngineCollector(Collector):
     status: EngineStatus
     counters: EngineCounters
     trajectories: TrajectoryCounts | None
-
-    def exposition(self) -> bytes:
-        """In Prometheus' text format."""
-        registry = CollectorRegistry()
-        registry.register(self)
-        return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
         yield from self._speculation_by_arm()
@@ -194,6 +219,11 @@ class EngineCollector(Collector):
         )
         yield GaugeMetricFamily(
             "aurora_trajectories_queued", "Not yet acknowledged.", counts.queued if counts else 0
+        )
+        yield CounterMetricFamily(
+            "aurora_trajectory_sender_failures",
+            "How often sending broke off unexpectedly and was started again.",
+            counts.failures if counts else 0,
         )
 
     def _count(self, name: str, text: str, value: int) -> Metric:

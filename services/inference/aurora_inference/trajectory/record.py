@@ -7,6 +7,7 @@ from aurora_inference.contract import Sampling
 from aurora_inference.trajectory.completion import Completion
 
 _SEED_MASK = (1 << 64) - 1
+_UINT32_MAX = (1 << 32) - 1
 
 
 def trajectory(
@@ -37,7 +38,7 @@ def trajectory(
                 drafted=step.drafted,
                 accepted=step.accepted,
                 batch_size=step.batch_size,
-                microseconds=step.microseconds,
+                microseconds=min(step.microseconds, _UINT32_MAX),
             )
             for step in completion.steps
         ],

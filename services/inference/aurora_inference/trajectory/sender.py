@@ -7,10 +7,12 @@ import logging
 import random
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import grpc
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
+from aurora_common.background import BackgroundTask
 from aurora_common.grpc_server import MESSAGE_OPTIONS
 from aurora_common.tls import CertificateFolder, Connection
 from aurora_inference.trajectory.backlog import Backlog, Finished
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 _REFUSED = frozenset(
     {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.DATA_LOSS}
 )
+_PROBLEM_SECONDS = 120.0
 _OPTIONS = (
     *MESSAGE_OPTIONS,
     # gRPC's default backoff of up to two minutes would ignore a buffer that has recovered.
@@ -75,10 +78,13 @@ class TrajectorySender:
         self._in_flight = 0
         self._sent = 0
         self._refused = 0
+        # Unix time since when something waits and nothing was acknowledged, and why.
+        self._unrecorded_since: float | None = None
+        self._cause = ""
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._task = asyncio.create_task(self._run(), name="trajectory-sender")
+        self._task = BackgroundTask("trajectory sender", self._run)
 
     @property
     def sent(self) -> int:
@@ -95,9 +101,25 @@ class TrajectorySender:
         """Trajectories not yet acknowledged."""
         return len(self._backlog) + self._in_flight
 
+    @property
+    def problem(self) -> str:
+        """Why nothing has been recorded for minutes though requests were; empty if it has."""
+        since = self._unrecorded_since
+        if since is None or time.time() - since < _PROBLEM_SECONDS:
+            return ""
+        at = datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds")
+        return f"no trajectory has been recorded since {at}: {self._task.problem or self._cause}"
+
+    @property
+    def failures(self) -> int:
+        """How often sending had to be started again."""
+        return self._task.failures
+
     def record(self, completion: Completion) -> None:
         """Queues a finished request; called on the engine's thread, never blocks or raises."""
         self._backlog.put(completion, time.time_ns() // 1_000_000)
+        if self._unrecorded_since is None:
+            self._unrecorded_since = time.time()
         # Only the event loop clears it, before it drains the backlog: no wake-up is lost.
         if not self._arrived.is_set():
             self._wake()
@@ -106,10 +128,8 @@ class TrajectorySender:
         """Flushes for at most `flush_seconds`, then stops; logs how many were not sent."""
         self._stopping.set()
         self._arrived.set()
-        _, pending = await asyncio.wait({self._task}, timeout=flush_seconds)
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.wait({self._task.task}, timeout=flush_seconds)
+        await self._task.stop()
         await self._connection.close()
         if self.queued:
             logger.warning("unsent trajectories lost", extra={"fields": {"count": self.queued}})
@@ -130,24 +150,23 @@ class TrajectorySender:
                 max_entries=self._settings.batch_entries,
                 max_bytes=self._settings.batch_bytes,
             ):
-                await self._deliver(batch)
+                self._in_flight = len(batch)
+                try:
+                    await self._deliver(batch)
+                except Exception:
+                    self._refused += self._in_flight
+                    self._in_flight = 0
+                    raise
+                self._in_flight = 0
             if self._stopping.is_set():
                 return
 
     async def _deliver(self, batch: list[Finished]) -> None:
         """Sends a batch until the buffer has acknowledged or rejected it."""
-        self._in_flight = len(batch)
-        request = buffer_pb2.AppendRequest(
-            trajectories=[
-                trajectory(
-                    finished.completion,
-                    target_digest=self._target_digest,
-                    tokenizer_digest=self._tokenizer_digest,
-                    finished_at_ms=finished.finished_at_ms,
-                )
-                for finished in batch
-            ]
-        )
+        trajectories = [built for each in batch if (built := self._trajectory(each)) is not None]
+        self._refused += len(batch) - len(trajectories)
+        self._in_flight = len(trajectories)
+        request = buffer_pb2.AppendRequest(trajectories=trajectories)
         backoff = self._settings.least_backoff_seconds
         while True:
             try:
@@ -156,17 +175,34 @@ class TrajectorySender:
                 await stub.Append(iter([request]), timeout=self._settings.call_deadline_seconds)
             except grpc.aio.AioRpcError as error:
                 fields = {"code": error.code().name, "reason": error.details()}
+                self._cause = f"the buffer answers {error.code().name}: {error.details()}"
                 if error.code() in _REFUSED:
                     logger.error("buffer rejected trajectories; dropped", extra={"fields": fields})
-                    self._refused += len(batch)
+                    self._refused += len(trajectories)
                     break
                 logger.warning("buffer unavailable; will retry", extra={"fields": fields})
             else:
-                self._sent += len(batch)
+                self._sent += len(trajectories)
+                self._unrecorded_since = time.time() if len(self._backlog) else None
                 break
             await self._pause(backoff * random.uniform(0.5, 1.0))
             backoff = min(2 * backoff, self._settings.most_backoff_seconds)
-        self._in_flight = 0
+
+    def _trajectory(self, finished: Finished) -> buffer_pb2.Trajectory | None:
+        """None if it has a value that the message cannot hold: the others must still be sent."""
+        try:
+            return trajectory(
+                finished.completion,
+                target_digest=self._target_digest,
+                tokenizer_digest=self._tokenizer_digest,
+                finished_at_ms=finished.finished_at_ms,
+            )
+        except (ValueError, TypeError) as error:
+            # Without its text, which may hold a token.
+            self._cause = f"they cannot be encoded: {type(error).__name__}"
+            fields = {"request_id": finished.completion.request.id, "error": type(error).__name__}
+            logger.error("trajectory cannot be encoded; dropped", extra={"fields": fields})
+            return None
 
     async def _pause(self, seconds: float) -> None:
         """Sleeps, cut short once stopping; then only the least backoff."""

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
 from aurora_common.errors import InvalidInputError
+from aurora_common.thread import in_background
 from aurora_trainer.learning.gradient import Measure
-from aurora_trainer.replica.background import in_background
 from aurora_trainer.replica.tensor_file import Landing, pieces
 
 # Replica 0 gives up long before; this ends abandoned calls.

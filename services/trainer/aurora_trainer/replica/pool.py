@@ -22,8 +22,8 @@ from torch import Tensor
 
 from aurora_common.errors import AuroraError, UnavailableError
 from aurora_common.grpc_server import MESSAGE_OPTIONS, RECONNECT_OPTIONS
+from aurora_common.thread import in_background
 from aurora_common.tls import CertificateFolder, Connection
-from aurora_trainer.replica.background import in_background
 from aurora_trainer.replica.call import Answer, Outgoing, answer
 from aurora_trainer.replica.discovery import Place, places
 from aurora_trainer.replica.servicer import GRADIENT_SERVICE

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
 from aurora_common.errors import InvalidInputError, OverloadedError, UnavailableError
+from aurora_common.thread import in_background
 from aurora_model.draft import Draft
 from aurora_trainer.learning.gradient import Measure, differentiate
 from aurora_trainer.learning.objective import objective_named
-from aurora_trainer.replica.background import in_background
 from aurora_trainer.replica.parameter import blank_draft, gradients, parameters
 from aurora_trainer.replica.share import ShareTask, parsed_batch, parsed_task
 from aurora_trainer.replica.tensor_file import Arriving, Landing, pieces

@@ -250,3 +250,12 @@ def test_what_keeps_the_operator_from_its_part_is_told_first(decide):
     degraded = condition(decide(Status(), observed).status, "Degraded")
     assert degraded.reason == "NameConflict"
     assert degraded.message == f"{problem.message}; trainer: no space"
+
+
+def test_what_inferences_say_of_themselves_degrades(decide):
+    problem = Problem("NothingRecorded", "no trajectory has been recorded since 12:00")
+    views = [InferenceView(name, "i1", STABLE, problems=(problem,)) for name in "abcde"]
+    found = condition(decide(Status(), seen(*views)).status, "Degraded")
+    assert (found.status, found.reason) == (True, "NothingRecorded")
+    assert found.message.startswith("a: no trajectory has been recorded since 12:00; b: ")
+    assert found.message.endswith("; and 2 more")

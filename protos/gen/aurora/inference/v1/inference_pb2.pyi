@@ -229,7 +229,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("instance", "model", "target_digest", "tokenizer_digest", "stable", "candidate", "rollout_id", "candidate_bps", "speculation_length", "max_context_tokens")
+    __slots__ = ("instance", "model", "target_digest", "tokenizer_digest", "stable", "candidate", "rollout_id", "candidate_bps", "speculation_length", "max_context_tokens", "problems")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TARGET_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -240,6 +240,7 @@ class GetStatusResponse(_message.Message):
     CANDIDATE_BPS_FIELD_NUMBER: _ClassVar[int]
     SPECULATION_LENGTH_FIELD_NUMBER: _ClassVar[int]
     MAX_CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
     instance: str
     model: str
     target_digest: str
@@ -250,4 +251,13 @@ class GetStatusResponse(_message.Message):
     candidate_bps: int
     speculation_length: int
     max_context_tokens: int
-    def __init__(self, instance: _Optional[str] = ..., model: _Optional[str] = ..., target_digest: _Optional[str] = ..., tokenizer_digest: _Optional[str] = ..., stable: _Optional[_Union[Draft, _Mapping]] = ..., candidate: _Optional[_Union[Draft, _Mapping]] = ..., rollout_id: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., speculation_length: _Optional[int] = ..., max_context_tokens: _Optional[int] = ...) -> None: ...
+    problems: _containers.RepeatedCompositeFieldContainer[Problem]
+    def __init__(self, instance: _Optional[str] = ..., model: _Optional[str] = ..., target_digest: _Optional[str] = ..., tokenizer_digest: _Optional[str] = ..., stable: _Optional[_Union[Draft, _Mapping]] = ..., candidate: _Optional[_Union[Draft, _Mapping]] = ..., rollout_id: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., speculation_length: _Optional[int] = ..., max_context_tokens: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ...) -> None: ...
+
+class Problem(_message.Message):
+    __slots__ = ("reason", "message")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    message: str
+    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
