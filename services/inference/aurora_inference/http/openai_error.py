@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, TypedDict
+from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from typing_extensions import TypedDict
 
 from aurora_common.errors import AuroraError
-from aurora_inference.http.openai_request import supported_parameters
 from aurora_inference.serving.refusal import ModelNotFoundError, RefusedParameterError
 
 _RETRY_AFTER_SECONDS = "1"
+_MAX_PROBLEMS = 10
 
 
 class ErrorDetail(TypedDict):
@@ -51,9 +52,10 @@ def install(app: FastAPI) -> None:
     async def refused(_: Request, error: AuroraError) -> JSONResponse:
         return _response(*described(error))
 
-    @app.exception_handler(RequestValidationError)
-    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        message, param = _problems(error.errors())
+    @app.exception_handler(ValidationError)
+    async def malformed(_: Request, error: ValidationError) -> JSONResponse:
+        problems = error.errors(include_url=False, include_input=False)
+        message, param = _problems(problems)
         return _response(400, error_body(400, message, param=param))
 
     @app.exception_handler(HTTPException)
@@ -61,7 +63,9 @@ def install(app: FastAPI) -> None:
         message = error.detail
         if error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
             message = f"{request.method} {request.url.path[:200]} is not served here"
-        return _response(error.status_code, error_body(error.status_code, message))
+        response = _response(error.status_code, error_body(error.status_code, message))
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
@@ -82,24 +86,18 @@ def _error_type(status: int) -> str:
 
 # Any: pydantic's errors are plain dicts of mixed values.
 def _problems(errors: Sequence[Any]) -> tuple[str, str | None]:
-    """All problems in one message, and the first parameter concerned."""
+    """The first problems in one message, and the first parameter concerned."""
     messages: list[str] = []
     params: list[str] = []
-    for error in errors:
+    for error in errors[:_MAX_PROBLEMS]:
         if error["type"] == "json_invalid":
             return f"the body is not JSON: {error['ctx']['error']}", None
-        place = [str(part) for part in error["loc"] if part != "body"]
-        if not place:
-            return "the body must be a JSON object, sent as application/json", None
-        params.append(place[0])
-        messages.append(f"{'.'.join(place)}: {_reason(error, place)}")
+        if not error["loc"]:
+            return "the body must be a JSON object", None
+        params.append(str(error["loc"][0]))
+        place = ".".join(str(part) for part in error["loc"])
+        message: str = error["msg"].removeprefix("Value error, ")
+        messages.append(f"{place}: {message[0].lower()}{message[1:]}")
+    if len(errors) > _MAX_PROBLEMS:
+        messages.append(f"and {len(errors) - _MAX_PROBLEMS} more")
     return "; ".join(messages), params[0]
-
-
-def _reason(error: Any, place: Sequence[str]) -> str:
-    if error["type"] == "extra_forbidden":
-        if len(place) > 1:
-            return "is not supported"
-        return f"is not supported; supported are {', '.join(supported_parameters())}"
-    message: str = error["msg"].removeprefix("Value error, ")
-    return message[0].lower() + message[1:]

@@ -11,6 +11,10 @@ from aurora_inference.serving.generation import Ending, Piece
 
 JsonObject = dict[str, object]
 
+_DRAFT_HEADER = "x-aurora-draft"
+_ACCEPTANCE_HEADER = "x-aurora-acceptance"
+EXPOSED_HEADERS = (_DRAFT_HEADER, _ACCEPTANCE_HEADER)
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -92,8 +96,8 @@ def speculation(report: SpeculationReport) -> JsonObject:
 def speculation_headers(report: SpeculationReport) -> dict[str, str]:
     """The same in short; headers are ASCII, so the draft's name is percent-encoded."""
     rate = acceptance_rate(report)
-    acceptance = {} if rate is None else {"x-aurora-acceptance": f"{rate:.4f}"}
-    return {"x-aurora-draft": quote(report.draft), **acceptance}
+    acceptance = {} if rate is None else {_ACCEPTANCE_HEADER: f"{rate:.4f}"}
+    return {_DRAFT_HEADER: quote(report.draft), **acceptance}
 
 
 def acceptance_rate(report: SpeculationReport) -> float | None:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Iterator
 
 import uvicorn
 from fastapi import FastAPI
 
 from aurora_common.errors import UnavailableError
-
-_BACKLOG = 1024
-# Longer than clients keep idle connections: if the server closes one first, a request already on
-# its way is lost.
-_KEEP_ALIVE_SECONDS = 75
+from aurora_inference.http.connection import KEEP_ALIVE_SECONDS, TimedConnection, listening
 
 
 class _Server(uvicorn.Server):
@@ -31,12 +26,13 @@ class HttpServer:
     def __init__(self, app: FastAPI, *, host: str, port: int, drain_seconds: int) -> None:
         config = uvicorn.Config(
             app,
+            http=TimedConnection,
             lifespan="off",
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=drain_seconds,
         )
         self._host = host
@@ -47,7 +43,7 @@ class HttpServer:
     def start(self) -> int:
         """Binds and serves; returns the port. Raises UnavailableError if binding fails."""
         try:
-            listener = _listening(self._host, self._port)
+            listener = listening(self._host, self._port)
         except OSError as error:
             raise UnavailableError(
                 f"cannot listen on {self._host}:{self._port}: {error.strerror or error}"
@@ -61,21 +57,3 @@ class HttpServer:
         if self._task is not None:
             self._server.should_exit = True
             await self._task
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A listening TCP socket.
-
-    The protocol must be explicit: asyncio disables Nagle's algorithm only then, and with it a
-    response of two writes waits 40 ms for the acknowledgement of the first.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener

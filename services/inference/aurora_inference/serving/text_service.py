@@ -1,20 +1,18 @@
-"""Tokenises prompts, validates requests and starts generations."""
+"""Validates requests and starts generations."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-from jinja2 import TemplateError
 
 from aurora_common.errors import InvalidInputError
 from aurora_inference.contract import GenerationEngine, Request, Sampling
 from aurora_inference.serving.generation import Generation
 from aurora_inference.serving.metrics import RequestMetrics
+from aurora_inference.serving.prompt import PromptEncoder
 from aurora_inference.serving.refusal import (
     ModelNotFoundError,
     RefusedParameterError,
@@ -24,10 +22,9 @@ from aurora_inference.serving.refusal import (
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# Waking a thread takes longer than tokenising a shorter text.
-_LONG_TEXT_CHARACTERS = 16_384
 _MAX_STOPS = 4
 _LABEL_CHARACTERS = 128
+_MIN_TEMPERATURE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +67,11 @@ class TextService:
     ) -> None:
         self.model = model
         self.metrics = metrics
+        prompts = PromptEncoder(
+            tokenizer, model_name=model.name, max_context_tokens=model.max_context_tokens
+        )
+        self.encode, self.encode_chat = prompts.encode, prompts.encode_chat
+        self.max_prompt_bytes = prompts.max_bytes
         self._engine = engine
         self._tokenizer = tokenizer
         self._uniform = uniform
@@ -79,37 +81,18 @@ class TextService:
         if name != self.model.name:
             raise ModelNotFoundError(name, served=self.model.name)
 
-    async def encode(self, prompt: str) -> tuple[int, ...]:
-        """A prompt's tokens, including the special tokens that the tokenizer adds."""
+    def token_names(self, tokens: Sequence[int]) -> list[str]:
+        """The tokens as the vocabulary writes them."""
+        names: list[str] = self._tokenizer.convert_ids_to_tokens(list(tokens))
+        return names
 
-        def encoded() -> tuple[int, ...]:
-            return tuple(self._tokenizer.backend_tokenizer.encode(prompt).ids)
-
-        return await _tokenised(encoded, len(prompt))
-
-    async def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        """A conversation's tokens, rendered with the model's chat template."""
-        if self._tokenizer.chat_template is None:
-            raise RefusedParameterError(
-                f"the model {self.model.name!r} has no chat template; use /v1/completions",
-                param="messages",
-                code="chat_template_missing",
-            )
-
-        def encoded() -> tuple[int, ...]:
-            try:
-                text = self._tokenizer.apply_chat_template(
-                    list(messages), add_generation_prompt=True, tokenize=False
-                )
-            except TemplateError as error:
-                raise RefusedParameterError(
-                    f"the model's chat template refuses the messages: {error}", param="messages"
-                ) from error
-            # The template has added the special tokens.
-            tokens = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
-            return tuple(tokens.ids)
-
-        return await _tokenised(encoded, sum(len(message["content"]) for message in messages))
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The tokens' text; raises RefusedParameterError for one outside the vocabulary."""
+        self._check_tokens(tokens, param="tokens")
+        text: str = self._tokenizer.backend_tokenizer.decode(
+            list(tokens), skip_special_tokens=False
+        )
+        return text
 
     def start(self, question: Question, *, request_id: str) -> Generation:
         """Submits a request to the engine.
@@ -121,7 +104,7 @@ class TextService:
             id=request_id,
             prompt_tokens=question.prompt_tokens,
             max_tokens=self._max_tokens(question),
-            sampling=question.sampling,
+            sampling=self._sampling(question.sampling),
             ignore_eos=question.ignore_eos,
             tenant=_label("tenant", question.tenant),
             domain=_label("domain", question.domain),
@@ -140,12 +123,7 @@ class TextService:
         prompt, param = question.prompt_tokens, question.prompt_param
         if not prompt:
             raise RefusedParameterError("the prompt has no tokens", param=param)
-        unknown = next((token for token in prompt if not 0 <= token < self.model.vocab_size), None)
-        if unknown is not None:
-            raise RefusedParameterError(
-                f"the prompt has token {unknown}; allowed are 0 to {self.model.vocab_size - 1}",
-                param=param,
-            )
+        self._check_tokens(prompt, param=param)
         room = self.model.max_context_tokens - len(prompt)
         wanted = question.max_tokens if question.max_tokens is not None else max(room, 1)
         if wanted < 1:
@@ -156,16 +134,26 @@ class TextService:
             raise context_exceeded(len(prompt), wanted, self.model.max_context_tokens, param=param)
         return wanted
 
+    def _check_tokens(self, tokens: Sequence[int], *, param: str) -> None:
+        for token in (min(tokens, default=0), max(tokens, default=0)):
+            if not 0 <= token < self.model.vocab_size:
+                raise RefusedParameterError(
+                    f"the {param} has token {token}; allowed are 0 to {self.model.vocab_size - 1}",
+                    param=param,
+                )
+
+    def _sampling(self, wanted: Sampling) -> Sampling:
+        """As vLLM: a top_k of the whole vocabulary keeps every token, and a temperature is never
+        so low that logits overflow."""
+        temperature = wanted.temperature
+        if 0 < temperature < _MIN_TEMPERATURE:
+            temperature = _MIN_TEMPERATURE
+        top_k = wanted.top_k if wanted.top_k < self.model.vocab_size else 0
+        return replace(wanted, temperature=temperature, top_k=top_k)
+
 
 def new_request_id(prefix: str) -> str:
     return f"{prefix}-{uuid.uuid4().hex}"
-
-
-async def _tokenised(encoded: Callable[[], tuple[int, ...]], characters: int) -> tuple[int, ...]:
-    """Tokenises a long text on another thread, so that other requests keep streaming."""
-    if characters > _LONG_TEXT_CHARACTERS:
-        return await asyncio.to_thread(encoded)
-    return encoded()
 
 
 def _checked_stops(stops: tuple[str, ...]) -> tuple[str, ...]:
