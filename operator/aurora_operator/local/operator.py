@@ -45,7 +45,7 @@ from aurora_operator.reconcile.reconciler import Generation, Reconciler
 
 logger = logging.getLogger(__name__)
 
-_KEPT_PORTS = ("redis", "buffer", "trainer", "operator")
+_KEPT_PORTS = ("redis", "buffer", "trainer", "control", "operator")
 # Calls are short, and watches are closed first.
 _DRAIN_SECONDS = 1.0
 _PRUNE_RETRY_SECONDS = 2.0
@@ -72,7 +72,7 @@ class LocalOperator:
         )
         self._ports, self._port = self._chosen_ports()
         status_file = StatusFile(self._layout.status)
-        self._inference = GrpcInference("inference", Peer(f"{HOST}:{options.grpc_port}"))
+        self._inference = GrpcInference("inference", Peer(f"{HOST}:{self._ports.control}"))
         self._reconciler = Reconciler(
             self._generation(accepted.generation, accepted.deployment),
             status_file.load(),
@@ -134,11 +134,14 @@ class LocalOperator:
         running = frozenset(
             name for name, process in record.processes.items() if adopted(process) is not None
         )
+        if "inference" in running:
+            running |= {"control"}
         ports = chosen_ports(_KEPT_PORTS, record.ports, running)
         self._book.keep_ports(ports)
         components = Ports(
             http=self._options.http_port,
             grpc=self._options.grpc_port,
+            control=ports["control"],
             redis=ports["redis"],
             buffer=ports["buffer"],
             trainer=ports["trainer"],

@@ -49,10 +49,11 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Loopback ports by name; `http` and `grpc` are the clients'."""
+    """Loopback ports by name; `http` and `grpc` are the clients', `control` is inference's too."""
 
     http: int
     grpc: int
+    control: int
     redis: int
     buffer: int
     trainer: int
@@ -75,7 +76,7 @@ def desired_processes(
     inference = inference_arguments(
         deployment,
         places,
-        Listening(grpc=_at(ports.grpc), http=_at(ports.http)),
+        Listening(grpc=_at(ports.grpc), http=_at(ports.http), control=_at(ports.control)),
         buffer=_at(ports.buffer),
     )
     processes.append(ProcessSpec("inference", (python, *inference), _at(ports.grpc), "grpc"))

@@ -6,10 +6,8 @@ import asyncio
 import logging
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -21,6 +19,7 @@ from aurora_common.errors import AuroraError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.store.model_store import ModelStore
 from aurora_common.store.registry import model_store
+from aurora_common.thread import in_background
 from aurora_common.tls import CertificateFolder
 from aurora_common.token import TokenFolder
 from aurora_inference.grpc.control_server import ControlServer
@@ -82,7 +81,12 @@ async def serve(settings: Settings) -> bool:
     if settings.control_listen is not None:
         control = ControlServer(settings.control_listen, certificates, settings.admit)
     http = HttpServer(
-        openai_app(gate, opt_out_header=settings.opt_out_header, tokens=tokens),
+        openai_app(
+            gate,
+            opt_out_header=settings.opt_out_header,
+            tokens=tokens,
+            allowed_origins=settings.allowed_origins,
+        ),
         host=settings.http_listen.host,
         port=settings.http_listen.port,
         drain_seconds=settings.drain_seconds,
@@ -90,14 +94,15 @@ async def serve(settings: Settings) -> bool:
     grpc_server = GrpcServer(
         str(settings.grpc_listen),
         drain_seconds=settings.drain_seconds,
-        admit=_client_admission(tokens, has_control=control is not None),
+        admit=_client_admission(tokens),
     )
     grpc_server.add(inference_pb2_grpc.add_InferenceServicer_to_server, InferenceServicer(gate))
     loaded: Loaded | None = None
     await grpc_server.start([SERVICE], serving=False)
     try:
         if control is not None:
-            await control.start()
+            port = await control.start()
+            logger.info("listening", extra={"fields": {"control_port": port}})
         port = http.start()
         logger.info("listening", extra={"fields": {"http_port": port}})
         loaded = await _unless_stopped(stop, asyncio.create_task(_load(settings, certificates)))
@@ -133,21 +138,17 @@ class Loaded:
             await self.sender.stop(flush_seconds=_FLUSH_SECONDS)
 
 
-def _client_admission(tokens: TokenFolder | None, *, has_control: bool) -> Admission:
-    """Who may call what on the clients' port."""
-    admissions = []
-    if has_control:
-        reason = "is not served on the clients' port: call it on the control port"
-        admissions.append(only_methods(CLIENT_METHODS, reason))
-    if tokens is not None:
-        admissions.append(only_bearers(tokens))
-    return all_of(*admissions)
+def _client_admission(tokens: TokenFolder | None) -> Admission:
+    """Who may call what on the clients' port: nobody commands drafts there."""
+    reason = "is not served on the clients' port: call it on the control port"
+    methods = only_methods(CLIENT_METHODS, reason)
+    return methods if tokens is None else all_of(methods, only_bearers(tokens))
 
 
 async def _load(settings: Settings, certificates: CertificateFolder | None) -> Loaded:
     started = time.monotonic()
     store = model_store(claims=settings.claims)
-    target, tokenizer = await _on_thread(partial(_load_target, settings, store))
+    target, tokenizer = await in_background(partial(_load_target, settings, store))
     from aurora_inference.native.control import NativeControl
     from aurora_inference.native.launch import load_engine
     from aurora_inference.native.worker import EngineWorker
@@ -162,7 +163,7 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
             certificates=certificates,
         )
     record = sender.record if sender is not None else _discard
-    engine = await _on_thread(partial(load_engine, target, settings, store, record))
+    engine = await in_background(partial(load_engine, target, settings, store, record))
     worker = EngineWorker(engine, max_inflight=settings.max_batch + settings.max_waiting)
     text = TextService(
         worker,
@@ -203,20 +204,6 @@ async def _unless_stopped(stop: asyncio.Event, task: asyncio.Task[T]) -> T | Non
         return await task
     task.cancel()
     return None
-
-
-async def _on_thread(call: Callable[[], T]) -> T:
-    """Runs a long call on a daemon thread, which, unlike a pool's, does not delay exit."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - handed to the caller
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="load", daemon=True).start()
-    return await asyncio.wrap_future(future)
 
 
 if __name__ == "__main__":

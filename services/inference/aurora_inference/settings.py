@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,7 +34,7 @@ class Settings:
 
     `target` and `draft` are model URIs; those of pvc://, like a staged draft's, need `claims`.
     `draft_digest`: the digest that `draft` must have; if empty, any. `buffer` None: trajectories
-    are not recorded. `control_listen` None: the control verbs are served on `grpc_listen`. `tls`
+    are not recorded. `control_listen` None: nobody can change the drafts. `tls`
     applies to the control port and the buffer; `admit` names the clients of the control port.
     `max_context_tokens` None: the target's own, up to a default.
     """
@@ -58,6 +60,7 @@ class Settings:
     max_context_tokens: int | None
     sample_percent: int
     opt_out_header: str
+    allowed_origins: tuple[str, ...]
 
 
 def parse_settings(arguments: Sequence[str]) -> Settings:
@@ -99,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         "--control-listen",
         type=_address,
         metavar="HOST:PORT",
-        help="serve the control verbs here instead of on --grpc-listen",
+        help="serve the verbs that change drafts and traffic here, for the operator",
     )
     add(
         "--tls",
@@ -146,7 +149,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="HTTP header that opts a request out of recording",
     )
+    add(
+        "--allowed-origins",
+        type=_strings,
+        default=("*",),
+        metavar="JSON",
+        help="origins that browsers may call from, a JSON list; [] for none",
+    )
     return parser
+
+
+def _strings(text: str) -> tuple[str, ...]:
+    with suppress(ValueError):
+        found = json.loads(text)
+        if isinstance(found, list) and all(isinstance(one, str) for one in found):
+            return tuple(found)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a JSON list of strings")
 
 
 def _address(text: str) -> Address:

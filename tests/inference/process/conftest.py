@@ -68,6 +68,11 @@ class Process:
     def grpc(self) -> str:
         return f"127.0.0.1:{self.logged('listening', with_field='address')['port']}"
 
+    @property
+    def control(self) -> str:
+        port = self.logged("listening", with_field="control_port")["control_port"]
+        return f"127.0.0.1:{port}"
+
     def terminate(self) -> int:
         self.popen.send_signal(signal.SIGTERM)
         return self.popen.wait(10)
@@ -78,7 +83,10 @@ def running(target_folder: Path, *flags: str) -> Iterator[Process]:
     """A process on free ports; killed at the end if still running."""
     command = [sys.executable, "-m", "aurora_inference", "--target", str(target_folder)]
     command += ["--model-name", MODEL, "--http-listen", "127.0.0.1:0"]
-    command += ["--grpc-listen", "127.0.0.1:0", *flags]
+    command += ["--grpc-listen", "127.0.0.1:0"]
+    if "--control-listen" not in flags:
+        command += ["--control-listen", "127.0.0.1:0"]
+    command += flags
     popen = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
@@ -169,4 +177,11 @@ def process(target_folder, stable, buffer_server) -> Iterator[Process]:
 @pytest.fixture
 def stub(process) -> Iterator[inference_pb2_grpc.InferenceStub]:
     with grpc.insecure_channel(process.grpc) as channel:
+        yield inference_pb2_grpc.InferenceStub(channel)
+
+
+@pytest.fixture
+def control(process) -> Iterator[inference_pb2_grpc.InferenceStub]:
+    """The operator's port."""
+    with grpc.insecure_channel(process.control) as channel:
         yield inference_pb2_grpc.InferenceStub(channel)

@@ -184,34 +184,34 @@ def test_health_and_metrics(http):
 
 
 class TestRollout:
-    def test_candidate_serves_its_share_then_everything(self, http, stub, publish, stable):
+    def test_candidate_serves_its_share_then_everything(self, http, control, publish, stable):
         folder, manifest = publish("candidate", seed=2)
         draft = pb.Draft(name=manifest.name, digest=manifest.digest, uri=folder.as_uri())
         stage = pb.StageDraftRequest(slot=pb.SLOT_CANDIDATE, draft=draft)
-        stub.StageDraft(stage, timeout=60)
-        stub.StageDraft(stage, timeout=60)
-        stub.SetTraffic(pb.SetTrafficRequest(rollout_id="r1", candidate_bps=10_000), timeout=10)
+        control.StageDraft(stage, timeout=60)
+        control.StageDraft(stage, timeout=60)
+        control.SetTraffic(pb.SetTrafficRequest(rollout_id="r1", candidate_bps=10_000), timeout=10)
         aurora = http.post("/v1/completions", json=COMPLETION).json()["aurora"]
         assert (aurora["arm"], aurora["draft"]) == ("candidate", manifest.name)
-        outcomes = stub.ListOutcomes(pb.ListOutcomesRequest(rollout_id="r1"), timeout=10).outcomes
-        assert [outcome.arm for outcome in outcomes] == ["candidate"]
+        listed = control.ListOutcomes(pb.ListOutcomesRequest(rollout_id="r1"), timeout=10)
+        assert [outcome.arm for outcome in listed.outcomes] == ["candidate"]
 
-        stub.PromoteDraft(pb.PromoteDraftRequest(digest=manifest.digest), timeout=10)
+        control.PromoteDraft(pb.PromoteDraftRequest(digest=manifest.digest), timeout=10)
         aurora = http.post("/v1/completions", json=COMPLETION).json()["aurora"]
         assert (aurora["arm"], aurora["draft"]) == ("stable", manifest.name)
-        status = stub.GetStatus(pb.GetStatusRequest(), timeout=10)
+        status = control.GetStatus(pb.GetStatusRequest(), timeout=10)
         assert status.stable == draft
-        self._back_to(stub, stable)
+        self._back_to(control, stable)
 
     @staticmethod
-    def _back_to(stub, stable) -> None:
+    def _back_to(control, stable) -> None:
         folder, manifest = stable
         draft = pb.Draft(name=manifest.name, digest=manifest.digest, uri=folder.as_uri())
-        stub.StageDraft(pb.StageDraftRequest(slot=pb.SLOT_STABLE, draft=draft), timeout=60)
+        control.StageDraft(pb.StageDraftRequest(slot=pb.SLOT_STABLE, draft=draft), timeout=60)
 
     @pytest.mark.parametrize("damage", ["flipped", "nan", "other-target"])
     def test_a_bad_checkpoint_is_refused_and_the_stable_serves(
-        self, http, stub, publish, stable, tmp_path, damage
+        self, http, control, publish, stable, tmp_path, damage
     ):
         source, manifest = publish("damaged", seed=3)
         folder = tmp_path / "damaged"
@@ -221,8 +221,10 @@ class TestRollout:
         digest, says = _damaged(folder, manifest, damage)
         draft = pb.Draft(name="damaged", digest=digest, uri=folder.as_uri())
         with pytest.raises(Exception, match=says):
-            stub.StageDraft(pb.StageDraftRequest(slot=pb.SLOT_CANDIDATE, draft=draft), timeout=60)
-        status = stub.GetStatus(pb.GetStatusRequest(), timeout=10)
+            control.StageDraft(
+                pb.StageDraftRequest(slot=pb.SLOT_CANDIDATE, draft=draft), timeout=60
+            )
+        status = control.GetStatus(pb.GetStatusRequest(), timeout=10)
         assert status.stable.name == stable[1].name
         assert not status.HasField("candidate")
         assert http.post("/v1/completions", json=COMPLETION).status_code == 200

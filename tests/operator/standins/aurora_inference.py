@@ -47,11 +47,14 @@ async def main(flags):
         await inference.StageDraft(request, None)
         # The real one does not know the URI of its initial draft.
         request.draft.uri = ""
-    server = GrpcServer(flags["--grpc-listen"], drain_seconds=0.1)
-    server.add(inference_pb2_grpc.add_InferenceServicer_to_server, inference)
-    await server.start(["aurora.inference.v1.Inference"])
+    servers = [
+        GrpcServer(flags[name], drain_seconds=0.1) for name in ("--grpc-listen", "--control-listen")
+    ]
+    for server in servers:
+        server.add(inference_pb2_grpc.add_InferenceServicer_to_server, inference)
+        await server.start(["aurora.inference.v1.Inference"])
     await stop.wait()
-    await server.stop()
+    await asyncio.gather(*(server.stop() for server in servers))
 
 
 if __name__ == "__main__":

@@ -38,9 +38,9 @@ class ControlServer:
             inference_pb2_grpc.add_InferenceServicer_to_server, InferenceServicer(self._gate)
         )
 
-    async def start(self) -> None:
-        """Binds; every call is UNAVAILABLE until `open`."""
-        await self._server.start([SERVICE], serving=False)
+    async def start(self) -> int:
+        """Binds and returns the port; every call is UNAVAILABLE until `open`."""
+        return await self._server.start([SERVICE], serving=False)
 
     async def open(self, serving: Serving) -> None:
         self._serving = serving
