@@ -14,6 +14,7 @@ from aurora_common.errors import InvalidInputError
 from aurora_model.config import DecoderConfig, parse_config, read_config, to_hugging_face
 from aurora_model.rope import DefaultRope, LinearRope, Llama3Rope, YarnRope
 from aurora_model.rotary import rope_frequencies
+from aurora_model.weights import load_decoder
 
 BASE: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -161,25 +162,20 @@ def test_biases_and_norms_follow_the_family():
         ({**BASE, "partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5: allowed is 1"),
         ({**BASE, "original_max_position_embeddings": 4}, "only within rope_parameters"),
         (
-            family("mistral", sliding_window=64),
-            "sliding_window is 64: allowed is null or at least max_position_embeddings, 128",
+            family("mistral", sliding_window="all"),
+            "sliding_window is 'all': allowed is an integer of at least 1",
         ),
         (
-            family("mistral", max_position_embeddings=8192),
-            "sliding_window is missing: allowed is null or at least max_position_embeddings, 8192",
+            family("qwen2", use_sliding_window="yes", sliding_window=64),
+            "use_sliding_window is 'yes': allowed is true or false",
         ),
         (
-            family("qwen2", use_sliding_window=True, sliding_window=64, max_window_layers=1),
-            "sliding_window is 64",
+            family("qwen3", use_sliding_window=True, sliding_window=64, layer_types=7),
+            "layer_types is 7: allowed is a list or null",
         ),
         (
-            family(
-                "qwen3",
-                use_sliding_window=True,
-                sliding_window=64,
-                layer_types=["full_attention", "sliding_attention"],
-            ),
-            "sliding_window is 64",
+            family("qwen3", use_sliding_window=True, sliding_window=64, max_window_layers="1"),
+            "max_window_layers is '1': allowed is an integer of at least 0",
         ),
     ],
 )
@@ -207,7 +203,53 @@ def test_configs_that_would_give_other_logits_are_refused(content, complaint):
     ],
 )
 def test_a_sliding_window_that_hides_nothing_is_allowed(content):
-    assert parse_config(content).max_position_embeddings == 128
+    config = parse_config(content)
+    assert (config.context_tokens, config.sliding_window) == (128, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "context"),
+    [
+        (family("mistral", sliding_window=64), 64),
+        (family("mistral", max_position_embeddings=8192), 4096),
+        (family("qwen2", use_sliding_window=True, sliding_window=64, max_window_layers=1), 64),
+        (
+            family(
+                "qwen2",
+                use_sliding_window=True,
+                max_window_layers=0,
+                max_position_embeddings=8192,
+            ),
+            4096,
+        ),
+        (
+            family(
+                "qwen3",
+                use_sliding_window=True,
+                sliding_window=64,
+                layer_types=["full_attention", "sliding_attention"],
+            ),
+            64,
+        ),
+    ],
+)
+def test_a_sliding_window_bounds_the_context(content, context):
+    assert parse_config(content).context_tokens == context
+
+
+@pytest.mark.parametrize("name", ["mistral", "qwen2"])
+def test_within_its_window_a_model_computes_what_transformers_computes(models, tmp_path, name):
+    window = {"mistral": {}, "qwen2": {"use_sliding_window": True, "max_window_layers": 0}}[name]
+    reference = models.reference(name, **{"sliding_window": 16, **window})
+    reference.save_pretrained(tmp_path)
+    decoder = load_decoder(tmp_path, dtype=torch.float32)
+    assert decoder.config.context_tokens == 16
+
+    tokens = models.tokens(length=20)
+    difference = (models.logits(decoder, tokens) - models.reference_logits(reference, tokens)).abs()
+
+    assert difference[:, :16].max() <= 1e-4
+    assert difference[:, 16:].max() > 1e-2
 
 
 def test_all_problems_are_reported_together():

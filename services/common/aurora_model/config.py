@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from aurora_common.errors import InvalidInputError
-from aurora_model.field import Fields
+from aurora_model.field import Fields, read_object
 from aurora_model.rope import RopeConfig, parse_rope, rope_parameters
 
 Family = Literal["llama", "mistral", "qwen2", "qwen3"]
@@ -23,14 +22,16 @@ _ARCHITECTURES: dict[Family, str] = {
 }
 # transformers' defaults for absent keys.
 _QWEN3_HEAD_DIM = 128
-_MISTRAL_WINDOW = 4096
+_SLIDING_WINDOW = 4096
+_MAX_WINDOW_LAYERS = 28
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
     """A decoder's shape; fields with Hugging Face's names mean the same.
 
-    `max_position_embeddings` is the context in tokens, prompt and output together.
+    `sliding_window`: how many tokens some layers attend to, if fewer than
+    `max_position_embeddings`. This decoder attends to all, which differs beyond `context_tokens`.
     """
 
     family: Family
@@ -50,6 +51,12 @@ class DecoderConfig:
     initializer_range: float = 0.02
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
+    sliding_window: int | None = None
+
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens, prompt and output together, for which this decoder is exact."""
+        return self.sliding_window or self.max_position_embeddings
 
     @property
     def qkv_bias(self) -> bool:
@@ -68,22 +75,15 @@ class DecoderConfig:
 def read_config(folder: Path) -> DecoderConfig:
     """Parses `config.json`; raises InvalidInputError naming the file and every problem."""
     path = folder / CONFIG
-    try:
-        content: Any = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InvalidInputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InvalidInputError(f"{path} must be a JSON object")
-    return parse_config(content, source=str(path))
+    return parse_config(read_object(path), source=str(path))
 
 
 def parse_config(content: Mapping[str, Any], *, source: str = CONFIG) -> DecoderConfig:
     """The decoder that a config.json describes.
 
     Keys that only matter to transformers' training or generation are ignored. Raises
-    InvalidInputError naming `source` and every value that this decoder would not compute exactly.
+    InvalidInputError naming `source` and every value that this decoder would not compute exactly
+    within the config's `context_tokens`.
     """
     problems: list[str] = []
     fields = Fields(content, problems)
@@ -100,7 +100,10 @@ def parse_config(content: Mapping[str, Any], *, source: str = CONFIG) -> Decoder
 
 
 def to_hugging_face(config: DecoderConfig) -> dict[str, Any]:
-    """The config.json that transformers (5 and later) and `parse_config` read as `config`."""
+    """The config.json that transformers (5 and later) and `parse_config` read as `config`.
+
+    Without a sliding window: it describes what this decoder computes.
+    """
     eos: int | list[int] | None = list(config.eos_token_ids) or None
     if len(config.eos_token_ids) == 1:
         eos = config.eos_token_ids[0]
@@ -134,8 +137,10 @@ def to_hugging_face(config: DecoderConfig) -> dict[str, Any]:
 
 def _decoder_config(fields: Fields, content: Mapping[str, Any], family: Family) -> DecoderConfig:
     hidden_size = fields.integer("hidden_size")
+    num_layers = fields.integer("num_hidden_layers")
     num_heads = fields.integer("num_attention_heads")
     max_position_embeddings = fields.integer("max_position_embeddings")
+    window = _sliding_window(fields, content, family, num_layers)
     # Only early Llama files omit the key-value heads; elsewhere absence is ambiguous.
     kv_default = (
         num_heads if family == "llama" or _is_null(content, "num_key_value_heads") else None
@@ -148,7 +153,7 @@ def _decoder_config(fields: Fields, content: Mapping[str, Any], family: Family) 
         vocab_size=fields.integer("vocab_size"),
         hidden_size=hidden_size,
         intermediate_size=fields.integer("intermediate_size"),
-        num_layers=fields.integer("num_hidden_layers"),
+        num_layers=num_layers,
         num_heads=num_heads,
         num_kv_heads=fields.integer("num_key_value_heads", kv_default),
         head_dim=fields.integer("head_dim", head_default),
@@ -161,7 +166,8 @@ def _decoder_config(fields: Fields, content: Mapping[str, Any], family: Family) 
         mlp_bias=family == "llama" and fields.flag("mlp_bias", default=False),
         initializer_range=fields.number("initializer_range", 0.02),
         bos_token_id=_bos_token_id(fields, content),
-        eos_token_ids=_eos_token_ids(fields, content),
+        eos_token_ids=fields.token_ids("eos_token_id"),
+        sliding_window=None if window is None or window >= max_position_embeddings else window,
     )
 
 
@@ -175,13 +181,29 @@ def _bos_token_id(fields: Fields, content: Mapping[str, Any]) -> int | None:
     return fields.integer("bos_token_id", minimum=0)
 
 
-def _eos_token_ids(fields: Fields, content: Mapping[str, Any]) -> tuple[int, ...]:
-    found = content.get("eos_token_id")
-    ids = found if isinstance(found, list) else [] if found is None else [found]
-    if all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
-        return tuple(ids)
-    fields.reject("eos_token_id", "a token id, a list of them, or null")
-    return ()
+def _sliding_window(
+    fields: Fields, content: Mapping[str, Any], family: Family, num_layers: int
+) -> int | None:
+    """The window that transformers would apply to any layer; None: it applies none."""
+    if _is_null(content, "sliding_window") or not _is_windowed(fields, content, family, num_layers):
+        return None
+    return fields.integer("sliding_window", _SLIDING_WINDOW)
+
+
+def _is_windowed(
+    fields: Fields, content: Mapping[str, Any], family: Family, num_layers: int
+) -> bool:
+    if family == "mistral":
+        return True
+    if family == "llama" or not fields.flag("use_sliding_window", default=False):
+        return False
+    layer_types = content.get("layer_types")
+    if layer_types is None:
+        return fields.integer("max_window_layers", _MAX_WINDOW_LAYERS, minimum=0) < num_layers
+    if not isinstance(layer_types, list):
+        fields.reject("layer_types", "a list or null")
+        return False
+    return "sliding_attention" in layer_types
 
 
 def _check_architecture(fields: Fields, content: Mapping[str, Any], config: DecoderConfig) -> None:
@@ -194,27 +216,6 @@ def _check_architecture(fields: Fields, content: Mapping[str, Any], config: Deco
         fields.reject("quantization_config", "null: the weights must not be quantized")
     if content.get("original_max_position_embeddings") is not None:
         fields.reject("original_max_position_embeddings", "only within rope_parameters")
-    default = _MISTRAL_WINDOW if config.family == "mistral" else None
-    window = content.get("sliding_window", default)
-    if window is None or not _is_windowed(content, config):
-        return
-    if fields.integer("sliding_window", default) < config.max_position_embeddings:
-        fields.reject(
-            "sliding_window",
-            f"null or at least max_position_embeddings, {config.max_position_embeddings}",
-        )
-
-
-def _is_windowed(content: Mapping[str, Any], config: DecoderConfig) -> bool:
-    """Whether transformers would apply the file's sliding window to any layer."""
-    if config.family == "mistral":
-        return True
-    if config.family == "llama" or not content.get("use_sliding_window"):
-        return False
-    layer_types = content.get("layer_types")
-    if layer_types is not None:
-        return "sliding_attention" in layer_types
-    return int(content.get("max_window_layers", 28)) < config.num_layers
 
 
 def _check_consistency(fields: Fields, config: DecoderConfig) -> None:

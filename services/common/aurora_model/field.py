@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
+
+from aurora_common.errors import InvalidInputError
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; raises InvalidInputError naming the file."""
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InvalidInputError(f"{path} must be a JSON object")
+    return content
 
 
 class Fields:
@@ -53,6 +70,25 @@ class Fields:
             return float(value)
         self.reject(key, f"a number above {minimum:g}")
         return minimum + 1.0
+
+    def within(self, key: str, low: float, high: float) -> float | None:
+        """The number from `low` to `high` at `key`, or None if absent or null."""
+        value = self._content.get(key)
+        if value is None:
+            return None
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high:
+            return float(value)
+        self.reject(key, f"a number from {low:g} to {high:g}")
+        return low
+
+    def token_ids(self, key: str) -> tuple[int, ...]:
+        """The token ids at `key`, given as one, a list or null."""
+        found = self._content.get(key)
+        ids = found if isinstance(found, list) else [] if found is None else [found]
+        if all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
+            return tuple(ids)
+        self.reject(key, "a token id, a list of them, or null")
+        return ()
 
     def flag(self, key: str, *, default: bool) -> bool:
         value = self._content.get(key)

@@ -51,7 +51,7 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
         objective=cast(ObjectiveName, settings.objective),
         learning_rate=settings.learning_rate,
     )
-    workplace = _workplace(settings, path, identity, read_config(target).max_position_embeddings)
+    workplace = _workplace(settings, path, identity, read_config(target).context_tokens)
     if saved is None:
         folder = None if settings.draft is None else store.fetch(settings.draft)
         draft, digest = _initial_draft(folder, target=target, identity=identity, seed=settings.seed)

@@ -92,6 +92,7 @@ def random_draft(config: DecoderConfig, seed: int) -> StandaloneDraft:
     generator = torch.Generator().manual_seed(seed)
     deviation = config.initializer_range
     into_residual = deviation / (2 * config.num_layers) ** 0.5
+        sliding_window=None,
     for name, parameter in draft.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)

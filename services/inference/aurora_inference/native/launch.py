@@ -15,6 +15,7 @@ from aurora_inference.native.runner.target import Target
 from aurora_inference.native.runner.torch_runner import TorchRunner
 from aurora_inference.settings import Settings
 from aurora_inference.trajectory.completion import Completion
+from aurora_model.config import DecoderConfig
 from aurora_model.tokenizer import load_tokenizer
 
 # Keys and values are reserved for every request at once, so a long context must be requested.
@@ -47,9 +48,7 @@ def load_engine(
         target,
         EngineSettings(
             max_batch=settings.max_batch,
-            max_context_tokens=_context_tokens(
-                settings, target.decoder.config.max_position_embeddings
-            ),
+            max_context_tokens=_context_tokens(settings, target.decoder.config),
             max_speculation_length=settings.max_speculation_length,
             adaptive_speculation=settings.adaptive_speculation,
         ),
@@ -61,13 +60,19 @@ def load_engine(
     return engine
 
 
-def _context_tokens(settings: Settings, model_tokens: int) -> int:
+def _context_tokens(settings: Settings, config: DecoderConfig) -> int:
     """What the user asked for, within what the target was made for."""
     wanted = settings.max_context_tokens
     if wanted is None:
-        return min(model_tokens, _DEFAULT_CONTEXT_TOKENS)
-    if wanted > model_tokens:
+        return min(config.context_tokens, _DEFAULT_CONTEXT_TOKENS)
+    if wanted <= config.context_tokens:
+        return wanted
+    if config.sliding_window is not None and wanted <= config.max_position_embeddings:
         raise InvalidInputError(
-            f"--max-context-tokens is {wanted}; the target's own context is {model_tokens}"
+            f"--max-context-tokens is {wanted}: allowed is at most {config.sliding_window}, the "
+            "target's sliding_window, since layers that see only a part of the context are not "
+            "supported"
         )
-    return wanted
+    raise InvalidInputError(
+        f"--max-context-tokens is {wanted}; the target's own context is {config.context_tokens}"
+    )
