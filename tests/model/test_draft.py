@@ -101,9 +101,37 @@ def test_weights_that_are_not_finite_are_not_published(
     assert not root.exists()
 
 
-def test_another_vocabulary_is_not_published(draft: Decoder, root: Path, target: TargetIdentity):
-    with pytest.raises(CheckpointError, match="vocabulary has 97 tokens, the target's 98"):
-        publish_draft(draft, root, name="ckpt-4", target=replace(target, vocab_size=98))
+def test_a_larger_vocabulary_is_not_published(draft: Decoder, root: Path, target: TargetIdentity):
+    with pytest.raises(CheckpointError, match="vocabulary has 97 tokens, the target's 96"):
+        publish_draft(draft, root, name="ckpt-4", target=replace(target, vocab_size=96))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_padding_that_the_target_lacks_is_dropped(
+    config: DecoderConfig, models, root: Path, target: TargetIdentity, tied
+):
+    padded = replace(config, tie_word_embeddings=tied, bos_token_id=1, eos_token_ids=(2, 95))
+    draft = random_draft(padded, seed=1)
+    path, _ = publish_draft(draft, root, name="ckpt-4", target=target)
+
+    narrow = replace(target, vocab_size=90)
+    loaded, _ = load_draft(path, target=narrow, dtype=torch.float32)
+
+    tokens = models.tokens() % 90
+    expected = models.logits(draft, tokens)[..., :90]
+    torch.testing.assert_close(models.logits(loaded, tokens), expected, rtol=0, atol=1e-6)
+    assert loaded.config == replace(padded, vocab_size=90, eos_token_ids=(2,))
+    assert (loaded.lm_head.weight is loaded.embed_tokens.weight) == tied
+    # What training makes of it is a checkpoint again.
+    again, _ = publish_draft(loaded, root, name="ckpt-5", target=narrow)
+    assert load_draft(again, target=narrow, dtype=torch.float32)[0].config == loaded.config
+
+
+def test_a_draft_with_fewer_tokens_than_the_target_is_loaded_as_it_is(
+    published: Path, draft: Decoder, target: TargetIdentity
+):
+    loaded, _ = load_draft(published, target=replace(target, vocab_size=128), dtype=torch.float32)
+    assert loaded.config == draft.config
 
 
 @pytest.mark.parametrize("place", [0.01, 0.5, 0.999])
@@ -169,7 +197,7 @@ def drop_config(folder: Path) -> None:
         (set_nan, "its weights are not finite: norm.weight"),
         (narrow, "of another shape: model.norm.weight [31], not [32]"),
         (truncate, "cannot read the weights"),
-        (enlarge_vocabulary, "vocabulary has 98 tokens, the target's 97"),
+        (enlarge_vocabulary, "of another shape: model.embed_tokens.weight [97, 32], not [98, 32]"),
         (become_another_architecture, "model_type is 'mamba'"),
         (drop_config, "cannot read"),
     ],
@@ -185,7 +213,9 @@ def test_a_checkpoint_that_matches_its_digest_is_still_checked(
 
 def test_another_target_or_tokenizer_is_refused(published: Path, target: TargetIdentity):
     other = replace(target, digest="sha256:other")
-    assert "trained for target sha256:target, this one is sha256:other" in refusal(published, other)
+    complaint = refusal(published, other)
+    assert "trained for target sha256:target, this one is sha256:other" in complaint
+    assert "`aurora drafts import`" in complaint
 
     other = replace(target, tokenizer_digest="sha256:other")
     assert "trained for tokenizer sha256:tokenizer" in refusal(published, other)

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from aurora.buffer.v1 import buffer_pb2
+from aurora_common.checkpoint import folder_digest
 from aurora_common.errors import StorageError
-from aurora_model.draft import load_draft, publish_draft
+from aurora_model.draft import load_draft, publish_draft, random_draft, small_draft_config
+from aurora_trainer import assembly
 from aurora_trainer.assembly import assembled_trainer
 from aurora_trainer.data.replay import is_held_out
 from aurora_trainer.loop import Schedule, TrainingLoop
@@ -334,6 +336,49 @@ def test_a_state_of_another_target_is_refused(settings, tmp_path, target):
     (other / "tokenizer.json").write_text('{"another": 1}')
     with pytest.raises(StorageError, match="belongs to target"):
         Bench(dataclasses.replace(settings, target=other.as_uri()))
+
+
+def test_a_state_of_an_earlier_version_is_resumed(settings, entries, tmp_path, target, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in target.folder.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    (other / "README.md").write_text("# A model")
+    settings = dataclasses.replace(settings, target=other.as_uri())
+    # What was the identity then: of every file.
+    former = dataclasses.replace(target.identity, digest=folder_digest(other))
+    with monkeypatch.context() as patch:
+        patch.setattr(assembly, "target_identity", lambda _: former)
+        bench = Bench(settings)
+        bench.finish()
+    for entry in entries:
+        entry.trajectory.target_digest = former.digest
+
+    bench = Bench(settings)
+    bench.source.entries = entries
+    bench.turns(3)
+
+    (published,) = published_after(settings.models, 0)
+    assert published.manifest.target_digest == target.identity.digest
+    assert bench.trainer.progress.skipped == 0
+
+
+def test_a_draft_with_fewer_tokens_than_the_target_learns(settings, entries, tmp_path, target):
+    config = dataclasses.replace(small_draft_config(target.decoder.config), vocab_size=50)
+    given, _ = publish_draft(
+        random_draft(config, seed=2), tmp_path, name="given", target=target.identity
+    )
+    bench = Bench(dataclasses.replace(settings, draft=given.as_uri()))
+    bench.source.entries = entries
+    bench.turns(3)
+
+    (published,) = published_after(settings.models, 0)
+    draft, _ = load_draft(published.folder, target=target.identity, dtype=torch.float32)
+    assert draft.config.vocab_size == 50
+    progress = bench.trainer.progress
+    assert (progress.skipped, bench.trainer.learner.skipped_steps) == (0, 0)
+    assert published.manifest.metrics["loss"] > 0
+    assert 0 < published.manifest.metrics["acceptance"] < 1
 
 
 def test_a_checkpoint_without_a_manifest_is_ignored_but_has_used_its_number(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,18 @@ def folder_digest(folder: Path) -> str:
     It is the SHA-256 of the lines `<sha256 of the file>  <name>`, sorted by name, as `sha256sum`
     prints them, so it can be checked without Aurora.
     """
-    files = [path for path in sorted(folder.iterdir()) if path.name != MANIFEST and path.is_file()]
-    lines = [f"{file_digest(path)}  {path.name}\n" for path in files]
+    return listing_digest(file_digests(folder))
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a folder by its name, in hex, except `aurora.json`."""
+    files = [path for path in folder.iterdir() if path.name != MANIFEST and path.is_file()]
+    return {path.name: file_digest(path) for path in files}
+
+
+def listing_digest(digests: Mapping[str, str]) -> str:
+    """The `folder_digest` of a folder with these files."""
+    lines = [f"{digests[name]}  {name}\n" for name in sorted(digests)]
     return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -147,7 +147,7 @@ def _open_tensors(folder: Path) -> Iterator[dict[str, _StoredTensor]]:
     with ExitStack() as stack:
         tensors: dict[str, _StoredTensor] = {}
         try:
-            for path in _weight_files(folder):
+            for path in weight_files(folder):
                 file = stack.enter_context(safe_open(path, framework="pt"))
                 for name in file.keys():  # noqa: SIM118  (not a mapping)
                     tensors[name] = _stored_tensor(file, name)
@@ -160,7 +160,8 @@ def _stored_tensor(file: Any, name: str) -> _StoredTensor:
     return _StoredTensor(tuple(file.get_slice(name).get_shape()), lambda: file.get_tensor(name))
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors that are loaded; raises CheckpointError if one is missing."""
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     path = folder / INDEX

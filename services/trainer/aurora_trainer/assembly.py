@@ -94,6 +94,7 @@ def _workplace(
             tokenizer_digest=identity.tokenizer_digest,
             vocab_size=identity.vocab_size,
             max_tokens=min(context_tokens, _LONGEST_SAMPLE_TOKENS),
+            former_target_digest=identity.former_digest,
         ),
         seed=settings.seed,
         batch_size=settings.batch_size,
@@ -101,12 +102,16 @@ def _workplace(
 
 
 def _check_target(path: Path, saved: State, identity: TargetIdentity) -> None:
-    for what, found, ours in (
-        ("target", saved.target_digest, identity.digest),
-        ("tokenizer", saved.tokenizer_digest, identity.tokenizer_digest),
-    ):
-        if found != ours:
-            raise unusable(path, f"it belongs to {what} {found}, this one is {ours}")
+    if not identity.is_named_by(saved.target_digest):
+        raise unusable(
+            path, f"it belongs to target {saved.target_digest}, this one is {identity.digest}"
+        )
+    if saved.tokenizer_digest != identity.tokenizer_digest:
+        raise unusable(
+            path,
+            f"it belongs to tokenizer {saved.tokenizer_digest}, this one is "
+            f"{identity.tokenizer_digest}",
+        )
 
 
 def _initial_draft(

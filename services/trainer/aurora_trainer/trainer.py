@@ -22,7 +22,7 @@ from aurora_common.errors import InvalidInputError
 from aurora_model.draft import publish_draft
 from aurora_model.target import TargetIdentity
 from aurora_trainer import progress as moves
-from aurora_trainer.data.record import RecordFormat, sample_from
+from aurora_trainer.data.record import RecordFormat, sample_from, within_vocabulary
 from aurora_trainer.data.replay import BatchDraw, Replay, SeatDraw
 from aurora_trainer.data.seen import SeenIds
 from aurora_trainer.learning.gradient import Measure
@@ -188,7 +188,10 @@ class Trainer:
 
     def _remember(self, entry: buffer_pb2.Entry) -> None:
         try:
-            sample = sample_from(entry.id, entry.trajectory, self._workplace.record_format)
+            sample = within_vocabulary(
+                sample_from(entry.id, entry.trajectory, self._workplace.record_format),
+                self.learner.draft.config.vocab_size,
+            )
         except InvalidInputError as error:
             self.progress = moves.with_skipped(self.progress)
             logger.warning(

@@ -16,6 +16,7 @@ from aurora_trainer.data.record import (
     MalformedRecordError,
     RecordFormat,
     sample_from,
+    within_vocabulary,
 )
 
 FORMAT = RecordFormat("sha256:target", "sha256:tokenizer", vocab_size=10, max_tokens=100)
@@ -63,6 +64,52 @@ def test_a_target_without_a_token_outside_its_top_is_sound():
     record.target.log_probs = np.array([[0, -np.inf], [0, -np.inf]], "<f2").tobytes()
     record.target.tail_mass = bytes(4)
     assert sample_from("1-1", record, FORMAT).output_count == 2
+
+
+def test_a_record_of_an_earlier_version_is_of_the_same_target():
+    accepted = dataclasses.replace(
+        FORMAT, target_digest="new", former_target_digest="sha256:target"
+    )
+    assert sample_from("1-1", sound_record(), accepted).output_count == 2
+    with pytest.raises(ForeignRecordError, match="its target is sha256:target, ours is new"):
+        sample_from("1-1", sound_record(), dataclasses.replace(FORMAT, target_digest="new"))
+
+
+def test_tokens_that_the_draft_lacks_move_to_the_tail():
+    sample = within_vocabulary(sample_from("1-1", sound_record(), FORMAT), 6)
+
+    # Each row keeps as many entries as the one with the fewest below 6.
+    assert sample.top_ids.tolist() == [[4], [5]]
+    np.testing.assert_allclose(np.exp(sample.log_probs), [[0.5], [0.9]], rtol=1e-3)
+    np.testing.assert_allclose(sample.tail_mass, [0.5, 0.1], rtol=1e-2)
+    assert sample.tokens.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_known_entries_keep_their_order():
+    record = sound_record()
+    record.target.k = 3
+    record.target.token_ids = np.array([[9, 1, 0], [2, 8, 3]], "<u4").tobytes()
+    probs = [[0.5, 0.25, 0.125], [0.6, 0.3, 0.1]]
+    record.target.log_probs = np.log(probs).astype("<f2").tobytes()
+    record.target.tail_mass = np.array([0.125, 0.0], "<f2").tobytes()
+
+    sample = within_vocabulary(sample_from("1-1", record, FORMAT), 5)
+
+    assert sample.top_ids.tolist() == [[1, 0], [2, 3]]
+    np.testing.assert_allclose(np.exp(sample.log_probs), [[0.25, 0.125], [0.6, 0.1]], rtol=1e-3)
+    np.testing.assert_allclose(sample.tail_mass, [0.625, 0.3], rtol=1e-2)
+    # The last token that the draft has stands for those in the context that it lacks.
+    assert sample.tokens.tolist() == [1, 2, 3, 4, 4]
+
+
+def test_a_sample_within_the_vocabulary_is_left_alone():
+    sample = sample_from("1-1", sound_record(), FORMAT)
+    assert within_vocabulary(sample, 10) is sample
+
+
+def test_a_row_without_a_token_of_the_draft_is_refused():
+    with pytest.raises(MalformedRecordError, match="no top-k token below 4"):
+        within_vocabulary(sample_from("1-1", sound_record(), FORMAT), 4)
 
 
 def _other_target(record):

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from aurora_client._cli import launch
 from aurora_client._cli.place import (
     DEFAULT_DATA_FOLDER,
     DataFolder,
@@ -25,7 +26,7 @@ from aurora_client._deployment import PublishedDraft
 from aurora_client._operator_client import OperatorClient
 from aurora_client._policy import Timeout
 
-app = typer.Typer(help="List the draft checkpoints, newest first.")
+app = typer.Typer(help="List the draft checkpoints, newest first, or import one.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -50,6 +51,16 @@ def list_drafts(
 ) -> None:
     """List the draft checkpoints, newest first."""
     _list(operator, data_dir, as_json=as_json)
+
+
+@app.command("import")
+def import_draft(
+    source: Annotated[str, typer.Argument(help="A Hugging Face folder, or its file:// URI.")],
+    target: Annotated[str, typer.Option(help="Folder or file:// URI of the target.")],
+    out: Annotated[Path, typer.Option(help="Folder to put the checkpoint into.")],
+) -> None:
+    """Make a draft checkpoint for a target out of a model with the same tokenizer."""
+    launch.execute(launch.IMPORT, [source, "--target", target, "--out", str(out)])
 
 
 def _list(operator: str | None, data_dir: Path, *, as_json: bool) -> None:

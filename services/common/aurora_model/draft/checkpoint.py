@@ -34,16 +34,18 @@ def load_draft(
 ) -> tuple[Draft, CheckpointManifest]:
     """Verifies a checkpoint in full, then loads it as the kind that its manifest names.
 
-    `digest`: the expected one; empty: whatever the manifest says. Raises CheckpointError naming the
-    checkpoint and the reason if its files do not match the digest, its kind is not supported, it
-    was trained for another target or tokenizer, or its vocabulary, shapes or weights do not fit.
+    `digest`: the expected one; empty: whatever the manifest says. Its vocabulary may be padded to
+    another size than the target's: ids that the target lacks are dropped, and it never proposes
+    those that it lacks itself. Raises CheckpointError naming the checkpoint and the reason if its
+    files do not match the digest, its kind is not supported, it was trained for another target or
+    tokenizer, or its shapes or weights do not fit.
     """
     try:
         manifest = verified_manifest(folder, digest=digest)
         kind = draft_kind(manifest.kind)
         _check_target(manifest, target)
-        _check_vocabulary(kind.read_config(folder), target)
         draft = kind.load(folder, dtype=dtype, device=device)
+        drop_padding(draft, target)
         _check_finite(draft)
     except (AuroraError, OSError) as error:
         raise CheckpointError(f"draft checkpoint {folder.name} is refused: {error}") from error
@@ -67,7 +69,7 @@ def publish_draft(
 
     The manifest's name is the folder's. If the same weights were published under this name before,
     the existing checkpoint is returned unchanged. Raises CheckpointError for weights that are not
-    finite or do not fit the target's vocabulary, and StorageError if a write fails; either leaves
+    finite or a vocabulary beyond the target's, and StorageError if a write fails; either leaves
     nothing behind.
     """
     try:
@@ -101,16 +103,31 @@ def _manifest_name(folder: Path) -> str:
 
 
 def _check_target(manifest: CheckpointManifest, target: TargetIdentity) -> None:
-    for what, found, expected in (
-        ("target", manifest.target_digest, target.digest),
-        ("tokenizer", manifest.tokenizer_digest, target.tokenizer_digest),
-    ):
-        if found != expected:
-            raise CheckpointError(f"it was trained for {what} {found}, this one is {expected}")
+    check_tokenizer(manifest, target)
+    if not target.is_named_by(manifest.target_digest):
+        raise CheckpointError(
+            f"it was trained for target {manifest.target_digest}, this one is {target.digest}; "
+            "`aurora drafts import` makes a draft for this one of it"
+        )
+
+
+def drop_padding(draft: Draft, target: TargetIdentity) -> None:
+    """Drops the token ids that the target lacks, in place; raises CheckpointError if it cannot."""
+    if draft.config.vocab_size > target.vocab_size:
+        draft.narrow(target.vocab_size)
+
+
+def check_tokenizer(manifest: CheckpointManifest, target: TargetIdentity) -> None:
+    """Raises CheckpointError if the draft was trained for another tokenizer."""
+    if manifest.tokenizer_digest != target.tokenizer_digest:
+        raise CheckpointError(
+            f"it was trained for tokenizer {manifest.tokenizer_digest}, this one is "
+            f"{target.tokenizer_digest}"
+        )
 
 
 def _check_vocabulary(config: DraftConfig, target: TargetIdentity) -> None:
-    if config.vocab_size != target.vocab_size:
+    if config.vocab_size > target.vocab_size:
         raise CheckpointError(
             f"its vocabulary has {config.vocab_size} tokens, the target's {target.vocab_size}"
         )

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from aurora_common.errors import CheckpointError
 from aurora_model.config import DecoderConfig
 
 
@@ -81,6 +82,16 @@ class Draft(nn.Module, ABC):
     def save(self, folder: Path) -> None:
         """Writes config and weights; raises StorageError if a write fails."""
 
+    def narrow(self, vocab_size: int) -> None:
+        """Drops the token ids from `vocab_size` on, which are padding that the target lacks.
+
+        Raises CheckpointError if this kind cannot.
+        """
+        raise CheckpointError(
+            f"its vocabulary has {self.config.vocab_size} tokens: allowed is at most the target's, "
+            f"{vocab_size}"
+        )
+
     @abstractmethod
     def features(self, batch: PackedTokens, target_hidden: Tensor | None = None) -> Tensor:
         """What `logits` needs at the predicting positions: [M, ...].
@@ -90,7 +101,7 @@ class Draft(nn.Module, ABC):
 
     @abstractmethod
     def logits(self, features: Tensor) -> Tensor:
-        """features [m, ...] -> [m, V]."""
+        """features [m, ...] -> [m, V]; V may be less than the target's, never more."""
 
     @abstractmethod
     def multiplications(self, *, tokens: int, predictions: int) -> float:

@@ -52,6 +52,19 @@ class StandaloneDraft(Decoder, Draft):
     def save(self, folder: Path) -> None:
         save_decoder(self, folder)
 
+    def narrow(self, vocab_size: int) -> None:
+        bos = self.config.bos_token_id
+        self.config = replace(
+            self.config,
+            vocab_size=vocab_size,
+            bos_token_id=bos if bos is not None and bos < vocab_size else None,
+            eos_token_ids=tuple(each for each in self.config.eos_token_ids if each < vocab_size),
+        )
+        self.embed_tokens.num_embeddings = self.lm_head.out_features = vocab_size
+        for table in (self.embed_tokens, self.lm_head):
+            table.weight = nn.Parameter(table.weight.detach()[:vocab_size].clone())
+        self.tie_embeddings()
+
     def features(self, batch: PackedTokens, target_hidden: Tensor | None = None) -> Tensor:
         hidden: Tensor = self(batch.tokens, batch.positions, packed_attend(batch.lengths))
         return hidden[0, batch.rows]
@@ -79,6 +92,7 @@ def small_draft_config(target: DecoderConfig) -> DecoderConfig:
         num_heads=heads,
         num_kv_heads=kv_heads,
         tie_word_embeddings=True,
+        sliding_window=None,
     )
 
 
@@ -92,7 +106,6 @@ def random_draft(config: DecoderConfig, seed: int) -> StandaloneDraft:
     generator = torch.Generator().manual_seed(seed)
     deviation = config.initializer_range
     into_residual = deviation / (2 * config.num_layers) ** 0.5
-        sliding_window=None,
     for name, parameter in draft.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)

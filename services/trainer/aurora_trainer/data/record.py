@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,13 @@ class MalformedRecordError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True)
 class RecordFormat:
-    """The trajectories that this trainer can learn from."""
+    """The trajectories that this trainer can learn from; both digests name the target."""
 
     target_digest: str
     tokenizer_digest: str
     vocab_size: int
     max_tokens: int
+    former_target_digest: str = ""
 
 
 def sample_from(stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordFormat) -> Sample:
@@ -38,12 +39,13 @@ def sample_from(stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordF
 
     Raises ForeignRecordError or MalformedRecordError; their messages never contain a token.
     """
+    targets = (accepted.target_digest, accepted.former_target_digest or accepted.target_digest)
     for name, found, ours in (
-        ("target", record.target_digest, accepted.target_digest),
-        ("tokenizer", record.tokenizer_digest, accepted.tokenizer_digest),
+        ("target", record.target_digest, targets),
+        ("tokenizer", record.tokenizer_digest, (accepted.tokenizer_digest,)),
     ):
-        if found != ours:
-            raise ForeignRecordError(f"its {name} is {found or 'not named'}, ours is {ours}")
+        if found not in ours:
+            raise ForeignRecordError(f"its {name} is {found or 'not named'}, ours is {ours[0]}")
     prompt = np.fromiter(record.prompt_tokens, np.uint32, len(record.prompt_tokens))
     output = np.fromiter(record.output_tokens, np.uint32, len(record.output_tokens))
     if len(prompt) == 0 or len(output) == 0:
@@ -66,6 +68,33 @@ def sample_from(stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordF
         top_ids=top_ids[-kept:].astype(np.int32),
         log_probs=log_probs[-kept:].copy(),
         tail_mass=tail_mass[-kept:].copy(),
+    )
+
+
+def within_vocabulary(sample: Sample, size: int) -> Sample:
+    """The sample for a draft that has only the token ids below `size`.
+
+    The target's probability of other ids moves to the tail, of which the draft's share is 0; in the
+    context, the draft's last id stands for them. Raises MalformedRecordError if a row has no entry
+    below `size`.
+    """
+    known = sample.top_ids < size  # [T, k]
+    if known.all() and sample.tokens.max() < size:
+        return sample
+    entries = int(known.sum(axis=1).min())
+    if entries == 0:
+        raise MalformedRecordError(f"a row has no top-k token below {size}, the draft's vocabulary")
+    # Those that stay first, still the most probable ones first.
+    order = np.argsort(~known, axis=1, kind="stable")
+    top_ids = np.take_along_axis(sample.top_ids, order, axis=1)
+    log_probs = np.take_along_axis(sample.log_probs, order, axis=1)
+    moved = np.exp(log_probs[:, entries:].astype(np.float32)).sum(axis=1)
+    return replace(
+        sample,
+        tokens=np.minimum(sample.tokens, size - 1),
+        top_ids=top_ids[:, :entries].copy(),
+        log_probs=log_probs[:, :entries].copy(),
+        tail_mass=(sample.tail_mass + moved).astype(np.float16),
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from aurora_inference.native.runner.cache import CachedAttention, KeyValueCache
 from aurora_inference.native.runner.drafter import DrafterRoom, Proposal
@@ -54,6 +55,9 @@ class StandaloneDrafter:
             folder, digest=digest, target=target, dtype=torch.float32, device=room.device.name
         )
         assert isinstance(draft, StandaloneDraft)
+        lacking = target.vocab_size - draft.config.vocab_size
+        if lacking:
+            _pad_vocabulary(draft, lacking)
         return cls(manifest.name, manifest.digest, draft, room)
 
     def add(self, sequence: Sequence) -> None:
@@ -113,3 +117,23 @@ class StandaloneDrafter:
             tokens = torch.tensor([piece], device=self._device)
             self._decoder(tokens, attend.positions, attend)
             sequence.draft_cached = end
+
+
+class _PaddedHead(nn.Module):
+    """A head with `lacking` more tokens, whose probability is 0."""
+
+    def __init__(self, head: nn.Module, lacking: int) -> None:
+        super().__init__()
+        self.head = head
+        self._lacking = lacking
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.pad(self.head(hidden), (0, self._lacking), value=-torch.inf)
+
+
+def _pad_vocabulary(decoder: Decoder, lacking: int) -> None:
+    """Lets a decoder read tokens that only the target has, and never propose them."""
+    table = F.pad(decoder.embed_tokens.weight.detach(), (0, 0, 0, lacking))
+    decoder.embed_tokens = nn.Embedding.from_pretrained(table)  # type: ignore[no-untyped-call]  # torch gives it no types
+    # Any module may stand in for a linear layer of a decoder.
+    decoder.add_module("lm_head", _PaddedHead(decoder.lm_head, lacking))

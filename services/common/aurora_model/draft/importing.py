@@ -1,0 +1,57 @@
+"""Makes a draft checkpoint for a target out of a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from aurora_common.checkpoint import MANIFEST, CheckpointManifest, verified_manifest
+from aurora_common.errors import AuroraError, CheckpointError, ConflictError
+from aurora_model.config import CONFIG
+from aurora_model.draft.checkpoint import check_tokenizer, drop_padding, publish_draft
+from aurora_model.draft.kind import Draft
+from aurora_model.draft.registry import DEFAULT_KIND, draft_kind
+from aurora_model.target import TargetIdentity, target_identity
+from aurora_model.tokenizer import shared_token_count
+
+
+def import_draft(source: Path, root: Path, *, target: Path) -> tuple[Path, CheckpointManifest]:
+    """Publishes the model in `source` as `<root>/<name of source>-<digest>`, a draft for `target`.
+
+    `source`: a Hugging Face folder, or a checkpoint that was trained for another target. Both need
+    the target's tokenizer; a vocabulary that is padded to another size fits. Raises CheckpointError
+    naming the file and what is allowed, ConflictError if `root` has the same draft for another
+    target, and StorageError if a write fails.
+    """
+    source = source.resolve()
+    identity = target_identity(target)
+    try:
+        draft = _draft(source, target, identity)
+    except (AuroraError, OSError) as error:
+        raise CheckpointError(f"{source} cannot be imported: {error}") from error
+    folder, manifest = publish_draft(draft, root, name=source.name, target=identity)
+    if manifest.target_digest != identity.digest:
+        raise ConflictError(
+            f"{folder} is this draft for another target: import it into another folder"
+        )
+    return folder, manifest
+
+
+def _draft(source: Path, target: Path, identity: TargetIdentity) -> Draft:
+    kind, tokens = draft_kind(DEFAULT_KIND), 0
+    if (source / MANIFEST).exists():
+        manifest = verified_manifest(source)
+        check_tokenizer(manifest, identity)
+        kind = draft_kind(manifest.kind)
+    else:
+        tokens = shared_token_count(source, target)
+    config = kind.read_config(source)
+    if config.vocab_size < tokens:
+        raise CheckpointError(
+            f"vocab_size in {source / CONFIG} is {config.vocab_size}: allowed is at least the "
+            f"{tokens} tokens of its tokenizer"
+        )
+    draft = kind.load(source, dtype=torch.float32, device="cpu")
+    drop_padding(draft, identity)
+    return draft
