@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from aurora_common.checkpoint import folder_digest
 from aurora_common.errors import CheckpointError, StorageError
 from aurora_demo import models
 from aurora_demo.models import CACHE_VARIABLE, cache_root, prepared_models
@@ -96,6 +98,49 @@ def test_a_second_run_trains_nothing(built, monkeypatch):
     monkeypatch.delattr(models, "trained_target")
     monkeypatch.delattr(models, "trained_draft")
     assert prepared(root) == found
+
+
+def test_the_target_has_a_chat_template_in_which_every_message_is(built):
+    tokenizer = AutoTokenizer.from_pretrained(built[1].target)
+    messages = [
+        {"role": "system", "content": "-- sql"},
+        {"role": "user", "content": "db=> SELECT"},
+        {"role": "assistant", "content": "id;"},
+        {"role": "user", "content": "db=>"},
+    ]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert text == "-- sql\ndb=> SELECT\nid;\ndb=>"
+
+
+@pytest.fixture
+def former(tmp_path):
+    """The models as the recipe's first version left them."""
+    made = prepared(tmp_path, recipe=replace(TINY, version=1))
+    (made.target / "chat_template.jinja").unlink()
+    manifest = json.loads((made.draft / "aurora.json").read_text())
+    manifest["target_digest"] = folder_digest(made.target)
+    (made.draft / "aurora.json").write_text(json.dumps(manifest))
+    return made
+
+
+def test_models_without_the_template_are_copied_and_left_alone(former, tmp_path, monkeypatch):
+    before = folder_digest(former.target)
+    monkeypatch.delattr(models, "trained_target")
+    monkeypatch.delattr(models, "trained_draft")
+
+    found = prepared(tmp_path)
+
+    assert found.target != former.target
+    assert found.draft_digest == former.draft_digest
+    assert AutoTokenizer.from_pretrained(found.target).chat_template is not None
+    load_draft(found.draft, target=target_identity(found.target), dtype=torch.float32)
+    assert folder_digest(former.target) == before
+
+
+def test_damaged_models_without_the_template_are_trained_anew(former, tmp_path):
+    (former.draft / "model.safetensors").write_bytes(b"damaged")
+
+    assert prepared(tmp_path).draft_digest == former.draft_digest
 
 
 def test_an_interrupted_run_reuses_the_target_that_it_finished(tmp_path, monkeypatch):

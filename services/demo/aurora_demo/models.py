@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+import shutil
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,19 +13,27 @@ import torch
 
 from aurora_common.checkpoint import read_manifest
 from aurora_common.durable import new_folder, write_file
-from aurora_common.errors import CheckpointError, StorageError
+from aurora_common.errors import AuroraError, CheckpointError, StorageError
 from aurora_demo.building import planned_work, trained_draft, trained_target
 from aurora_demo.corpus import DOMAINS, TRAINING_MODULES, Domain, generated_documents, read_modules
 from aurora_demo.progress import TrainingProgress
 from aurora_demo.recipe import Recipe
 from aurora_demo.training import fastest_dtype
-from aurora_demo.vocabulary import Vocabulary, load_vocabulary, trained_vocabulary
-from aurora_model.draft import publish_draft
+from aurora_demo.vocabulary import (
+    CHAT_TEMPLATE,
+    CHAT_TEMPLATE_FILE,
+    Vocabulary,
+    load_vocabulary,
+    trained_vocabulary,
+)
+from aurora_model.draft import load_draft, publish_draft
 from aurora_model.target import target_identity
 from aurora_model.weights import load_decoder, save_decoder
 
 CACHE_VARIABLE = "AURORA_CACHE_DIR"
 _DRAFT_NAME = "draft"
+# The recipe's version whose models differ only in that the target lacks the chat template.
+_WITHOUT_TEMPLATE = 1
 # With these, held-out acceptance on a new domain passes 80% after two dozen steps: the least work
 # among rates from 1e-3 to 4e-3 and batches of 16 and 32.
 HYPERPARAMETERS: dict[str, str | int] = {
@@ -85,7 +94,8 @@ def prepared_models(
     draft = _published_draft(folder)
     if draft is None:
         _claim(folder, recipe)
-        draft = _built(recipe, documents, folder, progress)
+        former = root / "demo" / replace(recipe, version=_WITHOUT_TEMPLATE).digest(texts)
+        draft = _adopted(former, folder) or _built(recipe, documents, folder, progress)
     manifest = read_manifest(draft)
     if manifest.target_digest != target_identity(target).digest:
         raise CheckpointError(f"the demo's models in {folder} are damaged; remove that folder")
@@ -113,6 +123,26 @@ def _claim(folder: Path, recipe: Recipe) -> None:
             f"cannot keep the demo's models in {folder}: {error}; "
             f"set {CACHE_VARIABLE} to a writable folder"
         ) from error
+
+
+def _adopted(former: Path, folder: Path) -> Path | None:
+    """Copies the models of an earlier version and returns the draft's folder; None: none is whole.
+
+    Raises StorageError if a write fails.
+    """
+    published = _published_draft(former)
+    if published is None:
+        return None
+    try:
+        identity = target_identity(former / "target")
+        draft, _ = load_draft(published, target=identity, dtype=torch.float32)
+    except AuroraError:
+        return None
+    target = folder / "target"
+    with new_folder(target) as beside:
+        shutil.copytree(former / "target", beside, dirs_exist_ok=True)
+        (beside / CHAT_TEMPLATE_FILE).write_text(CHAT_TEMPLATE)
+    return publish_draft(draft, folder, name=_DRAFT_NAME, target=target_identity(target))[0]
 
 
 def _built(

@@ -111,5 +111,5 @@ RECIPE = Recipe(
     context_tokens=1024,
     generated_documents=400,
     seed=0,
-    version=1,
+    version=2,
 )

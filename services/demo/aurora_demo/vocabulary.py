@@ -12,6 +12,13 @@ from aurora_common.errors import StorageError
 
 END_OF_TEXT = "<|end|>"
 END_OF_TEXT_ID = 0
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
+# The model knows text, not conversations: an answer continues what the messages say.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ message.content }}{% if not loop.last %}{{ '\\n' }}{% endif %}"
+    "{% endfor %}"
+)
 
 
 class Vocabulary:
@@ -38,7 +45,7 @@ class Vocabulary:
         return text
 
     def save(self, folder: Path) -> None:
-        """Writes tokenizer.json and tokenizer_config.json for transformers' AutoTokenizer."""
+        """Writes the files that transformers' AutoTokenizer reads."""
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "eos_token": END_OF_TEXT,
@@ -47,6 +54,7 @@ class Vocabulary:
         try:
             (folder / "tokenizer.json").write_text(self._tokenizer.to_str(pretty=True))
             (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+            (folder / CHAT_TEMPLATE_FILE).write_text(CHAT_TEMPLATE)
         except OSError as error:
             raise StorageError(
                 f"cannot write the tokenizer in {folder}: {error.strerror}"
