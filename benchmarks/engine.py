@@ -30,6 +30,7 @@ from aurora_inference.native.engine import EngineSettings
 from aurora_inference.native.launch import new_engine
 from aurora_inference.native.runner.cpu import Cpu
 from aurora_inference.native.runner.target import Target
+from aurora_model.folder import read_folder
 
 BATCHES = (1, 4, 8)
 # Hugging Face's heuristic goes as far where everything is accepted.
@@ -152,7 +153,7 @@ def main() -> None:
     work = workload(quick=options.quick)
     prompts = work.prompts(options.prompts)
     cpu = Cpu()
-    target = Target.load(work.target, dtype=work.dtype, device=cpu)
+    target = Target.load(read_folder(work.target), dtype=work.dtype, device=cpu)
     tokens = options.max_tokens
     print(f"our target decodes with {cpu.decode_threads} threads: {cpu.target_calibration.choices}")
     print("choosing the fastest settings for Hugging Face", flush=True)

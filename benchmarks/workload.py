@@ -30,6 +30,7 @@ from aurora_inference.native.runner.cpu import Cpu
 from aurora_inference.native.runner.target import Target
 from aurora_inference.trajectory.completion import Completion
 from aurora_model.draft import load_draft, publish_draft
+from aurora_model.folder import read_folder
 from aurora_model.target import TargetIdentity, target_identity
 from aurora_trainer.data.sample import Sample
 from aurora_trainer.learning.learner import Learner, LearnerSettings
@@ -163,7 +164,7 @@ def _completions(
     """What the target says to the prompts, greedily, with its distributions."""
     completions: list[Completion] = []
     engine = new_engine(
-        Target.load(models.target, dtype=dtype, device=Cpu()),
+        Target.load(read_folder(models.target), dtype=dtype, device=Cpu()),
         EngineSettings(max_context_tokens=512),
         on_completion=completions.append,
     )

@@ -103,6 +103,8 @@ def inference_arguments(
         "--tokens": places.tokens,
         "--drain-seconds": drain_seconds,
     }
+    if spec.inference.generation_config != "auto":
+        flags["--generation-config"] = spec.inference.generation_config
     adaptive = () if spec.draft.speculation_length.adaptive else ("--no-adaptive-speculation",)
     return ("-m", "aurora_inference", *_flags(flags), *adaptive)
 

@@ -51,13 +51,20 @@ def weight_layout(config: DecoderConfig) -> dict[str, tuple[Part, ...]]:
     return layout
 
 
-def load_decoder(folder: Path, *, dtype: torch.dtype, device: str = "cpu") -> Decoder:
+def load_decoder(
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: str = "cpu",
+    config: DecoderConfig | None = None,
+) -> Decoder:
     """Reads config.json and the safetensors beside it, in one file or in indexed shards.
 
-    Raises InvalidInputError for an unsupported config, and CheckpointError as `load_weights` does.
+    `config`: the folder's, if it has been read. Raises InvalidInputError for an unsupported
+    config, and CheckpointError as `load_weights` does.
     """
     with torch.device("meta"):
-        decoder = Decoder(read_config(folder))
+        decoder = Decoder(read_config(folder) if config is None else config)
     load_weights(decoder, folder, dtype=dtype, device=device)
     return decoder
 

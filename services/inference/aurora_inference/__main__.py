@@ -34,10 +34,9 @@ from aurora_inference.trajectory.completion import Completion
 from aurora_inference.trajectory.sender import TrajectorySender
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
     from aurora_inference.native.runner.target import Target
     from aurora_inference.native.worker import EngineWorker
+    from aurora_model.folder import ModelFolder
 
 logger = logging.getLogger(__name__)
 
@@ -148,9 +147,9 @@ def _client_admission(tokens: TokenFolder | None) -> Admission:
 async def _load(settings: Settings, certificates: CertificateFolder | None) -> Loaded:
     started = time.monotonic()
     store = model_store(claims=settings.claims)
-    target, tokenizer = await in_background(partial(_load_target, settings, store))
+    target, model = await in_background(partial(_load_target, settings, store))
     from aurora_inference.native.control import NativeControl
-    from aurora_inference.native.launch import load_engine
+    from aurora_inference.native.launch import load_engine, request_defaults
     from aurora_inference.native.worker import EngineWorker
 
     identity = target.identity
@@ -165,15 +164,18 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
     record = sender.record if sender is not None else _discard
     engine = await in_background(partial(load_engine, target, settings, store, record))
     worker = EngineWorker(engine, max_inflight=settings.max_batch + settings.max_waiting)
+    sampling, max_tokens = request_defaults(model, settings.generation_config)
     text = TextService(
         worker,
-        tokenizer,
+        model.tokenizer,
         ServedModel(
             name=settings.model_name,
             max_context_tokens=engine.max_context_tokens,
             vocab_size=identity.vocab_size,
             sample_percent=settings.sample_percent if sender is not None else 0,
             created_at_seconds=int(time.time()),
+            sampling=sampling,
+            max_tokens=max_tokens,
         ),
         RequestMetrics(settings.model_name),
     )
@@ -184,7 +186,7 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
     return Loaded(serving, worker, sender)
 
 
-def _load_target(settings: Settings, store: ModelStore) -> tuple[Target, PreTrainedTokenizerFast]:
+def _load_target(settings: Settings, store: ModelStore) -> tuple[Target, ModelFolder]:
     # Imports torch, which takes seconds: on this thread, so that a stop signal is heard meanwhile.
     from aurora_inference.native.launch import load_target
 

@@ -14,6 +14,7 @@ from aurora_common.admission import admit_problem
 from aurora_common.store.model_store import model_uri
 
 Dtype = Literal["float32", "bfloat16"]
+GenerationConfig = Literal["auto", "vllm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,14 @@ class Settings:
     `draft_digest`: the digest that `draft` must have; if empty, any. `buffer` None: trajectories
     are not recorded. `control_listen` None: nobody can change the drafts. `tls`
     applies to the control port and the buffer; `admit` names the clients of the control port.
-    `max_context_tokens` None: the target's own, up to a default.
+    `max_context_tokens` None: the target's own, up to a default. `generation_config`, as in vLLM:
+    `auto`, requests default to what the target's generation_config.json says; `vllm`, to neutral
+    values.
     """
 
     target: str
     dtype: Dtype
+    generation_config: GenerationConfig
     model_name: str
     http_listen: Address
     grpc_listen: Address
@@ -91,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         help="model in Hugging Face layout",
     )
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the target")
+    add(
+        "--generation-config",
+        choices=("auto", "vllm"),
+        default="auto",
+        help="defaults of requests: auto, those in the target's generation_config.json; vllm, none",
+    )
     add("--model-name", required=True, metavar="NAME", help="what clients call the model")
     add("--http-listen", type=_address, required=True, metavar="HOST:PORT")
     add("--grpc-listen", type=_address, required=True, metavar="HOST:PORT")

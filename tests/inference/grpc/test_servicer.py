@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -11,7 +12,7 @@ from aurora.inference.v1 import inference_pb2 as pb
 from aurora.inference.v1 import inference_pb2_grpc
 from aurora_common.errors import CheckpointError
 from aurora_common.grpc_server import GrpcServer
-from aurora_inference.contract import Outcome
+from aurora_inference.contract import Outcome, Sampling
 from aurora_inference.grpc.servicer import SERVICE, InferenceServicer
 
 from ..conftest import CONTEXT_TOKENS, MODEL
@@ -72,6 +73,18 @@ async def test_generate_streams_and_ends_with_usage(stub, worker, tokenizer):
     assert (sent.sampling.temperature, sent.sampling.top_p) == (0.0, 0.5)
     assert (sent.sampling.top_k, sent.sampling.seed) == (3, 9)
     assert (sent.tenant, sent.record, sent.max_tokens) == ("acme", False, 30)
+
+
+async def test_an_absent_top_p_is_the_models(stub, worker, serving):
+    serving.text.model = replace(serving.text.model, sampling=Sampling(0.6, 0.95, 20))
+    worker.steps = [(5,)]
+    for given, expected in (({}, 0.95), ({"top_p": 1.0}, 1.0)):
+        request = pb.GenerateRequest(prompt="hello", max_tokens=5, **given)
+        await _collect(stub.Generate(request, timeout=10))
+        sampling = worker.requests[-1].sampling
+        assert sampling.top_p == pytest.approx(expected)
+        # Without presence on the wire, 0 is a value: greedy, off.
+        assert (sampling.temperature, sampling.top_k) == (0.0, 0)
 
 
 async def test_tokens_go_in_and_a_stop_string_ends_it(stub, worker, tokenizer):

@@ -23,6 +23,14 @@ def test_an_incomplete_combination_of_flags_is_named(flags, problem, capsys):
     assert problem in capsys.readouterr().err
 
 
+def test_the_generation_config_is_vllms_option(capsys):
+    assert parse_settings(MINIMAL).generation_config == "auto"
+    assert parse_settings([*MINIMAL, "--generation-config", "vllm"]).generation_config == "vllm"
+    with pytest.raises(SystemExit):
+        parse_settings([*MINIMAL, "--generation-config", "/a/folder"])
+    assert "--generation-config: invalid choice: '/a/folder'" in capsys.readouterr().err
+
+
 def test_admit_is_repeatable():
     flags = [*CONTROL, "--tls", "/tls", "--admit", "one", "--admit", "two"]
     assert parse_settings([*MINIMAL, *flags]).admit == ("one", "two")

@@ -63,7 +63,7 @@ def test_models_are_in_their_claim(layout):
             "aurora_inference.settings",
             {
                 "draft": {"speculationLength": {"max": 3, "adaptive": False}},
-                "inference": {"maxContextTokens": 99},
+                "inference": {"maxContextTokens": 99, "generationConfig": "vllm"},
             },
         ),
         ("trainer", "aurora_trainer.settings", {"trainer": {"objective": "ForwardKL"}}),
@@ -75,6 +75,7 @@ def test_the_component_understands_its_flags(layout, component, parse, spec):
     if component == "inference":
         assert (settings.max_speculation_length, settings.adaptive_speculation) == (3, False)
         assert settings.max_context_tokens == 99
+        assert settings.generation_config == "vllm"
     else:
         assert settings.objective == "ForwardKL"
         assert settings.learning_rate == 1e-4

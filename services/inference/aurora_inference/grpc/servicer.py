@@ -43,7 +43,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         text = self._gate.serving.text
         if request.model:
             text.check_model(request.model)
-        question = _question(request, await _prompt_tokens(request, text))
+        question = _question(request, await _prompt_tokens(request, text), text.model.sampling)
         generation = text.start(question, request_id=new_request_id("gen"))
 
         # Cancels in the engine however the call ends, by its client or by its deadline.
@@ -169,13 +169,15 @@ async def _prompt_tokens(
     raise RefusedParameterError("prompt or prompt_tokens is needed", param="prompt")
 
 
-def _question(request: inference_pb2.GenerateRequest, prompt_tokens: tuple[int, ...]) -> Question:
+def _question(
+    request: inference_pb2.GenerateRequest, prompt_tokens: tuple[int, ...], default: Sampling
+) -> Question:
     return Question(
         prompt_tokens=prompt_tokens,
         max_tokens=request.max_tokens,
         sampling=Sampling(
             temperature=request.temperature,
-            top_p=request.top_p if request.HasField("top_p") else 1.0,
+            top_p=request.top_p if request.HasField("top_p") else default.top_p,
             top_k=request.top_k,
             seed=request.seed if request.HasField("seed") else None,
         ),

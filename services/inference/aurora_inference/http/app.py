@@ -88,7 +88,7 @@ def _add_generation(app: FastAPI, gate: Gate, opt_out_header: str) -> None:
         return Question(
             prompt_tokens=prompt_tokens,
             max_tokens=body.wanted_tokens(),
-            sampling=body.sampling(),
+            sampling=body.sampling(gate.serving.text.model.sampling),
             stop=body.stop,
             ignore_eos=bool(body.ignore_eos),
             tenant=request.headers.get(_TENANT_HEADER, ""),

@@ -250,11 +250,12 @@ class GenerationBody(_Body):
     guided_choice: Neutral = None
     guided_grammar: Neutral = None
 
-    def sampling(self) -> Sampling:
+    def sampling(self, default: Sampling) -> Sampling:
+        """The request's sampling; what it leaves out is as in `default`."""
         return Sampling(
-            temperature=1.0 if self.temperature is None else self.temperature,
-            top_p=1.0 if self.top_p is None else self.top_p,
-            top_k=max(self.top_k or 0, 0),
+            temperature=default.temperature if self.temperature is None else self.temperature,
+            top_p=default.top_p if self.top_p is None else self.top_p,
+            top_k=default.top_k if self.top_k is None else max(self.top_k, 0),
             seed=self.seed,
         )
 
@@ -334,7 +335,7 @@ class ChatBody(GenerationBody):
     continue_final_message: Neutral = None
 
     def wanted_tokens(self) -> int | None:
-        """None: as many as the context holds."""
+        """None: the model's default."""
         if self.max_completion_tokens is not None:
             return self.max_completion_tokens
         return self.max_tokens

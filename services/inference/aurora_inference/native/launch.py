@@ -2,31 +2,65 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from aurora_common.errors import InvalidInputError
 from aurora_common.store.model_store import ModelStore
+from aurora_inference.contract import Sampling
 from aurora_inference.native.engine import Engine, EngineSettings
 from aurora_inference.native.runner.cpu import Cpu
 from aurora_inference.native.runner.target import Target
 from aurora_inference.native.runner.torch_runner import TorchRunner
-from aurora_inference.settings import Settings
+from aurora_inference.settings import GenerationConfig, Settings
 from aurora_inference.trajectory.completion import Completion
 from aurora_model.config import DecoderConfig
-from aurora_model.tokenizer import load_tokenizer
+from aurora_model.folder import ModelFolder, read_folder
+
+logger = logging.getLogger(__name__)
 
 # Keys and values are reserved for every request at once, so a long context must be requested.
 _DEFAULT_CONTEXT_TOKENS = 4096
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def load_target(settings: Settings, store: ModelStore) -> tuple[Target, PreTrainedTokenizerFast]:
-    folder = store.fetch(settings.target)
-    target = Target.load(folder, dtype=_DTYPES[settings.dtype], device=Cpu())
-    return target, load_tokenizer(folder)
+def load_target(settings: Settings, store: ModelStore) -> tuple[Target, ModelFolder]:
+    model = read_folder(store.fetch(settings.target))
+    return Target.load(model, dtype=_DTYPES[settings.dtype], device=Cpu()), model
+
+
+def request_defaults(
+    model: ModelFolder, generation_config: GenerationConfig
+) -> tuple[Sampling, int | None]:
+    """The sampling and max_tokens of requests that leave them out, as in vLLM; None: no bound.
+
+    Logs them, and what vLLM would do differently.
+    """
+    if model.extra_stop_ids:
+        logger.warning(
+            "requests end at stop tokens of config.json that vLLM would ignore, because "
+            "generation_config.json lacks them",
+            extra={"fields": {"eos_token_id": sorted(model.extra_stop_ids)}},
+        )
+    if generation_config == "vllm":
+        return Sampling(), None
+    stated = {key: value for key, value in asdict(model.defaults).items() if value is not None}
+    if stated:
+        logger.info(
+            "request defaults are those of generation_config.json; "
+            "--generation-config vllm turns them off",
+            extra={"fields": dict(stated)},
+        )
+    if model.unsupported:
+        logger.warning(
+            "values of generation_config.json that vLLM would apply to requests are not supported",
+            extra={"fields": dict(model.unsupported)},
+        )
+    max_tokens = stated.pop("max_new_tokens", None)
+    return Sampling(**stated), max_tokens
 
 
 def new_engine(

@@ -25,22 +25,29 @@ if TYPE_CHECKING:
 _MAX_STOPS = 4
 _LABEL_CHARACTERS = 128
 _MIN_TEMPERATURE = 0.01
+_NEUTRAL = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """The model as clients see it; `sample_percent` of its requests are recorded."""
+    """The model as clients see it; `sample_percent` of its requests are recorded.
+
+    `sampling` and `max_tokens` apply to requests that leave them out; `max_tokens` None: as many as
+    the context holds.
+    """
 
     name: str
     max_context_tokens: int
     vocab_size: int
     sample_percent: int
     created_at_seconds: int
+    sampling: Sampling = _NEUTRAL
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request from either front; `max_tokens` None: as many as the context holds."""
+    """A request from either front; `max_tokens` None: the model's."""
 
     prompt_tokens: tuple[int, ...]
     max_tokens: int | None
@@ -125,7 +132,9 @@ class TextService:
             raise RefusedParameterError("the prompt has no tokens", param=param)
         self._check_tokens(prompt, param=param)
         room = self.model.max_context_tokens - len(prompt)
-        wanted = question.max_tokens if question.max_tokens is not None else max(room, 1)
+        wanted = question.max_tokens
+        if wanted is None:
+            wanted = max(min(room, self.model.max_tokens or room), 1)
         if wanted < 1:
             raise RefusedParameterError(
                 f"max_tokens is {wanted}; it must be at least 1", param="max_tokens"

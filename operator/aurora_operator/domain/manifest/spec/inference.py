@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, ValidationInfo, field_validator
 
 from aurora_operator.domain.manifest.field_type import Image, rule
@@ -54,3 +56,6 @@ class Inference(Model):
     """How many requests may wait; further ones get a 429."""
     max_context_tokens: int | None = Field(default=None, ge=2, le=16_777_216)
     """Prompt and output together; defaults to the target's context length, at most 4096."""
+    generation_config: Literal["auto", "vllm"] = "auto"
+    """Defaults of requests, as in vLLM. `auto`: those in the target's generation_config.json;
+    `vllm`: none."""

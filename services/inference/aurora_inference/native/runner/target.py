@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from aurora_common.errors import InvalidInputError
 from aurora_inference.native.runner.cache import CachedAttention
 from aurora_inference.native.runner.device import Device
 from aurora_model.decoder import Decoder
+from aurora_model.folder import ModelFolder
 from aurora_model.target import TargetIdentity, target_identity
 from aurora_model.weights import load_decoder
 
@@ -37,13 +35,12 @@ class Target:
         device.tune_target(decoder)
 
     @classmethod
-    def load(cls, folder: Path, *, dtype: torch.dtype, device: Device) -> Self:
-        """Loads a Hugging Face folder; raises AuroraError."""
-        decoder = load_decoder(folder, dtype=dtype, device=device.name)
+    def load(cls, model: ModelFolder, *, dtype: torch.dtype, device: Device) -> Self:
+        """Loads the weights of a Hugging Face folder; raises AuroraError."""
         return cls(
-            decoder,
-            target_identity(folder),
-            stop_tokens=frozenset(decoder.config.eos_token_ids) | _generation_stops(folder),
+            load_decoder(model.path, dtype=dtype, device=device.name, config=model.config),
+            target_identity(model.path),
+            stop_tokens=model.stop_token_ids,
             device=device,
         )
 
@@ -57,15 +54,3 @@ class Target:
         with self.device.prefilling(len(tokens)):
             hidden = self.decoder(fed, attend.positions, attend)
         return self.decoder.logits(hidden[:, -1]).float()
-
-
-def _generation_stops(folder: Path) -> frozenset[int]:
-    """Stop ids of generation_config.json, where chat models list more than in config.json."""
-    path = folder / "generation_config.json"
-    if not path.exists():
-        return frozenset()
-    try:
-        listed = json.loads(path.read_bytes()).get("eos_token_id")
-    except (OSError, ValueError, AttributeError) as error:
-        raise InvalidInputError(f"{path} is not a JSON object: {error}") from error
-    return frozenset(listed if isinstance(listed, list) else [] if listed is None else [listed])
