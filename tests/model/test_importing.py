@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -139,6 +140,10 @@ def drop_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
 
 
+def drop_all(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
 def drop_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
@@ -155,6 +160,7 @@ def become_another_architecture(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
+        (drop_all, "it is not a folder"),
         (drop_tokenizer, "has no tokenizer.json"),
         (drop_weights, "neither model.safetensors nor model.safetensors.index.json"),
         (drop_a_tensor, "do not fit its config.json; tensors missing: lm_head.weight"),

@@ -39,6 +39,8 @@ def import_draft(source: Path, root: Path, *, target: Path) -> tuple[Path, Check
 
 
 def _draft(source: Path, target: Path, identity: TargetIdentity) -> Draft:
+    if not source.is_dir():
+        raise CheckpointError("it is not a folder")
     kind, tokens = draft_kind(DEFAULT_KIND), 0
     if (source / MANIFEST).exists():
         manifest = verified_manifest(source)
