@@ -8,14 +8,15 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast e2e check crd protos bench bench-operator images clean
+.PHONY: help demo test test-fast e2e check crd protos bench bench-serving bench-operator images clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
 	@echo "make test    all tests but those of a Kubernetes node"
 	@echo "make test-fast  tests without Redis, Kubernetes or slow training"
 	@echo "make e2e     tests with real pods on a Kubernetes node; needs root on Linux"
 	@echo "make check   formatting, lint, types, layering, generated code"
-	@echo "make bench   all benchmarks but the operator's, into out/bench"
+	@echo "make bench   all benchmarks but those of serving and of the operator, into out/bench"
+	@echo "make bench-serving  wrong requests, attacks, disconnects, overload and clients, half an hour"
 	@echo "make bench-operator  the operator's latency and footprint, against a real Kubernetes API server"
 	@echo "make protos  generate protos/gen"
 	@echo "make crd     generate the resource definition and docs/reference.md"
@@ -55,6 +56,9 @@ bench: $(STAMP)
 	@for name in engine swap capture buffer trainer_replicas; do \
 	    echo "bench: $$name"; PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
+
+bench-serving: $(STAMP)
+	@PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.serving
 
 bench-operator: $(STAMP)
 	@PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.operator

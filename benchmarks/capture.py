@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from benchmarks.option import Count, parse
 from benchmarks.process import component, wait_until_serving
 from benchmarks.report import median_figure, write_report
-from benchmarks.swap import serving
+from benchmarks.server import serving
 from benchmarks.workload import workload
 
 from aurora_client import AuroraClient
@@ -69,8 +69,8 @@ def main() -> None:
     rates: dict[bool, list[float]] = {True: [], False: []}
     with (
         buffering() as buffer,
-        serving(work, "--buffer", buffer) as address,
-        AuroraClient(address) as client,
+        serving(work, "--buffer", buffer) as server,
+        AuroraClient(server.grpc) as client,
     ):
         # The first round warms everything up and is not counted.
         for number in range(options.rounds + 1):

@@ -17,14 +17,14 @@ _POLL_SECONDS = 0.1
 
 
 @contextmanager
-def component(module: str, *arguments: str) -> Iterator[None]:
-    """Runs `python -m <module> …` for the block."""
+def component(module: str, *arguments: str) -> Iterator[int]:
+    """Runs `python -m <module> …` for the block; its process id."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stderr=None if "AURORA_BENCH_LOGS" in os.environ else subprocess.DEVNULL,
     )
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait()

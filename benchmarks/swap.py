@@ -16,12 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.option import Count, parse
-from benchmarks.process import component, wait_until_serving
 from benchmarks.report import Figure, write_report
-from benchmarks.workload import Workload, workload
+from benchmarks.server import serving
+from benchmarks.workload import workload
 
 from aurora_client import AuroraClient, AuroraClientError, Draft
-from aurora_common.port import free_port
 
 MAX_TOKENS = 128
 
@@ -87,8 +86,8 @@ def main() -> None:
     """Measures, prints, and writes out/bench/swap.json."""
     options = parse(__doc__, {"swaps": Count(100, 2), "streams": Count(4, 2)})
     work = workload(quick=options.quick)
-    with serving(work) as address, AuroraClient(address) as client:
-        load = Load(address, list(work.prompts(16)), options.streams)
+    with serving(work) as server, AuroraClient(server.control) as client:
+        load = Load(server.grpc, list(work.prompts(16)), options.streams)
         drafts = [work.draft_named("adapted"), work.draft_named("static")]
         with load.running():
             before = _gaps_of_the_next(load, seconds=5.0)
@@ -112,22 +111,6 @@ def main() -> None:
             "token_gap_p99_before": _exact(_percentile(before, 99) * 1e3, "ms"),
         },
     )
-
-
-@contextmanager
-def serving(work: Workload, *flags: str) -> Iterator[str]:
-    """An inference server with the static draft; its gRPC address."""
-    address = f"127.0.0.1:{free_port()}"
-    with component(
-        "aurora_inference",
-        *("--target", str(work.target), "--dtype", work.dtype_name, "--model-name", "bench"),
-        *("--http-listen", f"127.0.0.1:{free_port()}", "--grpc-listen", address),
-        *("--draft", str(work.static_draft), "--draft-digest", work.draft_named("static").digest),
-        *("--max-context-tokens", "512"),
-        *flags,
-    ):
-        wait_until_serving(address)
-        yield address
 
 
 def _gaps_of_the_next(load: Load, *, seconds: float) -> list[float]:

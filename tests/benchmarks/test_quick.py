@@ -29,6 +29,7 @@ def cache(tmp_path_factory) -> Path:
         ("swap", "pause_p99_over_step"),
         ("capture", "overhead_percent"),
         ("buffer", "append_over_raw_xadd"),
+        ("serving", "clients_passed"),
         ("trainer_replicas", "two_replicas_over_one"),
     ],
 )

@@ -49,6 +49,9 @@ class EchoEngine:
     def cancel(self, request_id):
         """A request has ended by the time it could be cancelled."""
 
+    def problem(self):
+        return ""
+
     async def capabilities(self):
         return Capabilities(2, ("PerRequest",), (), ("echo",))
 

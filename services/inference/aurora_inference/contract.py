@@ -38,10 +38,7 @@ class DraftReference:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """What the slots hold and how traffic is split; `instance` changes with every start.
-
-    `problem`: why the engine cannot decode at the moment, for people; empty if it can.
-    """
+    """What the slots hold and how traffic is split; `instance` changes with every start."""
 
     instance: str
     stable: DraftReference | None
@@ -49,7 +46,6 @@ class EngineStatus:
     rollout_id: str
     candidate_bps: int
     speculation_length: int
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +131,12 @@ class EngineControl(Protocol):
 
     Raises UnavailableError if the engine does not respond in time.
     """
+
+    def problem(self) -> str:
+        """Why requests cannot be decoded at the moment, for people; empty if they can.
+
+        Returns at once: health must not wait for what it judges.
+        """
 
     async def capabilities(self) -> Capabilities: ...
 

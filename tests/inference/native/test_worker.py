@@ -159,3 +159,22 @@ def test_an_engine_that_cannot_even_fail_is_said_to(start, monkeypatch) -> None:
     assert _finished(heard) == ([], "error")
     assert worker.problem == "the last decode step failed: ZeroDivisionError"
     monkeypatch.undo()
+
+
+def test_a_step_that_hangs_is_a_problem_until_it_ends(start, monkeypatch) -> None:
+    worker, _ = start()
+    begun, release = threading.Event(), threading.Event()
+
+    def hangs() -> None:
+        begun.set()
+        release.wait(DEADLINE_SECONDS)
+
+    done = worker.between_steps(hangs)
+    assert begun.wait(DEADLINE_SECONDS)
+    assert worker.problem == ""
+    monkeypatch.setattr("aurora_inference.native.worker._HANGING_SECONDS", 0.0)
+    assert "a decode step has taken 0 s so far" in worker.problem
+    release.set()
+    done.result(DEADLINE_SECONDS)
+    monkeypatch.undo()
+    assert worker.between_steps(lambda: worker.problem).result(DEADLINE_SECONDS) == ""

@@ -153,7 +153,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
             max_context_tokens=serving.text.model.max_context_tokens,
             problems=[
                 inference_pb2.Problem(reason=problem.reason, message=problem.message)
-                for problem in await serving.problems()
+                for problem in serving.problems()
             ],
         )
 

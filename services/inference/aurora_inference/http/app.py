@@ -162,8 +162,7 @@ def _add_tokenization(app: FastAPI, gate: Gate) -> None:
 def _add_observation(app: FastAPI, gate: Gate) -> None:
     @app.get("/health", **documented(None, "Health"))
     async def health() -> JsonObject:
-        # Goes through the engine's thread: a hung engine is unhealthy.
-        if problem := (await gate.serving.engine.status()).problem:
+        if problem := gate.serving.engine.problem():
             raise UnavailableError(f"the engine fails: {problem}")
         return {"status": "serving"}
 

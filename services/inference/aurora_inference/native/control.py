@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -51,6 +50,9 @@ class NativeControl:
         self._reading: asyncio.Future[Drafter] | None = None
         self._staging: dict[tuple[Arm, str], asyncio.Task[None]] = {}
 
+    def problem(self) -> str:
+        return self._worker.problem
+
     async def capabilities(self) -> Capabilities:
         return Capabilities(
             slots=2,
@@ -60,8 +62,7 @@ class NativeControl:
         )
 
     async def status(self) -> EngineStatus:
-        status = await self._between_steps(self._engine.status)
-        return replace(status, problem=self._worker.problem)
+        return await self._between_steps(self._engine.status)
 
     async def counters(self) -> EngineCounters:
         return await self._between_steps(self._engine.counters)

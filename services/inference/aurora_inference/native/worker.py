@@ -20,25 +20,36 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _BROKEN_PAUSE_SECONDS = 1.0
+# A step, prefill of a long prompt's piece included, takes far less.
+_HANGING_SECONDS = 30.0
 
 
 class EngineWorker:
     """Runs the engine's steps and passes each request's progress to its sink.
 
     `max_inflight`: requests beyond it, running and waiting together, are rejected at once.
-    `problem`: why the last step failed; empty if it did not.
     """
 
     def __init__(self, engine: Engine, *, max_inflight: int) -> None:
-        self.problem = ""
         self._engine = engine
         self._max_inflight = max_inflight
         self._inbox: deque[Callable[[], None]] = deque()
         self._sinks: dict[str, Sink] = {}
         self._lock = threading.Condition()
+        self._failure = ""
+        # When the thread last had work to do and began with it; None while it waits for some.
+        self._working_since: float | None = None
         self._stopping = False
         self._stop_at = 0.0
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+
+    @property
+    def problem(self) -> str:
+        """Why the last step failed, or that one hangs; empty if all is well."""
+        since = self._working_since
+        if since is not None and (seconds := time.monotonic() - since) > _HANGING_SECONDS:
+            return f"a decode step has taken {seconds:.0f} s so far"
+        return self._failure
 
     def start(self) -> None:
         self._thread.start()
@@ -104,15 +115,16 @@ class EngineWorker:
 
     def _loop(self) -> None:
         while self._wait_for_work():
+            self._working_since = time.monotonic()
             self._empty_inbox()
             try:
                 self._deliver(self._engine.step())
             except Exception as error:
-                self.problem = f"the last decode step failed: {type(error).__name__}"
+                self._failure = f"the last decode step failed: {type(error).__name__}"
                 logger.exception("decode step failed; all requests in flight end with an error")
                 self._fail_all()
             else:
-                self.problem = ""
+                self._failure = ""
         self._fail_all()
         self._empty_inbox()
 
@@ -138,6 +150,7 @@ class EngineWorker:
         """Blocks while idle; False once the worker should stop."""
         with self._lock:
             while self._engine.idle and not self._inbox:
+                self._working_since = None
                 if self._stopping:
                     return False
                 self._lock.wait()

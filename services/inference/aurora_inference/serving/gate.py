@@ -28,12 +28,12 @@ class Serving:
     tokenizer_digest: str
     trajectories: TrajectoryCounts | None
 
-    async def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> tuple[Problem, ...]:
         """What lasts and a person should know; nothing of it stops requests from being served."""
         found = []
         if self.trajectories is not None and (message := self.trajectories.problem):
             found.append(Problem("NothingRecorded", message))
-        if message := (await self.engine.status()).problem:
+        if message := self.engine.problem():
             found.append(Problem("EngineFailing", message))
         return tuple(found)
 
