@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from aurora.inference.v1 import inference_pb2_grpc
 from aurora_common import leash, log
 from aurora_common.admission import Admission, all_of, only_bearers, only_methods
+from aurora_common.background import BackgroundTask
 from aurora_common.errors import AuroraError
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.store.model_store import ModelStore
@@ -22,6 +23,7 @@ from aurora_common.store.registry import model_store
 from aurora_common.thread import in_background
 from aurora_common.tls import CertificateFolder
 from aurora_common.token import TokenFolder
+from aurora_inference.contract import EngineControl
 from aurora_inference.grpc.control_server import ControlServer
 from aurora_inference.grpc.servicer import CLIENT_METHODS, SERVICE, InferenceServicer
 from aurora_inference.http.app import openai_app
@@ -45,6 +47,7 @@ T = TypeVar("T")
 # With the six seconds of a default drain, under the ten in which every component stops.
 _ENGINE_STOP_SECONDS = 0.5
 _FLUSH_SECONDS = 2.0
+_HEALTH_SECONDS = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,9 +113,12 @@ async def serve(settings: Settings) -> bool:
             if control is not None:
                 await control.open(loaded.serving)
             gate.open(loaded.serving)
-            await grpc_server.set_serving(True)
+            health = BackgroundTask(
+                "health", partial(_follow_health, grpc_server, loaded.serving.engine)
+            )
             logger.info("serving", extra={"fields": {"model": settings.model_name}})
-            await stop.wait()
+            await _unless_stopped(stop, asyncio.create_task(http.ended()))
+            await health.stop()
     finally:
         gate.close()
         await asyncio.gather(http.stop(), grpc_server.stop())
@@ -135,6 +141,16 @@ class Loaded:
         await asyncio.to_thread(self.worker.stop, drain_seconds=_ENGINE_STOP_SECONDS)
         if self.sender is not None:
             await self.sender.stop(flush_seconds=_FLUSH_SECONDS)
+
+
+async def _follow_health(server: GrpcServer, engine: EngineControl) -> None:
+    """Reports the clients' port as serving while the engine can decode."""
+    serving = False
+    while True:
+        if serving == bool(engine.problem()):
+            serving = not serving
+            await server.set_serving(serving)
+        await asyncio.sleep(_HEALTH_SECONDS)
 
 
 def _client_admission(tokens: TokenFolder | None) -> Admission:

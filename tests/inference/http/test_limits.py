@@ -10,6 +10,7 @@ import socket
 
 import pytest
 
+from aurora_common.errors import UnavailableError
 from aurora_common.grpc_server import GrpcServer
 from aurora_inference.http import body as body_module
 from aurora_inference.http import connection
@@ -101,9 +102,13 @@ async def test_bodies_are_bounded_together(http, monkeypatch):
 
 
 @pytest.fixture
-async def port(gate):
+async def server(gate):
     app = openai_app(gate, opt_out_header="x-aurora-no-train")
-    server = HttpServer(app, host="127.0.0.1", port=0, drain_seconds=1)
+    return HttpServer(app, host="127.0.0.1", port=0, drain_seconds=1)
+
+
+@pytest.fixture
+async def port(server):
     yield server.start()
     await server.stop()
 
@@ -185,3 +190,12 @@ async def test_prompts_are_not_logged(http, caplog):
         await http.post("/v1/completions", json=COMPLETION | {"prompt": "a secret", "top_p": 7})
         await http.post("/v1/completions", json=COMPLETION | {"prompt": "a secret"})
     assert "secret" not in caplog.text
+
+
+async def test_a_server_that_ends_by_itself_is_noticed(server, port):
+    ended = asyncio.create_task(server.ended())
+    await asyncio.sleep(0.05)
+    assert not ended.done()
+    server._server.should_exit = True
+    with pytest.raises(UnavailableError, match="the HTTP server ended"):
+        await ended

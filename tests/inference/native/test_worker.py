@@ -154,10 +154,11 @@ def test_an_engine_that_cannot_even_fail_is_said_to(start, monkeypatch) -> None:
     worker, engine = start()
     monkeypatch.setattr(engine, "step", lambda: 1 / 0)
     monkeypatch.setattr(engine, "fail_all", lambda: 1 / 0)
-    heard = queue.Queue()
-    worker.submit(_request("a"), heard.put)
-    assert _finished(heard) == ([], "error")
-    assert worker.problem == "the last decode step failed: ZeroDivisionError"
+    for number in range(3):
+        heard = queue.Queue()
+        worker.submit(_request(f"r{number}"), heard.put)
+        assert _finished(heard) == ([], "error")
+    assert worker.problem == "decode steps fail: ZeroDivisionError"
     monkeypatch.undo()
 
 

@@ -52,6 +52,14 @@ class HttpServer:
         self._task = asyncio.create_task(self._server.serve([listener]), name="http")
         return port
 
+    async def ended(self) -> None:
+        """Waits for the end of serving; raises UnavailableError if it ended by itself."""
+        assert self._task is not None
+        # Its own end, not that of a caller that is cancelled.
+        await asyncio.wait({self._task})
+        error = self._task.exception()
+        raise UnavailableError(f"the HTTP server ended: {error or 'for no known reason'}")
+
     async def stop(self) -> None:
         """Accepts no new connections, drains requests in flight, then aborts them."""
         if self._task is not None:

@@ -22,6 +22,8 @@ T = TypeVar("T")
 _BROKEN_PAUSE_SECONDS = 1.0
 # A step, prefill of a long prompt's piece included, takes far less.
 _HANGING_SECONDS = 30.0
+# In a row: a single one may be the fault of a request.
+_FAILING_STEPS = 3
 
 
 class EngineWorker:
@@ -36,7 +38,7 @@ class EngineWorker:
         self._inbox: deque[Callable[[], None]] = deque()
         self._sinks: dict[str, Sink] = {}
         self._lock = threading.Condition()
-        self._failure = ""
+        self._failed_steps, self._failure = 0, ""
         # When the thread last had work to do and began with it; None while it waits for some.
         self._working_since: float | None = None
         self._stopping = False
@@ -45,11 +47,11 @@ class EngineWorker:
 
     @property
     def problem(self) -> str:
-        """Why the last step failed, or that one hangs; empty if all is well."""
+        """Why the last steps failed, or that one hangs; empty if all is well."""
         since = self._working_since
         if since is not None and (seconds := time.monotonic() - since) > _HANGING_SECONDS:
             return f"a decode step has taken {seconds:.0f} s so far"
-        return self._failure
+        return self._failure if self._failed_steps >= _FAILING_STEPS else ""
 
     def start(self) -> None:
         self._thread.start()
@@ -120,11 +122,12 @@ class EngineWorker:
             try:
                 self._deliver(self._engine.step())
             except Exception as error:
-                self._failure = f"the last decode step failed: {type(error).__name__}"
+                self._failed_steps += 1
+                self._failure = f"decode steps fail: {type(error).__name__}"
                 logger.exception("decode step failed; all requests in flight end with an error")
                 self._fail_all()
             else:
-                self._failure = ""
+                self._failed_steps = 0
         self._fail_all()
         self._empty_inbox()
 
