@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -105,6 +106,8 @@ def inference_arguments(
     }
     if spec.inference.generation_config != "auto":
         flags["--generation-config"] = spec.inference.generation_config
+    if spec.inference.allowed_origins != ("*",):
+        flags["--allowed-origins"] = json.dumps(spec.inference.allowed_origins)
     adaptive = () if spec.draft.speculation_length.adaptive else ("--no-adaptive-speculation",)
     return ("-m", "aurora_inference", *_flags(flags), *adaptive)
 

@@ -89,7 +89,9 @@ def _drawn(schema, name=""):
                 lambda text: len(text) <= schema["maxLength"]
             )
         case "string":
-            return st.text("abc", max_size=8)
+            return st.text("abc", min_size=schema.get("minLength", 0), max_size=8)
+        case "array":
+            return st.lists(_drawn(schema["items"]), max_size=3)
     if "properties" in schema:
         fields = {key: _drawn(field, key) for key, field in schema["properties"].items()}
         required = schema.get("required", ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -59,3 +59,7 @@ class Inference(Model):
     generation_config: Literal["auto", "vllm"] = "auto"
     """Defaults of requests, as in vLLM. `auto`: those in the target's generation_config.json;
     `vllm`: none."""
+    allowed_origins: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
+        default=("*",), max_length=64, strict=False
+    )
+    """Origins that browsers may call from, `*` for any; an empty list for none."""
