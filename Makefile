@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast e2e check crd protos bench bench-serving bench-operator images clean
+.PHONY: help demo test test-fast e2e check crd protos bench bench-serving bench-operator figures images clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
 	@echo "make test    all tests but those of a Kubernetes node"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench   all benchmarks but those of serving and of the operator, into out/bench"
 	@echo "make bench-serving  wrong requests, attacks, disconnects, overload and clients, half an hour"
 	@echo "make bench-operator  the operator's latency and footprint, against a real Kubernetes API server"
+	@echo "make figures  the README's table, from what these measured last"
 	@echo "make protos  generate protos/gen"
 	@echo "make crd     generate the resource definition and docs/reference.md"
 	@echo "make images  build a container image for each component"
@@ -62,6 +63,9 @@ bench-serving: $(STAMP)
 
 bench-operator: $(STAMP)
 	@PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.operator
+
+figures: $(STAMP)
+	@$(BIN)/python tools/figures.py
 
 images:
 	@tools/images.sh
