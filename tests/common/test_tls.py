@@ -89,6 +89,22 @@ async def test_both_sides_authenticate(authority, server_folder, tmp_path):
         assert await refusal(address, None) == grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.parametrize("secure", [False, True])
+async def test_proxy_variables_are_ignored(authority, server_folder, tmp_path, monkeypatch, secure):
+    for name in ("grpc_proxy", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    certificates = CertificateFolder(server_folder) if secure else None
+    server = GrpcServer("127.0.0.1:0", drain_seconds=0.1, certificates=certificates)
+    server.add(buffer_pb2_grpc.add_BufferServicer_to_server, Buffer())
+    port = await server.start(["aurora.buffer.v1.Buffer"])
+    client = authority.issue(tmp_path / "client", "client") if secure else None
+    async with connected(f"127.0.0.1:{port}", client) as connection:
+        assert await call(connection) == 7
+    await server.stop()
+
+
 async def test_a_server_with_another_name_is_not_trusted(authority, tmp_path):
     client = authority.issue(tmp_path / "client", "client")
     async with serving(authority.issue(tmp_path / "other", "other")) as address:

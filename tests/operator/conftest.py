@@ -15,6 +15,7 @@ import yaml
 from aurora.operator.v1 import operator_pb2, operator_pb2_grpc
 from aurora_common.checkpoint import CheckpointManifest, folder_digest
 from aurora_common.durable import new_folder
+from aurora_common.tls import NO_PROXY
 
 # The stand-in components, and the cluster tests' `support`, which they use.
 STANDINS = os.pathsep.join(
@@ -119,7 +120,7 @@ class Deployment:
         found = self.operator()
         if found is None:
             return None
-        with grpc.insecure_channel(found["address"]) as channel:
+        with grpc.insecure_channel(found["address"], options=[NO_PROXY]) as channel:
             stub = operator_pb2_grpc.OperatorStub(channel)
             try:
                 return getattr(stub, method)(request, timeout=5)

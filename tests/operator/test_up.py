@@ -56,6 +56,18 @@ def test_a_better_but_slower_draft_is_rolled_back(deployment):
     assert float(tpot["logHarm"]) >= float(evidence["threshold"])
 
 
+def test_a_proxy_for_the_internet_is_not_asked_for_loopback(deployment, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    deployment.begin_with(acceptance=0.2)
+    deployment.up()
+    deployment.wait_until_ready()
+    # The operator calls inference and trainer, too.
+    first = deployment.publish(1, acceptance=0.9)
+    deployment.wait_for_status(lambda s: s.get("stable", {}).get("digest") == first.digest)
+
+
 def test_the_first_draft_needs_no_rollout(deployment):
     deployment.up()
     first = deployment.publish(1, acceptance=0.5)

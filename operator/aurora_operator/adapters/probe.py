@@ -7,8 +7,11 @@ import asyncio
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from aurora_common.tls import NO_PROXY
+
 # Reconnects within a second, instead of gRPC's two minutes.
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    NO_PROXY,
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),

@@ -23,6 +23,11 @@ from aurora_common.watched_folder import Stamp, stamp
 logger = logging.getLogger(__name__)
 
 _FILES = ("ca.crt", "tls.crt", "tls.key")
+
+# For channels between components, which reach each other directly: gRPC would send even loopback
+# traffic through the proxy of `http_proxy`.
+NO_PROXY = ("grpc.enable_http_proxy", 0)
+
 # Grace for the streams of a replaced channel, which end by their own deadlines.
 _OLD_CHANNEL_SECONDS = 900.0
 
@@ -108,8 +113,9 @@ class CertificateFolder:
 class Connection:
     """A channel to one address, reopened for the next call after the certificates changed.
 
-    Without certificates the channel is plaintext. `server_name`: the name expected in the server's
-    certificate, if not the address's host. Belongs to the event loop that first uses it.
+    It ignores proxy variables. Without certificates it is plaintext. `server_name`: the name
+    expected in the server's certificate, if not the address's host. Belongs to the event loop that
+    first uses it.
     """
 
     def __init__(
@@ -122,7 +128,7 @@ class Connection:
     ) -> None:
         self.address = address
         self._certificates = certificates
-        self._options: list[tuple[str, int | str]] = list(options)
+        self._options: list[tuple[str, int | str]] = [NO_PROXY, *options]
         if certificates is not None and server_name is not None:
             self._options.append(("grpc.ssl_target_name_override", server_name))
         self._used: Certificates | None = None

@@ -23,7 +23,12 @@ class Endpoint:
         self._scenario = scenario
         self._sent = 0
         self._client = openai.AsyncOpenAI(
-            base_url=base_url, api_key="none", timeout=_REQUEST_SECONDS, max_retries=0
+            base_url=base_url,
+            api_key="none",
+            timeout=_REQUEST_SECONDS,
+            max_retries=0,
+            # It is on this machine, where no proxy of `http_proxy` leads.
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=False),
         )
 
     async def send(

@@ -12,6 +12,7 @@ import grpc
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from aurora_client import AuroraClientError, PastRollout
 from aurora_common.errors import UnavailableError
+from aurora_common.tls import NO_PROXY
 from aurora_demo.deployment import Deployment
 from aurora_demo.load import Endpoint
 from aurora_demo.measurement import Canary, Measurement, ServedBlock, ServedRequest
@@ -148,7 +149,7 @@ class Trainer:
         address = deployment.component_address("trainer")
         if address is None:
             raise UnavailableError(f"the {deployment.side} deployment has no trainer")
-        self._channel = grpc.insecure_channel(address)
+        self._channel = grpc.insecure_channel(address, options=[NO_PROXY])
         self._stub = trainer_pb2_grpc.TrainerStub(self._channel)  # type: ignore[no-untyped-call]
         self._last = 0.0
 

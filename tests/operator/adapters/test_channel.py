@@ -94,6 +94,14 @@ async def test_the_operator_is_authenticated_at_a_pods_address(found, port):
     assert (await view(port, identity(found))).instance == "chat-operator.serving.svc"
 
 
+async def test_proxy_variables_are_ignored(found, port, monkeypatch):
+    for name in ("grpc_proxy", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert (await view(port, identity(found))).instance == "chat-operator.serving.svc"
+
+
 async def test_another_deployments_authority_is_not_trusted(port):
     with pytest.raises(UnavailableError, match="UNAVAILABLE"):
         await view(port, identity(secrets()))
