@@ -30,8 +30,8 @@ def test_the_arguments_are_the_operators(objects, monkeypatch, watched):
     assert options.setting.trainer_image == "aurora-trainer:0.1.0"
     # On all interfaces, on the ports that probes and monitors use.
     ports = {port["name"]: port["containerPort"] for port in made["ports"]}
-    assert options.health_listen == f"0.0.0.0:{ports['health']}"
-    assert options.metrics_listen == f"0.0.0.0:{ports['metrics']}"
+    assert options.health_listen == f"[::]:{ports['health']}"
+    assert options.metrics_listen == f"[::]:{ports['metrics']}"
 
 
 def test_its_pods_may_call_the_control_ports(objects):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aurora_common.errors import InvalidInputError, UnavailableError
+from aurora_common.port import listening_host
 
 TEXT = "text/plain; charset=utf-8"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -36,7 +38,9 @@ class Endpoint:
         if not port.isdecimal():
             raise InvalidInputError(f"{address!r} is not HOST:PORT")
         try:
-            self._server = _Server((host.strip("[]"), int(port)), _handler(routes))
+            host = listening_host(host)
+            server = _DualStackServer if ":" in host else _Server
+            self._server = server((host, int(port)), _handler(routes))
         except OSError as error:
             raise UnavailableError(f"cannot listen on {address}: {error.strerror}") from error
         self.port: int = self._server.server_address[1]
@@ -51,6 +55,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # An open connection must not delay the process's exit.
     block_on_close = False
+
+
+class _DualStackServer(_Server):
+    address_family = socket.AF_INET6
 
 
 def _handler(routes: Routes) -> type[BaseHTTPRequestHandler]:

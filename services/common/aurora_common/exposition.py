@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, start_http_server
 
 from aurora_common.errors import InvalidInputError, UnavailableError
+from aurora_common.port import listening_host
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def metrics_served(address: str | None, registry: CollectorRegistry) -> Iterator
     if not (host and port.isdecimal()):
         raise InvalidInputError(f"--metrics-listen is {address!r}: expected HOST:PORT")
     try:
-        server, thread = start_http_server(int(port), host, registry=registry)
+        server, thread = start_http_server(int(port), listening_host(host), registry=registry)
     except (OSError, OverflowError) as error:
         raise UnavailableError(f"cannot serve metrics on {address}: {error}") from error
     try:

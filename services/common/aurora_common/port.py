@@ -1,4 +1,4 @@
-"""Free ports on this machine's loopback."""
+"""Ports and addresses to listen on."""
 
 from __future__ import annotations
 
@@ -20,3 +20,19 @@ def free_port() -> int:
             except OSError:
                 continue
         return port
+
+
+def listening_host(host: str) -> str:
+    """The host of a HOST:PORT to listen on, without brackets.
+
+    `::` is every address, of IPv4 too; on a machine without IPv6 it becomes 0.0.0.0.
+    """
+    host = host.removeprefix("[").removesuffix("]")
+    if host != "::":
+        return host
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return "0.0.0.0"
+    return host

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from aurora_common.admission import admit_problem
+from aurora_common.port import listening_host
 from aurora_common.store.model_store import model_uri
 
 Dtype = Literal["float32", "bfloat16"]
@@ -181,7 +182,7 @@ def _address(text: str) -> Address:
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return Address(host.removeprefix("[").removesuffix("]"), int(port))
+    return Address(listening_host(host), int(port))
 
 
 class _whole:  # noqa: N801 - argparse prints the type's name in its messages

@@ -29,3 +29,13 @@ def test_answers_its_routes_and_nothing_else():
 def test_refuses_a_malformed_address(address):
     with pytest.raises(InvalidInputError, match="is not HOST:PORT"):
         Endpoint(address, {})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_every_address_is_ipv6_and_ipv4(host):
+    endpoint = Endpoint("[::]:0", {"/healthz": lambda: Answer(200, b"ok\n")})
+    try:
+        with urlopen(f"http://{host}:{endpoint.port}/healthz", timeout=5) as answer:
+            assert answer.status == 200
+    finally:
+        endpoint.close()

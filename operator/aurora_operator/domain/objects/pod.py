@@ -52,7 +52,8 @@ def places(deployment: AuroraDeployment) -> Places:
 
 
 def listen(port: int) -> str:
-    return f"0.0.0.0:{port}"
+    """Every address of the pod, IPv6 or IPv4."""
+    return f"[::]:{port}"
 
 
 def call(deployment: AuroraDeployment, component: Component) -> str:

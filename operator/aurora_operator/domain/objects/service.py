@@ -8,7 +8,9 @@ from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects.metadata import Component, Json, metadata, selector
 from aurora_operator.domain.objects.setting import Setting
 
-_CLIENT_PROTOCOLS = {"http": "http", "grpc": "kubernetes.io/h2c"}
+_PLAIN = {"http": "http", "grpc": "kubernetes.io/h2c"}
+# gRPC over TLS is HTTP/2 over TLS, and IANA's name for that is https.
+_ENCRYPTED = {"grpc": "https"}
 
 
 def service(
@@ -20,17 +22,22 @@ def service(
     headless_name: str | None = None,
 ) -> Json:
     """A ClusterIP Service, or a headless one under `headless_name`."""
+    # Clients' ports are plain: a gateway or a mesh, which read `appProtocol`, encrypt them.
+    plain = component == "inference" or deployment.spec.security.tls.mode == "Disabled"
+    protocols = _PLAIN if plain else _ENCRYPTED
     spec: Json = {
         "selector": selector(deployment, component),
         "ports": [
-            {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
+            {
+                "name": name,
+                "port": port,
+                "targetPort": name,
+                "protocol": "TCP",
+                "appProtocol": protocols[name],
+            }
             for name, port in ports.items()
         ],
     }
-    if component == "inference":
-        # For meshes and gateways. The other components' ports speak TLS, which is opaque to them.
-        for port in spec["ports"]:
-            port["appProtocol"] = _CLIENT_PROTOCOLS[port["name"]]
     if headless_name is not None:
         spec["clusterIP"] = "None"
     return {

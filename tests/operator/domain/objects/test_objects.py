@@ -281,18 +281,23 @@ def test_the_spread_is_the_users_to_change(constraints, keys):
     assert [constraint["topologyKey"] for constraint in found] == keys
 
 
-def test_what_is_tls_is_not_called_plain():
-    found = objects()
-    protocols = {
-        name: [port.get("appProtocol") for port in made["spec"]["ports"]]
-        for (kind, name), made in found.items()
-        if kind == "Service"
-    }
-    assert protocols == {
+def test_service_ports_name_what_they_speak():
+    def protocols(**spec):
+        return {
+            name: [port["appProtocol"] for port in made["spec"]["ports"]]
+            for (kind, name), made in objects(**spec).items()
+            if kind == "Service"
+        }
+
+    clients = {
         "chat-inference": ["http", "kubernetes.io/h2c"],
         "chat-inference-pods": ["http", "kubernetes.io/h2c"],
-        "chat-buffer": [None],
-        "chat-trainer": [None],
+    }
+    assert protocols() == {**clients, "chat-buffer": ["https"], "chat-trainer": ["https"]}
+    assert protocols(security={"tls": {"mode": "Disabled"}}) == {
+        **clients,
+        "chat-buffer": ["kubernetes.io/h2c"],
+        "chat-trainer": ["kubernetes.io/h2c"],
     }
 
 
