@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import grpc
 import redis
@@ -24,6 +26,7 @@ from benchmarks.process import component
 from benchmarks.report import median_figure, write_report
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
+from aurora_buffer.redis_server import RedisOptions, redis_arguments, redis_binary
 from aurora_common.grpc_server import MESSAGE_OPTIONS
 from aurora_common.port import free_port
 
@@ -34,6 +37,7 @@ TOP_K = 64
 START_SECONDS = 30.0
 CALL_SECONDS = 120.0
 
+USER = "bench"
 RAW_STREAM = "bench:raw"
 BUFFER_STREAM = "bench:buffer"
 
@@ -95,16 +99,20 @@ def per_second(append: Callable[[], None], count: int) -> float:
 @contextmanager
 def served() -> Iterator[tuple[redis.Redis, buffer_pb2_grpc.BufferStub]]:
     """A fresh redis-server and the buffer in front of it."""
-    redis_port, port = free_port(), free_port()
+    port = free_port()
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aurora-bench-"))
-        stack.enter_context(
-            component("aurora_buffer", "redis", "--dir", folder, "--port", str(redis_port))
-        )
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aurora-bench-")))
+        socket = folder / "redis.sock"
+        arguments = redis_arguments(redis_binary(), RedisOptions(folder, socket, "everysec"))
+        # The user of the embedded Redis may neither configure it nor delete streams.
+        administrator = ("--user", USER, "on", f">{USER}", "~*", "+@all")
+        server = subprocess.Popen((*arguments, *administrator), stdout=subprocess.DEVNULL)
+        stack.callback(server.wait)
+        stack.callback(server.terminate)
         stack.enter_context(
             component(
                 *("aurora_buffer", "serve", "--listen", f"127.0.0.1:{port}"),
-                *("--redis-url", f"redis://127.0.0.1:{redis_port}"),
+                *("--redis-url", f"unix://{socket}"),
                 *("--max-age-seconds", "86400", "--max-bytes", str(8 << 30)),
                 *("--stream", BUFFER_STREAM),
             )
@@ -122,7 +130,7 @@ def served() -> Iterator[tuple[redis.Redis, buffer_pb2_grpc.BufferStub]]:
             except grpc.RpcError:
                 if time.monotonic() > deadline:
                     raise
-        yield redis.Redis(port=redis_port), stub
+        yield redis.Redis(unix_socket_path=str(socket), username=USER, password=USER), stub
 
 
 def main() -> None:

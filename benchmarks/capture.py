@@ -30,13 +30,13 @@ STREAMS = 4
 @contextmanager
 def buffering() -> Iterator[str]:
     """A buffer with a fresh Redis; its address."""
-    redis_port, address = free_port(), f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     with (
         tempfile.TemporaryDirectory(prefix="aurora-bench-") as folder,
-        component("aurora_buffer", "redis", "--dir", folder, "--port", str(redis_port)),
+        component("aurora_buffer", "redis", "--dir", folder, "--socket", f"{folder}/redis.sock"),
         component(
             *("aurora_buffer", "serve", "--listen", address),
-            *("--redis-url", f"redis://127.0.0.1:{redis_port}"),
+            *("--redis-url", f"unix://{folder}/redis.sock"),
             *("--max-age-seconds", "3600", "--max-bytes", str(1 << 30)),
         ),
     ):

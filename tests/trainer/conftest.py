@@ -235,16 +235,16 @@ class World:
         trainer_flags: tuple[object, ...] = (),
     ) -> None:
         self._folder, self._stack = folder, stack
-        redis_port, self.buffer_port = free_port(), free_port()
+        self.buffer_port = free_port()
         self.trainer_port, self.metrics_port = free_port(), free_port()
         self.models, self.state = folder / "models", folder / "state"
         self.redis = Child(
-            folder, "aurora_buffer", "redis", "--dir", folder / "redis", "--port", redis_port,
-            "--appendfsync", "always",
+            folder, "aurora_buffer", "redis", "--dir", folder / "redis",
+            "--socket", folder / "redis.sock", "--appendfsync", "always",
         )  # fmt: skip
         self.buffer = Child(
             folder, "aurora_buffer", "serve", "--listen", f"127.0.0.1:{self.buffer_port}",
-            "--redis-url", f"redis://127.0.0.1:{redis_port}",
+            "--redis-url", f"unix://{folder / 'redis.sock'}",
             "--max-age-seconds", 3600, "--max-bytes", 1 << 30,
             *(certified.flags("buffer", admit="localhost") if certified else ()),
         )  # fmt: skip

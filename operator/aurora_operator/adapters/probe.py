@@ -41,14 +41,13 @@ class GrpcProbe:
 class RedisProbe:
     """Sends PING and expects PONG; a Redis that still loads its file is not ready."""
 
-    def __init__(self, address: str) -> None:
-        self._host, _, port = address.rpartition(":")
-        self._port = int(port)
+    def __init__(self, socket: str) -> None:
+        self._socket = socket
 
     async def is_ready(self, timeout_seconds: float) -> bool:
         try:
             async with asyncio.timeout(timeout_seconds):
-                reader, writer = await asyncio.open_connection(self._host, self._port)
+                reader, writer = await asyncio.open_unix_connection(self._socket)
                 try:
                     writer.write(b"PING\r\n")
                     return await reader.readline() == b"+PONG\r\n"

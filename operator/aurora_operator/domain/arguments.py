@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from aurora_operator.domain.certificate import admitted_names, dns_name
 from aurora_operator.domain.manifest.spec import AuroraDeployment
@@ -23,13 +24,14 @@ class Places:
     """The folders of a runtime; None if it has none of that sort.
 
     `claims` holds a folder for each claim in the manifest. `tls` holds the component's ca.crt,
-    tls.crt and tls.key.
+    tls.crt and tls.key. `redis_socket` is the embedded Redis' Unix domain socket.
     """
 
     claims: str
     models: str
     trainer_state: str
     redis_data: str
+    redis_socket: str
     tls: str | None = None
     tokens: str | None = None
     redis_ca: str | None = None
@@ -46,28 +48,33 @@ class Listening:
     metrics: str | None = None
 
 
-def redis_arguments(deployment: AuroraDeployment, places: Places, *, port: int) -> tuple[str, ...]:
-    """A Redis on loopback that only the buffer uses."""
+def redis_arguments(deployment: AuroraDeployment, places: Places) -> tuple[str, ...]:
+    """A Redis that only the buffer can reach."""
     embedded = deployment.spec.buffer.embedded
     assert embedded is not None
-    flags = {"--dir": places.redis_data, "--port": port, "--appendfsync": embedded.appendfsync}
+    flags = {
+        "--dir": places.redis_data,
+        "--socket": places.redis_socket,
+        "--appendfsync": embedded.appendfsync,
+    }
     return ("-m", "aurora_buffer", "redis", *_flags(flags))
 
 
 def buffer_arguments(
-    deployment: AuroraDeployment, places: Places, listening: Listening, *, redis_url: str | None
+    deployment: AuroraDeployment, places: Places, listening: Listening
 ) -> tuple[str, ...]:
-    """`redis_url` None: it comes by the environment, since it may hold a password."""
+    """The URL of an external Redis comes by the environment, since it may hold a password."""
     retention = deployment.spec.buffer.retention
+    embedded = deployment.spec.buffer.embedded is not None
     flags = {
         "--listen": listening.grpc,
-        "--redis-url": redis_url,
+        "--redis-url": f"unix://{quote(places.redis_socket)}" if embedded else None,
         "--max-age-seconds": retention.max_age_seconds,
         "--max-bytes": retention.max_size_bytes,
         "--redis-ca": places.redis_ca,
         **_serving(deployment, places, listening, "buffer"),
     }
-    if deployment.spec.buffer.external is not None:
+    if not embedded:
         # Several deployments may share one Redis.
         metadata = deployment.metadata
         flags["--stream"] = f"aurora:{metadata.namespace}/{metadata.name}:trajectories"

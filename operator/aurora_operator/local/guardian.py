@@ -28,7 +28,7 @@ from aurora_operator.local.backoff import Backoff
 from aurora_operator.local.child import last_log_line
 from aurora_operator.local.layout import Layout, prepared_layout
 from aurora_operator.local.port import free_ports
-from aurora_operator.local.preflight import check_models, check_ports, check_secrets
+from aurora_operator.local.preflight import check_models, check_ports, check_secrets, check_socket
 from aurora_operator.local.process import DRAIN_SECONDS, stop_recorded
 from aurora_operator.local.record import RecordBook
 from aurora_operator.local.state_file import accept
@@ -72,6 +72,7 @@ def guard(options: LocalOptions) -> int:
     layout = prepared_layout(options.data_dir)
     with _locked(layout):
         check_secrets(deployment)
+        check_socket(deployment, layout)
         check_models(deployment, model_store(claims=layout.claims))
         accept(layout.deployment, deployment)
         return asyncio.run(_guard(options, deployment, layout))

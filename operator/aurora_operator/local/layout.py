@@ -47,6 +47,10 @@ class Layout:
         return self.root / "redis"
 
     @property
+    def redis_socket(self) -> Path:
+        return self.redis / "redis.sock"
+
+    @property
     def trainer(self) -> Path:
         return self.root / "trainer"
 

@@ -28,7 +28,7 @@ from aurora_operator.local.child import adopted
 from aurora_operator.local.guardian import LocalOptions, read_manifest_file
 from aurora_operator.local.layout import Layout
 from aurora_operator.local.port import chosen_ports
-from aurora_operator.local.preflight import check_models, check_secrets
+from aurora_operator.local.preflight import check_models, check_secrets, check_socket
 from aurora_operator.local.process import ProcessRuntime
 from aurora_operator.local.process_spec import (
     HOST,
@@ -45,7 +45,7 @@ from aurora_operator.reconcile.reconciler import Generation, Reconciler
 
 logger = logging.getLogger(__name__)
 
-_KEPT_PORTS = ("redis", "buffer", "trainer", "control", "operator")
+_KEPT_PORTS = ("buffer", "trainer", "control", "operator")
 # Calls are short, and watches are closed first.
 _DRAIN_SECONDS = 1.0
 _PRUNE_RETRY_SECONDS = 2.0
@@ -142,7 +142,6 @@ class LocalOperator:
             http=self._options.http_port,
             grpc=self._options.grpc_port,
             control=ports["control"],
-            redis=ports["redis"],
             buffer=ports["buffer"],
             trainer=ports["trainer"],
         )
@@ -208,6 +207,7 @@ class LocalOperator:
             try:
                 deployment = read_manifest_file(self._options.manifest)
                 check_secrets(deployment)
+                check_socket(deployment, self._layout)
                 check_models(deployment, self._store)
                 accepted = accept(self._layout.deployment, deployment)
             except AuroraError as error:

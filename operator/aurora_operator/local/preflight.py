@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from aurora_common.checkpoint import read_manifest
 from aurora_common.errors import (
     CheckpointError,
@@ -11,7 +13,11 @@ from aurora_common.errors import (
 )
 from aurora_common.store.model_store import ModelStore
 from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.local.layout import Layout
 from aurora_operator.local.port import is_free
+
+# The shortest limit of an operating system, macOS'.
+_MAX_SOCKET_BYTES = 103
 
 
 def check_secrets(deployment: AuroraDeployment) -> None:
@@ -28,6 +34,16 @@ def check_secrets(deployment: AuroraDeployment) -> None:
                 f"spec.buffer.external.{field} names the Secret {reference.name}, and there are "
                 "none on one machine: use spec.buffer.external.url"
             )
+
+
+def check_socket(deployment: AuroraDeployment, layout: Layout) -> None:
+    """Raises InvalidInputError if the path of the embedded Redis' socket would be too long."""
+    excess = len(os.fsencode(layout.redis_socket)) - _MAX_SOCKET_BYTES
+    if deployment.spec.buffer.embedded is not None and excess > 0:
+        raise InvalidInputError(
+            f"the data directory {layout.root} is {excess} bytes too long for the path of a socket "
+            "in it: choose a shorter one with --data-dir"
+        )
 
 
 def check_models(deployment: AuroraDeployment, store: ModelStore) -> None:

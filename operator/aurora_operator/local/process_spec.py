@@ -30,7 +30,8 @@ COMPONENTS = ("redis", "buffer", "inference", "trainer")
 class ProcessSpec:
     """One component's process, which is started once those in `requires` are ready.
 
-    `environment` is added to the environment that all share; it may hold a password.
+    `address`: HOST:PORT, or the path of Redis' socket. `environment` is added to the environment
+    that all share; it may hold a password.
     """
 
     name: str
@@ -54,7 +55,6 @@ class Ports:
     http: int
     grpc: int
     control: int
-    redis: int
     buffer: int
     trainer: int
 
@@ -70,8 +70,8 @@ def desired_processes(
     places = local_places(deployment, layout)
     processes = []
     if spec.buffer.embedded is not None:
-        argv = (python, *redis_arguments(deployment, places, port=ports.redis))
-        processes.append(ProcessSpec("redis", argv, _at(ports.redis), "redis"))
+        argv = (python, *redis_arguments(deployment, places))
+        processes.append(ProcessSpec("redis", argv, places.redis_socket, "redis"))
     processes.append(_buffer(deployment, places, ports, python))
     inference = inference_arguments(
         deployment,
@@ -95,6 +95,7 @@ def local_places(deployment: AuroraDeployment, layout: Layout) -> Places:
         models=str(models_folder(deployment, layout)),
         trainer_state=str(layout.trainer),
         redis_data=str(layout.redis),
+        redis_socket=str(layout.redis_socket),
     )
 
 
@@ -105,9 +106,8 @@ def models_folder(deployment: AuroraDeployment, layout: Layout) -> Path:
 
 def _buffer(deployment: AuroraDeployment, places: Places, ports: Ports, python: str) -> ProcessSpec:
     external = deployment.spec.buffer.external
-    url = None if external else f"redis://{_at(ports.redis)}/0"
     listening = Listening(grpc=_at(ports.buffer))
-    argv = (python, *buffer_arguments(deployment, places, listening, redis_url=url))
+    argv = (python, *buffer_arguments(deployment, places, listening))
     if external is None:
         return ProcessSpec("buffer", argv, _at(ports.buffer), "grpc", ("redis",))
     # Preflight refuses a manifest that names a Secret.

@@ -14,7 +14,8 @@ from pathlib import Path
 from aurora.buffer.v1 import buffer_pb2_grpc
 from aurora_buffer.connection import connect
 from aurora_buffer.metrics import Metrics
-from aurora_buffer.redis_server import FSYNC_POLICIES, RedisOptions, exec_redis
+from aurora_buffer.redis_process import run_redis
+from aurora_buffer.redis_server import FSYNC_POLICIES, RedisOptions
 from aurora_buffer.servicer import BufferServicer
 from aurora_buffer.stream import Bounds, TrajectoryStream
 from aurora_buffer.subscription import Subscriptions
@@ -47,12 +48,13 @@ class ServeOptions:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 1 after an error, which is one line on stderr."""
+    """Runs the command; returns its exit code, 1 after an error, which is one line on stderr."""
     parsed = _parser().parse_args(arguments)
     log.configure()
     try:
         if parsed.command == "redis":
-            exec_redis(RedisOptions(parsed.dir, parsed.port, parsed.appendfsync))
+            folder, socket = parsed.dir.absolute(), parsed.socket.absolute()
+            return run_redis(RedisOptions(folder, socket, parsed.appendfsync))
         if problem := admit_problem(has_tls=parsed.tls is not None, admit=parsed.admit):
             raise InvalidInputError(problem)
         leash.follow()
@@ -145,9 +147,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve_parser.add_argument("--metrics-listen", metavar="HOST:PORT")
 
-    redis_parser = commands.add_parser("redis", help="become a redis-server on loopback")
-    redis_parser.add_argument("--dir", required=True, type=Path)
-    redis_parser.add_argument("--port", required=True, type=_positive)
+    redis_parser = commands.add_parser("redis", help="run a redis-server for one buffer")
+    redis_parser.add_argument("--dir", required=True, type=Path, help="made private")
+    redis_parser.add_argument(
+        "--socket", required=True, type=Path, metavar="FILE", help="its Unix domain socket"
+    )
     redis_parser.add_argument("--appendfsync", default="everysec", choices=FSYNC_POLICIES)
     return parser
 

@@ -1,34 +1,27 @@
-"""Replaces this process with a redis-server configured for the buffer."""
+"""The redis-server of one buffer: where it is found and how it is configured."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import select
 import shutil
-import signal
-import socket
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
+from aurora_buffer.acl import ACL_RULES
 from aurora_buffer.entry import MAX_TRAJECTORY_BYTES
 from aurora_buffer.subscription import MAX_BATCH
-from aurora_common.errors import NotFoundError, StorageError, UnavailableError
-from aurora_common.leash import LEASH_VARIABLE
+from aurora_common.errors import NotFoundError
 
-ADDRESS = "127.0.0.1"
 FSYNC_POLICIES = ("always", "everysec", "no")
 
 
 @dataclass(frozen=True, slots=True)
 class RedisOptions:
-    """The folder of the append-only file, the port on loopback, and the fsync policy."""
+    """The folder of the append-only file, the Unix domain socket, and the fsync policy."""
 
     folder: Path
-    port: int
+    socket: Path
     appendfsync: str
 
 
@@ -49,11 +42,17 @@ def redis_binary() -> Path:
 
 
 def redis_arguments(binary: Path, options: RedisOptions) -> list[str]:
-    """The command line, for Redis 6.2 and later."""
+    """The command line, for Redis 6.2 and later.
+
+    Only who may write to the socket reaches it, which is why there is no password. It has just the
+    one user, who may do what the buffer does: not CONFIG, DEBUG, MODULE, REPLICAOF or SHUTDOWN.
+    """
     largest_answer_bytes = MAX_BATCH * MAX_TRAJECTORY_BYTES
     settings: tuple[tuple[str, ...], ...] = (
-        ("bind", ADDRESS),
-        ("port", str(options.port)),
+        ("port", "0"),
+        ("unixsocket", str(options.socket)),
+        ("unixsocketperm", "600"),
+        ("user", "default", "reset", "on", "nopass", "~*", *ACL_RULES),
         ("dir", str(options.folder)),
         ("daemonize", "no"),
         # No snapshots beside the append-only file: they would double the writing.
@@ -67,66 +66,3 @@ def redis_arguments(binary: Path, options: RedisOptions) -> list[str]:
         ("client-output-buffer-limit", "normal", str(largest_answer_bytes + (256 << 20)), "0", "0"),
     )
     return [str(binary), *(part for name, *values in settings for part in (f"--{name}", *values))]
-
-
-def exec_redis(options: RedisOptions) -> NoReturn:
-    """Becomes redis-server, which thus receives this process' signals; it logs to stderr.
-
-    Raises NotFoundError without a redis-server, StorageError if the folder is not writable, and
-    UnavailableError if the port is taken.
-    """
-    binary = redis_binary()
-    folder = options.folder.absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot make {folder}: {error.strerror}") from error
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise StorageError(f"cannot write in {folder}: {error.strerror}") from error
-    _check_port(options.port)
-    arguments = redis_arguments(binary, RedisOptions(folder, options.port, options.appendfsync))
-    _follow_leash()
-    sys.stdout.flush()
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    os.execv(binary, arguments)
-
-
-def _check_port(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((ADDRESS, port))
-        except OSError as error:
-            raise UnavailableError(
-                f"cannot listen on {ADDRESS}:{port}: {error.strerror}"
-            ) from error
-
-
-def _follow_leash() -> None:
-    """Does for redis-server what `leash.follow` does, whose thread would not survive the exec.
-
-    A separate process watches the leash and ends with Redis. It is orphaned, so that Redis never
-    reaps a child that it does not know.
-    """
-    if LEASH_VARIABLE not in os.environ:
-        return
-    leash, redis = int(os.environ[LEASH_VARIABLE]), os.getpid()
-    # Closed when Redis ends, since only Redis holds the write end.
-    redis_ended, held_by_redis = os.pipe()
-    os.set_inheritable(held_by_redis, True)
-    child = os.fork()
-    if child != 0:
-        os.close(redis_ended)
-        os.waitpid(child, 0)
-        return
-    if os.fork() != 0:
-        os._exit(0)
-    os.setsid()
-    os.close(held_by_redis)
-    ready, _, _ = select.select([leash, redis_ended], [], [])
-    if redis_ended not in ready:
-        os.kill(redis, signal.SIGTERM)
-    os._exit(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -184,9 +185,14 @@ class _SystemClock:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Locks the state folder; raises ConflictError if another trainer holds it."""
+    """Locks the state folder; raises ConflictError if another trainer holds it.
+
+    The state holds prompts, so the folder is closed to other users.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(0o700)
         file = (folder / "lock").open("w")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

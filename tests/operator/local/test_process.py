@@ -111,7 +111,7 @@ async def test_a_process_waits_until_its_pid_is_recorded(layout, until, runs):
 
 
 @pytest.mark.parametrize("answer", [b"+PONG\r\n", b"-LOADING Redis is loading\r\n", b""])
-async def test_redis_is_ready_once_it_says_pong(answer):
+async def test_redis_is_ready_once_it_says_pong(answer, tmp_path):
     import asyncio
 
     from aurora_operator.adapters.probe import RedisProbe
@@ -121,12 +121,12 @@ async def test_redis_is_ready_once_it_says_pong(answer):
         writer.write(answer)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    assert await RedisProbe(f"127.0.0.1:{port}").is_ready(5) is (answer == b"+PONG\r\n")
+    path = str(tmp_path / "redis.sock")
+    server = await asyncio.start_unix_server(serve, path)
+    assert await RedisProbe(path).is_ready(5) is (answer == b"+PONG\r\n")
     server.close()
     await server.wait_closed()
-    assert not await RedisProbe(f"127.0.0.1:{port}").is_ready(5)
+    assert not await RedisProbe(path).is_ready(5)
 
 
 def test_kept_ports_stay_unless_they_are_taken():

@@ -5,7 +5,7 @@ import pytest
 from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.local.process_spec import Ports, desired_processes
 
-PORTS = Ports(http=8000, grpc=9000, control=4, redis=1, buffer=2, trainer=3)
+PORTS = Ports(http=8000, grpc=9000, control=4, buffer=2, trainer=3)
 
 
 def commands(layout, **spec):

@@ -7,7 +7,7 @@ from aurora_common import leash
 from aurora_common.grpc_server import GrpcServer, stop_signal
 
 
-async def redis(port):
+async def redis(socket):
     stop = stop_signal()
 
     async def answer(reader, writer):
@@ -15,7 +15,7 @@ async def redis(port):
         writer.write(b"+PONG\r\n")
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", int(port))
+    server = await asyncio.start_unix_server(answer, socket)
     await stop.wait()
     server.close()
 
@@ -32,6 +32,6 @@ if __name__ == "__main__":
     leash.follow()
     flags = dict(zip(sys.argv[2::2], sys.argv[3::2], strict=True))
     if sys.argv[1] == "redis":
-        asyncio.run(redis(flags["--port"]))
+        asyncio.run(redis(flags["--socket"]))
     else:
         asyncio.run(serve(flags["--listen"]))

@@ -1,7 +1,7 @@
 """The buffer, with its private Redis in the same pod.
 
-Redis listens on the pod's loopback, out of reach of other pods, so it needs no password, TLS,
-Service or NetworkPolicy.
+Redis has no port, only a Unix domain socket in the folder for temporary files that the pod's
+containers share, so it needs no password, TLS, Service or NetworkPolicy.
 """
 
 from __future__ import annotations
@@ -109,7 +109,6 @@ def _buffer(deployment: AuroraDeployment, setting: Setting) -> Json:
             health=pod.listen(pod.HEALTH),
             metrics=pod.listen(pod.METRICS),
         ),
-        redis_url=None if buffer.embedded is None else f"redis://127.0.0.1:{pod.REDIS}/0",
     )
     mounts = pod.tls_mounts(deployment)
     if places.redis_ca is not None:
@@ -149,7 +148,7 @@ def _redis(deployment: AuroraDeployment, setting: Setting) -> Json:
         **pod.container(
             "redis",
             deployment.spec.buffer.image or setting.buffer_image,
-            redis_arguments(deployment, pod.places(deployment), port=pod.REDIS),
+            redis_arguments(deployment, pod.places(deployment)),
             resources=Resources(),
             ports={},
             mounts={"redis": pod.REDIS_DATA},

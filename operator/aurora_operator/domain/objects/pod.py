@@ -12,13 +12,15 @@ from aurora_operator.domain.manifest.spec import AuroraDeployment, PodTemplate, 
 from aurora_operator.domain.objects.metadata import Component, Json, labels
 from aurora_operator.domain.objects.strategic_merge import merged
 
-HTTP, GRPC, CONTROL, HEALTH, METRICS, REDIS = 8000, 9000, 9001, 9002, 9090, 6379
+HTTP, GRPC, CONTROL, HEALTH, METRICS = 8000, 9000, 9001, 9002, 9090
 
 CLAIMS = "/claims"
 TLS = "/etc/aurora/tls"
 TOKENS = "/etc/aurora/tokens"
 REDIS_CA_FOLDER, REDIS_CA_FILE = "/etc/aurora/redis-ca", "ca.crt"
 REDIS_DATA = "/data"
+# In the volume `tmp`, which all containers mount; Redis makes the folder for its user alone.
+REDIS_SOCKET = "/tmp/redis/redis.sock"
 
 # The user `nonroot` of distroless images.
 _USER = 65532
@@ -43,6 +45,7 @@ def places(deployment: AuroraDeployment) -> Places:
         models=models,
         trainer_state=f"{models}/.trainer",
         redis_data=REDIS_DATA,
+        redis_socket=REDIS_SOCKET,
         tls=None if spec.security.tls.mode == "Disabled" else TLS,
         tokens=None if spec.security.auth_secret_ref is None else TOKENS,
         redis_ca=f"{REDIS_CA_FOLDER}/{REDIS_CA_FILE}"

@@ -117,7 +117,15 @@ def test_redis_is_reached_by_the_buffer_alone():
     found = objects(buffer={"embedded": {"storage": "3Gi", "storageClassName": "fast"}})
     redis = container(found, "buffer", "redis")
     assert "ports" not in redis
-    assert flag(found, "buffer", "--redis-url") == "redis://127.0.0.1:6379/0"
+    socket = dict(pairwise(redis["command"]))["--socket"]
+    assert flag(found, "buffer", "--redis-url") == f"unix://{socket}"
+    shared = [
+        mount["mountPath"]
+        for mount in redis["volumeMounts"]
+        if mount in container(found, "buffer", "buffer")["volumeMounts"]
+    ]
+    assert shared == ["/tmp"]
+    assert socket.startswith("/tmp/")
     claim = found["StatefulSet", "chat-buffer"]["spec"]["volumeClaimTemplates"][0]["spec"]
     assert claim["storageClassName"] == "fast"
     assert claim["resources"]["requests"]["storage"] == "3Gi"
