@@ -10,17 +10,19 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import grpc
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 from aurora.trainer.v1 import trainer_pb2_grpc
 from aurora_common.admission import named_peers
 from aurora_common.errors import ConflictError, StorageError
 from aurora_common.exposition import metrics_served
 from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_common.kept_running import kept_running
 from aurora_common.tls import CertificateFolder
 from aurora_trainer.assembly import assembled_trainer
 from aurora_trainer.inbox import Inbox
@@ -63,8 +65,14 @@ def train(settings: TrainSettings, certificates: CertificateFolder | None) -> in
         trainer = assembled_trainer(settings, gradient)
         registry = CollectorRegistry()
         registry.register(StandingCollector(lambda: trainer.standing))
+        restarts = Counter(
+            "aurora_trainer_task_restarts",
+            "Times that a background task ended and was started again.",
+            ["task"],
+            registry=registry,
+        )
         with metrics_served(settings.metrics_listen, registry):
-            return runner.run(_serve(settings, trainer, replicas, certificates))
+            return runner.run(_serve(settings, trainer, replicas, certificates, restarts))
 
 
 async def _serve(
@@ -72,6 +80,7 @@ async def _serve(
     trainer: Trainer,
     replicas: Replicas | None,
     certificates: CertificateFolder | None,
+    restarts: Counter,
 ) -> int:
     stop = stop_signal()
     inbox = Inbox()
@@ -96,15 +105,35 @@ async def _serve(
     )
     worker = _TrainingThread(loop, on_end=stop)
     worker.start()
-    subscribing = asyncio.create_task(subscription.run())
-    subscribing.add_done_callback(lambda _: stop.set())
-    discovery = None if replicas is None else asyncio.create_task(replicas.run())
+
+    async def subscription_ended() -> None:
+        restarts.labels("subscription").inc()
+        await server.set_serving(False)
+
+    async def discovery_ended() -> None:
+        # Training goes on alone.
+        restarts.labels("discovery").inc()
+
+    subscribing = asyncio.create_task(
+        kept_running(
+            "subscription",
+            subscription.run,
+            on_end=subscription_ended,
+            on_steady=partial(server.set_serving, True),
+        )
+    )
+    discovery = None
+    if replicas is not None:
+        discovery = asyncio.create_task(
+            kept_running("discovery", replicas.run, on_end=discovery_ended)
+        )
     await stop.wait()
+    # The training thread may have ended by itself.
+    await server.set_serving(False)
     # The current step finishes without replicas, which might keep it waiting.
     if discovery is not None:
         await _end(discovery)
     await worker.finish(_LAST_STEP_SECONDS)
-    healthy = worker.succeeded and not subscribing.done()
     await _end(subscribing)
     with suppress(grpc.aio.AioRpcError, TimeoutError):
         async with asyncio.timeout(_FLUSH_SECONDS):
@@ -114,7 +143,7 @@ async def _serve(
         await replicas.close()
     await servicer.close()
     await server.stop()
-    return 0 if healthy else 1
+    return 0 if worker.succeeded else 1
 
 
 async def _end(task: asyncio.Task[None]) -> None:

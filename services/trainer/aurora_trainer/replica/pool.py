@@ -112,10 +112,7 @@ class Replicas:
         """Discovers replicas until cancelled, which excludes all and cancels their calls."""
         try:
             while True:
-                try:
-                    await self.refresh()
-                except Exception:
-                    logger.exception("replica discovery failed; will retry")
+                await self.refresh()
                 await asyncio.sleep(_DISCOVERY_SECONDS)
         finally:
             for replica in self._replicas.values():
