@@ -165,7 +165,7 @@ def test_redis_down_at_start(redis_server, serve, trajectory, take, until):
     redis_server.kill()
     buffer = serve(serving=False)
     stream = buffer.subscribe()
-    assert "Redis is unreachable" in buffer.log()
+    assert "not serving until Redis is able again" in buffer.log()
     redis_server.start()
     until(lambda: buffer.health() == "SERVING", "the buffer has found Redis")
     buffer.append(trajectory("a"))

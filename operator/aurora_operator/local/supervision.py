@@ -184,7 +184,8 @@ class Supervisor:
             return
         self._missed_probes += 1
         if self.ready and self._missed_probes >= _MISSED_PROBES:
-            self.ready, self._message = False, "running, but not ready"
+            line = last_log_line(self._log)
+            self.ready, self._message = False, f"running, but not ready; its last log line: {line}"
 
 
 async def stop_child(child: Child, *, drain_seconds: float) -> None:

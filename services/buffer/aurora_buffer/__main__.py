@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aurora.buffer.v1 import buffer_pb2_grpc
 from aurora_buffer.connection import connect
+from aurora_buffer.health_check import HealthCheck
 from aurora_buffer.metrics import Metrics
 from aurora_buffer.redis_process import run_redis
 from aurora_buffer.redis_server import FSYNC_POLICIES, RedisOptions
@@ -25,6 +26,7 @@ from aurora_common.admission import admit_problem, named_peers
 from aurora_common.errors import AuroraError, InvalidInputError
 from aurora_common.exposition import metrics_served
 from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_common.kept_running import kept_running
 from aurora_common.serving_flags import add_serving_flags
 from aurora_common.tls import CertificateFolder
 
@@ -80,7 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def serve(options: ServeOptions, metrics: Metrics) -> None:
-    """Serves until SIGTERM or SIGINT; reports NOT_SERVING while Redis is unreachable."""
+    """Serves until SIGTERM or SIGINT; reports NOT_SERVING while Redis is not able to serve it.
+
+    Raises ConflictError if Redis would need another configuration for that.
+    """
     stop = stop_signal()
     redis = connect(options.redis_url, authorities=options.redis_ca)
     stream = TrajectoryStream(redis, options.stream, options.bounds, metrics)
@@ -98,13 +103,18 @@ async def serve(options: ServeOptions, metrics: Metrics) -> None:
     upkeep = Upkeep(
         stream,
         subscriptions,
+        HealthCheck(redis, options.stream),
         dead_after_seconds=options.dead_after_seconds,
-        on_reachable=server.set_serving,
+        on_able=server.set_serving,
     )
+
+    async def upkeep_ended() -> None:
+        metrics.task_restarts.labels("upkeep").inc()
+        await server.set_serving(False)
+
     await server.start([SERVICE], serving=False)
-    work = asyncio.create_task(upkeep.run())
+    work = asyncio.create_task(kept_running("upkeep", upkeep.run, on_end=upkeep_ended))
     stopping = asyncio.create_task(stop.wait())
-    # Without upkeep the stream would silently outgrow its bounds: stop if it fails.
     await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
     subscriptions.close_all()
     await server.stop()

@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     ClusterDownError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -22,8 +23,10 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from aurora_buffer.acl import ACL_RULES
 from aurora_common.errors import (
     AuroraError,
+    ConflictError,
     InvalidInputError,
     NotFoundError,
     OverloadedError,
@@ -39,6 +42,9 @@ _LONGEST_PAUSE_SECONDS = 0.5
 
 # Error prefixes of Redis that are transient: the same call may succeed later.
 _TRANSIENT = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "READONLY")
+
+# How scripts of Redis 6.2 and 7 say that the user may not run one of their commands.
+_FORBIDDEN = ("can't run this command", "can't access at least one of the keys", "ACL failure")
 
 T = TypeVar("T")
 
@@ -68,6 +74,8 @@ def connect(url: str, *, authorities: Path | None = None) -> Redis:
             socket_timeout=ANSWER_SECONDS,
             # The client would also retry what must not be, such as reading new entries.
             retry=Retry(NoBackoff(), 0),
+            # Its name would be sent by CLIENT, which the user need not be allowed.
+            driver_info=None,
             **tls,
         )
     except ValueError as error:
@@ -89,9 +97,10 @@ class _ReloadingConnection(SSLConnection):
 
 @contextmanager
 def redis_errors(purpose: str) -> Iterator[None]:
-    """Maps Redis' errors to Aurora's: UnavailableError if retrying helps.
+    """Maps Redis' errors to Aurora's.
 
-    `purpose` completes "Redis cannot …".
+    UnavailableError if retrying helps, ConflictError if the user lacks a permission. `purpose`
+    completes "Redis cannot …".
     """
     try:
         yield
@@ -102,7 +111,12 @@ def redis_errors(purpose: str) -> Iterator[None]:
     except ResponseError as error:
         # Scripts prefix the error that stopped them, and redis-py strips the first word of an
         # error that it has a class for.
-        text = str(error)[:200]
+        text = str(error)[:300]
+        if isinstance(error, NoPermissionError) or any(words in text for words in _FORBIDDEN):
+            raise ConflictError(
+                f"Redis cannot {purpose}: {text}; the buffer's user needs the keys of its stream "
+                f"and {' '.join(ACL_RULES)}"
+            ) from error
         if isinstance(error, OutOfMemoryError) or "OOM " in text:
             raise OverloadedError(f"Redis cannot {purpose}: it is out of memory") from error
         transient = isinstance(error, ReadOnlyError | ClusterDownError)

@@ -26,6 +26,12 @@ class Metrics:
         self.stored_bytes = Gauge(
             "aurora_buffer_bytes", "Bytes of the stored trajectories.", registry=self.registry
         )
+        self.task_restarts = Counter(
+            "aurora_buffer_task_restarts",
+            "Times that a background task ended and was started again.",
+            ["task"],
+            registry=self.registry,
+        )
         self.errors = Counter(
             "aurora_buffer_errors", "Calls that failed.", ["method"], registry=self.registry
         )

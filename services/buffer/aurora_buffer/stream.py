@@ -75,8 +75,17 @@ class TrajectoryStream:
     this class writes to them. Methods raise UnavailableError if Redis is unreachable.
     """
 
-    def __init__(self, redis: Redis, name: str, bounds: Bounds, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        name: str,
+        bounds: Bounds,
+        metrics: Metrics,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._redis = redis
+        self._patience_seconds = patience_seconds
         self._name = name
         # The braces keep all three keys in one slot of a Redis cluster.
         self._keys = (name, f"{{{name}}}:index", f"{{{name}}}:totals")
@@ -99,7 +108,7 @@ class TrajectoryStream:
         return await self._retried(lambda: script(self._keys, arguments), purpose)
 
     async def _retried(self, operation: Callable[[], Awaitable[T]], purpose: str) -> T:
-        return await retried(operation, purpose=purpose, patience_seconds=PATIENCE_SECONDS)
+        return await retried(operation, purpose=purpose, patience_seconds=self._patience_seconds)
 
     async def append(self, entries: Sequence[NewEntry]) -> str:
         """Stores all of `entries`, in order, or none; returns the last one's id.

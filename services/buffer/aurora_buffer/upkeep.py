@@ -1,4 +1,4 @@
-"""Periodic work: trimming, heartbeats, and reclaiming the entries of dead consumers."""
+"""Periodic work: checking Redis, trimming, heartbeats, and reclaiming dead consumers' entries."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from aurora_buffer.health_check import HealthCheck
 from aurora_buffer.stream import TrajectoryStream
 from aurora_buffer.subscription import Subscription, Subscriptions
-from aurora_common.errors import AuroraError, UnavailableError
+from aurora_common.errors import AuroraError, ConflictError, OverloadedError, UnavailableError
+from aurora_common.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -20,60 +22,66 @@ class Upkeep:
 
     An open subscription sends a heartbeat every second, however slowly its consumer reads or
     acknowledges, so only consumers without one can die. None is declared dead in the first
-    `dead_after_seconds` of a connection to Redis: until then, a consumer may be silent only because
-    Redis or this server was down.
+    `dead_after_seconds` after Redis was found able: until then, a consumer may be silent only
+    because Redis or this server was down.
     """
 
     def __init__(
         self,
         stream: TrajectoryStream,
         subscriptions: Subscriptions,
+        check: HealthCheck,
         *,
         dead_after_seconds: float,
-        on_reachable: Callable[[bool], Awaitable[None]],
+        on_able: Callable[[bool], Awaitable[None]],
     ) -> None:
         self._stream = stream
         self._subscriptions = subscriptions
+        self._check = check
         self._dead_after_seconds = dead_after_seconds
-        self._on_reachable = on_reachable
-        self._reachable_since: float | None = None
+        self._on_able = on_able
+        self._outage = Outage(logger)
+        self._able_since: float | None = None
+        self._was_able = False
 
     async def run(self) -> None:
-        """Runs until cancelled; calls `on_reachable` when Redis is found or lost."""
-        outage_logged = False
+        """Runs until cancelled; calls `on_able` when Redis becomes able to serve, or unable.
+
+        Raises ConflictError if it never was and needs another configuration.
+        """
+        await self._unable()
         while True:
             try:
-                await self._work()
-                outage_logged = False
-            except UnavailableError as error:
-                if not outage_logged:
-                    logger.warning(
-                        "Redis is unreachable; not serving until it is back",
-                        extra={"fields": {"error": error}},
-                    )
-                    outage_logged = True
-                await self._lost()
-            except AuroraError:
-                logger.exception("upkeep failed")
+                await self._round()
+            except AuroraError as error:
+                if isinstance(error, ConflictError) and not self._was_able:
+                    raise
+                self._outage.failed("not serving until Redis is able again", str(error))
+                await self._unable()
             await asyncio.sleep(INTERVAL_SECONDS)
 
-    async def _work(self) -> None:
+    async def _round(self) -> None:
         live = self._subscriptions.live()
+        try:
+            await self._check.run()
+        except OverloadedError:
+            # Out of memory: only this helps.
+            await self._stream.trim()
+            raise
         await self._stream.touch((one.group, one.consumer) for one in live)
-        now = asyncio.get_running_loop().time()
-        if self._reachable_since is None:
-            self._reachable_since = now
-            logger.info("Redis is reachable")
-            await self._on_reachable(True)
         await self._stream.trim()
-        if now - self._reachable_since >= self._dead_after_seconds:
+        now = asyncio.get_running_loop().time()
+        if self._able_since is None:
+            self._able_since, self._was_able = now, True
+            self._outage.ended("Redis is able; serving")
+            await self._on_able(True)
+        if now - self._able_since >= self._dead_after_seconds:
             for heir in {one.group: one for one in live}.values():
                 await self._reclaim(heir)
 
-    async def _lost(self) -> None:
-        if self._reachable_since is not None:
-            self._reachable_since = None
-            await self._on_reachable(False)
+    async def _unable(self) -> None:
+        self._able_since = None
+        await self._on_able(False)
 
     async def _reclaim(self, heir: Subscription) -> None:
         try:

@@ -104,7 +104,7 @@ class Buffer(Model):
     embedded: EmbeddedRedis | None = None
     """A Redis in the buffer's pod; its volume is deleted when `external` replaces it."""
     external: ExternalRedis | None = Field(default=None, validate_default=True)
-    """An existing Redis."""
+    """An existing Redis: 6.2 or later, no cluster, and none that evicts."""
     retention: Retention = Retention()
     """How much is kept."""
     privacy: Privacy = Privacy()
