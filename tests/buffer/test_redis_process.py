@@ -351,6 +351,7 @@ def test_it_needs_no_more_than_its_folder(embedded, users_folder, until, mount):
     # The root of a volume belongs to root, and the pod's group may write there.
     os.chown(data, 0 if mount else NOBODY, NOBODY)
     data.chmod(0o2775 if mount else 0o755)
+    (data / "lost+found").mkdir(mode=0o700)
     one = embedded(data, "-c", _AS_NOBODY)
     one.fill()
     one.client.bgrewriteaof()

@@ -68,9 +68,11 @@ def run_redis(options: RedisOptions) -> int:
         )
     # Of all files that Redis makes, too.
     os.umask(0o077)
-    make_private(options.folder)
-    make_private(options.socket.parent)
+    for folder in (options.folder, options.socket.parent):
+        _make(folder)
     with _locked(options.folder) as lock:
+        for folder in (options.folder, options.socket.parent):
+            _close_to_others(folder)
         _remove_leftovers(options.folder)
         server = _Server(redis_arguments(binary, options), lock)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -138,22 +140,12 @@ def _relayed(process: subprocess.Popen[bytes]) -> bool:
     return damaged
 
 
-def make_private(folder: Path) -> None:
-    """Makes the folder, or closes it and what is in it to other users.
-
-    What belongs to another user, such as a volume's root folder, stays as it is. Raises
-    StorageError if the folder cannot be made or written.
-    """
+def _make(folder: Path) -> None:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make {folder}: {error.strerror}") from error
     try:
-        for path in (folder, *folder.rglob("*")):
-            found = path.lstat()
-            mode = stat.S_IMODE(found.st_mode)
-            if found.st_uid == os.geteuid() and not path.is_symlink() and mode & 0o077:
-                path.chmod(mode & ~0o077)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -163,18 +155,33 @@ def make_private(folder: Path) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[int]:
     """Holds the folder's lock, which redis-server inherits; yields its descriptor."""
-    with (folder / "lock").open("w") as file:
-        deadline = time.monotonic() + _LOCK_SECONDS
+    deadline = time.monotonic() + _LOCK_SECONDS
+    try:
+        file = (folder / "lock").open("w")
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
                     raise ConflictError(f"another redis-server uses {folder}") from error
                 time.sleep(_LOCK_POLL_SECONDS)
-            else:
-                break
+    except OSError as error:
+        raise StorageError(f"cannot lock {folder}: {error.strerror}") from error
+    with file:
         yield file.fileno()
+
+
+def _close_to_others(folder: Path) -> None:
+    """Takes what other users may do with the folder and what is in it.
+
+    What belongs to another user, such as a volume's root folder, stays as it is.
+    """
+    for path in (folder, *folder.rglob("*")):
+        found = path.lstat()
+        mode = stat.S_IMODE(found.st_mode)
+        if found.st_uid == os.geteuid() and not path.is_symlink() and mode & 0o077:
+            path.chmod(mode & ~0o077)
 
 
 def _remove_leftovers(folder: Path) -> None:
