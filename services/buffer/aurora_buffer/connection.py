@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import SSLConnection
+from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -84,6 +85,8 @@ def connect(url: str, *, authorities: Path | None = None) -> Redis:
         ) from error
     if authorities is not None:
         pool.connection_class = _ReloadingConnection
+    elif url.startswith("unix://"):
+        pool.connection_class = _WideConnection
     return Redis.from_pool(pool)
 
 
@@ -93,6 +96,17 @@ class _ReloadingConnection(SSLConnection):
     async def connect(self) -> None:
         self.ssl_context.context = None
         await super().connect()  # type: ignore[no-untyped-call]  # redis does not annotate it
+
+
+class _WideConnection(UnixDomainSocketConnection):
+    """Takes the largest send buffer: it holds a batch of trajectories, which TCP's grows to."""
+
+    async def _connect(self) -> None:
+        await super()._connect()  # type: ignore[no-untyped-call]  # redis does not annotate it
+        assert self._writer is not None
+        self._writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20
+        )
 
 
 @contextmanager
