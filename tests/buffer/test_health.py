@@ -222,9 +222,9 @@ def test_a_full_disk_is_named_and_left_behind(
     assert buffer.append(trajectory("a")).appended == 1
 
 
-def test_no_memory_is_named_and_trimming_helps(serve, redis_server, becomes, trajectory):
+def test_a_full_memory_is_named_and_left_behind(serve, redis_server, becomes, trajectory):
     buffer = serve()
-    redis_server.client.config_set("maxmemory", redis_server.client.info("memory")["used_memory"])
+    redis_server.client.config_set("maxmemory", 1)
     becomes(buffer, "NOT_SERVING")
     assert "it is out of memory" in buffer.log()
     redis_server.client.config_set("maxmemory", 0)

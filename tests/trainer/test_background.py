@@ -1,5 +1,6 @@
 """A trainer whose background work ends does not look ready."""
 
+import stat
 import urllib.request
 
 import grpc
@@ -67,6 +68,12 @@ def test_a_subscription_that_crashes_is_shown_counted_and_started_again(
         text = answer.read().decode()
     assert 'aurora_trainer_task_restarts_total{task="subscription"} 1.0' in text
     assert world.trainer.terminate() == 0
+
+
+def test_the_state_which_holds_prompts_is_closed_to_others(world):
+    world.state.mkdir(mode=0o755)
+    world.start_trainer()
+    assert stat.S_IMODE(world.state.stat().st_mode) == 0o700
 
 
 def test_a_training_thread_that_ends_is_shown_and_ends_the_process(world, watched, make_records):
