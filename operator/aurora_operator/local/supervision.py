@@ -185,7 +185,10 @@ class Supervisor:
         self._missed_probes += 1
         if self.ready and self._missed_probes >= _MISSED_PROBES:
             line = last_log_line(self._log)
-            self.ready, self._message = False, f"running, but not ready; its last log line: {line}"
+            self.ready = False
+            self._message = "running, but not ready" + (
+                f"; its last log line: {line}" if line else ""
+            )
 
 
 async def stop_child(child: Child, *, drain_seconds: float) -> None:

@@ -193,16 +193,17 @@ def _remove_leftovers(folder: Path) -> None:
 def _set_aside(folder: Path) -> None:
     kept = folder / "damaged"
     shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir()
+    found = list(folder.glob("appendonly*"))
+    size = sum(path.stat().st_size for each in found for path in (each, *each.rglob("*")))
+    if size <= DAMAGED_KEPT_BYTES:
+        # On a full disk it is not kept.
+        with suppress(OSError):
+            kept.mkdir()
+            for path in found:
+                path.rename(kept / path.name)
     for path in folder.glob("appendonly*"):
-        path.rename(kept / path.name)
-    size = sum(path.lstat().st_size for path in kept.rglob("*"))
-    fields: dict[str, object] = {"bytes": size}
-    if size > DAMAGED_KEPT_BYTES:
-        shutil.rmtree(kept, ignore_errors=True)
-    else:
-        fields["kept_in"] = str(kept)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     logger.error(
         "the append-only file is damaged: its trajectories are lost, and Redis starts empty",
-        extra={"fields": fields},
+        extra={"fields": {"bytes": size, "kept_in": str(kept) if kept.exists() else ""}},
     )

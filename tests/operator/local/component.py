@@ -1,5 +1,7 @@
 """A small real component: gRPC health on an address, until SIGTERM. Started by the tests.
 
+SIGUSR1 makes it unable to serve.
+
 component.py ADDRESS [--fail] [--stubborn]
 """
 
@@ -19,7 +21,15 @@ async def serve(address):
     server = GrpcServer(address, drain_seconds=0.1)
     await server.start([])
     sys.stderr.write("serving\n")
-    await stop.wait()
+    unable = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, unable.set)
+    stopping = asyncio.create_task(stop.wait())
+    told = asyncio.create_task(unable.wait())
+    await asyncio.wait({stopping, told}, return_when=asyncio.FIRST_COMPLETED)
+    if unable.is_set():
+        sys.stderr.write('{"message": "not serving", "reason": "no space left"}\n')
+        await server.set_serving(False)
+        await stopping
     await server.stop()
     sys.stderr.write("drained\n")
 

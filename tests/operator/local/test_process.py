@@ -41,6 +41,17 @@ async def test_a_crash_loop_reports_its_cause(start, component, until):
     assert not view.ready
 
 
+async def test_a_component_that_cannot_serve_any_more_says_why(start, component, until):
+    runtime = await start(component("buffer"))
+    await until(lambda: runtime.is_ready("buffer"))
+    os.kill(detail(runtime, "buffer").pid, signal.SIGUSR1)
+    await until(lambda: not runtime.is_ready("buffer"))
+    assert detail(runtime, "buffer").view.message == (
+        "running, but not ready; its last log line: not serving: no space left"
+    )
+    assert detail(runtime, "buffer").restarts == 0
+
+
 async def test_a_restarted_operator_adopts(start, component, until, abandon, runs):
     commands = [component("buffer"), component("inference")]
     runtime = await start(*commands)

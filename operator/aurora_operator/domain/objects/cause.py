@@ -213,7 +213,7 @@ def _one_line(text: str | None) -> str:
 
 
 def last_line(text: str) -> str:
-    """The last line that is not empty, shortened; of a JSON log line, its message."""
+    """The last line that is not empty, shortened; of a JSON log line, its message and reason."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return _message(lines[-1])[:_LONGEST_LINE_CHARACTERS] if lines else ""
 
@@ -223,6 +223,7 @@ def _message(line: str) -> str:
         entry = json.loads(line)
     except ValueError:
         return line
-    if isinstance(entry, dict) and isinstance(entry.get("message"), str):
-        return str(entry["message"])
-    return line
+    if not isinstance(entry, dict) or not isinstance(entry.get("message"), str):
+        return line
+    reason = entry.get("reason")
+    return f"{entry['message']}: {reason}" if reason else str(entry["message"])
