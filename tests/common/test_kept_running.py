@@ -70,6 +70,29 @@ async def test_cancelling_waits_for_the_works_end():
     assert work.events == ["cancelled"]
 
 
+async def test_work_that_swallows_a_cancellation_ends_all_the_same(monkeypatch):
+    monkeypatch.setattr(module, "_CANCEL_SECONDS", 0.01)
+    swallowed, running = [], asyncio.Event()
+
+    async def work():
+        running.set()
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if swallowed:
+                    raise
+                swallowed.append(True)
+
+    task = asyncio.create_task(kept_running("work", work, on_end=asyncio.Event().wait))
+    await running.wait()
+    task.cancel()
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert swallowed
+
+
 async def test_an_error_on_purpose_is_raised():
     work = Work(ConflictError("not with this Redis"))
     with pytest.raises(ConflictError, match="not with this Redis"):

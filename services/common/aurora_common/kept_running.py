@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 STEADY_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
+_CANCEL_SECONDS = 1.0
 
 
 async def kept_running(
@@ -40,8 +41,10 @@ async def kept_running(
                     await on_steady()
                 await asyncio.wait({task})
         except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            # A library may swallow a cancellation, and `work` would go on for ever.
+            while not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
             raise
         failure = None if task.cancelled() else task.exception()
         if isinstance(failure, AuroraError):
