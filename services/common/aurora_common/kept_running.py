@@ -21,7 +21,7 @@ async def kept_running(
     name: str,
     work: Callable[[], Coroutine[Any, Any, None]],
     *,
-    on_end: Callable[[], Awaitable[None]],
+    on_end: Callable[[], Awaitable[None]] | None = None,
     on_steady: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Runs `work` until cancelled; if it ends or crashes, logs that and starts it again.
@@ -55,6 +55,7 @@ async def kept_running(
             extra={"fields": {"task": name, "restart_in_seconds": pause}},
             exc_info=failure,
         )
-        await on_end()
+        if on_end is not None:
+            await on_end()
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 from aurora.inference.v1 import inference_pb2_grpc
 from aurora_common import leash, log
 from aurora_common.admission import Admission, all_of, only_bearers, only_methods
-from aurora_common.background import BackgroundTask
 from aurora_common.errors import AuroraError
 from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_common.kept_running import kept_running
 from aurora_common.store.model_store import ModelStore
 from aurora_common.store.registry import model_store
 from aurora_common.thread import in_background
@@ -113,12 +113,11 @@ async def serve(settings: Settings) -> bool:
             if control is not None:
                 await control.open(loaded.serving)
             gate.open(loaded.serving)
-            health = BackgroundTask(
-                "health", partial(_follow_health, grpc_server, loaded.serving.engine)
-            )
+            follow = partial(_follow_health, grpc_server, loaded.serving.engine)
+            health = asyncio.create_task(kept_running("health", follow))
             logger.info("serving", extra={"fields": {"model": settings.model_name}})
             await _unless_stopped(stop, asyncio.create_task(http.ended()))
-            await health.stop()
+            health.cancel()
     finally:
         gate.close()
         await asyncio.gather(http.stop(), grpc_server.stop())

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import grpc
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
-from aurora_common.background import BackgroundTask
 from aurora_common.grpc_server import MESSAGE_OPTIONS
+from aurora_common.kept_running import kept_running
 from aurora_common.tls import CertificateFolder, Connection
 from aurora_inference.trajectory.backlog import Backlog, Finished
 from aurora_inference.trajectory.completion import Completion
@@ -84,7 +85,11 @@ class TrajectorySender:
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._task = BackgroundTask("trajectory sender", self._run)
+        self._flushed = asyncio.Event()
+        self._failures = 0
+        self._task = asyncio.create_task(
+            kept_running("trajectory sender", self._run, on_end=self._broke_off)
+        )
 
     @property
     def sent(self) -> int:
@@ -108,12 +113,12 @@ class TrajectorySender:
         if since is None or time.time() - since < _PROBLEM_SECONDS:
             return ""
         at = datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds")
-        return f"no trajectory has been recorded since {at}: {self._task.problem or self._cause}"
+        return f"no trajectory has been recorded since {at}: {self._cause}"
 
     @property
     def failures(self) -> int:
         """How often sending had to be started again."""
-        return self._task.failures
+        return self._failures
 
     def record(self, completion: Completion) -> None:
         """Queues a finished request; called on the engine's thread, never blocks or raises."""
@@ -128,8 +133,11 @@ class TrajectorySender:
         """Flushes for at most `flush_seconds`, then stops; logs how many were not sent."""
         self._stopping.set()
         self._arrived.set()
-        await asyncio.wait({self._task.task}, timeout=flush_seconds)
-        await self._task.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(flush_seconds):
+                await self._flushed.wait()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
         await self._connection.close()
         if self.queued:
             logger.warning("unsent trajectories lost", extra={"fields": {"count": self.queued}})
@@ -153,13 +161,17 @@ class TrajectorySender:
                 self._in_flight = len(batch)
                 try:
                     await self._deliver(batch)
-                except Exception:
+                except Exception as error:
+                    self._cause = f"sending broke off: {type(error).__name__}"
                     self._refused += self._in_flight
                     self._in_flight = 0
                     raise
                 self._in_flight = 0
             if self._stopping.is_set():
-                return
+                self._flushed.set()
+
+    async def _broke_off(self) -> None:
+        self._failures += 1
 
     async def _deliver(self, batch: list[Finished]) -> None:
         """Sends a batch until the buffer has acknowledged or rejected it."""
