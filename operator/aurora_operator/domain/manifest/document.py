@@ -1,39 +1,42 @@
-"""Loads one YAML document and finds duplicate keys."""
+"""Finds the AuroraDeployment in YAML or JSON that may hold several documents."""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import yaml
 
+KIND = "AuroraDeployment"
 # Kubernetes' own limit for a custom resource is of this order.
 _LIMIT_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`content` is the parsed document; `problems` are errors in the YAML itself."""
+    """`content` is the parsed object; `problems` are errors in the text itself."""
 
     content: object
     problems: tuple[str, ...]
 
 
 def load_document(text: str) -> Document:
-    """Loads the single YAML (or JSON) document in `text`; never raises for bad input."""
+    """Loads the only object in `text`, or the only AuroraDeployment among several.
+
+    As for kubectl, empty documents do not count, and a List stands for its items. Never raises for
+    bad input.
+    """
     if len(text) > _LIMIT_CHARACTERS:
         return Document(None, (f"is longer than {_LIMIT_CHARACTERS} characters",))
     try:
-        loader = yaml.SafeLoader(text)
-        nodes: list[yaml.Node] = []
+        loader = yaml.SafeLoader(_as_yaml(text))
+        found: list[tuple[object, yaml.Node]] = []
         while loader.check_node():
             node = loader.get_node()
             assert node is not None
-            nodes.append(node)
-        if len(nodes) != 1:
-            found = "no document" if not nodes else f"{len(nodes)} documents"
-            return Document(None, (f"holds {found}; one AuroraDeployment is expected",))
-        problems = tuple(_duplicates(nodes[0], "", set()))
-        return Document(loader.construct_document(nodes[0]), problems)
+            found += ((each, node) for each in _objects(loader.construct_document(node)))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -41,6 +44,42 @@ def load_document(text: str) -> Document:
     # A date like 2026-13-45 raises datetime's ValueError; forbidden characters a ReaderError.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         return Document(None, (f"not YAML: {error}",))
+    if len(found) > 1:
+        chosen = [each for each in found if _kind(each[0]) == KIND]
+        if len(chosen) != 1:
+            kinds = Counter(_kind(content) or "no kind" for content, _ in found)
+            listed = ", ".join(f"{count} of {kind}" for kind, count in sorted(kinds.items()))
+            return Document(
+                None, (f"holds {len(found)} objects ({listed}); exactly one {KIND} is expected",)
+            )
+        found = chosen
+    if not found:
+        return Document(None, (f"holds no document; one {KIND} is expected",))
+    content, node = found[0]
+    return Document(content, tuple(_duplicates(node, "", set())))
+
+
+def _as_yaml(text: str) -> str:
+    """JSON with what YAML forbids in it replaced; any other text as it is."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    # Outside of strings, where JSON allows none either.
+    return text.replace("\t", " ")
+
+
+def _objects(content: object) -> Iterator[object]:
+    """A document's object, or the items if it is a List; none if it is empty."""
+    items = content.get("items") if isinstance(content, dict) else None
+    if _kind(content).endswith("List") and isinstance(items, list):
+        yield from items
+    elif content is not None:
+        yield content
+
+
+def _kind(content: object) -> str:
+    return str(content.get("kind", "")) if isinstance(content, dict) else ""
 
 
 def _duplicates(node: yaml.Node, path: str, seen: set[int]) -> list[str]:

@@ -14,11 +14,26 @@ from pydantic_core import ErrorDetails
 from aurora_common.errors import ManifestError
 from aurora_operator.domain.manifest.document import load_document
 from aurora_operator.domain.manifest.spec import PARENT_PROBLEM, STEPS_PROBLEM, AuroraDeployment
+from aurora_operator.domain.manifest.spec.deployment import Metadata
 
 Location = Sequence[int | str]
 
-# The fields that users set; the API server owns the rest.
-_METADATA = ("name", "namespace", "labels", "annotations")
+# What the API server owns: it is in the output of `kubectl get -o yaml`.
+_SERVER_METADATA = frozenset(
+    {
+        "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "finalizers",
+        "generateName",
+        "generation",
+        "managedFields",
+        "ownerReferences",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    }
+)
 
 _LIMITS = {
     "greater_than_equal": ("ge", "at least"),
@@ -45,7 +60,7 @@ def parse_manifest(text: str, source: str) -> AuroraDeployment:
     document = load_document(text)
     problems = list(document.problems)
     if document.content is not None or not problems:
-        deployment, found = _read(document.content)
+        deployment, found = _read(_without_server_fields(document.content))
         problems += found
         if deployment is not None and not problems:
             return deployment
@@ -58,14 +73,23 @@ def deployment_from_object(body: Mapping[str, Any]) -> AuroraDeployment:
     Raises ManifestError as `parse_manifest` does if it was admitted by another schema.
     """
     metadata = body["metadata"]
-    content = {
-        **{key: value for key, value in body.items() if key != "status"},
-        "metadata": {key: metadata[key] for key in _METADATA if key in metadata},
-    }
-    deployment, problems = _read(content)
+    known = {key: metadata[key] for key in Metadata.model_fields if key in metadata}
+    deployment, problems = _read(_without_server_fields({**body, "metadata": known}))
     if deployment is None:
         raise ManifestError(f"{metadata.get('namespace')}/{metadata.get('name')}", problems)
     return deployment
+
+
+def _without_server_fields(content: object) -> object:
+    """The content without its status and what the API server adds to the metadata."""
+    if not isinstance(content, Mapping):
+        return content
+    fields = {key: value for key, value in content.items() if key != "status"}
+    if isinstance(metadata := fields.get("metadata"), Mapping):
+        fields["metadata"] = {
+            key: value for key, value in metadata.items() if key not in _SERVER_METADATA
+        }
+    return fields
 
 
 def _read(content: object) -> tuple[AuroraDeployment | None, list[str]]:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import yaml
 from support.manifest import BAD, MINIMAL, changed
@@ -70,7 +72,13 @@ def test_refused(path, value, where, says):
     ("text", "says"),
     [
         ("", "no document"),
-        ("a: 1\n---\nb: 2\n", "2 documents"),
+        ("# nothing\n---\n---\n", "no document"),
+        (
+            "kind: Secret\n---\nkind: Namespace\n---\nkind: Secret\n",
+            "3 objects (1 of Namespace, 2 of Secret); exactly one AuroraDeployment is expected",
+        ),
+        (f"{yaml.safe_dump(MINIMAL)}---\n{yaml.safe_dump(MINIMAL)}", "2 of AuroraDeployment"),
+        ("kind: List\nitems: []\n", "no document"),
         ("just text", '"just text" is not an object'),
         ("[1, 2]", "is not an object"),
         ("a: [", "line 1, column 5: not YAML"),
@@ -84,6 +92,47 @@ def test_refused(path, value, where, says):
 )
 def test_not_one_document(text, says):
     assert any(says in problem for problem in problems_of(text))
+
+
+STORED = {
+    **MINIMAL,
+    "metadata": {
+        **MINIMAL["metadata"],
+        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"},
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "generation": 3,
+        "managedFields": [{"manager": "kubectl"}],
+        "resourceVersion": "123",
+        "uid": "7c5d",
+    },
+    "status": {"observedGeneration": 3, "conditions": []},
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        yaml.safe_dump(MINIMAL) + "---\n",
+        "---\n# ours\n---\n" + yaml.safe_dump(MINIMAL) + "...\n---\n# the end\n",
+        "\ufeff" + yaml.safe_dump(MINIMAL),
+        yaml.safe_dump(MINIMAL).replace("\n", "\r\n"),
+        "kind: Namespace\n---\n" + yaml.safe_dump(MINIMAL),
+        json.dumps(MINIMAL),
+        json.dumps(MINIMAL, indent="\t"),
+        yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": [MINIMAL]}),
+        yaml.safe_dump({"kind": "AuroraDeploymentList", "items": [STORED]}),
+        yaml.safe_dump(STORED),
+        json.dumps(STORED, indent=4),
+    ],
+)
+def test_what_kubectl_takes(text):
+    spec = parse_manifest(yaml.safe_dump(MINIMAL), "test.yaml").spec
+    assert parse_manifest(text, "test.yaml").spec == spec
+
+
+def test_a_misspelt_field_of_the_metadata_is_named():
+    (problem,) = problems_of(yaml.safe_dump(changed("metadata.nmaespace", "a")))
+    assert "did you mean namespace?" in problem
 
 
 def test_a_key_set_twice():
