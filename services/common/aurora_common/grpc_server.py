@@ -44,14 +44,44 @@ CONNECTION_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+# In which the last responses reach their clients.
+_FLUSH_SECONDS = 0.2
+
+
+class CallsInFlight:
+    """Counts calls between `with` and its end."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __enter__(self) -> None:
+        self._count += 1
+        self._idle.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if self._count == 0:
+            self._idle.set()
+
+    @property
+    def is_idle(self) -> bool:
+        return self._count == 0
+
+    async def wait_until_idle(self) -> None:
+        await self._idle.wait()
+
+
 class BoundaryInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Applies admission and maps errors to status codes.
 
     An AuroraError maps to its own code, anything else to INTERNAL without details.
     """
 
-    def __init__(self, admit: Admission) -> None:
+    def __init__(self, admit: Admission, calls: CallsInFlight) -> None:
         self._admit = admit
+        self._calls = calls
 
     async def intercept_service(
         self,
@@ -73,7 +103,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             # gRPC's own servicers are not coroutines and report their own errors.
             if behaviour is not None and not method.startswith("/grpc."):
                 return rebuild(
-                    guard(behaviour, method, self._admit),
+                    guard(behaviour, method, self._admit, self._calls),
                     request_deserializer=handler.request_deserializer,
                     response_serializer=handler.response_serializer,
                 )
@@ -81,12 +111,16 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
 
 def _guarded(
-    behaviour: Callable[..., Awaitable[Any]], method: str, admit: Admission
+    behaviour: Callable[..., Awaitable[Any]],
+    method: str,
+    admit: Admission,
+    calls: CallsInFlight,
 ) -> Callable[..., Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            admit(method, context)
-            return await behaviour(request, context)
+            with calls:
+                admit(method, context)
+                return await behaviour(request, context)
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception as error:  # noqa: BLE001 - the request boundary
@@ -96,13 +130,17 @@ def _guarded(
 
 
 def _guarded_stream(
-    behaviour: Callable[..., AsyncIterator[Any]], method: str, admit: Admission
+    behaviour: Callable[..., AsyncIterator[Any]],
+    method: str,
+    admit: Admission,
+    calls: CallsInFlight,
 ) -> Callable[..., Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
-            admit(method, context)
-            async for response in behaviour(request, context):
-                yield response
+            with calls:
+                admit(method, context)
+                async for response in behaviour(request, context):
+                    yield response
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception as error:  # noqa: BLE001 - the request boundary
@@ -142,8 +180,9 @@ class GrpcServer:
         self._address = address
         self._drain_seconds = drain_seconds
         self._certificates = certificates
+        self._calls = CallsInFlight()
         self._server = grpc.aio.server(
-            interceptors=[BoundaryInterceptor(admit)],
+            interceptors=[BoundaryInterceptor(admit, self._calls)],
             options=[*MESSAGE_OPTIONS, *CONNECTION_OPTIONS],
         )
         self._health = HealthServicer()
@@ -186,7 +225,15 @@ class GrpcServer:
     async def stop(self) -> None:
         """Reports NOT_SERVING, refuses new calls, drains those in flight, then stops."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(self._drain_seconds)
+        draining = asyncio.create_task(self._server.stop(self._drain_seconds))
+        idle = asyncio.create_task(self._calls.wait_until_idle())
+        await asyncio.wait((draining, idle), return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        # Watches of the health and reflection streams last as long as their clients like.
+        await asyncio.wait((draining,), timeout=_FLUSH_SECONDS)
+        if self._calls.is_idle:
+            await self._server.stop(None)
+        await draining
         if self._health_server is not None:
             await self._health_server.stop(None)
 
