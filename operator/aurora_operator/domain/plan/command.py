@@ -50,18 +50,19 @@ def checked(command: Command, deployment: AuroraDeployment, status: Status) -> C
             raise InvalidInputError(
                 f"{command.request!r} is no command: use abort/<rollout id> or promote/<rollout id>"
             )
-        case "pause":
+        case "resume" if deployment.spec.rollout.paused:
+            raise ConflictError("the manifest pauses rollouts: set spec.rollout.paused: false")
+        # Whatever was paused may have ended since: the next one must not stay paused.
+        case "resume" if status.paused and not command.rollout_id:
             return command
-        case "resume":
-            if deployment.spec.rollout.paused:
-                raise ConflictError("the manifest pauses rollouts: set spec.rollout.paused: false")
-            return command
-        case "abort" | "promote":
+        case "resume" if not status.paused:
+            raise ConflictError("nothing is paused: nothing to resume")
+        case _:
             return Command(command.kind, _meant(command, status), command.request)
 
 
 def _meant(command: Command, status: Status) -> str:
-    """The id of the rollout that an abort or promote applies to."""
+    """The id of the rollout that the command applies to."""
     rollout = status.live_rollout
     if rollout is None:
         raise ConflictError(f"no rollout is in progress: nothing to {command.kind}")

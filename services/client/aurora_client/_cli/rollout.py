@@ -75,6 +75,6 @@ def _command(
     address = operator or read_place(data_dir).operator
     with OperatorClient(address, timeout=Timeout(call_seconds=10)) as client:
         after = act(client.rollout)
-    # Pause and resume are allowed even if no rollout is in progress.
+    # What was paused may have ended before it is resumed.
     where = f"{after.rollout_id} is {after.state}" if after.rollout_id else "no rollout in progress"
     show(f"{done}: {where}")

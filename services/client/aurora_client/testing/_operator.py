@@ -72,13 +72,12 @@ class FakeOperator(pb_grpc.OperatorServicer):
         self._book.enter("CommandRollout", context)
         name = pb.CommandRolloutRequest.Command.Name(request.command)
         command = name.removeprefix("COMMAND_").lower()
-        if not self._rollout_id and command in ("abort", "promote"):
+        if not self._rollout_id:
             fail(context, ConflictError("no rollout is in progress"))
         if request.rollout_id not in ("", self._rollout_id):
             fail(context, ConflictError(f"rollout {request.rollout_id} is not in progress"))
         self.commands.append((command, self._rollout_id))
-        state = _STATES[command] if self._rollout_id else ""
-        return pb.CommandRolloutResponse(rollout_id=self._rollout_id, state=state)
+        return pb.CommandRolloutResponse(rollout_id=self._rollout_id, state=_STATES[command])
 
     def ListDrafts(  # noqa: N802
         self, request: pb.ListDraftsRequest, context: grpc.ServicerContext
