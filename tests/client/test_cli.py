@@ -22,6 +22,7 @@ from aurora_client._cli import snapshot
 from aurora_client._cli.app import app
 from aurora_client._cli.run import run
 from aurora_client.testing import Answer, FakeServer
+from aurora_common.version import VERSION
 
 STATUS = {
     "stable": {"checkpoint": "ckpt-41", "digest": "sha256:" + "41" * 32, "acceptanceBps": 6120},
@@ -215,11 +216,6 @@ def test_rollout_commands_reach_the_operator(server, command, line):
     assert server.commands == ((command, "chat-42"),)
 
 
-@pytest.mark.usefixtures("data_dir")
-def test_rollouts_are_paused_before_one_is_in_progress():
-    assert invoke("rollout", "pause") == "paused: no rollout in progress\n"
-
-
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line on standard error with which a command fails."""
     assert run(app, arguments, name="aurora") == 1
@@ -252,6 +248,42 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 )
 def test_a_wrong_command_line_is_one_line(capsys, arguments, line):
     assert failure(capsys, *arguments) == line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["up", "-f", "x", "--http-port", "99999"],
+            "less than or equal to 65535, but it is '99999'",
+        ),
+        (["up", "-f", "x", "--grpc-port", "-1"], "greater than or equal to 0, but it is '-1'"),
+        (
+            ["bench", "-c", "many"],
+            "valid integer, unable to parse string as an integer, but it is 'many'",
+        ),
+        (["generate", "Hi", "--temperature", "hot"], "but it is 'hot'"),
+        (["bench", "--api", "foo"], "'foo' is not one of 'grpc', 'openai'"),
+    ],
+)
+def test_a_refused_value_is_named_with_what_is_allowed(capsys, arguments, says):
+    line = failure(capsys, *arguments)
+    assert line.startswith("aurora: Invalid value for '--")
+    assert says in line
+
+
+@pytest.mark.usefixtures("data_dir", "server")
+@pytest.mark.parametrize("command", ["pause", "resume", "abort", "promote"])
+def test_a_command_without_a_rollout_fails(capsys, command):
+    assert "no rollout is in progress" in failure(capsys, "rollout", command)
+
+
+@pytest.mark.parametrize("name", ["aurora", "kubectl aurora"])
+def test_version(capsys, name):
+    from aurora_client._kubectl.app import app as kubectl
+
+    assert run(app if name == "aurora" else kubectl, ["--version"], name=name) == 0
+    assert capsys.readouterr().out == f"aurora {VERSION}\n"
 
 
 def test_without_a_deployment_the_line_says_how_to_start_one(capsys, tmp_path):

@@ -32,6 +32,11 @@ def test_replicas_may_have_several_endpoints():
     assert settings.replicas_at == (Endpoint("gradient.ns.svc", 9000), Endpoint("::1", 7))
 
 
+def test_two_listeners_on_one_port():
+    with pytest.raises(InvalidInputError, match="--listen and --metrics-listen are both on port"):
+        parse_settings([*TRAIN, "--metrics-listen", "127.0.0.1:50053"])
+
+
 def test_by_mutual_tls_replicas_have_a_name():
     settings = parse_settings([*TRAIN, *TLS, *AT, *NAME])
     assert settings.replicas_name == "trainer.ns.svc"

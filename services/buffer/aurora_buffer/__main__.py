@@ -25,6 +25,7 @@ from aurora_common import leash, log, variable
 from aurora_common.admission import admit_problem, named_peers
 from aurora_common.errors import AuroraError, InvalidInputError
 from aurora_common.exposition import metrics_served
+from aurora_common.flag import add_version_flag, address, listen_clash, whole
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.kept_running import kept_running
 from aurora_common.serving_flags import add_serving_flags
@@ -57,8 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.command == "redis":
             folder, socket = parsed.dir.absolute(), parsed.socket.absolute()
             return run_redis(RedisOptions(folder, socket, parsed.appendfsync))
-        if problem := admit_problem(has_tls=parsed.tls is not None, admit=parsed.admit):
-            raise InvalidInputError(problem)
+        listening = {
+            "--listen": parsed.listen,
+            "--health-listen": parsed.health_listen,
+            "--metrics-listen": parsed.metrics_listen,
+        }
+        for problem in (
+            admit_problem(has_tls=parsed.tls is not None, admit=parsed.admit),
+            listen_clash(listening),
+        ):
+            if problem:
+                raise InvalidInputError(problem)
         leash.follow()
         bounds = Bounds(max_bytes=parsed.max_bytes, max_age_seconds=parsed.max_age_seconds)
         options = ServeOptions(
@@ -133,10 +143,11 @@ def _redis_url(argument: str | None) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aurora_buffer", description=__doc__)
+    add_version_flag(parser)
     commands = parser.add_subparsers(dest="command", required=True)
 
     serve_parser = commands.add_parser("serve", help="serve the buffer in front of a Redis")
-    serve_parser.add_argument("--listen", required=True, metavar="HOST:PORT")
+    serve_parser.add_argument("--listen", type=address, required=True, metavar="HOST:PORT")
     serve_parser.add_argument(
         "--redis-url",
         metavar="URL",
@@ -146,16 +157,16 @@ def _parser() -> argparse.ArgumentParser:
         "--redis-ca", type=Path, metavar="FILE", help="CA certificates for a rediss:// server"
     )
     add_serving_flags(serve_parser)
-    serve_parser.add_argument("--max-age-seconds", required=True, type=_positive)
-    serve_parser.add_argument("--max-bytes", required=True, type=_positive)
+    serve_parser.add_argument("--max-age-seconds", required=True, type=whole(1))
+    serve_parser.add_argument("--max-bytes", required=True, type=whole(1))
     serve_parser.add_argument("--stream", default="aurora:trajectories", metavar="KEY")
     serve_parser.add_argument(
         "--dead-after-seconds",
         default=60,
-        type=_positive,
+        type=whole(1),
         help="a consumer without a subscription for this long loses its entries to a live one",
     )
-    serve_parser.add_argument("--metrics-listen", metavar="HOST:PORT")
+    serve_parser.add_argument("--metrics-listen", type=address, metavar="HOST:PORT")
 
     redis_parser = commands.add_parser("redis", help="run a redis-server for one buffer")
     redis_parser.add_argument("--dir", required=True, type=Path, help="made private")
@@ -164,13 +175,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     redis_parser.add_argument("--appendfsync", default="everysec", choices=FSYNC_POLICIES)
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from aurora_common.flag import address
+
 
 def add_serving_flags(parser: argparse.ArgumentParser) -> None:
     """Adds --tls, --admit and --health-listen; `admission.admit_problem` checks the first two."""
@@ -20,5 +22,8 @@ def add_serving_flags(parser: argparse.ArgumentParser) -> None:
         "as needed",
     )
     parser.add_argument(
-        "--health-listen", metavar="HOST:PORT", help="tell the health in plain text here"
+        "--health-listen",
+        type=address,
+        metavar="HOST:PORT",
+        help="tell the health in plain text here",
     )

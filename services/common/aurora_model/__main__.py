@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from aurora_common.errors import AuroraError
+from aurora_common.flag import add_version_flag
 from aurora_common.store.folder import FileStore
 from aurora_common.store.model_store import model_uri
 from aurora_common.store.registry import StoreRegistry
@@ -15,6 +16,7 @@ from aurora_common.store.registry import StoreRegistry
 def main() -> None:
     """Imports a draft; on an error exits with code 1 and its message."""
     parser = argparse.ArgumentParser(prog="aurora drafts import", allow_abbrev=False)
+    add_version_flag(parser)
     parser.add_argument("source", type=model_uri)
     parser.add_argument("--target", type=model_uri, required=True)
     parser.add_argument("--out", type=Path, required=True)

@@ -29,6 +29,7 @@ from rich.console import Console
 from aurora_client import AuroraClientError
 from aurora_common.durable import write_file
 from aurora_common.errors import AuroraError, StorageError
+from aurora_common.flag import add_version_flag
 from aurora_common.machine import machine_description
 from aurora_common.port import free_port
 from aurora_demo.corpus import (
@@ -52,6 +53,7 @@ from aurora_demo.traffic import fresh_prompts
 def main() -> None:
     """Runs the demo; on an error exits with code 1 and one line."""
     parser = argparse.ArgumentParser(prog="aurora demo", description=__doc__)
+    add_version_flag(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("out/demo"), help="folder for the report (%(default)s)"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from aurora_common.admission import admit_problem
+from aurora_common.flag import add_version_flag, host_port, listen_clash, whole
 from aurora_common.port import listening_host
 from aurora_common.store.model_store import model_uri
 
@@ -76,8 +77,14 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         parser.error("--draft-digest without --draft: give the draft too")
     if parsed.tls is not None and parsed.control_listen is None:
         parser.error("--tls without --control-listen: give the port that it secures too")
-    if problem := admit_problem(has_tls=parsed.tls is not None, admit=parsed.admit):
-        parser.error(problem)
+    listening = ("--http-listen", "--grpc-listen", "--control-listen")
+    found = (parsed.http_listen, parsed.grpc_listen, parsed.control_listen)
+    for problem in (
+        admit_problem(has_tls=parsed.tls is not None, admit=parsed.admit),
+        listen_clash({flag: at and str(at) for flag, at in zip(listening, found, strict=True)}),
+    ):
+        if problem:
+            parser.error(problem)
     return Settings(**{**vars(parsed), "admit": tuple(parsed.admit)})
 
 
@@ -87,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Serves one target model with two draft slots over gRPC and OpenAI's HTTP.",
         allow_abbrev=False,
     )
+    add_version_flag(parser)
     add = parser.add_argument
     add(
         "--target",
@@ -135,20 +143,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="require a bearer token from clients: the content of one of these files",
     )
-    add("--drain-seconds", type=_whole(0), default=6, metavar="S", help="for requests in flight")
-    add("--max-speculation-length", type=_whole(0), default=6, metavar="TOKENS")
+    add("--drain-seconds", type=whole(0), default=6, metavar="S", help="for requests in flight")
+    add("--max-speculation-length", type=whole(0), default=6, metavar="TOKENS")
     add(
         "--no-adaptive-speculation",
         dest="adaptive_speculation",
         action="store_false",
         help="always draft --max-speculation-length tokens",
     )
-    add("--max-batch", type=_whole(1), default=8, metavar="REQUESTS", help="running at once")
-    add("--max-waiting", type=_whole(0), default=64, metavar="REQUESTS", help="waiting at most")
-    add("--max-context-tokens", type=_whole(1), metavar="TOKENS", help="prompt and output")
+    add("--max-batch", type=whole(1), default=8, metavar="REQUESTS", help="running at once")
+    add("--max-waiting", type=whole(0), default=64, metavar="REQUESTS", help="waiting at most")
+    add("--max-context-tokens", type=whole(1), metavar="TOKENS", help="prompt and output")
     add(
         "--sample-percent",
-        type=_whole(0, 100),
+        type=whole(0, 100),
         default=100,
         metavar="PERCENT",
         help="of requests whose trajectory is recorded",
@@ -179,27 +187,5 @@ def _strings(text: str) -> tuple[str, ...]:
 
 
 def _address(text: str) -> Address:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return Address(listening_host(host), int(port))
-
-
-class _whole:  # noqa: N801 - argparse prints the type's name in its messages
-    """A whole number within inclusive bounds."""
-
-    def __init__(self, least: int, most: int | None = None) -> None:
-        self._least = least
-        self._most = most
-
-    def __call__(self, text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if number < self._least or (self._most is not None and number > self._most):
-            allowed = f"at least {self._least}"
-            if self._most is not None:
-                allowed = f"{self._least} to {self._most}"
-            raise argparse.ArgumentTypeError(f"{number} is not allowed; {allowed} is")
-        return number
+    host, port = host_port(text)
+    return Address(listening_host(host), port)

@@ -20,7 +20,7 @@ _QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, or computes gradients for a trainer, until SIGTERM or SIGINT.
 
-    Returns 1 after an error, which is one line on stderr.
+    Returns the exit code; an error is one line on stderr.
     """
     try:
         settings = parse_settings(arguments)
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.environ.setdefault(variable, value)
         return _run(settings)
     except AuroraError as error:
-        sys.stderr.write(f"aurora_trainer: {error}\n")
+        sys.stderr.write(f"aurora_trainer: {' '.join(str(error).split())}\n")
         return 1
 
 
@@ -55,4 +55,7 @@ def _run(settings: TrainSettings | GradientSettings) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    # Finalizing the interpreter and torch takes longer than an idle trainer takes to stop.
+    os._exit(code)

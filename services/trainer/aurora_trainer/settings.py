@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aurora_common.admission import admit_problem
 from aurora_common.errors import InvalidInputError
+from aurora_common.flag import add_version_flag, address, listen_clash
 from aurora_common.serving_flags import add_serving_flags
 from aurora_common.store.model_store import model_uri
 
@@ -77,6 +78,13 @@ def parse_settings(arguments: Sequence[str] | None = None) -> TrainSettings | Gr
     parsed["admit"] = tuple(parsed["admit"])
     if problem := admit_problem(has_tls=parsed["tls"] is not None, admit=parsed["admit"]):
         problems.append(problem)
+    listening = {
+        "--listen": parsed["listen"],
+        "--health-listen": parsed["health_listen"],
+        "--metrics-listen": parsed["metrics_listen"],
+    }
+    if problem := listen_clash(listening):
+        problems.append(problem)
     settings: TrainSettings | GradientSettings
     if trains:
         places = tuple(_endpoint(text, problems) for text in parsed.pop("replicas_at"))
@@ -117,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="aurora_trainer", description="Distils the target into the draft from live traffic."
     )
+    add_version_flag(parser)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_train(commands.add_parser("train", help="train, and publish checkpoints"))
     _add_serving(commands.add_parser("gradient", help="compute gradients for a trainer"))
@@ -124,17 +133,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_serving(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--listen", required=True, metavar="HOST:PORT")
+    parser.add_argument("--listen", type=address, required=True, metavar="HOST:PORT")
     add_serving_flags(parser)
     parser.add_argument(
-        "--metrics-listen", metavar="HOST:PORT", help="serve Prometheus metrics here"
+        "--metrics-listen",
+        type=address,
+        metavar="HOST:PORT",
+        help="serve Prometheus metrics here",
     )
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_serving(parser)
     add = parser.add_argument
-    add("--buffer", required=True, metavar="HOST:PORT")
+    add("--buffer", type=address, required=True, metavar="HOST:PORT")
     add("--target", required=True, type=model_uri, metavar="URI", help="the target, or its folder")
     add("--models", required=True, type=Path, metavar="DIR", help="where checkpoints are published")
     add("--state", required=True, type=Path, metavar="DIR", help="where the state is kept")

@@ -14,6 +14,10 @@ CONTROL = ["--control-listen", "a:3"]
         (["--tls", "/tls", "--admit", "operator"], "--tls without --control-listen"),
         ([*CONTROL, "--tls", "/tls"], "--tls without --admit"),
         ([*CONTROL, "--admit", "operator"], "--admit without --tls"),
+        (["--control-listen", "a:2"], "--grpc-listen and --control-listen are both on port 2"),
+        (["--control-listen", "a:99999"], "'a:99999' is not HOST:PORT with a port of 0 to 65535"),
+        (["--max-batch", "many"], "'many' is not allowed; a whole number of at least 1 is"),
+        (["--sample-percent", "101"], "'101' is not allowed; a whole number of 0 to 100 is"),
     ],
 )
 def test_an_incomplete_combination_of_flags_is_named(flags, problem, capsys):

@@ -9,6 +9,7 @@ import typer
 
 from aurora_client._cli import bench, drafts, generate, launch, rollout, status
 from aurora_client._cli.place import DEFAULT_DATA_FOLDER, DataFolder
+from aurora_client._cli.version import Version
 
 app = typer.Typer(
     help="Speculative decoding whose draft keeps learning from live traffic.",
@@ -19,14 +20,26 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def aurora(_: Version = False) -> None:
+    """Speculative decoding whose draft keeps learning from live traffic."""
+
+
 @app.command()
 def up(
     manifest: Annotated[
-        Path, typer.Option("--file", "-f", help="AuroraDeployment manifest (YAML).")
+        Path,
+        typer.Option(
+            "--file", "-f", help="AuroraDeployment manifest, YAML or JSON; - reads standard input."
+        ),
     ],
     data_dir: DataFolder = DEFAULT_DATA_FOLDER,
-    http_port: Annotated[int, typer.Option(help="Port of the OpenAI-compatible server.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="Port of the gRPC server.")] = 9000,
+    http_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port of the OpenAI-compatible server; 0: any.")
+    ] = 8000,
+    grpc_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port of the gRPC server; 0: any.")
+    ] = 9000,
 ) -> None:
     """Run a deployment on this machine until interrupted."""
     arguments = ["up", "-f", str(manifest), "--data-dir", str(data_dir)]

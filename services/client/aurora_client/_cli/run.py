@@ -26,7 +26,7 @@ def run(app: typer.Typer, arguments: Sequence[str], *, name: str) -> int:
     except (CommandError, AuroraClientError) as error:
         note(f"{name}: {error}")
     except typer.TyperException as error:
-        note(f"{name}: {error.format_message()} (see {_help_of(app, arguments, name)})")
+        note(f"{name}: {_complaint(error)} (see {_help_of(app, arguments, name)})")
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -37,6 +37,15 @@ def run(app: typer.Typer, arguments: Sequence[str], *, name: str) -> int:
     except OSError as error:
         note(f"{name}: {error.filename or 'input or output'}: {error.strerror}")
     return 1
+
+
+def _complaint(error: typer.TyperException) -> str:
+    """typer's message, which says what is allowed, and the value."""
+    text, cause = error.format_message(), error.__cause__
+    # Of pydantic, which need not be installed.
+    details = getattr(cause, "errors", None)
+    value = repr(details()[0]["input"]) if callable(details) else ""
+    return text if value in text else f"{text}, but it is {value}"
 
 
 def _help_of(app: typer.Typer, arguments: Sequence[str], name: str) -> str:

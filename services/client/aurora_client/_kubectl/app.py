@@ -16,6 +16,7 @@ from rich.text import Text
 
 from aurora_client._cli.run import CommandError
 from aurora_client._cli.terminal import console, note, show
+from aurora_client._cli.version import Version
 from aurora_client._kubectl import view
 from aurora_client._kubectl.cluster import Cluster, Json
 
@@ -41,6 +42,11 @@ Context = Annotated[str | None, typer.Option("--context", help="Context of the k
 Kubeconfig = Annotated[
     str | None, typer.Option("--kubeconfig", envvar="KUBECONFIG", help="Path to the kubeconfig.")
 ]
+
+
+@app.callback()
+def kubectl_aurora(_: Version = False) -> None:
+    """Inspect and steer the AuroraDeployments of a cluster."""
 
 
 @app.command()
