@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import get_args
 
 from aurora_common import leash, log
-from aurora_common.errors import AuroraError
+from aurora_common.errors import REFUSED, AuroraError, InvalidInputError
+from aurora_common.flag import add_version_flag, address, listen_clash, port
 from aurora_operator.domain.objects.setting import PullPolicy, Setting
-from aurora_operator.local.guardian import REFUSED, LocalOptions, guard
+from aurora_operator.local.guardian import LocalOptions, guard
 from aurora_operator.local.operator import LocalOperator
 
 _OPERATOR_LABELS = {
@@ -76,6 +77,12 @@ def _cluster(parsed: argparse.Namespace) -> int:
         identity=parsed.identity or f"{socket.gethostname()}_{uuid.uuid4()}",
     )
     try:
+        flags = {
+            "--health-listen": options.health_listen,
+            "--metrics-listen": options.metrics_listen,
+        }
+        if problem := listen_clash(flags):
+            raise InvalidInputError(problem)
         return asyncio.run(operate(options))
     except AuroraError as error:
         sys.stderr.write(f"{error}\n")
@@ -97,8 +104,10 @@ async def _operate(options: LocalOptions) -> int:
     except AuroraError as error:
         sys.stderr.write(f"{error}\n")
         return REFUSED
-    await operator.run()
-    return 0
+    refusal = await operator.run()
+    if refusal:
+        sys.stderr.write(f"{refusal}\n")
+    return REFUSED if refusal else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -107,9 +116,16 @@ def _parser() -> argparse.ArgumentParser:
         description="Runs one AuroraDeployment as local processes, or those of a cluster.",
         allow_abbrev=False,
     )
+    add_version_flag(parser)
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="run a deployment until SIGTERM or Ctrl-C")
-    up.add_argument("-f", "--manifest", type=Path, required=True, metavar="FILE")
+    up.add_argument(
+        *("-f", "--manifest"),
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="an AuroraDeployment, YAML or JSON; -: standard input",
+    )
     _add_common(up, http_port=8000, grpc_port=9000)
     run = commands.add_parser("run", help="the operator process of a running `up`")
     run.add_argument("--manifest", type=Path, required=True, metavar="FILE")
@@ -142,8 +158,12 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         default="IfNotPresent",
         help="of the components' images",
     )
-    parser.add_argument("--health-listen", default="127.0.0.1:8080", metavar="HOST:PORT")
-    parser.add_argument("--metrics-listen", default="127.0.0.1:9090", metavar="HOST:PORT")
+    parser.add_argument(
+        "--health-listen", type=address, default="127.0.0.1:8080", metavar="HOST:PORT"
+    )
+    parser.add_argument(
+        "--metrics-listen", type=address, default="127.0.0.1:9090", metavar="HOST:PORT"
+    )
     parser.add_argument(
         "--kubeconfig", type=Path, metavar="FILE", help="default: the cluster of this pod"
     )
@@ -159,18 +179,12 @@ def _add_common(
     ):
         parser.add_argument(
             flag,
-            type=_port,
+            type=port,
             default=default,
             required=default is None,
             metavar="PORT",
             help=f"of {serves}, on loopback; 0: any free one",
         )
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; allowed are 0 to 65535")
-    return int(text)
 
 
 if __name__ == "__main__":

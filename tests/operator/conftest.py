@@ -93,14 +93,17 @@ class Deployment:
         beside.rename(folder / f"ckpt-{number}-{digest[:12]}")
         return manifest
 
-    def up(self, *flags):
+    def up(self, *flags, stdin=None):
+        """Starts a guardian; `stdin`: a file to read the manifest from."""
         self.manifest.write_text(yaml.safe_dump(self.content))
+        source = str(self.manifest) if stdin is None else "-"
         guardian = subprocess.Popen(
             [
-                *(sys.executable, "-m", "aurora_operator", "up", "-f", str(self.manifest)),
+                *(sys.executable, "-m", "aurora_operator", "up", "-f", source),
                 *("--data-dir", str(self.data), "--http-port", "0", "--grpc-port", "0", *flags),
             ],
             env={**os.environ, "PYTHONPATH": STANDINS, "PYTHONSAFEPATH": "1"},
+            stdin=stdin,
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -39,7 +39,7 @@ def test_a_better_draft_is_promoted_and_a_bad_one_refused(deployment, runs):
     pids = deployment.pids()
     code, text = deployment.down(guardian)
     assert code == 0
-    assert text.startswith("aurora: starting chat: http://127.0.0.1:")
+    assert text.startswith("aurora: starting chat: target file:///")
     assert not any(runs(pid) for pid in pids.values())
     assert not (deployment.data / "operator.json").exists()
 
@@ -128,12 +128,18 @@ def test_commands(deployment, waits):
     deployment.wait_until_ready()
     with pytest.raises(grpc.RpcError, match="no rollout is in progress: nothing to abort"):
         deployment.command("abort")
-    assert deployment.command("pause").state == ""
+    with pytest.raises(grpc.RpcError, match="no rollout is in progress: nothing to pause"):
+        deployment.command("pause")
+    with pytest.raises(grpc.RpcError, match="nothing is paused: nothing to resume"):
+        deployment.command("resume")
     deployment.publish(1, acceptance=0.5)
-    deployment.wait_for_status(lambda s: s["queue"].get("waiting"))
+    deployment.wait_for_status(lambda s: state_of(s) == "Analyzing")
+    with pytest.raises(grpc.RpcError, match="rollout 'chat-9' is not in progress; 'chat-1' is"):
+        deployment.command("pause", "chat-9")
+    deployment.command("pause")
     assert deployment.status()["paused"]
     deployment.command("resume")
-    deployment.wait_for_status(lambda s: state_of(s) == "Analyzing")
+    assert not deployment.status()["paused"]
     with pytest.raises(grpc.RpcError, match="rollout 'chat-9' is not in progress; 'chat-1' is"):
         deployment.command("promote", "chat-9")
     answer = deployment.command("abort", "chat-1")
@@ -235,6 +241,74 @@ def test_a_draft_with_another_digest_starts_nothing(deployment):
     draft = deployment.content["spec"]["draft"]["initialCheckpoint"]
     draft["digest"] = "sha256:" + "0" * 64
     assert "spec.draft.initialCheckpoint.digest is sha256:000" in refused(deployment)
+
+
+def test_a_person_sees_what_starts(deployment):
+    guardian = deployment.up()
+    deployment.wait_until_ready()
+    http, grpc_address = (deployment.operator()[name] for name in ("http", "grpc"))
+    code, text = deployment.down(guardian)
+    assert code == 0
+    lines = text.splitlines()
+    assert all(line.startswith("aurora: ") and line.isprintable() for line in lines)
+    assert f"aurora: chat serves: base_url http://{http}/v1, gRPC {grpc_address}" in lines
+    assert any(line.startswith(f"aurora: try: curl http://{http}/v1/") for line in lines)
+    for name in ("redis", "buffer", "inference", "trainer"):
+        assert sum(line.startswith(f"aurora: {name} is ready after ") for line in lines) == 1
+    assert lines[-1] == "aurora: stopping"
+
+
+def test_a_restart_is_a_line_with_its_cause(deployment, waits):
+    (deployment.folder / "target" / "exit").write_text("once 1 the disk is full")
+    guardian = deployment.up()
+    deployment.wait_until_ready()
+    killed = deployment.pids()["buffer"]
+    os.kill(killed, signal.SIGKILL)
+    waits(lambda: deployment.pids().get("buffer") not in (None, killed))
+    deployment.wait_until_ready()
+    _, text = deployment.down(guardian)
+    assert "aurora: inference exited with code 1: the disk is full; restart 1\n" in text
+    assert "aurora: buffer was killed by SIGKILL; restart 1\n" in text
+
+
+def test_a_model_that_cannot_be_loaded_ends_it(deployment, runs, waits):
+    (deployment.folder / "target" / "exit").write_text("78 model.safetensors is damaged")
+    guardian = deployment.up()
+    _, text = guardian.communicate(timeout=60)
+    assert guardian.returncode == 1
+    assert text.splitlines()[-1] == (
+        "aurora: inference cannot start: it exited with code 78: model.safetensors is damaged"
+    )
+    assert deployment.pids() == {}
+
+
+def test_a_killed_operator_is_a_line(deployment, waits):
+    guardian = deployment.up()
+    deployment.wait_until_ready()
+    before = deployment.operator()["pid"]
+    os.kill(before, signal.SIGKILL)
+    waits(lambda: (deployment.operator() or {"pid": before})["pid"] != before)
+    waits(deployment.get)
+    _, text = deployment.down(guardian)
+    assert "aurora: operator exited with code -9; restarting\n" in text
+    assert text.count("aurora: inference is ready after") == 1
+
+
+def test_a_manifest_from_standard_input(deployment, tmp_path):
+    deployment.up().terminate()
+    with deployment.manifest.open() as text:
+        guardian = deployment.up("--data-dir", str(tmp_path / "piped"), stdin=text)
+    deployment.data = tmp_path / "piped"
+    deployment.wait_until_ready()
+    pids = deployment.pids()
+    (tmp_path / "piped" / "manifest.yaml").write_text(deployment.manifest.read_text())
+    guardian.send_signal(signal.SIGUSR1)
+    assert deployment.pids() == pids
+
+
+def test_one_port_for_both_starts_nothing(deployment):
+    text = refused(deployment, "--http-port", "18123", "--grpc-port", "18123")
+    assert text == "aurora: --http-port and --grpc-port are both 18123; each needs its own\n"
 
 
 def test_a_taken_port_starts_nothing(deployment):

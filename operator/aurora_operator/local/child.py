@@ -1,4 +1,4 @@
-"""A component's process, started by this operator or an earlier one, and its log."""
+"""A component's process, started by this operator or an earlier one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 
 from aurora_common.errors import StorageError, UnavailableError
-from aurora_operator.domain.objects.cause import last_line
 from aurora_operator.local.record import ProcessRecord
 
 # The process waits for a line before it becomes the component. An operator that is killed before it
@@ -22,7 +21,6 @@ _GATE = 'read -r go && exec "$@" </dev/null'
 # Start times that differ by less are equal: the kernel counts hundredths of a second from boot.
 _CREATE_TIME_TOLERANCE_SECONDS = 0.5
 _ROTATE_BYTES = 16 << 20
-_TAIL_BYTES = 8192
 
 
 class Child:
@@ -39,6 +37,11 @@ class Child:
         if self._popen is not None:
             return self._popen.poll() is None
         return _is_running(self.pid, self.create_time)
+
+    @property
+    def exit_code(self) -> int | None:
+        """As subprocess has it; None while it runs, or if this operator is not its parent."""
+        return None if self._popen is None else self._popen.poll()
 
     def release(self) -> None:
         """Lets a process made by `gated` become its component."""
@@ -96,18 +99,6 @@ def adopted(record: ProcessRecord) -> Child | None:
     if _is_running(record.pid, record.create_time):
         return Child(record.pid, record.create_time)
     return None
-
-
-def last_log_line(log: Path) -> str:
-    """The last line of a log, its message if it is JSON; empty if there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL_BYTES))
-            tail = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return last_line(tail)
 
 
 def _is_running(pid: int, create_time: float) -> bool:

@@ -8,42 +8,43 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aurora_common.errors import ConflictError, StorageError
+from aurora_common.durable import write_file
+from aurora_common.errors import REFUSED, ConflictError, InvalidInputError, StorageError
 from aurora_common.leash import LEASH_VARIABLE
 from aurora_common.store.registry import model_store
 from aurora_operator.domain.arguments import ENVIRONMENT
 from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.local.backoff import Backoff
-from aurora_operator.local.child import last_log_line
 from aurora_operator.local.layout import Layout, prepared_layout
+from aurora_operator.local.log_tail import last_error_line
+from aurora_operator.local.narrator import Narrator, narrate, say, serving_lines
 from aurora_operator.local.port import free_ports
 from aurora_operator.local.preflight import check_models, check_ports, check_secrets, check_socket
 from aurora_operator.local.process import DRAIN_SECONDS, stop_recorded
 from aurora_operator.local.record import RecordBook
 from aurora_operator.local.state_file import accept
 
-logger = logging.getLogger(__name__)
-
-# The operator's exit code if a restart cannot help (sysexits.h: EX_CONFIG).
-REFUSED = 78
+STDIN = Path("-")
 # Three groups of components stop one after the other.
 _OPERATOR_STOP_SECONDS = 3 * DRAIN_SECONDS + 5
 
 
 @dataclass(frozen=True, slots=True)
 class LocalOptions:
-    """`manifest` is reloaded on SIGUSR1; a guardian's port of 0 means any free one."""
+    """`manifest` is reloaded on SIGUSR1; a guardian's port of 0 means any free one.
+
+    A guardian's manifest `-` is standard input; its copy in the data directory is what is reloaded.
+    """
 
     manifest: Path
     data_dir: Path
@@ -53,13 +54,18 @@ class LocalOptions:
 
 def read_manifest_file(path: Path) -> AuroraDeployment:
     """The manifest in a file; StorageError if it cannot be read, ManifestError if invalid."""
+    return parse_manifest(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
+    name = "standard input" if path == STDIN else str(path)
     try:
-        text = path.read_text()
+        content = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
+        return content.decode()
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+        raise StorageError(f"cannot read {name}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise StorageError(f"cannot read {path}: it is not UTF-8 text") from error
-    return parse_manifest(text, str(path))
+        raise StorageError(f"cannot read {name}: it is not UTF-8 text") from error
 
 
 def guard(options: LocalOptions) -> int:
@@ -68,9 +74,19 @@ def guard(options: LocalOptions) -> int:
     SIGUSR1 reloads the manifest file. Raises AuroraErrors, with nothing started, if the manifest
     cannot run on this machine.
     """
-    deployment = read_manifest_file(options.manifest)
+    if options.http_port == options.grpc_port != 0:
+        raise InvalidInputError(
+            f"--http-port and --grpc-port are both {options.http_port}; each needs its own"
+        )
+    from_stdin = options.manifest == STDIN
+    text = _text(options.manifest)
+    source = "standard input" if from_stdin else str(options.manifest)
+    deployment = parse_manifest(text, source)
     layout = prepared_layout(options.data_dir)
     with _locked(layout):
+        if from_stdin:
+            write_file(layout.manifest, text.encode())
+            options = replace(options, manifest=layout.manifest)
         check_secrets(deployment)
         check_socket(deployment, layout)
         check_models(deployment, model_store(claims=layout.claims))
@@ -89,10 +105,12 @@ async def _guard(options: LocalOptions, deployment: AuroraDeployment, layout: La
     await stop_recorded(RecordBook(layout.processes))
     http, grpc = _client_ports(options)
     check_ports(http=http, grpc=grpc)
-    sys.stderr.write(
-        f"aurora: starting {deployment.metadata.name}: http://127.0.0.1:{http}/v1, "
-        f"gRPC 127.0.0.1:{grpc}; logs in {layout.logs}\n"
-    )
+    name = deployment.metadata.name
+    say(f"starting {name}: target {deployment.spec.target.uri}, logs in {layout.logs}")
+    # A killed guardian's: nobody listens there any more.
+    layout.operator.unlink(missing_ok=True)
+    narrator = Narrator(serving_lines(name, http=http, grpc=grpc))
+    narrating = asyncio.create_task(narrate(layout, narrator))
     reading, writing = os.pipe()
     argv = (
         *(sys.executable, "-m", "aurora_operator", "run"),
@@ -100,8 +118,9 @@ async def _guard(options: LocalOptions, deployment: AuroraDeployment, layout: La
         *("--http-port", str(http), "--grpc-port", str(grpc)),
     )
     try:
-        return await _keep_running(argv, layout, leash=reading, stop=stop)
+        return await _keep_running(argv, layout, leash=reading, stop=stop, on_stop=narrating.cancel)
     finally:
+        narrating.cancel()
         await stop_recorded(RecordBook(layout.processes))
         layout.operator.unlink(missing_ok=True)
         os.close(writing)
@@ -109,7 +128,12 @@ async def _guard(options: LocalOptions, deployment: AuroraDeployment, layout: La
 
 
 async def _keep_running(
-    argv: tuple[str, ...], layout: Layout, *, leash: int, stop: asyncio.Event
+    argv: tuple[str, ...],
+    layout: Layout,
+    *,
+    leash: int,
+    stop: asyncio.Event,
+    on_stop: Callable[[], object],
 ) -> int:
     """Restarts the operator until `stop`, or until it exits with REFUSED."""
     backoff = Backoff()
@@ -123,14 +147,14 @@ async def _keep_running(
     while True:
         started_at = time.monotonic()
         operator = await _start_operator(argv, layout, leash)
-        code = await _until_ended_or(stop, operator)
+        code = await _until_ended_or(stop, operator, on_stop)
         if stop.is_set():
             return 0
+        cause = last_error_line(layout.log("operator"))
         if code == REFUSED:
-            raise ConflictError(last_log_line(layout.log("operator")))
+            raise ConflictError(cause)
         backoff = backoff.after_exit(time.monotonic() - started_at)
-        fields = {"code": code, "restart_in_seconds": backoff.delay_seconds}
-        logger.warning("operator exited; will restart", extra={"fields": fields})
+        say(f"operator exited with code {code}" + (f": {cause}" if cause else "") + "; restarting")
         with suppress(TimeoutError):
             async with asyncio.timeout(backoff.delay_seconds):
                 await stop.wait()
@@ -153,13 +177,17 @@ async def _start_operator(
         )
 
 
-async def _until_ended_or(stop: asyncio.Event, operator: asyncio.subprocess.Process) -> int:
+async def _until_ended_or(
+    stop: asyncio.Event, operator: asyncio.subprocess.Process, on_stop: Callable[[], object]
+) -> int:
     """The operator's exit code; once `stop` is set, it is terminated, then killed."""
     ended = asyncio.create_task(operator.wait())
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
     if not ended.done():
+        on_stop()
+        say("stopping")
         with suppress(ProcessLookupError):
             operator.terminate()
         _, unfinished = await asyncio.wait((ended,), timeout=_OPERATOR_STOP_SECONDS)
@@ -170,7 +198,8 @@ async def _until_ended_or(stop: asyncio.Event, operator: asyncio.subprocess.Proc
 
 
 def _client_ports(options: LocalOptions) -> tuple[int, int]:
-    first, second = free_ports(2)
+    given = frozenset({options.http_port, options.grpc_port})
+    first, second = free_ports(2, reserved=given)
     return options.http_port or first, options.grpc_port or second
 
 

@@ -34,6 +34,11 @@ class Layout:
         return self.root / "deployment.json"
 
     @property
+    def manifest(self) -> Path:
+        """The manifest that was read from standard input."""
+        return self.root / "manifest.yaml"
+
+    @property
     def operator(self) -> Path:
         """The addresses of the operator and of the clients' ports."""
         return self.root / "operator.json"

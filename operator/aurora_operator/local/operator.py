@@ -85,9 +85,14 @@ class LocalOperator:
             Peer(f"{HOST}:{self._ports.trainer}"), lambda: self._reconciler.status.queue.sequence
         )
         self._prune_due = asyncio.Event()
+        self._has_served = False
+        self._refused = asyncio.Event()
 
-    async def run(self) -> None:
-        """Runs until SIGTERM, then stops the components before it returns."""
+    async def run(self) -> str:
+        """Runs until SIGTERM, then stops the components before it returns.
+
+        Returns why inference can never start, with every component stopped as well; else "".
+        """
         stop = stop_signal()
         reload = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, reload.set)
@@ -111,15 +116,20 @@ class LocalOperator:
             asyncio.create_task(self._reload(reload)),
         ]
         stopped = asyncio.create_task(stop.wait())
+        refused = asyncio.create_task(self._refused.wait())
         # A loop that ends by itself is a bug: the guardian restarts the operator, which adopts the
         # components.
-        await asyncio.wait((stopped, *loops), return_when=asyncio.FIRST_COMPLETED)
-        for task in (stopped, *loops):
+        await asyncio.wait((stopped, refused, *loops), return_when=asyncio.FIRST_COMPLETED)
+        refusal = self._inference_problem() if self._refused.is_set() else ""
+        if stop.is_set():
+            # Before the loops end: inference waits until its last outcomes have been fetched.
+            await self._runtime.stop_servers()
+        for task in (stopped, refused, *loops):
             task.cancel()
         results = await asyncio.gather(*loops, return_exceptions=True)
         self._changes.close()
         await server.stop()
-        if stop.is_set():
+        if stop.is_set() or refusal:
             await self._runtime.stop()
         await self._reconciler.close()
         await self._inference.close()
@@ -127,6 +137,7 @@ class LocalOperator:
         for result in results:
             if isinstance(result, Exception):
                 raise result
+        return refusal
 
     def _chosen_ports(self) -> tuple[Ports, int]:
         """The components' loopback ports and the operator's own, chosen once and recorded."""
@@ -136,7 +147,8 @@ class LocalOperator:
         )
         if "inference" in running:
             running |= {"control"}
-        ports = chosen_ports(_KEPT_PORTS, record.ports, running)
+        clients = frozenset({self._options.http_port, self._options.grpc_port})
+        ports = chosen_ports(_KEPT_PORTS, record.ports, running, reserved=clients)
         self._book.keep_ports(ports)
         components = Ports(
             http=self._options.http_port,
@@ -168,8 +180,20 @@ class LocalOperator:
         write_file(self._layout.operator, json.dumps(content, indent=2).encode())
 
     def _component_changed(self) -> None:
+        for detail in self._runtime.details():
+            if detail.view.name == "inference":
+                self._has_served |= detail.view.ready
+                if detail.refused and not self._has_served:
+                    self._refused.set()
         self._reconciler.wake()
         self._changes.notify()
+
+    def _inference_problem(self) -> str:
+        return next(
+            f"inference cannot start: it {detail.view.message}"
+            for detail in self._runtime.details()
+            if detail.view.name == "inference"
+        )
 
     def _status_changed(self) -> None:
         self._prune_due.set()

@@ -21,25 +21,30 @@ def is_free(port: int) -> bool:
         return True
 
 
-def free_ports(count: int) -> list[int]:
-    """`count` different ports that are free now."""
+def free_ports(count: int, *, reserved: frozenset[int] = frozenset()) -> list[int]:
+    """`count` different ports that are free now and not `reserved`."""
     ports: set[int] = set()
     while len(ports) < count:
-        ports.add(free_port())
+        ports |= {free_port()} - reserved
     return list(ports)
 
 
 def chosen_ports(
-    names: Sequence[str], kept: Mapping[str, int], in_use: frozenset[str]
+    names: Sequence[str],
+    kept: Mapping[str, int],
+    in_use: frozenset[str],
+    *,
+    reserved: frozenset[int] = frozenset(),
 ) -> dict[str, int]:
     """A port for each name: the kept one, unless another process bound it meanwhile.
 
-    `in_use`: names whose own process is listening on the kept port.
+    `in_use`: names whose own process is listening on the kept port. `reserved`: ports for others.
     """
     ports = {
         name: kept[name]
         for name in names
-        if name in kept and (name in in_use or is_free(kept[name]))
+        if name in kept and kept[name] not in reserved and (name in in_use or is_free(kept[name]))
     }
     missing = [name for name in names if name not in ports]
-    return ports | dict(zip(missing, free_ports(len(missing)), strict=True))
+    reserved |= frozenset(ports.values())
+    return ports | dict(zip(missing, free_ports(len(missing), reserved=reserved), strict=True))

@@ -28,6 +28,8 @@ class ComponentDetail:
     restarts: int
     address: str
     log_path: str
+    # Another start would fail as well.
+    refused: bool
 
 
 class ProcessRuntime:
@@ -89,9 +91,14 @@ class ProcessRuntime:
                 restarts=supervisor.restarts,
                 address=supervisor.spec.address,
                 log_path=str(self._layout.log(name)),
+                refused=supervisor.refused,
             )
             for name, supervisor in self._supervisors.items()
         )
+
+    async def stop_servers(self) -> None:
+        """Stops the components that use the buffer."""
+        await asyncio.gather(*(self._end(name) for name in _STOP_ORDER[0]))
 
     async def stop(self) -> None:
         """Stops every component, recorded ones included, in an order that loses no data."""

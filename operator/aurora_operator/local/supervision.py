@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from aurora_common.errors import AuroraError
+from aurora_common.errors import REFUSED, AuroraError
 from aurora_common.leash import LEASH_VARIABLE
 from aurora_operator.adapters.probe import GrpcProbe, RedisProbe
 from aurora_operator.domain.arguments import ENVIRONMENT
 from aurora_operator.domain.plan.observation import ComponentView
 from aurora_operator.local.backoff import RESET_AFTER_SECONDS, Backoff
-from aurora_operator.local.child import Child, adopted, gated, last_log_line
+from aurora_operator.local.child import Child, adopted, gated
+from aurora_operator.local.log_tail import LogTail
 from aurora_operator.local.process_spec import ProcessSpec
 from aurora_operator.local.record import ProcessRecord, RecordBook
 
@@ -29,6 +31,8 @@ _READY_CHECK_SECONDS = 0.5
 _PROBE_SECONDS = 2.0
 # A busy component may miss a probe.
 _MISSED_PROBES = 3
+# Sent from outside: the log does not say why.
+_ORDERS = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
 class Probe(Protocol):
@@ -56,8 +60,11 @@ class Supervisor:
         self.spec = spec
         self.ready = False
         self.restarts = 0
+        # Its last exit code says that another start would fail as well.
+        self.refused = False
         self._context = context
         self._log = context.log_path(spec.name)
+        self._tail = LogTail(self._log)
         self._probe: Probe = (
             RedisProbe(spec.address) if spec.probe == "redis" else GrpcProbe(spec.address)
         )
@@ -72,6 +79,7 @@ class Supervisor:
             self.restarts = record.restarts
             self._child = adopted(record)
             if self._child is not None:
+                self._message = "starting"
                 logger.info("adopted", extra={"fields": {"component": spec.name}})
 
     @property
@@ -120,10 +128,8 @@ class Supervisor:
         if self._child is None:
             self._start_if_due()
         elif not self._child.is_alive():
-            line = last_log_line(self._log)
-            self._ended(
-                f"exited; its last log line: {line}" if line else "exited without a log line"
-            )
+            self.refused = self._child.exit_code == REFUSED
+            self._ended(_exit_cause(self._child.exit_code, self._tail))
         else:
             await self._probe_ready()
 
@@ -141,6 +147,7 @@ class Supervisor:
         environment.pop(LEASH_VARIABLE, None)
         if leash is not None:
             environment[LEASH_VARIABLE] = str(leash)
+        self._tail = LogTail(self._log)
         child = gated(self.spec.argv, log=self._log, environment=environment, leash=leash)
         try:
             self._context.book.put(
@@ -183,12 +190,32 @@ class Supervisor:
                 self._backoff = Backoff()
             return
         self._missed_probes += 1
-        if self.ready and self._missed_probes >= _MISSED_PROBES:
-            line = last_log_line(self._log)
-            self.ready = False
+        if not self.ready:
+            # In a crash loop, why it ended says more.
+            if self._backoff.failures <= 1 and (progress := self._tail.progress()):
+                self._message = progress
+        elif self._missed_probes >= _MISSED_PROBES:
+            self.ready, line = False, self._tail.last()
             self._message = "running, but not ready" + (
                 f"; its last log line: {line}" if line else ""
             )
+
+
+def _exit_cause(code: int | None, log: LogTail) -> str:
+    """Why a component ended; `code` None: it is not known."""
+    if code is not None and -code in _ORDERS:
+        return f"was killed by {_signal_name(-code)}"
+    if code is None:
+        cause = "exited"
+    elif code < 0:
+        cause = f"crashed with {_signal_name(-code)}"
+    else:
+        cause = f"exited with code {code}"
+    return f"{cause}: {line}" if (line := log.error()) else f"{cause} without an error line"
+
+
+def _signal_name(number: int) -> str:
+    return next((each.name for each in signal.Signals if each == number), f"signal {number}")
 
 
 async def stop_child(child: Child, *, drain_seconds: float) -> None:

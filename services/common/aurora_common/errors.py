@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# A process's exit code if another start would fail as well (sysexits.h: EX_CONFIG).
+REFUSED = 78
+
 
 class AuroraError(Exception):
     """Base of every error that Aurora raises on purpose; its text is meant for a person.
@@ -85,3 +88,9 @@ class StorageError(AuroraError):
 
     grpc_code = "UNAVAILABLE"
     http_status = 503
+
+
+def exit_code(error: AuroraError) -> int:
+    """The exit code of a process that this error ends: REFUSED if starting again cannot help."""
+    lasting = (InvalidInputError, NotFoundError, CheckpointError)
+    return REFUSED if isinstance(error, lasting) else 1

@@ -7,6 +7,9 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+# The field with what a person who waits for the component is shown.
+PROGRESS = "progress"
+
 
 class JsonFormatter(logging.Formatter):
     """time, level, logger and message, then the fields of `extra={"fields": {...}}`."""

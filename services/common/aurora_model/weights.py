@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,14 +17,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aurora_common.errors import CheckpointError, StorageError
+from aurora_common.log import PROGRESS
 from aurora_model.config import CONFIG, DecoderConfig, read_config, to_hugging_face
 from aurora_model.decoder import Decoder
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 # Old Llama files store the rotary frequencies, which the config determines.
 _DERIVED_SUFFIX = ".rotary_emb.inv_freq"
 _NAMED_AT_MOST = 8
+_REPORT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +78,19 @@ def load_decoder(
 def load_weights(decoder: Decoder, folder: Path, *, dtype: torch.dtype, device: str) -> None:
     """Loads the weights of a folder into a decoder that was built on the meta device.
 
-    Raises CheckpointError naming the tensors that are missing, unexpected or of another shape, and
-    any file that cannot be read.
+    Logs its progress. Raises CheckpointError naming the tensors that are missing, unexpected or of
+    another shape, and any file that is damaged; StorageError if one cannot be read.
     """
     layout = weight_layout(decoder.config)
     with _open_tensors(folder) as tensors:
         _check_tensors(folder, decoder.config, layout, tensors)
-        state = {name: _joined(parts, tensors, dtype).to(device) for name, parts in layout.items()}
+        report = _Report(folder)
+        state = {}
+        for name, parts in layout.items():
+            pieces = [tensors[part.name].read() for part in parts]
+            # Always a copy: safetensors returns views of the mapped file.
+            state[name] = torch.cat([piece.to(dtype) for piece in pieces]).to(device)
+            report.loaded(sum(piece.nbytes for piece in pieces))
     if decoder.config.tie_word_embeddings:
         state["lm_head.weight"] = state["embed_tokens.weight"]
     decoder.load_state_dict(state, assign=True)
@@ -159,8 +171,28 @@ def _open_tensors(folder: Path) -> Iterator[dict[str, _StoredTensor]]:
                 for name in file.keys():  # noqa: SIM118  (not a mapping)
                     tensors[name] = _stored_tensor(file, name)
             yield tensors
-        except (OSError, SafetensorError) as error:
+        except SafetensorError as error:
             raise CheckpointError(f"cannot read the weights in {folder}: {error}") from error
+        except OSError as error:
+            raise StorageError(f"cannot read the weights in {folder}: {error}") from error
+
+
+class _Report:
+    """Logs now and then how much of a folder's weights is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self._total_bytes = sum(path.stat().st_size for path in weight_files(folder))
+        self._loaded_bytes = 0
+        self._reported_at = time.monotonic()
+
+    def loaded(self, size_bytes: int) -> None:
+        self._loaded_bytes += size_bytes
+        now = time.monotonic()
+        if now - self._reported_at >= _REPORT_SECONDS:
+            self._reported_at = now
+            done, total = self._loaded_bytes / 1e9, self._total_bytes / 1e9
+            progress = f"loading weights: {done:.1f} of {total:.1f} GB"
+            logger.info("loading weights", extra={"fields": {PROGRESS: progress}})
 
 
 def _stored_tensor(file: Any, name: str) -> _StoredTensor:
@@ -224,9 +256,3 @@ def _check_tensors(
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _NAMED_AT_MOST
     return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
-
-
-def _joined(parts: Sequence[Part], tensors: dict[str, _StoredTensor], dtype: torch.dtype) -> Tensor:
-    # Always a copy: safetensors returns views of the mapped file.
-    pieces = [tensors[part.name].read().to(dtype) for part in parts]
-    return torch.cat(pieces)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from aurora.inference.v1 import inference_pb2_grpc
 from aurora_common import leash, log
 from aurora_common.admission import Admission, all_of, only_bearers, only_methods
-from aurora_common.errors import AuroraError
+from aurora_common.errors import AuroraError, exit_code
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.kept_running import kept_running
 from aurora_common.store.model_store import ModelStore
@@ -51,7 +51,10 @@ _HEALTH_SECONDS = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until SIGTERM or SIGINT; returns 1 after an error, which is one line on stderr."""
+    """Serves until SIGTERM or SIGINT; returns the exit code.
+
+    An error is one line on stderr.
+    """
     # Before torch is imported: its idle threads must not spin, since the event loop and the
     # trainer need the processor too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -60,20 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.configure()
     leash.follow()
     try:
-        loaded = asyncio.run(serve(settings))
+        asyncio.run(serve(settings))
     except AuroraError as error:
-        sys.stderr.write(f"aurora_inference: {error}\n")
-        return 1
-    if not loaded:
-        # Finalizing the interpreter while another thread is importing a library aborts the process.
-        os._exit(0)
+        sys.stderr.write(f"aurora_inference: {' '.join(str(error).split())}\n")
+        return exit_code(error)
     return 0
 
 
-async def serve(settings: Settings) -> bool:
+async def serve(settings: Settings) -> None:
     """Binds all ports, loads the model, serves, and drains on a stop signal.
 
-    Returns False if the signal came before the model was loaded; its load thread is still running.
+    If the signal comes before the model is loaded, its load thread is still running afterwards.
     """
     stop = stop_signal()
     gate = Gate()
@@ -125,7 +125,6 @@ async def serve(settings: Settings) -> bool:
             await control.stop()
         if loaded is not None:
             await loaded.stop()
-    return loaded is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +161,7 @@ def _client_admission(tokens: TokenFolder | None) -> Admission:
 async def _load(settings: Settings, certificates: CertificateFolder | None) -> Loaded:
     started = time.monotonic()
     store = model_store(claims=settings.claims)
+    _report(f"loading the target {settings.target}")
     target, model = await in_background(partial(_load_target, settings, store))
     from aurora_inference.native.control import NativeControl
     from aurora_inference.native.launch import load_engine, request_defaults
@@ -177,6 +177,7 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
             certificates=certificates,
         )
     record = sender.record if sender is not None else _discard
+    _report("preparing the engine")
     engine = await in_background(partial(load_engine, target, settings, store, record))
     worker = EngineWorker(engine, max_inflight=settings.max_batch + settings.max_waiting)
     sampling, max_tokens = request_defaults(model, settings.generation_config)
@@ -208,6 +209,10 @@ def _load_target(settings: Settings, store: ModelStore) -> tuple[Target, ModelFo
     return load_target(settings, store)
 
 
+def _report(progress: str) -> None:
+    logger.info("loading", extra={"fields": {log.PROGRESS: progress}})
+
+
 def _discard(_: Completion) -> None:
     """Records nothing: no buffer is configured."""
 
@@ -224,4 +229,8 @@ async def _unless_stopped(stop: asyncio.Event, task: asyncio.Task[T]) -> T | Non
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    # Finalizing the interpreter takes as long as all of the above, and aborts the process while
+    # another thread is importing a library.
+    os._exit(code)

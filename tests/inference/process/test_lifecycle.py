@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
 
@@ -9,6 +10,8 @@ import grpc
 import httpx2
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from aurora_common.errors import REFUSED
 
 from .conftest import MODEL, START_SECONDS, running
 
@@ -81,7 +84,7 @@ def test_a_port_in_use_is_reported_quickly_and_clearly(target_folder, flag):
 def test_a_failed_start_prints_one_line(target_folder, flags, says):
     with running(target_folder, *flags) as process:
         code, said = _ended(process)
-    assert code == 1
+    assert code == REFUSED
     assert says in said
     assert "Traceback" not in "".join(process.lines)
     assert len(said.strip().splitlines()) == 1
@@ -90,6 +93,15 @@ def test_a_failed_start_prints_one_line(target_folder, flags, says):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with running(tmp_path) as process:
         code, said = _ended(process)
-    assert code == 1
+    assert code == REFUSED
     assert str(tmp_path) in said
     assert "Traceback" not in "".join(process.lines)
+
+
+def test_a_damaged_model_is_refused(target_folder, tmp_path):
+    folder = shutil.copytree(target_folder, tmp_path / "damaged")
+    (folder / "model.safetensors").write_bytes(b"\0" * 64)
+    with running(folder) as process:
+        code, said = _ended(process)
+    assert code == REFUSED
+    assert f"cannot read the weights in {folder}" in said

@@ -2,7 +2,7 @@
 
 SIGUSR1 makes it unable to serve.
 
-component.py ADDRESS [--fail] [--stubborn]
+component.py ADDRESS [--fail] [--refuse] [--load] [--stubborn]
 """
 
 import asyncio
@@ -19,6 +19,10 @@ async def serve(address):
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     server = GrpcServer(address, drain_seconds=0.1)
+    if "--load" in sys.argv:
+        sys.stderr.write('{"message": "loading", "progress": "loading weights: 1 of 9 GB"}\n')
+        sys.stderr.flush()
+        await asyncio.sleep(1)
     await server.start([])
     sys.stderr.write("serving\n")
     unable = asyncio.Event()
@@ -39,6 +43,9 @@ def main():
     if "--fail" in sys.argv:
         sys.stderr.write('{"message": "warming up"}\nno space left on the device\n')
         sys.exit(1)
+    if "--refuse" in sys.argv:
+        sys.stderr.write("no model in /nowhere\n")
+        sys.exit(78)
     asyncio.run(serve(sys.argv[1]))
 
 

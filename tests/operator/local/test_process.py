@@ -27,6 +27,8 @@ async def test_a_killed_component_is_restarted(start, component, until, layout):
     await until(lambda: runtime.is_ready("buffer"))
     first = detail(runtime, "buffer").pid
     os.kill(first, signal.SIGKILL)
+    await until(lambda: detail(runtime, "buffer").restarts == 1)
+    assert detail(runtime, "buffer").view.message == "was killed by SIGKILL"
     await until(lambda: detail(runtime, "buffer").pid not in (None, first))
     await until(lambda: runtime.is_ready("buffer"))
     assert detail(runtime, "buffer").restarts == 1
@@ -37,7 +39,7 @@ async def test_a_crash_loop_reports_its_cause(start, component, until):
     runtime = await start(component("trainer", "--fail"))
     await until(lambda: detail(runtime, "trainer").view.failing)
     view = detail(runtime, "trainer").view
-    assert view.message == "exited; its last log line: no space left on the device"
+    assert view.message == "exited with code 1: no space left on the device"
     assert not view.ready
 
 
@@ -138,6 +140,34 @@ async def test_redis_is_ready_once_it_says_pong(answer, tmp_path):
     server.close()
     await server.wait_closed()
     assert not await RedisProbe(path).is_ready(5)
+
+
+async def test_what_a_starting_component_loads_is_its_message(start, component, until):
+    runtime = await start(component("inference", "--load"))
+    await until(lambda: detail(runtime, "inference").view.message == "loading weights: 1 of 9 GB")
+    await until(lambda: runtime.is_ready("inference"))
+    assert detail(runtime, "inference").view.message == ""
+
+
+async def test_a_refusal_is_told_from_a_failure(start, component, until):
+    runtime = await start(component("inference", "--refuse"), component("trainer", "--fail"))
+    await until(lambda: all(found.restarts for found in runtime.details()))
+    assert detail(runtime, "inference").refused
+    assert not detail(runtime, "trainer").refused
+
+
+def test_ports_that_a_person_chose_are_not_kept():
+    from aurora_operator.local.port import chosen_ports, free_ports
+
+    kept, other = free_ports(2)
+    chosen = chosen_ports(
+        ("redis", "buffer"),
+        {"redis": kept, "buffer": other},
+        frozenset(),
+        reserved=frozenset({kept}),
+    )
+    assert chosen["redis"] != kept
+    assert chosen["buffer"] == other
 
 
 def test_kept_ports_stay_unless_they_are_taken():

@@ -1,7 +1,9 @@
 """Stands in for inference as a process: the cluster tests' stand-in, with flags.
 
 A draft's acceptance is the `acceptance` in its aurora.json; one without is refused. With its
-`slowdown` a token takes so many times longer. Each promotion is written to stderr.
+`slowdown` a token takes so many times longer. Each promotion is written to stderr. A file `exit` in
+the target's folder (exit code, space, message) ends it before it serves; with `once ` in front,
+only the first time.
 """
 
 import asyncio
@@ -57,6 +59,19 @@ async def main(flags):
     await asyncio.gather(*(server.stop() for server in servers))
 
 
+def fail(target):
+    """Ends the process as the target's `exit` file says, if there is one."""
+    order = Path(urlsplit(target).path) / "exit"
+    if order.exists():
+        code, _, message = order.read_text().removeprefix("once ").partition(" ")
+        if order.read_text().startswith("once "):
+            order.unlink()
+        sys.stderr.write(f"{message}\n")
+        sys.exit(int(code))
+
+
 if __name__ == "__main__":
     leash.follow()
-    asyncio.run(main(dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))))
+    flags = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
+    fail(flags["--target"])
+    asyncio.run(main(flags))
