@@ -3,11 +3,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from typer.testing import CliRunner
 
+from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from aurora_client import (
     ArmCounters,
     Component,
@@ -118,6 +121,57 @@ def test_status_shows_all_sections(busy):
     assert "\x1b" not in shown
     assert not any(line.endswith(" ") for line in shown.splitlines())
     assert "on candidate" not in shown
+
+
+@pytest.fixture
+def trainer():
+    """A trainer's gRPC server whose status a test sets: its address and the status."""
+    found = trainer_pb2.GetStatusResponse(min_new_trajectories=48, steps_per_round=60)
+
+    class Trainer(trainer_pb2_grpc.TrainerServicer):
+        def GetStatus(self, request, context):  # noqa: N802
+            return found
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    trainer_pb2_grpc.add_TrainerServicer_to_server(Trainer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}", found
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        (
+            {"phase": "WaitingForTrajectories", "new_trajectories": 24},
+            "24 of 48 trajectories to the next round; nothing published yet",
+        ),
+        (
+            {"phase": "Training", "steps_left": 47, "eta_seconds": 94, "checkpoint": "ckpt-3"},
+            "training, step 13 of 60, 94 s left; ckpt-3 published",
+        ),
+        (
+            {"phase": "Publishing", "checkpoint": "ckpt-3", "acceptance": 0.625},
+            "publishing; ckpt-3 published, 62.5% accepted on held-out trajectories",
+        ),
+    ],
+)
+def test_status_shows_how_far_the_trainer_is(server, trainer, fields, line):
+    address, status = trainer
+    status.MergeFrom(trainer_pb2.GetStatusResponse(**fields))
+    server.show({}, [Component("trainer", 1, True, 0, address, "", "")])
+    shown = invoke("status", "--operator", server.address)
+    assert f"trainer  {line}\n" in shown
+    received = json.loads(invoke("status", "--json", "--operator", server.address))
+    assert received["trainer"]["phase"] == fields["phase"]
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_a_trainer_that_does_not_answer_is_shown_as_last_known(server):
+    training = {"phase": "Training", "since": "2026-01-01T00:00:00Z", "stepsPerRound": 60}
+    server.show({"trainer": training})
+    assert "trainer  training for 60 steps since " in invoke("status")
 
 
 @pytest.mark.usefixtures("data_dir")

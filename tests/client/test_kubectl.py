@@ -142,6 +142,23 @@ def test_stored_objects_are_printed_without_managed_fields(api, capsys):
         assert "managedFields" not in item["metadata"]
 
 
+def test_one_deployment_shows_its_trainer(api, capsys):
+    trainer = {
+        "phase": "WaitingForTrajectories",
+        "since": "2026-01-01T00:00:00Z",
+        "minNewTrajectories": 48,
+        "stepsPerRound": 60,
+        "checkpoint": "ckpt-3",
+        "acceptanceBps": 6250,
+    }
+    api.answers[f"{DEPLOYMENTS}/chat"] = (200, {**BODY, "status": {"trainer": trainer}})
+    api.answers[PODS] = (200, {"items": []})
+    assert aurora("get", "chat") == 0
+    shown = capsys.readouterr().out
+    assert "waiting for 48 new trajectories since " in shown
+    assert "; ckpt-3 published, 62.5% accepted on held-out trajectories" in shown
+
+
 def test_the_namespace_is_the_contexts(api):
     api.answers[DEPLOYMENTS] = (200, {"items": []})
     default = DEPLOYMENTS.replace("serving", "default")

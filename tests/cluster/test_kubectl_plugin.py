@@ -77,12 +77,23 @@ def aurora(api_server, api_namespace, kubectl):
     return aurora
 
 
+TRAINER = {
+    "phase": "Training",
+    "since": "2026-01-01T00:00:00Z",
+    "minNewTrajectories": 48,
+    "stepsPerRound": 60,
+    "checkpoint": "ckpt-2",
+    "acceptanceBps": 6250,
+}
+
+
 def test_describes_a_rollout(aurora, set_status):
-    set_status(STATUS)
+    set_status({**STATUS, "trainer": TRAINER})
     told = aurora("get", "chat")
     assert told.returncode == 0, told.stderr
     for part in ("ckpt-1", "chat-2", "Analyzing", "ckpt-2", "step 2 of 2", "3.91", "4.61",
-                 "1 of 2 pods serve", "AcceptanceHarm", "inference  no pod"):  # fmt: skip
+                 "1 of 2 pods serve", "AcceptanceHarm", "inference  no pod",
+                 "training for 60 steps since", "62.5% accepted on held-out"):  # fmt: skip
         assert part in told.stdout
     assert "\x1b" not in told.stdout
 

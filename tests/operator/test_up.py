@@ -70,6 +70,9 @@ def test_a_proxy_for_the_internet_is_not_asked_for_loopback(deployment, monkeypa
 
 def test_the_first_draft_needs_no_rollout(deployment):
     deployment.up()
+    status = deployment.wait_for_status(lambda s: s.get("trainer") and s)
+    assert status["trainer"]["phase"] == "WaitingForTrajectories"
+    assert status["trainer"]["minNewTrajectories"] == 48
     first = deployment.publish(1, acceptance=0.5)
     deployment.wait_for_status(lambda s: s.get("stable", {}).get("digest") == first.digest)
 

@@ -1,12 +1,17 @@
+import asyncio
 import json
 
 import pytest
 
 from aurora.trainer.v1 import trainer_pb2
-from aurora_common.errors import InvalidInputError
+from aurora_common.errors import InvalidInputError, UnavailableError
 from aurora_model.config import parse_config
 from aurora_model.draft import publish_draft, random_draft, small_draft_config
+from aurora_trainer.progress import Progress, Trigger
 from aurora_trainer.servicer import TrainerServicer
+from aurora_trainer.standing import Standing
+
+TRIGGER = Trigger(min_new_trajectories=48, min_interval_seconds=0)
 
 
 @pytest.fixture
@@ -23,7 +28,7 @@ def published(tmp_path, target_folder, identity):
 
 
 async def prune(models, **fields):
-    servicer = TrainerServicer(models, standing=lambda: None)
+    servicer = TrainerServicer(models, lambda: None, TRIGGER, steps_per_round=60)
     request = trainer_pb2.PruneCheckpointsRequest(**fields)
     response = await servicer.PruneCheckpoints(request, None)
     return sorted(int(name.split("-")[1]) for name in response.removed)
@@ -42,3 +47,51 @@ async def test_keeps_checkpoints_not_seen_yet(tmp_path, published):
 async def test_keeps_at_least_one(tmp_path):
     with pytest.raises(InvalidInputError, match="keep is 0"):
         await prune(tmp_path, keep=0)
+
+
+async def test_the_status_says_how_far_a_round_is(tmp_path, identity, target_folder):
+    content = json.loads((target_folder / "config.json").read_text())
+    publish_draft(
+        random_draft(small_draft_config(parse_config(content, source="test")), 1),
+        tmp_path,
+        name="ckpt-1",
+        target=identity,
+        metrics={"acceptance": 0.625},
+    )
+    progress = Progress(
+        phase="Training", new_trajectories=5, steps_left=20, sequence=1, training_seconds=30.0
+    )
+    servicer = TrainerServicer(
+        tmp_path, lambda: Standing(progress, 55, 5), TRIGGER, steps_per_round=60
+    )
+    status = await servicer.GetStatus(trainer_pb2.GetStatusRequest(), None)
+    assert (status.new_trajectories, status.min_new_trajectories) == (5, 48)
+    assert (status.steps_left, status.steps_per_round, status.eta_seconds) == (20, 60, 10.0)
+    assert (status.checkpoint, status.acceptance) == ("ckpt-1", 0.625)
+
+
+async def test_before_the_first_round_nothing_is_made_up(tmp_path):
+    servicer = TrainerServicer(
+        tmp_path, lambda: Standing(Progress(), 0, 0), TRIGGER, steps_per_round=60
+    )
+    status = await servicer.GetStatus(trainer_pb2.GetStatusRequest(), None)
+    assert not status.HasField("eta_seconds")
+    assert not status.HasField("acceptance")
+    assert status.checkpoint == ""
+
+
+async def test_a_watch_of_the_status_sends_changes_of_phase(tmp_path):
+    standing = Standing(Progress(new_trajectories=1), 0, 0)
+    servicer = TrainerServicer(tmp_path, lambda: standing, TRIGGER, steps_per_round=60)
+    watch = aiter(servicer.WatchStatus(trainer_pb2.WatchStatusRequest(), None))
+    assert (await anext(watch)).phase == "WaitingForTrajectories"
+    # More trajectories are no change of phase.
+    standing = Standing(Progress(new_trajectories=2), 0, 0)
+    following = asyncio.ensure_future(anext(watch))
+    await asyncio.wait((following,), timeout=1.2)
+    assert not following.done()
+    standing = Standing(Progress(phase="Training", steps_left=60), 0, 0)
+    assert (await following).phase == "Training"
+    await servicer.close()
+    with pytest.raises(UnavailableError, match="watch again"):
+        await anext(watch)

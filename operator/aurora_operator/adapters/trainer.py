@@ -11,6 +11,7 @@ import grpc
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from aurora_common.errors import UnavailableError
 from aurora_operator.adapters.channel import Peer, open_channel
+from aurora_operator.domain.plan.observation import TrainerView
 from aurora_operator.domain.status.deployment import Candidate, Draft
 
 logger = logging.getLogger(__name__)
@@ -39,13 +40,22 @@ class CheckpointFeed:
                 ):
                     yield _candidate(checkpoint)
             except grpc.aio.AioRpcError as error:
-                if error.code() not in (
-                    grpc.StatusCode.UNAVAILABLE,
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    grpc.StatusCode.CANCELLED,
+                _report("checkpoint", error)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def views(self) -> AsyncIterator[TrainerView]:
+        """What the trainer does, now and at each change; never ends."""
+        while True:
+            try:
+                async for status in self._stub.WatchStatus(
+                    trainer_pb2.WatchStatusRequest(), timeout=_STREAM_SECONDS
                 ):
-                    fields = {"code": error.code().name, "details": error.details()}
-                    logger.warning("checkpoint stream failed; will retry", extra={"fields": fields})
+                    yield _view(status)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                    # An older trainer, until its pod is replaced.
+                    await asyncio.sleep(_STREAM_SECONDS)
+                _report("status", error)
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def prune(self, *, keep: int, needed: frozenset[str], seen_sequence: int) -> None:
@@ -63,6 +73,28 @@ class CheckpointFeed:
 
     async def close(self) -> None:
         await self._channel.close(grace=None)
+
+
+def _report(stream: str, error: grpc.aio.AioRpcError) -> None:
+    if error.code() not in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+    ):
+        fields = {"stream": stream, "code": error.code().name, "details": error.details()}
+        logger.warning("trainer's stream failed; will retry", extra={"fields": fields})
+
+
+def _view(status: trainer_pb2.GetStatusResponse) -> TrainerView:
+    return TrainerView(
+        phase=status.phase,
+        min_new_trajectories=status.min_new_trajectories,
+        steps_per_round=status.steps_per_round,
+        checkpoint=status.checkpoint,
+        acceptance_bps=(
+            round(status.acceptance * 10_000) if status.HasField("acceptance") else None
+        ),
+    )
 
 
 def _candidate(checkpoint: trainer_pb2.Checkpoint) -> Candidate:

@@ -24,7 +24,13 @@ from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.plan.command import Command, parse_request
 from aurora_operator.domain.plan.condition import conditions
 from aurora_operator.domain.plan.initial import initial_draft
-from aurora_operator.domain.plan.observation import ComponentView, Observation, Problem, Scale
+from aurora_operator.domain.plan.observation import (
+    ComponentView,
+    Observation,
+    Problem,
+    Scale,
+    TrainerView,
+)
 from aurora_operator.domain.status.deployment import Candidate, Status
 from aurora_operator.reconcile.reconciler import Generation, Reconciler
 
@@ -173,8 +179,15 @@ class RolloutReconciler:
             reconciler.offer(candidate)
             self._enqueue(key)
 
+        def observe(view: TrainerView) -> None:
+            if reconciler.observe_trainer(view):
+                self._enqueue(key)
+
         trainer = TrainerLink(
-            key, after_sequence=lambda: reconciler.status.queue.sequence, offer=offer
+            key,
+            after_sequence=lambda: reconciler.status.queue.sequence,
+            offer=offer,
+            observe=observe,
         )
         return _Session(tracked.uid, reconciler, store, fleet, trainer)
 

@@ -14,13 +14,17 @@ from aurora_operator.adapters.trainer import CheckpointFeed
 from aurora_operator.cluster.fleet import component_pods, is_ready, peer
 from aurora_operator.cluster.kinds import Key
 from aurora_operator.domain.objects.pod import GRPC
+from aurora_operator.domain.plan.observation import TrainerView
 from aurora_operator.domain.status.deployment import Candidate, Status
 
 logger = logging.getLogger(__name__)
 
 
 class TrainerLink:
-    """Passes every published checkpoint to `offer`, and has the trainer prune old ones."""
+    """Passes every published checkpoint to `offer`, what the trainer does to `observe`.
+
+    It has the trainer prune old checkpoints.
+    """
 
     def __init__(
         self,
@@ -28,10 +32,12 @@ class TrainerLink:
         *,
         after_sequence: Callable[[], int],
         offer: Callable[[Candidate], None],
+        observe: Callable[[TrainerView], None],
     ) -> None:
         self._key = key
         self._after_sequence = after_sequence
         self._offer = offer
+        self._observe = observe
         self._place: tuple[str, Peer] | None = None
         self._feed: CheckpointFeed | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -53,6 +59,7 @@ class TrainerLink:
         if place is not None:
             self._place, self._feed = place, CheckpointFeed(place[1], self._after_sequence)
             self._start(self._offer_all(self._feed))
+            self._start(self._observe_all(self._feed))
 
     def prune(self, keep: int, status: Status, initial: str) -> None:
         """Prunes if what is needed changed; `initial`: the digest of a draft to keep, or empty."""
@@ -82,6 +89,10 @@ class TrainerLink:
     async def _offer_all(self, feed: CheckpointFeed) -> None:
         async for candidate in feed.checkpoints():
             self._offer(candidate)
+
+    async def _observe_all(self, feed: CheckpointFeed) -> None:
+        async for view in feed.views():
+            self._observe(view)
 
     async def _prune(
         self, feed: CheckpointFeed, keep: int, needed: frozenset[str], sequence: int

@@ -112,6 +112,7 @@ class LocalOperator:
         loops = [
             asyncio.create_task(self._reconciler.run()),
             asyncio.create_task(self._follow_checkpoints()),
+            asyncio.create_task(self._follow_trainer()),
             asyncio.create_task(self._prune()),
             asyncio.create_task(self._reload(reload)),
         ]
@@ -202,6 +203,10 @@ class LocalOperator:
     async def _follow_checkpoints(self) -> None:
         async for candidate in self._feed.checkpoints():
             self._reconciler.offer(candidate)
+
+    async def _follow_trainer(self) -> None:
+        async for view in self._feed.views():
+            self._reconciler.observe_trainer(view)
 
     async def _prune(self) -> None:
         """Has the trainer prune whenever the set of needed checkpoints changed."""

@@ -14,7 +14,12 @@ from aurora_common.errors import AuroraError
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.plan.action import share_bps
 from aurora_operator.domain.plan.command import Command, checked
-from aurora_operator.domain.plan.observation import InferenceView, Observation, OutcomeBatch
+from aurora_operator.domain.plan.observation import (
+    InferenceView,
+    Observation,
+    OutcomeBatch,
+    TrainerView,
+)
 from aurora_operator.domain.plan.plan import plan
 from aurora_operator.domain.status.deployment import Candidate, Draft, Rollout, Status
 from aurora_operator.reconcile.dispatcher import Dispatcher
@@ -74,6 +79,7 @@ class Reconciler:
         self._fleet = fleet
         self._on_change = on_change
         self._published: list[Candidate] = []
+        self._trainer: TrainerView | None = None
         self._dispatcher = Dispatcher()
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -86,6 +92,14 @@ class Reconciler:
         """Adds a published checkpoint; one that was seen already changes nothing."""
         self._published.append(candidate)
         self.wake()
+
+    def observe_trainer(self, view: TrainerView) -> bool:
+        """Takes what the trainer does; whether that is news."""
+        is_news = view != self._trainer
+        self._trainer = view
+        if is_news:
+            self.wake()
+        return is_news
 
     async def run(self) -> None:
         """Reconciles until cancelled, more often while a rollout is live."""
@@ -171,6 +185,7 @@ class Reconciler:
             command=command,
             components=self._fleet.components,
             problems=self._fleet.problems,
+            trainer=self._trainer,
             scale=self._fleet.scale,
         )
 

@@ -169,6 +169,24 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What the trainer does, as of its last change of phase or its last checkpoint."""
+
+    phase: str = ""
+    """WaitingForTrajectories, Training or Publishing."""
+    since: str = ""
+    """When that was seen first."""
+    min_new_trajectories: int = 0
+    """How many new trajectories begin a round."""
+    steps_per_round: int = 0
+    """How many steps a round has."""
+    checkpoint: str = ""
+    """The last one that it published."""
+    acceptance_bps: int | None = None
+    """The checkpoint's acceptance on held-out trajectories; basis points."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PastRollout:
     """How a rollout ended."""
 
@@ -234,6 +252,8 @@ class Status:
     """The rollout in progress, or the last one."""
     queue: Queue | None = None
     """Drafts that wait for a rollout."""
+    trainer: Training | None = None
+    """What the trainer does, unless it is suspended."""
     paused: bool = False
     """Paused by command."""
     history: tuple[PastRollout, ...] = ()

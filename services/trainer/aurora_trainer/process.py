@@ -85,7 +85,13 @@ async def _serve(
     stop = stop_signal()
     inbox = Inbox()
     subscription = BufferSubscription(settings.buffer, inbox, certificates=certificates)
-    servicer = TrainerServicer(settings.models, lambda: trainer.standing)
+    trigger = Trigger(settings.min_new_trajectories, settings.min_interval_seconds)
+    servicer = TrainerServicer(
+        settings.models,
+        lambda: trainer.standing,
+        trigger,
+        steps_per_round=settings.steps_per_round,
+    )
     server = GrpcServer(
         settings.listen,
         drain_seconds=_DRAIN_SECONDS,
@@ -95,7 +101,6 @@ async def _serve(
     )
     server.add(trainer_pb2_grpc.add_TrainerServicer_to_server, servicer)
     await server.start([SERVICE])
-    trigger = Trigger(settings.min_new_trajectories, settings.min_interval_seconds)
     loop = TrainingLoop(
         trainer,
         Schedule(trigger, settings.steps_per_round),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,10 +13,14 @@ import grpc
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from aurora_common.errors import InvalidInputError, UnavailableError
 from aurora_common.store.published import PublishedDraft, PublishedDrafts
+from aurora_trainer.progress import Trigger
 from aurora_trainer.published import checkpoint_name, published_after
 from aurora_trainer.standing import Standing
 
 SERVICE = "aurora.trainer.v1.Trainer"
+
+# How soon a watch of the status notices another phase.
+_WATCH_SECONDS = 0.5
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -23,9 +28,18 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
     """Serves the models folder and the trainer's standing; prunes checkpoints on request."""
 
-    def __init__(self, models: Path, standing: Callable[[], Standing]) -> None:
+    def __init__(
+        self,
+        models: Path,
+        standing: Callable[[], Standing],
+        trigger: Trigger,
+        *,
+        steps_per_round: int,
+    ) -> None:
         self._models = models
         self._standing = standing
+        self._trigger = trigger
+        self._steps_per_round = steps_per_round
         self._news = asyncio.Condition()
         self._closing = False
 
@@ -70,8 +84,29 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
     async def GetStatus(  # noqa: N802 - the name in the protocol
         self, request: trainer_pb2.GetStatusRequest, context: Context
     ) -> trainer_pb2.GetStatusResponse:
-        standing = self._standing()
+        return await self._status(self._standing())
+
+    async def WatchStatus(  # noqa: N802 - the name in the protocol
+        self, request: trainer_pb2.WatchStatusRequest, context: Context
+    ) -> AsyncIterator[trainer_pb2.GetStatusResponse]:
+        shown: object = None
+        while True:
+            standing = self._standing()
+            state = (standing.progress.phase, standing.progress.sequence)
+            if state != shown:
+                shown = state
+                yield await self._status(standing)
+            async with self._news:
+                if self._closing:
+                    raise UnavailableError("the trainer is stopping; watch again")
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_WATCH_SECONDS):
+                        await self._news.wait()
+
+    async def _status(self, standing: Standing) -> trainer_pb2.GetStatusResponse:
         progress = standing.progress
+        newest = await asyncio.to_thread(published_after, self._models, progress.sequence - 1)
+        last = newest[-1] if newest else None
         return trainer_pb2.GetStatusResponse(
             phase=progress.phase,
             trajectories=progress.trajectories,
@@ -82,6 +117,12 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
             loss=progress.loss,
             training_seconds=progress.training_seconds,
             replicas=standing.replicas,
+            min_new_trajectories=self._trigger.min_new_trajectories,
+            steps_per_round=self._steps_per_round,
+            steps_left=progress.steps_left,
+            eta_seconds=standing.eta_seconds,
+            checkpoint="" if last is None else checkpoint_name(last.sequence),
+            acceptance=None if last is None else (last.manifest.metrics or {}).get("acceptance"),
         )
 
 

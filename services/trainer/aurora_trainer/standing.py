@@ -23,6 +23,14 @@ class Standing:
     skipped_steps: int
     replicas: int = 1
 
+    @property
+    def eta_seconds(self) -> float | None:
+        """How long the steps left will take, as long as those so far; None without any."""
+        steps = self.optimizer_steps + self.skipped_steps
+        if steps == 0:
+            return None
+        return self.progress.steps_left * self.progress.training_seconds / steps
+
 
 class StandingCollector(Collector):
     """Reads the standing at each scrape, so that counters are kept only once."""

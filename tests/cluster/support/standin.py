@@ -198,9 +198,23 @@ class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
             self._world.pruned.append(request)
         return trainer_pb2.PruneCheckpointsResponse()
 
+    async def WatchStatus(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        shown = None
+        while not self._closed:
+            if (status := await self.GetStatus(request, context)) != shown:
+                shown = status
+                yield status
+            await asyncio.sleep(_STOPPED_SECONDS)
+        raise UnavailableError("the trainer stops")
+
     async def GetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        published = self._checkpoints[-1] if self._checkpoints else trainer_pb2.Checkpoint()
         return trainer_pb2.GetStatusResponse(
-            phase="WaitingForTrajectories", published=len(self._checkpoints)
+            phase="WaitingForTrajectories",
+            published=len(self._checkpoints),
+            min_new_trajectories=48,
+            steps_per_round=60,
+            checkpoint=published.name,
         )
 
 

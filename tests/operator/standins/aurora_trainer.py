@@ -36,6 +36,12 @@ class Trainer(trainer_pb2_grpc.TrainerServicer):
                     )
             await asyncio.sleep(0.05)
 
+    async def WatchStatus(self, request, context):  # noqa: N802
+        yield trainer_pb2.GetStatusResponse(
+            phase="WaitingForTrajectories", min_new_trajectories=48, steps_per_round=60
+        )
+        await asyncio.Event().wait()
+
     async def PruneCheckpoints(self, request, context):  # noqa: N802
         removed = PublishedDrafts(self.models).prune(
             keep=request.keep,

@@ -66,6 +66,17 @@ class OutcomeBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainerView:
+    """The trainer's own status at its last change of phase or its last checkpoint."""
+
+    phase: str
+    min_new_trajectories: int
+    steps_per_round: int
+    checkpoint: str = ""
+    acceptance_bps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """Everything that `plan` knows of the world at one moment."""
 
@@ -87,6 +98,8 @@ class Observation:
     command: Command | None = None
     components: tuple[ComponentView, ...] = ()
     problems: tuple[Problem, ...] = ()
+    # None until it said something.
+    trainer: TrainerView | None = None
     # None on one machine, which has one inference.
     scale: Scale | None = None
 

@@ -18,7 +18,7 @@ from aurora_operator.domain.plan.action import Action, due_actions, share_bps
 from aurora_operator.domain.plan.candidate_queue import dequeue, enqueue
 from aurora_operator.domain.plan.command import Command, checked
 from aurora_operator.domain.plan.condition import conditions
-from aurora_operator.domain.plan.observation import Observation, OutcomeBatch
+from aurora_operator.domain.plan.observation import Observation, OutcomeBatch, TrainerView
 from aurora_operator.domain.rollout.evidence import Evidence, observe
 from aurora_operator.domain.rollout.guardrail import guardrail_state
 from aurora_operator.domain.rollout.state import (
@@ -35,6 +35,7 @@ from aurora_operator.domain.status.deployment import (
     LastCommand,
     Rollout,
     Status,
+    Training,
     Verdict,
 )
 
@@ -59,6 +60,7 @@ def plan(
     observed = replace(observed, command=command)
     after = _with_stable(replace(after, paused=paused), observed)
     after = _with_queue(after, observed)
+    after = _with_trainer(deployment, after, observed.trainer, now)
     is_paused = paused or deployment.spec.rollout.paused
     if after.live_rollout is not None:
         after = _judged(after, after.live_rollout, observed, is_paused=is_paused, now=now)
@@ -123,6 +125,27 @@ def _with_queue(status: Status, observed: Observation) -> Status:
     known = [status.stable, None if rollout is None else rollout.candidate.draft]
     digests = frozenset(draft.digest for draft in known if draft is not None)
     return replace(status, queue=enqueue(status.queue, observed.published, known=digests))
+
+
+def _with_trainer(
+    deployment: AuroraDeployment, status: Status, view: TrainerView | None, now: datetime
+) -> Status:
+    """The status with what the trainer does; what it last did while it cannot be reached."""
+    if deployment.spec.trainer.suspend:
+        return replace(status, trainer=None)
+    if view is None:
+        return status
+    before = status.trainer
+    since = before.since if before is not None and before.phase == view.phase else now
+    after = Training(
+        phase=view.phase,
+        since=since,
+        min_new_trajectories=view.min_new_trajectories,
+        steps_per_round=view.steps_per_round,
+        checkpoint=view.checkpoint,
+        acceptance_bps=view.acceptance_bps,
+    )
+    return replace(status, trainer=after)
 
 
 def _begun(deployment: AuroraDeployment, status: Status) -> Status:

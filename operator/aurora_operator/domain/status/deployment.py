@@ -131,6 +131,20 @@ class LastCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class Training:
+    """What the trainer does, as of its last change of phase or its last checkpoint."""
+
+    phase: Annotated[str, "WaitingForTrajectories, Training or Publishing."]
+    since: Annotated[datetime, "When that was seen first."]
+    min_new_trajectories: Annotated[int, "How many new trajectories begin a round."]
+    steps_per_round: Annotated[int, "How many steps a round has."]
+    checkpoint: Annotated[str, "The last one that it published."] = ""
+    acceptance_bps: Annotated[
+        int | None, "The checkpoint's acceptance on held-out trajectories; basis points."
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What was last observed and what was decided."""
 
@@ -143,6 +157,7 @@ class Status:
     ] = None
     rollout: Annotated[Rollout | None, "The rollout in progress, or the last one."] = None
     queue: Annotated[Queue, "Drafts that wait for a rollout."] = Queue()
+    trainer: Annotated[Training | None, "What the trainer does, unless it is suspended."] = None
     # The manifest may pause as well.
     paused: Annotated[bool, "Paused by command."] = False
     history: Annotated[

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,6 +10,7 @@ from rich.text import Text
 
 from aurora_client._cli.shape import percent, plain_table, points, short_digest
 from aurora_client._cli.snapshot import Served, Snapshot
+from aurora_client._cli.trainer_view import live_trainer, local_time, stored_trainer
 from aurora_client._deployment import Component, Deployment
 from aurora_client._status import Condition, Evidence, PastRollout
 
@@ -73,10 +73,13 @@ def _components(components: tuple[Component, ...]) -> Table:
     return table
 
 
-def drafts_table(deployment: Deployment, candidate_bps: int | None = None) -> Table:
-    """Drafts and rollout as labelled rows.
+def drafts_table(
+    deployment: Deployment, candidate_bps: int | None = None, *, trainer: str = ""
+) -> Table:
+    """Drafts, rollout and trainer as labelled rows.
 
-    `candidate_bps`: the candidate's share of new requests, if known.
+    `candidate_bps`: the candidate's share of new requests, if known. `trainer`: what it does now;
+    default: what the status says.
     """
     rows = Table.grid(padding=(0, 2, 0, 0))
     rows.add_column(style="dim")
@@ -89,6 +92,10 @@ def drafts_table(deployment: Deployment, candidate_bps: int | None = None) -> Ta
         if deployment.rollout.evidence is not None:
             for label, line in _evidence(deployment.rollout.evidence):
                 rows.add_row(label, line)
+    if not trainer and deployment.status.trainer is not None:
+        trainer = stored_trainer(deployment.status.trainer)
+    if trainer:
+        rows.add_row("trainer", trainer)
     return rows
 
 
@@ -99,7 +106,8 @@ def _serving(snapshot: Snapshot) -> Table:
     if isinstance(served, Served) and deployment.rollout is not None:
         is_its_own = served.status.rollout_id == deployment.rollout.id
         share = served.status.candidate_bps if is_its_own else None
-    rows = drafts_table(deployment, share)
+    trainer = "" if snapshot.trainer is None else live_trainer(snapshot.trainer)
+    rows = drafts_table(deployment, share, trainer=trainer)
     if isinstance(served, str):
         rows.add_row("traffic", Text(served, style="red"))
     else:
@@ -205,13 +213,6 @@ def history_table(history: tuple[PastRollout, ...]) -> Table:
             past.reason or "–",
             points(past.effect_bps),
             f"{past.requests:,}",
-            _local_time(past.at),
+            local_time(past.at),
         )
     return table
-
-
-def _local_time(rfc3339: str) -> str:
-    try:
-        return f"{datetime.fromisoformat(rfc3339).astimezone():%H:%M:%S}"
-    except ValueError:
-        return rfc3339 or "–"

@@ -18,6 +18,7 @@ from aurora_operator.domain.plan.observation import (
     InferenceView,
     Observation,
     OutcomeBatch,
+    TrainerView,
 )
 from aurora_operator.domain.plan.plan import HISTORY_LIMIT, plan
 from aurora_operator.domain.rollout.outcome import Outcome
@@ -305,6 +306,34 @@ def test_a_refusal_undoes_no_promotion_that_has_begun(deployment):
     it.settle()
     assert it.status.rollout.state == Promoted("AcceptanceBetter")
     assert it.status.stable == draft(1)
+
+
+def test_the_status_follows_the_phases_of_the_trainer(deployment):
+    later = START + timedelta(minutes=5)
+    waiting = TrainerView("WaitingForTrajectories", 48, 60)
+
+    def after(status, view, now):
+        return plan(deployment, status, Observation(trainer=view), now).status
+
+    first = after(Status(), waiting, START)
+    assert first.trainer.since == START
+    # It says the same again, or cannot be reached: nothing is written.
+    assert after(first, waiting, later) == first
+    assert after(first, None, later) == first
+    published = after(first, replace(waiting, checkpoint="ckpt-1", acceptance_bps=6250), later)
+    assert (published.trainer.since, published.trainer.acceptance_bps) == (START, 6250)
+    training = after(first, replace(waiting, phase="Training"), later)
+    assert training.trainer.since == later
+    assert status_from_json(status_to_json(training)) == training
+
+
+def test_a_suspended_trainer_is_not_in_the_status(deployment):
+    trainer = deployment.spec.trainer.model_copy(update={"suspend": True})
+    spec = deployment.spec.model_copy(update={"trainer": trainer})
+    view = TrainerView("Training", 48, 60)
+    before = plan(deployment, Status(), Observation(trainer=view), START).status
+    suspended = deployment.model_copy(update={"spec": spec})
+    assert plan(suspended, before, Observation(trainer=view), START).status.trainer is None
 
 
 def test_pause_holds_and_resume_goes_on(deployment):

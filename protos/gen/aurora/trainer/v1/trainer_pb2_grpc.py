@@ -45,6 +45,11 @@ class TrainerStub:
                 request_serializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.WatchStatus = channel.unary_stream(
+                '/aurora.trainer.v1.Trainer/WatchStatus',
+                request_serializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.WatchStatusRequest.SerializeToString,
+                response_deserializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
         self.PruneCheckpoints = channel.unary_unary(
                 '/aurora.trainer.v1.Trainer/PruneCheckpoints',
                 request_serializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.PruneCheckpointsRequest.SerializeToString,
@@ -69,6 +74,13 @@ class TrainerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchStatus(self, request, context):
+        """Streams the status now, then whenever the phase or the published checkpoint changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PruneCheckpoints(self, request, context):
         """Deletes old checkpoints from the model store.
         """
@@ -87,6 +99,11 @@ def add_TrainerServicer_to_server(servicer, server):
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
                     request_deserializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusRequest.FromString,
+                    response_serializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'WatchStatus': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchStatus,
+                    request_deserializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.WatchStatusRequest.FromString,
                     response_serializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusResponse.SerializeToString,
             ),
             'PruneCheckpoints': grpc.unary_unary_rpc_method_handler(
@@ -149,6 +166,33 @@ class Trainer:
             target,
             '/aurora.trainer.v1.Trainer/GetStatus',
             aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusRequest.SerializeToString,
+            aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/aurora.trainer.v1.Trainer/WatchStatus',
+            aurora_dot_trainer_dot_v1_dot_trainer__pb2.WatchStatusRequest.SerializeToString,
             aurora_dot_trainer_dot_v1_dot_trainer__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,

@@ -1,0 +1,60 @@
+"""Says on one line what the trainer does."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from aurora_client._cli.shape import percent
+from aurora_client._status import Training
+from aurora_client._trainer import TrainerStatus
+
+
+def live_trainer(status: TrainerStatus) -> str:
+    """As the trainer itself says it at this moment."""
+    match status.phase:
+        case "WaitingForTrajectories":
+            doing = (
+                f"{status.new_trajectories:,} of {status.min_new_trajectories:,} trajectories to "
+                "the next round"
+            )
+        case "Training":
+            doing = f"training, step {status.step:,} of {status.steps_per_round:,}"
+            if status.eta_seconds is not None:
+                doing += f", {_duration(status.eta_seconds)} left"
+        case _:
+            doing = status.phase.lower()
+    return doing + _checkpoint(status.checkpoint, status.acceptance)
+
+
+def stored_trainer(status: Training) -> str:
+    """As of the last change of phase or the last checkpoint."""
+    match status.phase:
+        case "WaitingForTrajectories":
+            doing = f"waiting for {status.min_new_trajectories:,} new trajectories"
+        case "Training":
+            doing = f"training for {status.steps_per_round:,} steps"
+        case _:
+            doing = status.phase.lower()
+    bps = status.acceptance_bps
+    acceptance = None if bps is None else bps / 1e4
+    return f"{doing} since {local_time(status.since)}" + _checkpoint(status.checkpoint, acceptance)
+
+
+def _checkpoint(name: str, acceptance: float | None) -> str:
+    if not name:
+        return "; nothing published yet"
+    held_out = (
+        "" if acceptance is None else f", {percent(acceptance)} accepted on held-out trajectories"
+    )
+    return f"; {name} published{held_out}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def local_time(rfc3339: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(rfc3339).astimezone():%H:%M:%S}"
+    except ValueError:
+        return rfc3339 or "–"
