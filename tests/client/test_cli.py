@@ -148,6 +148,10 @@ def trainer():
             "24 of 48 trajectories to the next round; nothing published yet",
         ),
         (
+            {"phase": "WaitingForTrajectories", "new_trajectories": 50},
+            "50 trajectories wait for trigger.minInterval to pass; nothing published yet",
+        ),
+        (
             {"phase": "Training", "steps_left": 47, "eta_seconds": 94, "checkpoint": "ckpt-3"},
             "training, step 13 of 60, 94 s left; ckpt-3 published",
         ),

@@ -22,6 +22,8 @@ from aurora_common.port import free_port
 
 NAME = "chat"
 READY_SECONDS = 180
+# It takes about one at rest; a component that waits for its drain deadline takes longer.
+STOP_SECONDS = 8
 POLL_SECONDS = 0.1
 COMPONENTS = ("redis", "buffer", "inference", "trainer")
 
@@ -45,6 +47,11 @@ class Aurora:
     data: Path
     http_port: int
     grpc_port: int
+
+    @property
+    def said(self) -> str:
+        """What `aurora up` printed."""
+        return (self.data.parent / "aurora.log").read_text()
 
     @property
     def http(self) -> str:
@@ -155,7 +162,7 @@ def aurora(target_folder, publish, tmp_path_factory) -> Iterator[Aurora]:
         yield running
     finally:
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(STOP_SECONDS) == 0
 
 
 @dataclass

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+import shutil
+import subprocess
+
 import grpc
 import pytest
 
@@ -11,6 +17,7 @@ from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 pytestmark = [pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(600)]
 
 CALL_SECONDS = 10
+NAME = "chat"
 
 
 def _promotions(aurora) -> int:
@@ -28,6 +35,16 @@ def _trained(aurora) -> int:
     with grpc.insecure_channel(aurora.address("trainer")) as channel:
         stub = trainer_pb2_grpc.TrainerStub(channel)
         return stub.GetStatus(trainer_pb2.GetStatusRequest(), timeout=CALL_SECONDS).trajectories
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_printed_command_is_answered(aurora, wait_for) -> None:
+    wait_for(lambda: f"aurora: {NAME} serves: base_url {aurora.http}" in aurora.said, what="a line")
+    (command,) = re.findall(r"^aurora: try: (curl .*)$", aurora.said, re.MULTILINE)
+    answer = subprocess.run(
+        shlex.split(command), capture_output=True, check=True, timeout=CALL_SECONDS
+    )
+    assert json.loads(answer.stdout)["choices"][0]["finish_reason"] in ("length", "stop")
 
 
 def test_a_draft_trained_on_the_traffic_is_promoted(aurora, load, wait_for) -> None:

@@ -94,6 +94,17 @@ def test_loaded_weights_do_not_follow_the_file(folder: Path, models):
     assert torch.equal(models.logits(decoder, models.tokens()), expected)
 
 
+def test_loading_reports_how_much_is_done(folder: Path, monkeypatch, caplog):
+    monkeypatch.setattr("aurora_model.weights._REPORT_SECONDS", 0.0)
+    with caplog.at_level("INFO"):
+        load_decoder(folder, dtype=torch.float32)
+    told = [record.fields["progress"] for record in caplog.records]
+    total = (folder / WEIGHTS).stat().st_size / 1e9
+    assert len(told) > 1
+    assert all(line.startswith("loading weights: ") for line in told)
+    assert all(line.endswith(f" of {total:.1f} GB") for line in told)
+
+
 def test_missing_unexpected_and_misshapen_tensors_are_named_together(folder: Path):
     rewrite(
         folder,

@@ -32,3 +32,8 @@ def configure(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def report(progress: str) -> None:
+    """Logs what a starting component does, for the person who waits for it."""
+    logging.getLogger(__name__).info("starting", extra={"fields": {PROGRESS: progress}})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,11 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aurora_common.errors import CheckpointError, StorageError
-from aurora_common.log import PROGRESS
+from aurora_common.log import report
 from aurora_model.config import CONFIG, DecoderConfig, read_config, to_hugging_face
 from aurora_model.decoder import Decoder
-
-logger = logging.getLogger(__name__)
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -84,13 +81,13 @@ def load_weights(decoder: Decoder, folder: Path, *, dtype: torch.dtype, device: 
     layout = weight_layout(decoder.config)
     with _open_tensors(folder) as tensors:
         _check_tensors(folder, decoder.config, layout, tensors)
-        report = _Report(folder)
+        progress = _Progress(folder)
         state = {}
         for name, parts in layout.items():
             pieces = [tensors[part.name].read() for part in parts]
             # Always a copy: safetensors returns views of the mapped file.
             state[name] = torch.cat([piece.to(dtype) for piece in pieces]).to(device)
-            report.loaded(sum(piece.nbytes for piece in pieces))
+            progress.add(sum(piece.nbytes for piece in pieces))
     if decoder.config.tie_word_embeddings:
         state["lm_head.weight"] = state["embed_tokens.weight"]
     decoder.load_state_dict(state, assign=True)
@@ -177,22 +174,21 @@ def _open_tensors(folder: Path) -> Iterator[dict[str, _StoredTensor]]:
             raise StorageError(f"cannot read the weights in {folder}: {error}") from error
 
 
-class _Report:
-    """Logs now and then how much of a folder's weights is loaded."""
+class _Progress:
+    """Reports now and then how much of a folder's weights is loaded."""
 
     def __init__(self, folder: Path) -> None:
         self._total_bytes = sum(path.stat().st_size for path in weight_files(folder))
         self._loaded_bytes = 0
         self._reported_at = time.monotonic()
 
-    def loaded(self, size_bytes: int) -> None:
+    def add(self, size_bytes: int) -> None:
         self._loaded_bytes += size_bytes
         now = time.monotonic()
         if now - self._reported_at >= _REPORT_SECONDS:
             self._reported_at = now
             done, total = self._loaded_bytes / 1e9, self._total_bytes / 1e9
-            progress = f"loading weights: {done:.1f} of {total:.1f} GB"
-            logger.info("loading weights", extra={"fields": {PROGRESS: progress}})
+            report(f"loading weights: {done:.1f} of {total:.1f} GB")
 
 
 def _stored_tensor(file: Any, name: str) -> _StoredTensor:

@@ -161,7 +161,7 @@ def _client_admission(tokens: TokenFolder | None) -> Admission:
 async def _load(settings: Settings, certificates: CertificateFolder | None) -> Loaded:
     started = time.monotonic()
     store = model_store(claims=settings.claims)
-    _report(f"loading the target {settings.target}")
+    log.report("importing torch")
     target, model = await in_background(partial(_load_target, settings, store))
     from aurora_inference.native.control import NativeControl
     from aurora_inference.native.launch import load_engine, request_defaults
@@ -177,7 +177,7 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
             certificates=certificates,
         )
     record = sender.record if sender is not None else _discard
-    _report("preparing the engine")
+    log.report("preparing the engine")
     engine = await in_background(partial(load_engine, target, settings, store, record))
     worker = EngineWorker(engine, max_inflight=settings.max_batch + settings.max_waiting)
     sampling, max_tokens = request_defaults(model, settings.generation_config)
@@ -206,11 +206,8 @@ def _load_target(settings: Settings, store: ModelStore) -> tuple[Target, ModelFo
     # Imports torch, which takes seconds: on this thread, so that a stop signal is heard meanwhile.
     from aurora_inference.native.launch import load_target
 
+    log.report(f"loading the target {settings.target}")
     return load_target(settings, store)
-
-
-def _report(progress: str) -> None:
-    logger.info("loading", extra={"fields": {log.PROGRESS: progress}})
 
 
 def _discard(_: Completion) -> None:

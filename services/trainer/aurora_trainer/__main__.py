@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(settings: TrainSettings | GradientSettings) -> int:
-    # Imports torch, so only after the variables above are set.
+    log.report("importing torch")
+    # Only after the variables above are set.
     import torch
 
     from aurora_common.tls import CertificateFolder
