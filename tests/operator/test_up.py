@@ -6,6 +6,7 @@ import signal
 
 import grpc
 import pytest
+import yaml
 
 from aurora.operator.v1 import operator_pb2
 
@@ -188,8 +189,6 @@ def test_old_checkpoints_are_removed(deployment, waits):
 
 
 def test_a_changed_manifest_restarts_only_what_it_changes(deployment, waits):
-    import yaml
-
     guardian = deployment.up()
     deployment.wait_until_ready()
     pids = deployment.pids()
@@ -297,16 +296,19 @@ def test_a_killed_operator_is_a_line(deployment, waits):
     assert text.count("aurora: inference is ready after") == 1
 
 
-def test_a_manifest_from_standard_input(deployment, tmp_path):
-    deployment.up().terminate()
-    with deployment.manifest.open() as text:
-        guardian = deployment.up("--data-dir", str(tmp_path / "piped"), stdin=text)
-    deployment.data = tmp_path / "piped"
+def test_a_manifest_from_standard_input(deployment, tmp_path, waits):
+    piped = tmp_path / "piped.yaml"
+    piped.write_text(f"{yaml.safe_dump(deployment.content)}---\nkind: Namespace\n---\n")
+    with piped.open() as text:
+        guardian = deployment.up(stdin=text)
     deployment.wait_until_ready()
-    pids = deployment.pids()
-    (tmp_path / "piped" / "manifest.yaml").write_text(deployment.manifest.read_text())
+    # Its copy is what is reloaded.
+    deployment.content["spec"]["trainer"] = {"suspend": True}
+    (deployment.data / "manifest.yaml").write_text(yaml.safe_dump(deployment.content))
     guardian.send_signal(signal.SIGUSR1)
-    assert deployment.pids() == pids
+    waits(lambda: "trainer" not in deployment.pids())
+    _, said = deployment.down(guardian)
+    assert said.startswith("aurora: ignoring objects of other kinds: Namespace\n")
 
 
 def test_one_port_for_both_starts_nothing(deployment):

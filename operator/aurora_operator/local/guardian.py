@@ -22,6 +22,7 @@ from aurora_common.errors import REFUSED, ConflictError, InvalidInputError, Stor
 from aurora_common.leash import LEASH_VARIABLE
 from aurora_common.store.registry import model_store
 from aurora_operator.domain.arguments import ENVIRONMENT
+from aurora_operator.domain.manifest.document import load_document
 from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.local.backoff import Backoff
@@ -82,6 +83,8 @@ def guard(options: LocalOptions) -> int:
     text = _text(options.manifest)
     source = "standard input" if from_stdin else str(options.manifest)
     deployment = parse_manifest(text, source)
+    if ignored := load_document(text).ignored:
+        say(f"ignoring objects of other kinds: {', '.join(ignored)}")
     layout = prepared_layout(options.data_dir)
     with _locked(layout):
         if from_stdin:

@@ -16,10 +16,14 @@ _LIMIT_CHARACTERS = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`content` is the parsed object; `problems` are errors in the text itself."""
+    """`content` is the parsed object; `problems` are errors in the text itself.
+
+    `ignored`: the kinds of the other objects.
+    """
 
     content: object
     problems: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
 
 
 def load_document(text: str) -> Document:
@@ -44,6 +48,7 @@ def load_document(text: str) -> Document:
     # A date like 2026-13-45 raises datetime's ValueError; forbidden characters a ReaderError.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         return Document(None, (f"not YAML: {error}",))
+    ignored: tuple[str, ...] = ()
     if len(found) > 1:
         chosen = [each for each in found if _kind(each[0]) == KIND]
         if len(chosen) != 1:
@@ -52,11 +57,12 @@ def load_document(text: str) -> Document:
             return Document(
                 None, (f"holds {len(found)} objects ({listed}); exactly one {KIND} is expected",)
             )
+        ignored = tuple(_kind(content) for content, _ in found if _kind(content) != KIND)
         found = chosen
     if not found:
         return Document(None, (f"holds no document; one {KIND} is expected",))
     content, node = found[0]
-    return Document(content, tuple(_duplicates(node, "", set())))
+    return Document(content, tuple(_duplicates(node, "", set())), ignored)
 
 
 def _as_yaml(text: str) -> str:
