@@ -38,9 +38,7 @@ class LogTail:
 
     def last(self) -> str:
         """The last line; if it is JSON, its message and reason."""
-        found = ""
-        for found in last_lines(self._path, self._begin):
-            pass
+        *_, found = "", *last_lines(self._path, self._begin)
         entry = _entry(found)
         if entry:
             found = ": ".join(str(entry[key]) for key in ("message", "reason") if key in entry)
