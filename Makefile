@@ -54,7 +54,7 @@ protos: $(STAMP)
 	@$(BIN)/python tools/protos.py
 
 bench: $(STAMP)
-	@for name in engine swap capture buffer trainer_replicas; do \
+	@for name in engine seeds swap capture buffer trainer_replicas; do \
 	    echo "bench: $$name"; PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 

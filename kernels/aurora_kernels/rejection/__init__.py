@@ -1,11 +1,12 @@
-"""The accept/reject rule of speculative decoding."""
+"""The accept/reject rules of speculative decoding."""
 
 from aurora_kernels.rejection.reference import (
     Verdict,
     draw,
+    gumbel_argmax,
     residual_probs,
     verify,
-    verify_greedy,
+    verify_coupled,
 )
 
-__all__ = ["Verdict", "draw", "residual_probs", "verify", "verify_greedy"]
+__all__ = ["Verdict", "draw", "gumbel_argmax", "residual_probs", "verify", "verify_coupled"]

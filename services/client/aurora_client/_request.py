@@ -32,9 +32,10 @@ class GenerateOptions(TypedDict, total=False):
 class GenerateRequest:
     """A prompt, as text or as token ids, and how to continue it.
 
-    `temperature` 0 is greedy; `top_p` 1 and `top_k` 0 are off; `seed` None leaves it to the
-    server. `stop`: strings that end the completion and are not part of it. `tenant` and `domain`
-    label the recorded trajectory; `no_train` records none. `model` empty: the served model.
+    `temperature` 0 is greedy; `top_p` 1 and `top_k` 0 are off. A `seed` gives the same text each
+    time, whatever the draft and the load; None is random. `stop`: strings that end the completion
+    and are not part of it. `tenant` and `domain` label the recorded trajectory; `no_train` records
+    none. `model` empty: the served model.
     Raises BadRequestError for a value that no server allows.
     """
 

@@ -175,7 +175,10 @@ class EngineControl(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn: temperature 0 is greedy, `top_k` 0 and `top_p` 1 keep every token."""
+    """How tokens are drawn: temperature 0 is greedy, `top_k` 0 and `top_p` 1 keep every token.
+
+    A seed, modulo 2^64, gives one text whatever the draft and the load; None is random.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0

@@ -103,7 +103,7 @@ class Harness:
             self.last[one.request_id] = one
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_draft(model_folders) -> Callable[[str, Engine], StandaloneDrafter]:
     def make(name: str, engine: Engine) -> StandaloneDrafter:
         decoder = load_decoder(model_folders[name], dtype=torch.float32)
@@ -112,7 +112,7 @@ def make_draft(model_folders) -> Callable[[str, Engine], StandaloneDrafter]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_engine(target, make_draft) -> Callable[..., Harness]:
     def make(
         *, draft: str | None, length: int = 4, adaptive: bool = False, max_batch: int = MAX_BATCH

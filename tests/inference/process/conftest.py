@@ -167,8 +167,6 @@ def process(target_folder, stable, buffer_server) -> Iterator[Process]:
         *("--draft", str(folder), "--draft-digest", manifest.digest),
         *("--buffer", f"127.0.0.1:{buffer_server.port}"),
         *("--max-batch", "4", "--max-waiting", "8"),
-        # Adaptive lengths depend on timing, and a seeded output depends on the lengths.
-        "--no-adaptive-speculation",
     ) as started:
         started.logged("serving")
         yield started

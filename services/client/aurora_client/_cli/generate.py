@@ -32,7 +32,9 @@ def generate(
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Nucleus; 1 is off.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="0 is off.")] = 0,
-    seed: Annotated[int | None, typer.Option(help="Default: the server's choice.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same text for the same seed. Default: random.")
+    ] = None,
     stop: Annotated[
         list[str] | None, typer.Option(help="String that ends the completion; repeatable.")
     ] = None,

@@ -59,6 +59,6 @@ def _sampling(sampling: Sampling) -> buffer_pb2.Sampling:
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=sampling.top_k,
-        # OpenAI's API allows negative seeds; the generator takes them modulo 2^64.
+        # OpenAI's API allows negative seeds; they count modulo 2^64.
         seed=(sampling.seed or 0) & _SEED_MASK,
     )

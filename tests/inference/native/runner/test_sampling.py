@@ -57,6 +57,22 @@ def test_every_row_gets_its_own_distribution(rows: list[Sampling], seed: int) ->
             assert torch.allclose(probs[row, position], expected, atol=1e-5)
 
 
+@settings(deadline=None)
+@given(st.lists(_samplings, min_size=2, max_size=4), st.integers(0, 1000))
+def test_a_rows_distribution_does_not_depend_on_its_neighbours(
+    rows: list[Sampling], seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(len(rows), 3, 300, generator=generator)
+    together = SamplingRows(rows, "cpu").probs(logits)
+    for row, sampling in enumerate(rows):
+        for position in range(3):
+            alone = SamplingRows([sampling], "cpu").probs(
+                logits[row : row + 1, position : position + 1]
+            )
+            assert torch.equal(together[row, position], alone[0, 0])
+
+
 def test_a_nucleus_wider_than_the_shortcut_is_exact() -> None:
     logits = torch.linspace(0, 1, 2000).view(1, 1, -1)  # nearly flat: hundreds of tokens are kept
     sampling = Sampling(temperature=1.0, top_p=0.8)

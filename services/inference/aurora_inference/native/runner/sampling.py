@@ -21,7 +21,11 @@ class SamplingRows:
     """The sampling parameters of a batch's rows, as tensors [B, 1, 1]."""
 
     def __init__(self, rows: Rows[Sampling], device: str) -> None:
-        self.greedy = all(row.temperature == 0 for row in rows)
+        self.device = device
+        sampled = [index for index, row in enumerate(rows) if row.temperature > 0]
+        # The rows whose tokens their seed determines, and those that only chance does.
+        self.seeded = [index for index in sampled if rows[index].seed is not None]
+        self.undetermined = [index for index in sampled if rows[index].seed is None]
         self._some_greedy = any(row.temperature == 0 for row in rows)
         self._top_k = [row.top_k for row in rows]
         self._truncates_top_p = any(row.top_p < 1 for row in rows)
@@ -37,6 +41,7 @@ class SamplingRows:
         """[B, T, V] float32 logits -> probabilities after temperature, top-k, top-p.
 
         A greedy row has all its mass on the argmax. Truncation keeps ties of the last kept token.
+        A row's result is the same to the last bit whatever the other rows.
         """
         scaled = logits / self._temperature
         if any(self._top_k):
@@ -88,4 +93,4 @@ def _truncated_to_nucleus(probs: Tensor, top_p: Tensor) -> Tensor:
     last = (before < top_p).sum(dim=-1, keepdim=True) - 1
     lowest = top.gather(-1, last.clamp_min(0)).masked_fill(top_p >= 1, 0.0)
     kept = torch.where(probs >= lowest, probs, 0.0)
-    return kept / kept.sum(dim=-1, keepdim=True)
+    return kept / kept.sum(dim=-1, keepdim=True).masked_fill(top_p >= 1, 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Rows
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,29 +14,21 @@ from aurora_inference.native.runner.cache import CachedAttention, KeyValueCache
 from aurora_inference.native.runner.capture import CapturedRows, as_distributions, captured_rows
 from aurora_inference.native.runner.drafter import Drafter, DrafterRoom, Proposal
 from aurora_inference.native.runner.drafter.registry import DRAFT_KINDS, load_drafter
+from aurora_inference.native.runner.randomness import Randomness
+from aurora_inference.native.runner.sampler import Sampler
 from aurora_inference.native.runner.sampling import BatchSampling
 from aurora_inference.native.runner.target import Target
 from aurora_inference.native.runner.verify import verified
 from aurora_inference.native.sequence import Sequence
 from aurora_inference.trajectory.completion import Distributions
-from aurora_kernels.rejection import draw
 
 
-class _Row:
-    """The tensors of one sequence: its random numbers and the distributions captured so far."""
+class _Row(NamedTuple):
+    """What one sequence has beside its cached tokens."""
 
-    def __init__(self, drafter: Drafter | None, seed: int | None) -> None:
-        self.drafter = drafter
-        self.captured: list[CapturedRows] = []
-        self._generator = torch.Generator()
-        if seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(seed)
-
-    def uniforms(self, count: int) -> Tensor:
-        """[count] float32 in [0, 1), from the request's own generator."""
-        return torch.rand(count, generator=self._generator)
+    drafter: Drafter | None
+    random: Randomness
+    captured: list[CapturedRows]
 
 
 class TorchRunner:
@@ -70,7 +63,8 @@ class TorchRunner:
         )
 
     def begin(self, sequence: Sequence, drafter: Drafter | None) -> None:
-        self._rows[sequence] = _Row(drafter, sequence.request.sampling.seed)
+        random = Randomness(sequence.request.sampling.seed, self._target.identity.vocab_size)
+        self._rows[sequence] = _Row(drafter, random, [])
 
     @torch.inference_mode()
     def prefill(self, sequence: Sequence, *, row: int, end: int) -> int | None:
@@ -87,39 +81,39 @@ class TorchRunner:
 
     def _first_token(self, sequence: Sequence, logits: Tensor) -> int:
         """Draws from the prompt's last position, logits [1, V] float32."""
-        row = self._rows[sequence]
         if sequence.request.record:
-            row.captured.append(captured_rows(logits))
-        sampling = self._sampling.rows([sequence])
-        if sampling.greedy:
-            return int(logits.argmax())
-        uniform = row.uniforms(1).to(logits.device)
-        return int(draw(sampling.probs(logits.unsqueeze(0))[0], uniform))
+            self._rows[sequence].captured.append(captured_rows(logits))
+        return self._sampler([sequence], 1).first(logits.unsqueeze(0))
 
     @torch.inference_mode()
     def decode(self, sequences: Rows[Sequence], lengths: list[int]) -> Verified:
-        width = max(lengths)
-        sampling = self._sampling.rows(sequences)
-        drafting, deciding = None, None
-        if not sampling.greedy:
-            # [n, 2K+1]: K to draft, K to accept, one for the next token.
-            drawn = [self._rows[each].uniforms(2 * width + 1) for each in sequences]
-            uniforms = torch.stack(drawn).to(self._device)
-            drafting, deciding = uniforms[:, :width], uniforms[:, width:]
-        proposal = self._proposal(sequences, lengths, drafting)
+        sampler = self._sampler(sequences, max(lengths) + 1)
+        proposal = self._proposal(sequences, lengths, with_probs=sampler.uniforms is not None)
         logits = self._target_logits(sequences, proposal.tokens)
-        step = verified(logits, proposal, lengths, sampling, deciding)
+        step = verified(logits, proposal, lengths, sampler)
         self._capture(sequences, logits, step.accepted)
         return step
 
+    def _sampler(self, sequences: Rows[Sequence], count: int) -> Sampler:
+        """Draws the next `count` tokens of each sequence."""
+        return Sampler(
+            self._sampling.rows(sequences),
+            [self._rows[each].random for each in sequences],
+            [each.output_count for each in sequences],
+            count,
+        )
+
     def _proposal(
-        self, sequences: Rows[Sequence], lengths: list[int], uniforms: Tensor | None
+        self, sequences: Rows[Sequence], lengths: list[int], *, with_probs: bool
     ) -> Proposal:
-        """What all drafters propose: tokens [n, K], and probabilities unless all are greedy."""
+        """What all drafters propose: tokens [n, K] and, `with_probs`, their probabilities.
+
+        Probabilities stay 0 where a drafter's rows are all determined.
+        """
         count, width = len(sequences), max(lengths)
         tokens = torch.zeros(count, width, dtype=torch.int64, device=self._device)
         probs = None
-        if uniforms is not None:
+        if with_probs:
             vocabulary = self._target.identity.vocab_size
             probs = torch.zeros(count, width, vocabulary, device=self._device)
         index = {sequence: place for place, sequence in enumerate(sequences)}
@@ -131,7 +125,7 @@ class TorchRunner:
             longest = max(lengths[place] for place in places)
             if longest == 0:
                 continue
-            proposal = drafter.propose(longest, None if uniforms is None else uniforms[places])
+            proposal = drafter.propose(longest, self._sampler(drafter.sequences, longest))
             tokens[places, :longest] = proposal.tokens
             if probs is not None and proposal.probs is not None:
                 probs[places, :longest] = proposal.probs

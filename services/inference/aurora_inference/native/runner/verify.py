@@ -1,4 +1,4 @@
-"""The accept/reject rule applied to one step of a batch."""
+"""The accept/reject rules applied to one step of a batch."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from torch import Tensor
 
 from aurora_inference.native.runner import Verified
 from aurora_inference.native.runner.drafter import Proposal
-from aurora_inference.native.runner.sampling import SamplingRows
-from aurora_kernels.rejection import verify, verify_greedy
+from aurora_inference.native.runner.randomness import Purpose
+from aurora_inference.native.runner.sampler import Sampler
+from aurora_kernels.rejection import verify, verify_coupled
 
 
-def verified(
-    logits: Tensor,
-    proposal: Proposal,
-    lengths: list[int],
-    sampling: SamplingRows,
-    uniforms: Tensor | None,
-) -> Verified:
+def verified(logits: Tensor, proposal: Proposal, lengths: list[int], sampler: Sampler) -> Verified:
     """Decides how much of each row's proposal the target accepts and which token follows.
 
-    logits [n, K+1, V] float32; row i drafted `lengths[i]` <= K tokens; uniforms [n, K+1] in [0, 1),
-    K for acceptance and one for the next token, None if every row is greedy.
+    logits [n, K+1, V] float32; row i drafted `lengths[i]` <= K tokens.
     """
     counted = torch.tensor(lengths, device=logits.device)
+    uniforms, drafted = sampler.uniforms, proposal.tokens
     if uniforms is None or proposal.probs is None:
-        verdict = verify_greedy(logits.argmax(dim=-1), proposal.tokens, counted)
+        verdict = verify_coupled(sampler.tokens(logits), drafted, counted)
     else:
-        probs = sampling.probs(logits)
-        verdict = verify(probs, proposal.probs, proposal.tokens, counted, uniforms)
+        verdict = verify(
+            sampler.probs(logits),
+            proposal.probs,
+            drafted,
+            counted,
+            uniforms[:, :-1, Purpose.ACCEPT],
+            uniforms[..., Purpose.NEXT],
+        )
     accepted, next_tokens = verdict.accepted.tolist(), verdict.next_token.tolist()
-    drafted = proposal.tokens.tolist()
     emitted = [
         [*row[:count], token]
-        for row, count, token in zip(drafted, accepted, next_tokens, strict=True)
+        for row, count, token in zip(drafted.tolist(), accepted, next_tokens, strict=True)
     ]
     return Verified(accepted, emitted)

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     # The engine's bookkeeping handles drafters without importing torch.
     from torch import Tensor
 
+    from aurora_inference.native.runner.sampler import Sampler
+
 
 class Proposal(NamedTuple):
-    """Drafted tokens and their distributions; `probs` is None if every row is greedy."""
+    """Drafted tokens and what they were drawn from; `probs` is None if all rows are determined."""
 
     tokens: Tensor  # [m, K] int64
     probs: Tensor | None  # [m, K, V] float32
@@ -45,8 +47,5 @@ class Drafter(Protocol):
 
     def remove(self, sequence: Sequence) -> None: ...
 
-    def propose(self, count: int, uniforms: Tensor | None) -> Proposal:
-        """Drafts `count` tokens for each of its sequences.
-
-        uniforms [m, >= count] in [0, 1), one for each token; None if every row is greedy.
-        """
+    def propose(self, count: int, sampler: Sampler) -> Proposal:
+        """Drafts `count` tokens for each of its sequences, whose rows the sampler has in order."""

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 from aurora_inference.native.runner.cache import CachedAttention, KeyValueCache
 from aurora_inference.native.runner.drafter import DrafterRoom, Proposal
-from aurora_inference.native.runner.sampling import BatchSampling
+from aurora_inference.native.runner.sampler import Sampler
 from aurora_inference.native.sequence import Sequence
-from aurora_kernels.rejection import draw
 from aurora_model.decoder import Decoder
 from aurora_model.draft import StandaloneDraft, load_draft
 from aurora_model.target import TargetIdentity
@@ -42,7 +41,6 @@ class StandaloneDrafter:
             device=self._device,
         )
         room.device.tune_draft(decoder)
-        self._sampling = BatchSampling(self._device)
 
     @classmethod
     def load(cls, folder: Path, *, digest: str, target: TargetIdentity, room: DrafterRoom) -> Self:
@@ -72,8 +70,7 @@ class StandaloneDrafter:
             self._cache.move(len(self.sequences), row, last.draft_cached)
             self.sequences[row] = last
 
-    def propose(self, count: int, uniforms: Tensor | None) -> Proposal:
-        sampling = self._sampling.rows(self.sequences)
+    def propose(self, count: int, sampler: Sampler) -> Proposal:
         for row, sequence in enumerate(self.sequences):
             self._catch_up(row, sequence)
         # The first step feeds a row's last two tokens: after a fully accepted proposal the last
@@ -83,14 +80,10 @@ class StandaloneDrafter:
         tokens: list[Tensor] = []
         probs: list[Tensor] = []
         for step in range(count):
-            logits = self._next_logits(fed, starts)  # [m, 1, V]
-            if uniforms is None:
-                token = logits.argmax(dim=-1)
-            else:
-                step_probs = sampling.probs(logits)
-                token = draw(step_probs, uniforms[:, step : step + 1])
-                probs.append(step_probs)
+            token, step_probs = sampler.draft(self._next_logits(fed, starts), step)  # [m, 1]
             tokens.append(token)
+            if step_probs is not None:
+                probs.append(step_probs)
             starts = [start + fed.shape[1] for start in starts]
             fed = token
         for sequence in self.sequences:

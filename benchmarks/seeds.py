@@ -1,0 +1,183 @@
+"""What a seed costs and what it gives.
+
+Requests with a seed couple draft and target by shared noise, which accepts less than the optimal
+rule that requests without one use. Both decode the same prompts at temperature 1, taking turns, at
+a fixed speculation length: `acceptance_length_*` is the mean of a step's tokens. `texts_*` counts
+the texts of one seed over many runs that differ in draft, speculation length and neighbours.
+
+    python -m benchmarks.seeds [--quick] [--rounds N] [--prompts N] [--max-tokens N] [--runs N]
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before torch: its threads must not spin while the others work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from benchmarks.option import Count, parse
+from benchmarks.report import Figure, median_figure, write_report
+from benchmarks.workload import Workload, workload
+
+from aurora_inference.contract import Request, Sampling
+from aurora_inference.native.engine import Engine, EngineSettings
+from aurora_inference.native.launch import new_engine
+from aurora_inference.native.runner.cpu import Cpu
+from aurora_inference.native.runner.target import Target
+
+BATCH = 8
+SPECULATION_LENGTH = 4
+# Of the runs whose texts are counted; -1 adapts.
+LENGTHS = (-1, 0, 1, 4, 7)
+SEED = 1234
+
+
+class Round(NamedTuple):
+    """What decoding all prompts once gave."""
+
+    tokens_per_second: float
+    acceptance_rate: float
+    acceptance_length: float
+
+
+def engine_for(target: Target, draft: Path | None, *, length: int) -> Engine:
+    """An engine with a fixed speculation length; -1 adapts it."""
+    settings = EngineSettings(
+        max_batch=BATCH,
+        max_context_tokens=512,
+        max_speculation_length=6 if length < 0 else length,
+        adaptive_speculation=length < 0,
+    )
+    engine = new_engine(target, settings, on_completion=lambda completion: None)
+    if draft is not None:
+        engine.stage("stable", engine.runner.load_drafter(draft, ""))
+    return engine
+
+
+def decoded(engine: Engine, requests: Sequence[Request]) -> dict[str, tuple[int, ...]]:
+    """Runs requests to their end, as many at once as the engine takes; their output tokens."""
+    outputs: dict[str, tuple[int, ...]] = {request.id: () for request in requests}
+    for request in requests:
+        engine.submit(request)
+    while not engine.idle:
+        for progress in engine.step():
+            outputs[progress.request_id] += progress.token_ids
+    return outputs
+
+
+def measured(
+    engine: Engine, prompts: Sequence[tuple[int, ...]], *, seeded: bool, max_tokens: int
+) -> Round:
+    requests = [
+        Request(
+            id=str(number),
+            prompt_tokens=prompt,
+            max_tokens=max_tokens,
+            sampling=Sampling(seed=number if seeded else None),
+            ignore_eos=True,
+            record=False,
+        )
+        for number, prompt in enumerate(prompts)
+    ]
+    before = engine.counters().arms["stable"]
+    started = time.perf_counter()
+    outputs = decoded(engine, requests)
+    seconds = time.perf_counter() - started
+    after = engine.counters().arms["stable"]
+    accepted = after.accepted_tokens - before.accepted_tokens
+    tokens = sum(len(output) for output in outputs.values())
+    return Round(
+        tokens / seconds,
+        accepted / (after.drafted_tokens - before.drafted_tokens),
+        # The first token of a request comes from its prompt; each step adds one to the accepted.
+        1 + accepted / (tokens - len(requests) - accepted),
+    )
+
+
+def distinct_texts(work: Workload, dtype: torch.dtype, *, runs: int, max_tokens: int) -> int:
+    """How many texts one seed gives in runs with every draft, every length and any neighbours."""
+    target = Target.load(work.target, dtype=dtype, device=Cpu())
+    drafts = (None, work.static_draft, work.adapted_draft)
+    engines = [engine_for(target, draft, length=length) for draft in drafts for length in LENGTHS]
+    draws = random.Random(SEED)
+    prompts = work.fresh_prompts
+    texts = set()
+    for run in range(runs):
+        watched = Request("watched", prompts[0], max_tokens, Sampling(seed=SEED), ignore_eos=True)
+        neighbours = [
+            Request(
+                id=str(number),
+                prompt_tokens=draws.choice(prompts)[: draws.randint(1, 24)],
+                max_tokens=draws.randint(1, max_tokens),
+                sampling=Sampling(temperature=draws.choice([0.0, 0.7, 1.0])),
+            )
+            for number in range(draws.randrange(2 * BATCH))
+        ]
+        requests = [watched, *neighbours]
+        draws.shuffle(requests)
+        texts.add(decoded(engines[run % len(engines)], requests)["watched"])
+    return len(texts)
+
+
+def main() -> None:
+    """Measures, prints, and writes out/bench/seeds.json."""
+    options = parse(
+        __doc__,
+        {
+            "rounds": Count(5, 1),
+            "prompts": Count(16, 4, "in each round"),
+            "max_tokens": Count(96, 8),
+            "runs": Count(100, 4, "whose texts are counted"),
+        },
+    )
+    work = workload(quick=options.quick)
+    prompts, tokens = work.prompts(options.prompts), options.max_tokens
+    target = Target.load(work.target, dtype=work.dtype, device=Cpu())
+    figures: dict[str, Figure] = {}
+    for name, draft in (("adapted", work.adapted_draft), ("static", work.static_draft)):
+        engine = engine_for(target, draft, length=SPECULATION_LENGTH)
+        rounds: dict[bool, list[Round]] = {False: [], True: []}
+        # The first round warms everything up and is not counted.
+        for number in range(options.rounds + 1):
+            for seeded in (True, False) if number % 2 else (False, True):
+                one = measured(engine, prompts, seeded=seeded, max_tokens=tokens)
+                if number:
+                    rounds[seeded].append(one)
+            print(f"{name} draft: round {number} of {options.rounds}", flush=True)
+        figures |= _figures(name, rounds[True], rounds[False])
+    for dtype in (torch.float32, torch.bfloat16):
+        print(f"counting texts in {dtype}", flush=True)
+        count = distinct_texts(work, dtype, runs=options.runs, max_tokens=tokens)
+        key = f"texts_of_a_seed_{str(dtype).removeprefix('torch.')}"
+        figures[key] = median_figure([count], f"texts in {options.runs} runs")
+    write_report("seeds", figures)
+
+
+def _figures(name: str, coupled: Sequence[Round], optimal: Sequence[Round]) -> dict[str, Figure]:
+    pairs = list(zip(coupled, optimal, strict=True))
+    return {
+        f"{name}_acceptance_rate_coupled": median_figure(
+            [each.acceptance_rate for each in coupled], "share of drafted tokens"
+        ),
+        f"{name}_acceptance_rate_optimal": median_figure(
+            [each.acceptance_rate for each in optimal], "share of drafted tokens"
+        ),
+        f"{name}_acceptance_length_coupled_over_optimal": median_figure(
+            [one.acceptance_length / other.acceptance_length for one, other in pairs], "ratio"
+        ),
+        f"{name}_tokens_per_second_coupled_over_optimal": median_figure(
+            [one.tokens_per_second / other.tokens_per_second for one, other in pairs], "ratio"
+        ),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Draws tokens from logits: greedily, by the noise of a request's seed, or by uniforms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Rows
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aurora_inference.native.runner.randomness import Purpose, Randomness
+from aurora_inference.native.runner.sampling import SamplingRows
+from aurora_kernels.rejection import draw, gumbel_argmax
+
+
+class Sampler:
+    """Draws a batch's tokens at its next output positions, for the target and for a draft alike.
+
+    A row is *determined* if it is greedy or has a seed: the target says one token at a position,
+    the argmax of its distribution or, with a seed, of the distribution and that position's noise.
+    Logits are [B, T, V] float32; `start` is the place of the first of the T positions.
+    """
+
+    def __init__(
+        self, rows: SamplingRows, random: Rows[Randomness], positions: Rows[int], count: int
+    ) -> None:
+        """Row i draws with `random[i]` at `count` positions from `positions[i]` on."""
+        self._rows = rows
+        self._noise: Tensor | None = None  # [S, count, V], of the rows with a seed
+        # [B, count, 3] by purpose, 0 where a row is determined; None if all are.
+        self.uniforms: Tensor | None = None
+        if rows.seeded:
+            noise = [random[row].noise(positions[row], count) for row in rows.seeded]
+            self._noise = torch.from_numpy(np.array(noise)).to(rows.device)
+        if rows.undetermined:
+            uniforms = np.zeros((len(random), count, len(Purpose)), np.float32)
+            for row in rows.undetermined:
+                uniforms[row] = random[row].uniforms(positions[row], count)
+            self.uniforms = torch.from_numpy(uniforms).to(rows.device)
+
+    def tokens(self, logits: Tensor, start: int = 0) -> Tensor:
+        """[B, T] int64: the tokens of a batch whose rows are all determined."""
+        if self._noise is None:
+            return logits.argmax(dim=-1)
+        probs = self._rows.probs(logits)
+        tokens = probs.argmax(dim=-1)
+        tokens[self._rows.seeded] = self._coupled(probs, self._noise, start)
+        return tokens
+
+    def probs(self, logits: Tensor, start: int = 0) -> Tensor:
+        """[B, T, V] float32: what each token is drawn from, one-hot where a row is determined."""
+        probs = self._rows.probs(logits)
+        if self._noise is not None:
+            tokens = self._coupled(probs, self._noise, start).unsqueeze(-1)
+            one_hot = torch.zeros(*tokens.shape[:2], probs.shape[-1], device=probs.device)
+            probs[self._rows.seeded] = one_hot.scatter_(-1, tokens, 1.0)
+        return probs
+
+    def draft(self, logits: Tensor, start: int) -> tuple[Tensor, Tensor | None]:
+        """Drafted tokens [B, T], and what they were drawn from; None if all are determined."""
+        if self.uniforms is None:
+            return self.tokens(logits, start), None
+        probs = self.probs(logits, start)
+        uniforms = self.uniforms[:, start : start + logits.shape[1], Purpose.DRAFT]
+        return draw(probs, uniforms), probs
+
+    def first(self, logits: Tensor) -> int:
+        """The first token of a single row, logits [1, 1, V]."""
+        if self.uniforms is None:
+            return int(self.tokens(logits))
+        return int(draw(self.probs(logits), self.uniforms[..., Purpose.NEXT]))
+
+    def _coupled(self, probs: Tensor, noise: Tensor, start: int) -> Tensor:
+        """[S, T] int64: the tokens of the rows with a seed."""
+        part = noise[:, start : start + probs.shape[1]]
+        return gumbel_argmax(probs[self._rows.seeded], part)
