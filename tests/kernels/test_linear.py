@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from aurora_kernels.linear import FORMS, Calibration, decode_threads, pack_linears
+from aurora_kernels.linear.calibration import is_batch_invariant
 from aurora_kernels.linear.form import Form, reference
 
 _TOLERANCE = {"plain": 0.0, "onednn": 2e-2, "fbgemm-fp16": 2e-2, "fbgemm-int8": 0.2}
@@ -43,6 +44,23 @@ def test_a_lossless_calibration_never_rounds_the_weights() -> None:
     calibration = Calibration((1, 5), lossy=False)
     form = calibration.form_for(torch.randn(64, 32))
     assert not form.lossy
+
+
+def test_a_batch_invariant_calibration_rounds_a_row_alike_among_any_number() -> None:
+    weight = torch.randn(96, 1536)
+    if not any(is_batch_invariant(form.pack(weight, None), weight) for form in FORMS[:2]):
+        pytest.skip("this processor has no batch-invariant form")
+    form = Calibration((1, 5), lossy=False, batch_invariant=True).form_for(weight)
+    apply, x = form.pack(weight, None), torch.randn(100, 1536)
+    together = apply(x)
+    for count in range(2, 100):
+        assert torch.equal(apply(x[:count]), together[:count])
+
+
+def test_a_form_that_looks_at_its_neighbours_is_not_batch_invariant() -> None:
+    weight = torch.randn(8, 8)
+    assert is_batch_invariant(lambda x: x * 2, weight)
+    assert not is_batch_invariant(lambda x: x * (2 if len(x) < 33 else 3), weight)
 
 
 def test_a_shape_is_measured_once() -> None:

@@ -13,18 +13,23 @@ from aurora_kernels.linear.form import FORMS, Apply, Form
 _ROUNDS = 5
 _CALLS_PER_ROUND = 8
 _WORTH_MORE_THREADS = 0.8
+# Where libraries change how they multiply; a single row is left to callers that must not have one.
+_ROW_COUNTS = (2, 3, 4, 8, 16, 17, 32, 33, 64)
 
 
 class Calibration:
     """Caches the fastest form for each shape, so that later drafts are packed without timing.
 
     `rows`: the activation row counts to optimise for, weighted equally. `lossy`: whether forms that
-    round the weights further are allowed, as for drafts.
+    round the weights further are allowed, as for drafts. `batch_invariant`: float32 weights get a
+    form whose result for a row does not depend on how many rows there are, from two on, if this
+    processor has one; those of other dtypes would be much slower.
     """
 
-    def __init__(self, rows: Sequence[int], *, lossy: bool) -> None:
+    def __init__(self, rows: Sequence[int], *, lossy: bool, batch_invariant: bool = False) -> None:
         self._rows = tuple(rows)
         self._lossy = lossy
+        self._batch_invariant = batch_invariant
         self._fastest: dict[tuple[int, int, torch.dtype], tuple[Form, float]] = {}
 
     def form_for(self, weight: Tensor) -> Form:
@@ -57,6 +62,9 @@ class Calibration:
                 except RuntimeError:  # not supported by this processor
                     continue
                 candidates.append((form, apply))
+        if self._batch_invariant and weight.dtype == torch.float32:
+            invariant = [each for each in candidates if is_batch_invariant(each[1], weight)]
+            candidates = invariant or candidates
         best = dict.fromkeys((form.name for form, _ in candidates), float("inf"))
         # Interleaved, best of several: a burst of load elsewhere must not decide.
         for _ in range(_ROUNDS):
@@ -64,6 +72,13 @@ class Calibration:
                 best[form.name] = min(best[form.name], _seconds(apply, inputs))
         fastest = min((form for form, _ in candidates), key=lambda form: best[form.name])
         return fastest, best[fastest.name]
+
+
+def is_batch_invariant(apply: Apply, weight: Tensor) -> bool:
+    """Whether a row's result is the same to the last bit among any number of rows, from two on."""
+    x = torch.randn(max(_ROW_COUNTS), weight.shape[1]).to(weight.dtype)
+    together = apply(x)
+    return all(torch.equal(apply(x[:count]), together[:count]) for count in _ROW_COUNTS)
 
 
 def _seconds(apply: Apply, inputs: Sequence[Tensor]) -> float:

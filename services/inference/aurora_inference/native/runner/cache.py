@@ -12,15 +12,17 @@ from torch.nn import functional as F
 
 from aurora_model.config import DecoderConfig
 
+# Libraries sum whole blocks of this many positions in one order, and what is left in others.
+_BLOCK_TOKENS = 64
+
 
 class KeyValueCache:
-    """Room for `rows` sequences of `capacity` tokens: [rows, kv heads, capacity, head dim]."""
+    """Room for `rows` sequences of at least `capacity` tokens: [rows, kv heads, room, head dim]."""
 
     def __init__(
         self, config: DecoderConfig, *, rows: int, capacity: int, dtype: torch.dtype, device: str
     ) -> None:
-        shape = (rows, config.num_kv_heads, capacity, config.head_dim)
-        self.capacity = capacity
+        shape = (rows, config.num_kv_heads, _whole_blocks(capacity), config.head_dim)
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in _layers(config)]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in _layers(config)]
 
@@ -28,6 +30,10 @@ class KeyValueCache:
         """Copies a row's first `length` tokens to another row."""
         for cache in (*self.keys, *self.values):
             cache[destination, :, :length].copy_(cache[source, :, :length])
+
+
+def _whole_blocks(tokens: int) -> int:
+    return -(-tokens // _BLOCK_TOKENS) * _BLOCK_TOKENS
 
 
 def _layers(config: DecoderConfig) -> range:
@@ -38,11 +44,18 @@ class CachedAttention:
     """Attention of T new tokens in each of n adjacent rows over everything those rows hold.
 
     Token t of row `first_row + i` is written at `starts[i] + t` and sees the positions up to its
-    own; `starts` are the rows' lengths before the step.
+    own; `starts` are the rows' lengths before the step. `whole_blocks`: over whole blocks of
+    positions, so that how long the other rows are does not change the last bits of a row's result.
     """
 
     def __init__(
-        self, cache: KeyValueCache, *, first_row: int, starts: list[int], count: int
+        self,
+        cache: KeyValueCache,
+        *,
+        first_row: int,
+        starts: list[int],
+        count: int,
+        whole_blocks: bool = False,
     ) -> None:
         device = cache.keys[0].device
         self._cache = cache
@@ -50,6 +63,8 @@ class CachedAttention:
         self._starts = starts
         self._count = count
         self._span = max(starts) + count
+        if whole_blocks:
+            self._span = _whole_blocks(self._span)
         # [n, T]: the position of each new token.
         self.positions = torch.tensor(starts, device=device).unsqueeze(1) + torch.arange(
             count, device=device
@@ -84,7 +99,7 @@ class CachedAttention:
 
     def _visible(self, group: int, dtype: torch.dtype) -> Tensor | None:
         """Additive mask [n, 1, group * T, span]; None if every position is visible."""
-        if self._count == 1 and len(self._starts) == 1:
+        if len(self._starts) == 1 and self._span == self._starts[0] + 1:
             return None
         if self._mask is None:
             columns = torch.arange(self._span, device=self.positions.device)

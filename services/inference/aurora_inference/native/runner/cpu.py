@@ -25,7 +25,7 @@ class Cpu:
 
     def __init__(self) -> None:
         self.decode_threads = self._all_threads = torch.get_num_threads()
-        self.target_calibration = Calibration(_DECODE_ROWS, lossy=False)
+        self.target_calibration = Calibration(_DECODE_ROWS, lossy=False, batch_invariant=True)
         self._draft_calibration = Calibration(_DRAFT_ROWS, lossy=True)
 
     def tune_target(self, decoder: Decoder) -> None:

@@ -38,6 +38,11 @@ class Sampler:
                 uniforms[row] = random[row].uniforms(positions[row], count)
             self.uniforms = torch.from_numpy(uniforms).to(rows.device)
 
+    @property
+    def coupled(self) -> bool:
+        """Whether a row has a seed, whose text must not change with the batch."""
+        return self._noise is not None
+
     def tokens(self, logits: Tensor, start: int = 0) -> Tensor:
         """[B, T] int64: the tokens of a batch whose rows are all determined."""
         if self._noise is None:

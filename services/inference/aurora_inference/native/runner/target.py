@@ -7,13 +7,17 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from aurora_inference.native.runner.cache import CachedAttention
+from aurora_inference.native.runner.cache import CachedAttention, KeyValueCache
 from aurora_inference.native.runner.device import Device
 from aurora_model.decoder import Decoder
 from aurora_model.folder import ModelFolder
 from aurora_model.target import TargetIdentity, target_identity
 from aurora_model.weights import load_decoder
+
+# Libraries multiply fewer rows, or queries for a key, in other ways, which round differently.
+_LEAST_ROWS, _LEAST_QUERIES = 2, 4
 
 
 class Target:
@@ -32,6 +36,8 @@ class Target:
         self.device = device
         self.decoder = decoder.eval()
         self.dtype = next(decoder.parameters()).dtype
+        queries = decoder.config.num_heads // decoder.config.num_kv_heads  # of a token, for a key
+        self._least_width = max(_LEAST_ROWS, -(-_LEAST_QUERIES // queries))
         device.tune_target(decoder)
 
     @classmethod
@@ -44,9 +50,38 @@ class Target:
             device=device,
         )
 
-    def logits(self, tokens: Tensor, attend: CachedAttention) -> Tensor:
-        """[n, T] int64 -> [n, T, V] float32."""
-        return self.decoder.logits(self.decoder(tokens, attend.positions, attend)).float()
+    def new_cache(self, *, rows: int, capacity: int) -> KeyValueCache:
+        """A cache for `rows` sequences of at most `capacity` tokens."""
+        return KeyValueCache(
+            self.decoder.config,
+            rows=rows,
+            capacity=capacity + self._least_width,
+            dtype=self.dtype,
+            device=self.device.name,
+        )
+
+    def decode(
+        self, tokens: Tensor, cache: KeyValueCache, starts: list[int], *, batch_invariant: bool
+    ) -> Tensor:
+        """Feeds tokens [n, T] to the first n rows; logits [n, T, V] float32 after each of them.
+
+        `starts` are the rows' lengths. `batch_invariant`: in float32 a row's logits are the same to
+        the last bit whatever n, T and the other rows, given batch-invariant linear layers; a small
+        batch, or one of short rows, takes a little longer. In bfloat16 they mostly are: a product
+        of more than 32 rows may round differently.
+        """
+        width = tokens.shape[1]
+        if batch_invariant and width < self._least_width:
+            tokens = functional.pad(tokens, (0, self._least_width - width))
+        attend = CachedAttention(
+            cache,
+            first_row=0,
+            starts=starts,
+            count=tokens.shape[1],
+            whole_blocks=batch_invariant,
+        )
+        hidden = self.decoder(tokens, attend.positions, attend)
+        return self.decoder.logits(hidden).float()[:, :width]
 
     def prefill(self, tokens: Sequence[int], attend: CachedAttention) -> Tensor:
         """Feeds a piece of a prompt; returns the logits [1, V] float32 after its last token."""

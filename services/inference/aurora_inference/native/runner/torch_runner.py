@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aurora_inference.native.runner import Verified
-from aurora_inference.native.runner.cache import CachedAttention, KeyValueCache
+from aurora_inference.native.runner.cache import CachedAttention
 from aurora_inference.native.runner.capture import CapturedRows, as_distributions, captured_rows
 from aurora_inference.native.runner.drafter import Drafter, DrafterRoom, Proposal
 from aurora_inference.native.runner.drafter.registry import DRAFT_KINDS, load_drafter
@@ -38,13 +38,7 @@ class TorchRunner:
         """`capacity`: the tokens that each of the cache's `rows` holds."""
         self._target = target
         self._device = target.device.name
-        self._cache = KeyValueCache(
-            target.decoder.config,
-            rows=rows,
-            capacity=capacity,
-            dtype=target.dtype,
-            device=self._device,
-        )
+        self._cache = target.new_cache(rows=rows, capacity=capacity)
         self.drafter_room = DrafterRoom(rows, capacity, target.device)
         self._sampling = BatchSampling(self._device)
         self._rows: dict[Sequence, _Row] = {}
@@ -89,7 +83,8 @@ class TorchRunner:
     def decode(self, sequences: Rows[Sequence], lengths: list[int]) -> Verified:
         sampler = self._sampler(sequences, max(lengths) + 1)
         proposal = self._proposal(sequences, lengths, with_probs=sampler.uniforms is not None)
-        logits = self._target_logits(sequences, proposal.tokens)
+        # A seed's text must not hang on how a product of this batch's shape rounds.
+        logits = self._target_logits(sequences, proposal.tokens, batch_invariant=sampler.coupled)
         step = verified(logits, proposal, lengths, sampler)
         self._capture(sequences, logits, step.accepted)
         return step
@@ -131,16 +126,17 @@ class TorchRunner:
                 probs[places, :longest] = proposal.probs
         return Proposal(tokens, probs)
 
-    def _target_logits(self, sequences: Rows[Sequence], drafted: Tensor) -> Tensor:
+    def _target_logits(
+        self, sequences: Rows[Sequence], drafted: Tensor, *, batch_invariant: bool
+    ) -> Tensor:
         """The target's logits [n, K+1, V] float32 after each row's newest token and its drafts."""
         newest = torch.tensor([[each.tokens[-1]] for each in sequences], device=self._device)
-        attend = CachedAttention(
+        return self._target.decode(
+            torch.cat([newest, drafted], dim=1),
             self._cache,
-            first_row=0,
-            starts=[each.cached for each in sequences],
-            count=drafted.shape[1] + 1,
+            [each.cached for each in sequences],
+            batch_invariant=batch_invariant,
         )
-        return self._target.logits(torch.cat([newest, drafted], dim=1), attend)
 
     def _capture(self, sequences: Rows[Sequence], logits: Tensor, accepted: list[int]) -> None:
         """Keeps the distributions up to and including each row's first rejection."""
