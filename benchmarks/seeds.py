@@ -32,6 +32,7 @@ from aurora_inference.native.engine import Engine, EngineSettings
 from aurora_inference.native.launch import new_engine
 from aurora_inference.native.runner.cpu import Cpu
 from aurora_inference.native.runner.target import Target
+from aurora_model.folder import read_folder
 
 BATCH = 8
 SPECULATION_LENGTH = 4
@@ -104,7 +105,7 @@ def measured(
 
 def distinct_texts(work: Workload, dtype: torch.dtype, *, runs: int, max_tokens: int) -> int:
     """How many texts one seed gives in runs with every draft, every length and any neighbours."""
-    target = Target.load(work.target, dtype=dtype, device=Cpu())
+    target = Target.load(read_folder(work.target), dtype=dtype, device=Cpu())
     drafts = (None, work.static_draft, work.adapted_draft)
     engines = [engine_for(target, draft, length=length) for draft in drafts for length in LENGTHS]
     draws = random.Random(SEED)
@@ -140,7 +141,7 @@ def main() -> None:
     )
     work = workload(quick=options.quick)
     prompts, tokens = work.prompts(options.prompts), options.max_tokens
-    target = Target.load(work.target, dtype=work.dtype, device=Cpu())
+    target = Target.load(read_folder(work.target), dtype=work.dtype, device=Cpu())
     figures: dict[str, Figure] = {}
     for name, draft in (("adapted", work.adapted_draft), ("static", work.static_draft)):
         engine = engine_for(target, draft, length=SPECULATION_LENGTH)
