@@ -2,7 +2,8 @@
 
 Requests with a seed couple draft and target by shared noise, which accepts less than the optimal
 rule that requests without one use. Both decode the same prompts at temperature 1, taking turns, at
-a fixed speculation length: `acceptance_length_*` is the mean of a step's tokens. `texts_*` counts
+a fixed speculation length: an acceptance length is the mean of a step's tokens. Their texts differ,
+and so does what is accepted: the ratios' spread over rounds is as large as the loss. `texts_*` counts
 the texts of one seed over many runs that differ in draft, speculation length and neighbours.
 
     python -m benchmarks.seeds [--quick] [--rounds N] [--prompts N] [--max-tokens N] [--runs N]
@@ -75,14 +76,15 @@ def decoded(engine: Engine, requests: Sequence[Request]) -> dict[str, tuple[int,
 
 
 def measured(
-    engine: Engine, prompts: Sequence[tuple[int, ...]], *, seeded: bool, max_tokens: int
+    engine: Engine, prompts: Sequence[tuple[int, ...]], *, first_seed: int | None, max_tokens: int
 ) -> Round:
+    """Decodes each prompt with a seed of its own, from `first_seed` on, or all without one."""
     requests = [
         Request(
             id=str(number),
             prompt_tokens=prompt,
             max_tokens=max_tokens,
-            sampling=Sampling(seed=number if seeded else None),
+            sampling=Sampling(seed=None if first_seed is None else first_seed + number),
             ignore_eos=True,
             record=False,
         )
@@ -134,7 +136,7 @@ def main() -> None:
         __doc__,
         {
             "rounds": Count(5, 1),
-            "prompts": Count(16, 4, "in each round"),
+            "prompts": Count(64, 4, "in each round"),
             "max_tokens": Count(96, 8),
             "runs": Count(100, 4, "whose texts are counted"),
         },
@@ -149,7 +151,8 @@ def main() -> None:
         # The first round warms everything up and is not counted.
         for number in range(options.rounds + 1):
             for seeded in (True, False) if number % 2 else (False, True):
-                one = measured(engine, prompts, seeded=seeded, max_tokens=tokens)
+                first_seed = number * len(prompts) if seeded else None
+                one = measured(engine, prompts, first_seed=first_seed, max_tokens=tokens)
                 if number:
                     rounds[seeded].append(one)
             print(f"{name} draft: round {number} of {options.rounds}", flush=True)
