@@ -3,8 +3,8 @@
 Requests with a seed couple draft and target by shared noise, which accepts less than the optimal
 rule that requests without one use. Both decode the same prompts at temperature 1, taking turns, at
 a fixed speculation length: an acceptance length is the mean of a step's tokens. Their texts differ,
-and so does what is accepted: the ratios' spread over rounds is as large as the loss. `texts_*` counts
-the texts of one seed over many runs that differ in draft, speculation length and neighbours.
+and with them what is accepted: the ratios spread over rounds as widely as the loss. `texts_*`
+counts the texts of one seed in runs that differ in draft, speculation length and neighbours.
 
     python -m benchmarks.seeds [--quick] [--rounds N] [--prompts N] [--max-tokens N] [--runs N]
 """

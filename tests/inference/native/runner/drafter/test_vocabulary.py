@@ -30,10 +30,7 @@ def engine_with(make_engine, target, tmp_path):
 
 
 def requests(sampling: Sampling) -> list[Request]:
-    return [
-        Request(f"r{i}", PROMPT[: i + 2], 40, replace(sampling, seed=i), ignore_eos=True)
-        for i in range(6)
-    ]
+    return [Request(f"r{i}", PROMPT[: i + 2], 40, sampling, ignore_eos=True) for i in range(6)]
 
 
 @pytest.mark.parametrize("tied", [True, False])
