@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ _NO_VERSION = "1"
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON = "application/json"
+_TO_ESCAPE = re.compile(r"[\x7f-\uffff]")
 # Names and labels without the content.
 _METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 
@@ -185,7 +187,7 @@ class KubernetesApi:
         headers = {"Accept": accept, "User-Agent": FIELD_MANAGER, "Content-Type": content_type}
         if token := bearer(self._configuration):
             headers["Authorization"] = token
-        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        data = None if body is None else _encoded(body)
         try:
             async with (
                 self._slots,
@@ -200,6 +202,22 @@ class KubernetesApi:
         if response.status >= 300:
             raise api_error(response.status, content, response.headers)
         return _object(content)
+
+
+def _encoded(body: Json) -> bytes:
+    """JSON that is YAML too, as which the API server parses what is applied.
+
+    YAML knows no surrogate pairs, so what is above U+FFFF is written as it is; the rest is escaped,
+    since YAML takes some of it for line breaks and refuses some.
+    """
+    text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+    return _TO_ESCAPE.sub(_escaped, text).encode()
+
+
+def _escaped(character: re.Match[str]) -> str:
+    code = ord(character[0])
+    # Half a pair is no character; JSON parsers put U+FFFD in its place.
+    return f"\\u{0xFFFD if 0xD800 <= code <= 0xDFFF else code:04x}"
 
 
 def _object(content: bytes) -> Json:

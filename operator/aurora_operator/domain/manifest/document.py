@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -26,6 +27,16 @@ class Document:
     ignored: tuple[str, ...] = ()
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads a surrogate pair, as JSON escapes what is above U+FFFF, as its character."""
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if not isinstance(value, str) or value.isascii():
+            return value
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def load_document(text: str) -> Document:
     """Loads the only object in `text`, or the only AuroraDeployment among several.
 
@@ -35,7 +46,7 @@ def load_document(text: str) -> Document:
     if len(text) > _LIMIT_CHARACTERS:
         return Document(None, (f"is longer than {_LIMIT_CHARACTERS} characters",))
     try:
-        loader = yaml.SafeLoader(_as_yaml(text))
+        loader = _Loader(_as_yaml(text))
         found: list[tuple[object, yaml.Node]] = []
         while loader.check_node():
             node = loader.get_node()

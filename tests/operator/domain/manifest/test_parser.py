@@ -37,6 +37,12 @@ def test_what_a_manifest_dumps_it_reads():
     assert parse_manifest(dumped, "dumped") == deployment
 
 
+def test_json_that_escapes_characters_above_u_ffff():
+    content = changed("spec.target.uri", "file:///models/🙂")
+    deployment = parse_manifest(json.dumps(content), "test.json")
+    assert deployment.spec.target.uri == "file:///models/🙂"
+
+
 GOOD = [
     ("spec.target.uri", "pvc://models/target"),
     ("spec.target.dtype", "float32"),
