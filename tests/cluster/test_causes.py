@@ -120,6 +120,19 @@ def test_what_is_missing_is_named(deployments, kubelet, operator, changed, told)
     deployments.await_status(says("Degraded", told), seconds=60)
 
 
+def test_a_cert_manager_that_is_not_installed_is_named(deployments, kubelet, operator):
+    operator.start(namespaces=[deployments.namespace])
+    issuer = {"kind": "Issuer", "name": "ours"}
+    deployments.apply(security={"tls": {"mode": "CertManager", "issuerRef": issuer}})
+
+    status = deployments.await_status(says("Degraded", "cert-manager is not installed"))
+    assert condition(status, "Degraded")["reason"] == "CertificateNotIssued"
+    assert condition(status, "Degraded")["message"].count("cert-manager") == 1
+
+    deployments.apply()
+    deployments.await_status(is_well)
+
+
 def test_an_inference_that_crashed_gets_its_draft_again(deployments, kubelet, operator):
     deployments.apply(replicas=2, draft={"initialCheckpoint": {"uri": "pvc://models/draft-0"}})
     operator.start(namespaces=[deployments.namespace])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from aurora_common.errors import (
     AuroraError,
@@ -16,6 +17,10 @@ from aurora_common.errors import (
 
 class ApiRefusedError(InvalidInputError):
     """The API server refuses the object, or the caller: a retry does not help."""
+
+
+class KindNotServedError(NotFoundError):
+    """The API server does not serve the kind: its definition is not installed."""
 
 
 class ApiBusyError(UnavailableError):
@@ -36,7 +41,11 @@ _UNDECLARED = "failed to create typed patch object"
 
 def api_error(status: int, content: bytes, headers: Mapping[str, str]) -> AuroraError:
     """Maps an error response to an AuroraError."""
-    message = _message(content) or f"the Kubernetes API answers {status}"
+    answer = _answer(content)
+    message = _message(content, answer) or f"the Kubernetes API answers {status}"
+    # The error for an object that does not exist names it.
+    if status == 404 and "name" not in answer.get("details", {}):
+        return KindNotServedError(message)
     if status in _BY_STATUS:
         return _BY_STATUS[status](message)
     if _UNDECLARED in message:
@@ -48,9 +57,14 @@ def api_error(status: int, content: bytes, headers: Mapping[str, str]) -> Aurora
     return ApiRefusedError(message)
 
 
-def _message(content: bytes) -> str:
+def _answer(content: bytes) -> Mapping[str, Any]:
+    """The Status in the response; empty if there is none."""
     try:
         answer = json.loads(content)
     except ValueError:
-        return content[:200].decode(errors="replace").strip()
-    return str(answer.get("message", "")) if isinstance(answer, dict) else ""
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _message(content: bytes, answer: Mapping[str, Any]) -> str:
+    return str(answer.get("message", "")) or content[:200].decode(errors="replace").strip()

@@ -8,12 +8,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from aurora_common.errors import AuroraError, ConflictError, ManifestError, NotFoundError
-from aurora_operator.adapters.api_error import ApiRefusedError
+from aurora_operator.adapters.api_error import ApiRefusedError, KindNotServedError
 from aurora_operator.adapters.kubernetes import FIELD_MANAGER, Json, KubernetesApi
 from aurora_operator.cluster.child_store import ChildStore
 from aurora_operator.cluster.credentials import Credentials, name_taken
 from aurora_operator.cluster.directory import Directory, Tracked
-from aurora_operator.cluster.kinds import CHILDREN, Key, Reference, is_owned_by, reference
+from aurora_operator.cluster.kinds import (
+    CERTIFICATE,
+    CHILDREN,
+    Key,
+    Reference,
+    is_owned_by,
+    reference,
+)
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.domain.manifest.parser import deployment_from_object
 from aurora_operator.domain.manifest.spec import AuroraDeployment
@@ -82,7 +89,7 @@ class ObjectReconciler:
         return seconds if seconds < _PROBLEM_SECONDS else None
 
     def _set_problems(self, tracked: Tracked, problems: list[Problem]) -> None:
-        found = tuple(sorted(problems, key=lambda problem: (problem.reason, problem.message)))
+        found = tuple(sorted(set(problems), key=lambda problem: (problem.reason, problem.message)))
         if found != tracked.problems:
             tracked.problems = found
             self._on_change(tracked.key)
@@ -124,8 +131,10 @@ class ObjectReconciler:
                 if is_leaving or not needs_apply(desired, live):
                     return None
             await self._apply(tracked.key, desired, live)
+        except KindNotServedError:
+            return _not_served(place)
         except (ApiRefusedError, NotFoundError) as error:
-            # NotFoundError: its namespace or its kind is gone.
+            # NotFoundError: its namespace is gone.
             return Problem("ApplyRefused", f"{place}: {error}")
         return None
 
@@ -169,6 +178,17 @@ class ObjectReconciler:
             # Another object of that name exists by now; its event enqueues the deployment again.
             return
         self._metrics.writes.labels("delete").inc()
+
+
+def _not_served(place: Reference) -> Problem:
+    """The problem of an object whose kind the cluster lacks."""
+    if place.kind == CERTIFICATE.kind:
+        message = "cert-manager is not installed: install it, or change spec.security.tls.mode"
+        return Problem("CertificateNotIssued", message)
+    kind = CHILDREN[place.kind]
+    return Problem(
+        "ApplyRefused", f"{place}: the cluster has no kind {kind.api_version} {place.kind}"
+    )
 
 
 def _is_settled(tracked: Tracked, generation: int) -> bool:
