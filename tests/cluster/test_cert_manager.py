@@ -182,6 +182,12 @@ def test_a_renewed_certificate_is_used_without_a_restart(chat, operator, seen, r
     assert operator.runs
 
 
+def test_a_deleted_certificate_is_back(chat):
+    chat.delete_object(VERSION, "certificates", TRAINER_SECRET)
+
+    wait_until(lambda: chat.is_there(VERSION, "certificates", TRAINER_SECRET), seconds=10)
+
+
 def test_another_issuer_is_followed_at_once(chat, cert_manager, kubelet, seen):
     chat.apply(security=issued_by(cert_manager.authority("next")))
 

@@ -33,7 +33,7 @@ _MERGE = "application/merge-patch+json"
 _JSON = "application/json"
 _TO_ESCAPE = re.compile(r"[\x7f-\uffff]")
 # Names and labels without the content.
-_METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+_METADATA = "application/json;as=PartialObjectMetadata{};v=v1;g=meta.k8s.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,18 @@ class KubernetesApi:
     async def get(self, kind: Kind, namespace: str, name: str) -> Json:
         return await self._call("GET", kind.path(namespace, name))
 
+    async def version(self, kind: Kind, namespace: str, name: str) -> str | None:
+        """The object's resourceVersion, None if it is absent, as the API server's cache knows it.
+
+        Far cheaper than `get`: the content is neither read from etcd nor sent.
+        """
+        path, accept = kind.path(namespace, name), _METADATA.format("")
+        try:
+            found = await self._call("GET", path, query={"resourceVersion": "0"}, accept=accept)
+        except NotFoundError:
+            return None
+        return str(found["metadata"]["resourceVersion"])
+
     async def list(
         self,
         kind: Kind,
@@ -89,7 +101,7 @@ class KubernetesApi:
         metadata_only: bool = False,
     ) -> list[Json]:
         """Every object that matches the selectors."""
-        accept = _METADATA if metadata_only else _JSON
+        accept = _METADATA.format("List") if metadata_only else _JSON
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(_PAGE)}
         return [body async for page in self._pages(kind, namespace, query, accept) for body in page]
 

@@ -34,7 +34,7 @@ from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects.issuance import is_issued, issuance_problems
 from aurora_operator.domain.plan.observation import Problem
 
-# Poll interval for missing Secrets and due certificates: Secrets are not watched.
+# Poll interval for due certificates.
 _CHECK_SECONDS = 500.0
 # Poll interval while cert-manager issues.
 _ISSUE_SECONDS = 2.0
@@ -57,6 +57,7 @@ class Credentials:
         is_due = time.monotonic() >= tracked.certificates_due
         if tracked.certified_generation == generation and not is_due:
             return []
+        tracked.secrets = {}
         problems: list[Problem] = []
         seconds = _CHECK_SECONDS
         match deployment.spec.security.tls.mode:
@@ -95,14 +96,20 @@ class Credentials:
         if foreign:
             return foreign
         contents = {name: _data(secret) for name, secret in existing.items()}
+        current = dict(existing)
         now = datetime.now(UTC)
         for secret in due_secrets(deployment, contents, now, owner_uid=tracked.uid):
             name = secret["metadata"]["name"]
             try:
-                contents[name] = _data(await self._write(secret, existing[name]))
+                current[name] = await self._write(secret, existing[name])
             except (ApiRefusedError, NotFoundError) as error:
                 return [Problem("ApplyRefused", f"Secret {name}: {error}")]
-        authority = contents[authority_name(tracked.key.name)]
+        tracked.secrets = {
+            name: secret["metadata"]["resourceVersion"]
+            for name, secret in current.items()
+            if secret is not None
+        }
+        authority = _data(current[authority_name(tracked.key.name)])
         if authority is not None:
             metadata = deployment.metadata
             tracked.identity = operator_identity(metadata, authority, tracked.identity, now)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from aurora_common.tls import Certificates
 from aurora_operator.adapters.kubernetes import Json
@@ -29,6 +29,8 @@ class Tracked:
     # The generation whose certificates were found correct, and when (monotonic) to check again.
     certified_generation: int | None = None
     certificates_due: float = 0.0
+    # The resourceVersion of each Secret as it was left.
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
     def unsettle(self) -> None:
         """Has every object checked again."""

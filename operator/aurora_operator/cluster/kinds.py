@@ -15,7 +15,7 @@ EVENT = Kind("v1", "Event", "events")
 CERTIFICATE = Kind("cert-manager.io/v1", "Certificate", "certificates")
 
 # The watched ones of the kinds that the operator makes: not Secrets, which are read by name only,
-# nor Certificates, whose kind may be missing.
+# nor Certificates, whose kind may be missing. Both are polled.
 WATCHED = (
     Kind("apps/v1", "Deployment", "deployments"),
     Kind("apps/v1", "StatefulSet", "statefulsets"),

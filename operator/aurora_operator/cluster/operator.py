@@ -28,6 +28,7 @@ from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.cluster.objects import ObjectReconciler
 from aurora_operator.cluster.reflector import Reflector
 from aurora_operator.cluster.rollouts import RolloutReconciler
+from aurora_operator.cluster.secret_poll import SecretPoll
 from aurora_operator.cluster.status_store import status_of
 from aurora_operator.cluster.watch import Watches
 from aurora_operator.cluster.work_queue import Workers
@@ -45,6 +46,8 @@ _RETRY_SECONDS = 2.0
 _STOP_SECONDS = 3.0
 # Events come in bursts, some caused by our own writes: one reconcile answers a whole burst.
 _GATHER_SECONDS = 0.25
+# Of Certificates, whose kind may be missing: they are not watched.
+_POLL_SECONDS = 8.0
 _RESYNC_SECONDS = 600.0
 _RESYNC_PACE_SECONDS = (0.05, 60.0)
 # Rollouts are reconciled once these are known, objects once all are.
@@ -106,6 +109,9 @@ class ClusterOperator:
             children=self._children,
             on_event=self._observe,
         )
+        self._secret_poll = SecretPoll(
+            api, self._directory, on_change=lambda key: self._objects.add(key)
+        )
         self._watches = Watches(configuration, _ALL, namespaces=namespaces, on_event=self._observe)
         self.primed = False
         metrics.follow_deployments(lambda: len(self._directory))
@@ -138,15 +144,16 @@ class ClusterOperator:
                 for kind in _FIRST:
                     await self._prime(kind)
                 group.create_task(self._rollouts.run())
-                rest = _REST
-                if await self._serves(CERTIFICATE):
-                    rest = (*_REST, CERTIFICATE)
-                for kind in rest:
+                for kind in _REST:
                     await self._prime(kind)
+                if await self._serves(CERTIFICATE):
+                    await self._prime(CERTIFICATE)
                 self.primed = True
                 group.create_task(self._objects.run())
                 self._watches.start()
-                group.create_task(self._reflector.run((*_FIRST, *rest)))
+                group.create_task(self._reflector.run(_ALL))
+                group.create_task(self._reflector.poll(CERTIFICATE, _POLL_SECONDS))
+                group.create_task(self._secret_poll.run())
         finally:
             self._watches.stop(_STOP_SECONDS)
             await self._rollout_reconciler.close()

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 
 from aurora_common.errors import AuroraError, NotFoundError
+from aurora_operator.adapters.api_error import KindNotServedError
 from aurora_operator.adapters.kubernetes import Json, Kind, KubernetesApi
 from aurora_operator.cluster.child_store import ChildStore, Known
 from aurora_operator.cluster.directory import Directory
@@ -58,6 +59,22 @@ class Reflector:
                     fields = {"kind": kind.kind, "reason": str(error)}
                     logger.warning("relist failed", extra={"fields": fields})
                 await asyncio.sleep(_RELIST_SECONDS / len(kinds))
+
+    async def poll(self, kind: Kind, seconds: float) -> None:
+        """Relists a kind that is not watched, while an object of it is known, until cancelled."""
+        while True:
+            await asyncio.sleep(seconds)
+            known = self._known(kind)
+            try:
+                if known:
+                    await self._relist(kind)
+            except KindNotServedError:
+                # Its definition is gone, and all objects with it.
+                for entry in known.values():
+                    self._on_event(True, entry.body)
+            except AuroraError as error:
+                fields = {"kind": kind.kind, "reason": str(error)}
+                logger.warning("relist failed", extra={"fields": fields})
 
     async def _relist(self, kind: Kind) -> None:
         before = self._known(kind)

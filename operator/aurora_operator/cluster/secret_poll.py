@@ -1,0 +1,60 @@
+"""Notices deleted and changed Secrets without listing or watching any: asks for each by name."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from aurora_common.errors import AuroraError
+from aurora_operator.adapters.kubernetes import KubernetesApi
+from aurora_operator.cluster.directory import Directory, Tracked
+from aurora_operator.cluster.kinds import SECRET, Key
+
+logger = logging.getLogger(__name__)
+
+# Each deployment's Secrets are looked at once in this time, if there are at most 200. More take
+# longer: the polls of many must cost little.
+_PERIOD_SECONDS = 8.0
+_LEAST_PACE_SECONDS = 0.04
+
+
+class SecretPoll:
+    """Calls `on_change` with a deployment whose Secrets are not as they were left."""
+
+    def __init__(
+        self, api: KubernetesApi, directory: Directory, *, on_change: Callable[[Key], None]
+    ) -> None:
+        self._api = api
+        self._directory = directory
+        self._on_change = on_change
+
+    async def run(self) -> None:
+        """Goes round all deployments until cancelled."""
+        while True:
+            pace = max(_LEAST_PACE_SECONDS, _PERIOD_SECONDS / max(1, len(self._directory)))
+            due = time.monotonic()
+            for key in self._directory:
+                tracked = self._directory.get(key)
+                if tracked is not None and not await self._is_intact(tracked):
+                    tracked.certificates_due = 0.0
+                    self._on_change(key)
+                due += pace
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if not len(self._directory):
+                await asyncio.sleep(_PERIOD_SECONDS)
+
+    async def _is_intact(self, tracked: Tracked) -> bool:
+        """Whether every Secret has the version that was left; True if that cannot be read."""
+        expected = tracked.secrets
+        try:
+            found = await asyncio.gather(
+                *(self._api.version(SECRET, tracked.key.namespace, name) for name in expected)
+            )
+        except AuroraError as error:
+            fields = {"key": str(tracked.key), "reason": str(error)}
+            logger.debug("secrets not read", extra={"fields": fields})
+            return True
+        # While they were read, they may have been written.
+        return found == list(expected.values()) or tracked.secrets is not expected
