@@ -14,6 +14,7 @@ from typing import get_args
 from aurora_common import leash, log
 from aurora_common.errors import REFUSED, AuroraError, InvalidInputError
 from aurora_common.flag import add_version_flag, address, listen_clash, port
+from aurora_operator.domain.objects.metadata import MANAGER
 from aurora_operator.domain.objects.setting import PullPolicy, Setting
 from aurora_operator.local.guardian import LocalOptions, guard
 from aurora_operator.local.operator import LocalOperator
@@ -70,6 +71,7 @@ def _cluster(parsed: argparse.Namespace) -> int:
     options = ClusterOptions(
         setting=setting,
         lease_namespace=parsed.lease_namespace,
+        lease_name=parsed.lease_name,
         namespaces=tuple(parsed.namespace),
         health_listen=parsed.health_listen,
         metrics_listen=parsed.metrics_listen,
@@ -143,6 +145,13 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         help="where deployments are run; may be repeated; default: every namespace",
     )
     parser.add_argument("--lease-namespace", required=True, metavar="NAME")
+    parser.add_argument(
+        "--lease-name",
+        default=MANAGER,
+        metavar="NAME",
+        help="the Lease that this installation's replicas share: another one for each set of "
+        "--namespace in the lease's namespace; default: %(default)s",
+    )
     parser.add_argument(
         "--identity",
         metavar="NAME",

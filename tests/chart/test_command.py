@@ -4,6 +4,8 @@ import pytest
 
 from aurora_operator import __main__ as operator
 from aurora_operator.cluster import process
+from aurora_operator.cluster.claims import CLAIM_NAME
+from aurora_operator.domain.objects.metadata import MANAGER
 
 
 def container(objects, values):
@@ -27,6 +29,7 @@ def test_the_arguments_are_the_operators(objects, monkeypatch, watched):
     (options,) = started
     assert options.namespaces == tuple(watched)
     assert options.lease_namespace == "aurora-system"
+    assert options.lease_name.startswith(MANAGER)
     assert options.setting.trainer_image == "aurora-trainer:0.1.0"
     # On all interfaces, on the ports that probes and monitors use.
     ports = {port["name"]: port["containerPort"] for port in made["ports"]}
@@ -42,14 +45,41 @@ def test_its_pods_may_call_the_control_ports(objects):
     assert operator._OPERATOR_LABELS.items() <= labels.items()
 
 
-def test_it_may_write_the_lease_that_it_uses(objects):
+def lease(objects, watched):
+    """The Lease that the operator is given, which it may write."""
+    values = {"watchNamespaces": watched}
     (role,) = (
         body
-        for body in objects({})
+        for body in objects(values)
         if body["kind"] == "Role" and body["metadata"]["name"].endswith("-lease")
     )
+    (name,) = (
+        argument.removeprefix("--lease-name=")
+        for argument in container(objects, values)["args"]
+        if argument.startswith("--lease-name=")
+    )
+    assert [name] in [rule.get("resourceNames") for rule in role["rules"]]
+    return name
 
-    assert [process.LEASE_NAME] in [rule.get("resourceNames") for rule in role["rules"]]
+
+def test_each_set_of_namespaces_has_its_own_lease(objects):
+    assert lease(objects, []) == MANAGER
+    assert lease(objects, ["a", "b"]) == lease(objects, ["b", "a"])
+    assert len({lease(objects, watched) for watched in ([], ["a"], ["b"], ["a", "b"])}) == 4
+
+
+@pytest.mark.parametrize("watched", [[], ["serving"]])
+def test_it_may_claim_the_namespaces_that_it_manages(objects, watched):
+    roles = [
+        body
+        for body in objects({"watchNamespaces": watched})
+        if body["kind"] in ("Role", "ClusterRole") and body["metadata"]["name"].endswith("operator")
+    ]
+
+    assert [body["metadata"].get("namespace") for body in roles] == (watched or [None])
+    for body in roles:
+        names = {name for rule in body["rules"] for name in rule.get("resourceNames", ())}
+        assert names == {CLAIM_NAME}
 
 
 def test_a_digest_wins_over_a_tag(objects):

@@ -74,21 +74,35 @@ def verdict(lease: Seen, identity: str, now: float) -> Literal["renew", "take", 
 class Election:
     """One candidate; `acquire`, then `hold`, then `release`."""
 
-    def __init__(self, api: LeaseApi, *, namespace: str, name: str, identity: str) -> None:
+    def __init__(
+        self,
+        api: LeaseApi,
+        *,
+        namespace: str,
+        name: str,
+        identity: str,
+        duration_seconds: int = DURATION_SECONDS,
+    ) -> None:
         self._api = api
         self._namespace = namespace
         self._name = name
         self._identity = identity
+        self._duration_seconds = duration_seconds
         self._seen: Seen | None = None
         # When the last successful renewal was sent: others may count from then on.
         self._renewed_at = 0.0
+
+    @property
+    def holder(self) -> str:
+        """Who held the lease when it was last read; empty if nobody did."""
+        return "" if self._seen is None else self._seen.holder
 
     async def acquire(self) -> None:
         """Returns once this candidate holds the lease."""
         while True:
             asked_at = time.monotonic()
             try:
-                if await self._attempt():
+                if await self.attempt():
                     self._renewed_at = asked_at
                     logger.info("leading", extra={"fields": {"identity": self._identity}})
                     return
@@ -111,7 +125,7 @@ class Election:
                     - time.monotonic()
                 ):
                     asked_at = time.monotonic()
-                    if not await self._attempt():
+                    if not await self.attempt():
                         raise LeaseLostError("another operator holds the lease")
                     self._renewed_at = asked_at
             except TimeoutError:
@@ -139,7 +153,7 @@ class Election:
         except AuroraError as error:
             logger.warning("lease not released", extra={"fields": {"reason": str(error)}})
 
-    async def _attempt(self) -> bool:
+    async def attempt(self) -> bool:
         """Tries once to take or renew the lease; whether this candidate holds it now."""
         try:
             lease = await self._api.get(LEASE, self._namespace, self._name)
@@ -157,7 +171,7 @@ class Election:
             spec["leaseTransitions"] = (spec.get("leaseTransitions") or 0) + 1
         lease["spec"] = spec | {
             "holderIdentity": self._identity,
-            "leaseDurationSeconds": DURATION_SECONDS,
+            "leaseDurationSeconds": self._duration_seconds,
             "renewTime": moment,
         }
         try:
@@ -177,7 +191,7 @@ class Election:
         moment = _moment()
         spec = {
             "holderIdentity": self._identity,
-            "leaseDurationSeconds": DURATION_SECONDS,
+            "leaseDurationSeconds": self._duration_seconds,
             "acquireTime": moment,
             "renewTime": moment,
             "leaseTransitions": 0,

@@ -61,6 +61,9 @@ class Directory:
     def get(self, key: Key) -> Tracked | None:
         return self._tracked.get(key)
 
+    def namespaces(self) -> frozenset[str]:
+        return frozenset(key.namespace for key in self._tracked)
+
     def remember(self, body: Json) -> News:
         """Stores a deployment's body and returns what of it was new."""
         metadata = body["metadata"]

@@ -12,9 +12,10 @@ from kubernetes.client import Configuration
 from aurora_common.errors import AuroraError
 from aurora_operator.adapters.kubernetes import Json, Kind, KubernetesApi
 from aurora_operator.cluster.child_store import ChildStore, News
+from aurora_operator.cluster.claims import Claims
 from aurora_operator.cluster.credentials import Credentials
 from aurora_operator.cluster.directory import Directory
-from aurora_operator.cluster.event_recorder import EventRecorder
+from aurora_operator.cluster.event_recorder import EventRecorder, Notice
 from aurora_operator.cluster.kinds import (
     CERTIFICATE,
     DEPLOYMENT,
@@ -48,6 +49,8 @@ _STOP_SECONDS = 3.0
 _GATHER_SECONDS = 0.25
 # Of Certificates, whose kind may be missing: they are not watched.
 _POLL_SECONDS = 8.0
+# Until it is asked again whether another installation still manages a namespace.
+_REFUSED_SECONDS = 15.0
 _RESYNC_SECONDS = 600.0
 _RESYNC_PACE_SECONDS = (0.05, 60.0)
 # Rollouts are reconciled once these are known, objects once all are.
@@ -59,7 +62,10 @@ Work = Callable[[Key], Awaitable[float | None]]
 
 
 class ClusterOperator:
-    """Made inside the event loop that it uses; `run` once."""
+    """Made inside the event loop that it uses; `run` once.
+
+    `installation` is the same for all replicas of one operator, `identity` is this one's.
+    """
 
     def __init__(
         self,
@@ -69,12 +75,17 @@ class ClusterOperator:
         namespaces: Collection[str],
         setting: Setting,
         identity: str,
+        installation: str,
         metrics: Metrics,
     ) -> None:
         self._api = api
+        self._installation = installation
         self._metrics = metrics
         self._directory = Directory()
         self._children = ChildStore()
+        self._claims = Claims(api, holder=installation, wanted=self._directory.namespaces)
+        # Other installations that an Event has named.
+        self._named: set[str] = set()
         self._recorder = EventRecorder(api, metrics, identity)
         self._rollout_reconciler = RolloutReconciler(
             api,
@@ -119,6 +130,11 @@ class ClusterOperator:
         metrics.follow_queue("rollout", lambda: len(self._rollouts.queue))
 
     @property
+    def overlaps(self) -> dict[str, str]:
+        """Other installations, by the namespace that they manage in place of this one."""
+        return self._claims.others
+
+    @property
     def is_well(self) -> bool:
         """Whether the workers made progress within the last three minutes, once all are primed."""
         if not self.primed:
@@ -136,6 +152,7 @@ class ClusterOperator:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._recorder.run())
+                group.create_task(self._claims.run())
                 group.create_task(self._resync())
                 while not await self._serves(DEPLOYMENT):
                     # It may be installed later.
@@ -157,6 +174,7 @@ class ClusterOperator:
         finally:
             self._watches.stop(_STOP_SECONDS)
             await self._rollout_reconciler.close()
+            await self._claims.release()
 
     async def _serves(self, kind: Kind) -> bool:
         """Whether the API server serves the kind; retries until it answers."""
@@ -227,10 +245,31 @@ class ClusterOperator:
             self._objects.add(key, after_seconds=_GATHER_SECONDS)
         self._rollouts.add(key, after_seconds=_GATHER_SECONDS)
 
+    async def _acts(self, key: Key) -> bool:
+        """Whether this installation manages the deployment; if not, an Event says so once."""
+        tracked = self._directory.get(key)
+        # Nothing is written for what is gone or going.
+        if tracked is None or "deletionTimestamp" in tracked.body["metadata"]:
+            return True
+        if await self._claims.holds(key.namespace):
+            return True
+        other = self._claims.others.get(key.namespace, "")
+        if other not in self._named:
+            self._named.add(other)
+            message = (
+                f"namespace {key.namespace} is managed by the operator {other}: "
+                f"{self._installation} does nothing in it; "
+                "uninstall one of them, or give them disjoint watchNamespaces"
+            )
+            self._recorder.record(key, tracked.uid, [Notice("Warning", "OperatorOverlap", message)])
+        return False
+
     def _timed(self, worker: str, work: Work) -> Work:
         async def timed(key: Key) -> float | None:
             began, result = time.monotonic(), "error"
             try:
+                if not await self._acts(key):
+                    return _REFUSED_SECONDS
                 again = await work(key)
                 result = "done"
                 return again

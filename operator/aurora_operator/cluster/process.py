@@ -23,8 +23,6 @@ from aurora_operator.domain.objects.setting import Setting
 
 logger = logging.getLogger(__name__)
 
-LEASE_NAME = MANAGER
-
 _CONNECTIONS = 12
 # How long the watches' thread waits for the interpreter, instead of 5 ms.
 _SWITCH_SECONDS = 0.0005
@@ -41,12 +39,14 @@ _STOP_SECONDS = 8.0
 class ClusterOptions:
     """`namespaces`: where deployments are run; empty: everywhere.
 
-    `identity`: unique among the running operators.
+    `identity`: unique among the running operators. Replicas of one installation share the Lease,
+    by which one of them leads.
     """
 
     setting: Setting
     lease_namespace: str
     identity: str
+    lease_name: str = MANAGER
     namespaces: tuple[str, ...] = ()
     health_listen: str = "127.0.0.1:8080"
     metrics_listen: str = "127.0.0.1:9090"
@@ -71,6 +71,7 @@ class ClusterProcess:
             namespaces=options.namespaces,
             setting=options.setting,
             identity=options.identity,
+            installation=f"{options.lease_namespace}/{options.lease_name}",
             metrics=self._metrics,
         )
         self._leads = False
@@ -111,7 +112,7 @@ class ClusterProcess:
         election = Election(
             self._lease_api,
             namespace=self._options.lease_namespace,
-            name=LEASE_NAME,
+            name=self._options.lease_name,
             identity=self._options.identity,
         )
         await election.acquire()
@@ -142,6 +143,9 @@ class ClusterProcess:
     def _readyz(self) -> Answer:
         if self._leads and not self._operator.primed:
             return Answer(503, b"caches not primed yet\n")
+        if overlaps := self._operator.overlaps:
+            found = sorted(f"{place} by {other}" for place, other in overlaps.items())
+            return Answer(503, f"managed by another operator: {', '.join(found)}\n".encode())
         return Answer(200, b"ok\n")
 
     def _metrics_answer(self) -> Answer:

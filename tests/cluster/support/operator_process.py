@@ -31,14 +31,24 @@ _POLL_SECONDS = 0.02
 _TOKEN_SECONDS = 24 * 3600
 
 
-def install_rights(server: ApiServer, helm: Path, namespace: str) -> str:
+def install_rights(
+    server: ApiServer,
+    helm: Path,
+    namespace: str,
+    *,
+    release: str = ACCOUNT,
+    watched: Sequence[str] = (),
+) -> str:
     """Creates the operator's account with the chart's rules in `namespace`; its user name."""
+    values = json.dumps({"watchNamespaces": list(watched)})
     result = subprocess.run(
         [
-            *(helm, "template", ACCOUNT, CHART, "--namespace", namespace, "--kube-version", "1.36"),
+            *(helm, "template", release, CHART, "--namespace", namespace, "--kube-version", "1.36"),
+            *("--values", "-"),
             *("--show-only", "templates/rbac.yaml"),
             *("--show-only", "templates/serviceaccount.yaml"),
         ],
+        input=values,
         capture_output=True,
         text=True,
         check=False,
@@ -62,8 +72,17 @@ def _path(body: dict[str, Any]) -> str:
 class OperatorProcess:
     """`url`: the API server's, or that of a proxy. `user`: its name in the audit log."""
 
-    def __init__(self, server: ApiServer, user: str, folder: Path, *, url: str = "") -> None:
+    def __init__(
+        self,
+        server: ApiServer,
+        user: str,
+        folder: Path,
+        *,
+        url: str = "",
+        lease_name: str = "aurora-operator",
+    ) -> None:
         self.user = user
+        self._lease_name = lease_name
         self.lease_namespace, account = user.split(":")[2:]
         self._log = folder / "operator.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -91,7 +110,7 @@ class OperatorProcess:
         command: list[str | Path] = [
             *(sys.executable, "-m", "aurora_operator", "cluster"),
             *("--kubeconfig", self._kubeconfig, "--lease-namespace", self.lease_namespace),
-            *("--identity", self._identity),
+            *("--lease-name", self._lease_name, "--identity", self._identity),
             *("--health-listen", f"127.0.0.1:{self._health}"),
             *("--metrics-listen", f"127.0.0.1:{self._metrics}"),
         ]
@@ -115,6 +134,17 @@ class OperatorProcess:
             with urllib.request.urlopen(url, timeout=2):
                 return "aurora_operator_leader 1.0" in self.metrics()
         return False
+
+    def unready(self) -> str:
+        """Why it says that it is not ready; empty if it does not."""
+        try:
+            url = f"http://127.0.0.1:{self._health}/readyz"
+            with urllib.request.urlopen(url, timeout=2):
+                return ""
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+        except OSError:
+            return ""
 
     def answers(self) -> bool:
         """Whether it runs, even if another one leads."""

@@ -48,7 +48,13 @@ async def test_it_waits_for_an_unavailable_api_server_and_ends_when_cancelled(mo
     monkeypatch.setattr(operator, "_STALLED_SECONDS", 0.05)
     api = _Api()
     found = ClusterOperator(
-        Configuration(), api, namespaces=(), setting=None, identity="me", metrics=Metrics()
+        Configuration(),
+        api,
+        namespaces=(),
+        setting=None,
+        identity="me",
+        installation="system/aurora",
+        metrics=Metrics(),
     )
     task = asyncio.create_task(found.run())
     async with asyncio.timeout(5):

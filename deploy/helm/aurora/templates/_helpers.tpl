@@ -24,6 +24,14 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The Lease by which the operator's replicas elect one: one for each set of watched namespaces. */}}
+{{- define "aurora.lease" -}}
+aurora-operator
+{{- with .Values.watchNamespaces -}}
+-{{ . | sortAlpha | uniq | join "," | sha256sum | trunc 10 }}
+{{- end -}}
+{{- end -}}
+
 {{/* Selects the operator's pods; immutable. */}}
 {{- define "aurora.selectorLabels" -}}
 app.kubernetes.io/name: aurora
