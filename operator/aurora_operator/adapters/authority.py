@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -75,11 +75,13 @@ def due_secrets(
     now: datetime,
     *,
     owner_uid: str,
+    adopted: Collection[str] = (),
 ) -> tuple[dict[str, Any], ...]:
     """The Secrets that must be written, in this order; empty if all are current.
 
     `existing`: the content of each of `secret_names`, None if absent. Unusable content is replaced.
-    If only some are written, the next call continues from there.
+    `adopted`: those that get another owner, so they are written in any case. If only some are
+    written, the next call continues from there.
     """
     metadata = deployment.metadata
     before = _read_authority(existing[authority_name(metadata.name)])
@@ -88,12 +90,13 @@ def due_secrets(
     }
     authority = _stepped(deployment, before, leaves, now)
     found: list[tuple[str, Data]] = []
-    if authority is not before:
+    if authority is not before or authority_name(metadata.name) in adopted:
         found.append((authority_name(metadata.name), _authority_data(authority)))
     for component, data in leaves.items():
         wanted = _leaf_data(deployment, component, data, authority, now)
-        if any(data.get(key) != value for key, value in wanted.items()):
-            found.append((leaf_name(metadata.name, component), wanted))
+        name = leaf_name(metadata.name, component)
+        if name in adopted or any(data.get(key) != value for key, value in wanted.items()):
+            found.append((name, wanted))
     return tuple(_secret(deployment, name, data, owner_uid) for name, data in found)
 
 

@@ -21,6 +21,7 @@ from aurora_operator.adapters.authority import (
 from aurora_operator.adapters.kubernetes import Json, KubernetesApi
 from aurora_operator.cluster.directory import Tracked
 from aurora_operator.cluster.kinds import (
+    ADOPT,
     CERTIFICATE,
     INSTANCE,
     SECRET,
@@ -91,14 +92,21 @@ class Credentials:
         foreign = [
             name_taken(Reference(SECRET.kind, name))
             for name, secret in existing.items()
-            if secret is not None and not is_owned_by(secret, tracked.uid)
+            if secret is not None and not tracked.owns(secret)
         ]
         if foreign:
             return foreign
         contents = {name: _data(secret) for name, secret in existing.items()}
         current = dict(existing)
+        adopted = {
+            name
+            for name, secret in existing.items()
+            if secret is not None and not is_owned_by(secret, tracked.uid)
+        }
         now = datetime.now(UTC)
-        for secret in due_secrets(deployment, contents, now, owner_uid=tracked.uid):
+        for secret in due_secrets(
+            deployment, contents, now, owner_uid=tracked.uid, adopted=adopted
+        ):
             name = secret["metadata"]["name"]
             try:
                 current[name] = await self._write(secret, existing[name])
@@ -164,7 +172,8 @@ def name_taken(place: Reference) -> Problem:
     return Problem(
         "NameTaken",
         f"{place} exists and does not belong to this deployment: "
-        "remove it, or give the deployment another name",
+        "remove it, give the deployment another name, or, if an earlier deployment of this name "
+        f'left it, annotate this one with {ADOPT}: "true"',
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from aurora_common.tls import Certificates
 from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.cluster.child_store import Known, News, known
-from aurora_operator.cluster.kinds import Key
+from aurora_operator.cluster.kinds import ADOPT, Key, is_left_by, is_owned_by
 from aurora_operator.domain.plan.observation import Problem
 
 
@@ -36,6 +36,13 @@ class Tracked:
         """Has every object checked again."""
         self.changes += 1
         self.settled_generation = None
+
+    def owns(self, body: Json) -> bool:
+        """Whether the object is this deployment's, or one that it may adopt."""
+        if is_owned_by(body, self.uid):
+            return True
+        annotations = self.body["metadata"].get("annotations", {})
+        return annotations.get(ADOPT) == "true" and is_left_by(body, self.key)
 
     @property
     def uid(self) -> str:

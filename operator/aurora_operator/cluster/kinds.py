@@ -30,6 +30,8 @@ CHILDREN = {kind.kind: kind for kind in (*WATCHED, CERTIFICATE)}
 MANAGED_BY = "app.kubernetes.io/managed-by"
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
+# With "true" on a deployment, it takes over what an earlier one of its name left.
+ADOPT = "aurora.dev/adopt"
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 
 
@@ -69,4 +71,16 @@ def is_owned_by(body: Json, uid: str) -> bool:
     return any(
         known.get("uid") == uid and known.get("controller")
         for known in body["metadata"].get("ownerReferences", ())
+    )
+
+
+def is_left_by(body: Json, key: Key) -> bool:
+    """Whether an earlier deployment of that name left the object: by labels and controller."""
+    metadata = body["metadata"]
+    labels = metadata.get("labels", {})
+    controllers = [each for each in metadata.get("ownerReferences", ()) if each.get("controller")]
+    return (
+        owner(body) == key
+        and labels.get(MANAGED_BY) == MANAGER
+        and all((each["kind"], each["name"]) == (DEPLOYMENT.kind, key.name) for each in controllers)
     )

@@ -18,7 +18,6 @@ from aurora_operator.cluster.kinds import (
     CHILDREN,
     Key,
     Reference,
-    is_owned_by,
     reference,
 )
 from aurora_operator.cluster.metrics import Metrics
@@ -124,7 +123,7 @@ class ObjectReconciler:
                 return None
             live = await self._live(tracked.key, place)
             if live is not None:
-                if not is_owned_by(live, tracked.uid):
+                if not tracked.owns(live):
                     return name_taken(place)
                 # An object that is being deleted is created again once it is gone.
                 is_leaving = "deletionTimestamp" in live["metadata"]
@@ -169,7 +168,7 @@ class ObjectReconciler:
 
     async def _remove(self, tracked: Tracked, place: Reference) -> None:
         live = self._children.get(tracked.key, place)
-        if live is None or not is_owned_by(live, tracked.uid):
+        if live is None or not tracked.owns(live):
             return
         uid = live["metadata"]["uid"]
         try:
