@@ -28,7 +28,7 @@ _OPERATOR_LABELS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status; errors go to stderr."""
     parsed = _parser().parse_args(arguments)
-    log.configure("WARNING" if parsed.command == "up" else "INFO")
+    log.configure("WARNING" if parsed.command == "up" else "INFO", backs_off=True)
     match parsed.command:
         case "up":
             return _up(parsed)

@@ -133,6 +133,53 @@ def test_a_cert_manager_that_is_not_installed_is_named(deployments, kubelet, ope
     deployments.await_status(is_well)
 
 
+@pytest.mark.slow
+def test_a_pod_that_cannot_be_controlled_is_named_within_two_minutes(chat, kubelet, operator):
+    name = kubelet.workers(chat.namespace, "inference")[0].name
+    kubelet.world.hindrances[name] = "the claim is not mounted"
+    kubelet.publish(chat.namespace, "chat", acceptance=0.9)
+
+    told = (f"pod {name} cannot be controlled: ", "the claim is not mounted")
+    chat.await_status(says("Degraded", *told), seconds=120)
+    # It is tried again every second, and said ever more rarely.
+    assert 1 < operator.log(characters=1_000_000).count("action failed") < 12
+
+    kubelet.world.hindrances.clear()
+    chat.await_status(is_well, seconds=60)
+
+
+@pytest.fixture
+def broken_webhook(control_plane, deployments):
+    """An admission webhook for the namespace's Services that nobody answers."""
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    services = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["services"]}
+    here = {"matchLabels": {"kubernetes.io/metadata.name": deployments.namespace}}
+    webhook = {
+        "name": "broken.example.com",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "rules": [{**services, "operations": ["CREATE"]}],
+        "namespaceSelector": here,
+    }
+    body = {"metadata": {"name": "broken"}, "webhooks": [webhook]}
+    control_plane.request("POST", path, body)
+    yield
+    control_plane.request("DELETE", f"{path}/broken")
+
+
+@pytest.mark.slow
+def test_a_webhook_that_does_not_answer_is_named_within_two_minutes(
+    deployments, broken_webhook, kubelet, operator
+):
+    operator.start(namespaces=[deployments.namespace])
+    deployments.apply()
+
+    told = ("failed calling webhook", "broken.example.com")
+    status = deployments.await_status(says("Degraded", *told), seconds=120)
+    assert condition(status, "Degraded")["reason"] == "ApplyRefused"
+
+
 def test_an_inference_that_crashed_gets_its_draft_again(deployments, kubelet, operator):
     deployments.apply(replicas=2, draft={"initialCheckpoint": {"uri": "pvc://models/draft-0"}})
     operator.start(namespaces=[deployments.namespace])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 
 import grpc
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 # A stream is renewed after this: its peer may be gone without closing the connection.
 _STREAM_SECONDS = 300.0
 _RETRY_SECONDS = 0.5
+# A stream that is denied ends sooner.
+_QUIET_SECONDS = 5.0
 _PRUNE_SECONDS = 30.0
 
 
@@ -29,6 +32,16 @@ class CheckpointFeed:
         self._channel = open_channel(peer)
         self._stub = trainer_pb2_grpc.TrainerStub(self._channel)  # type: ignore[no-untyped-call]
         self._after_sequence = after_sequence
+        # The last error of the stream, and when it was seen (monotonic).
+        self._error = ""
+        self._failed_at = 0.0
+
+    @property
+    def failure(self) -> str:
+        """Why the trainer cannot be followed; empty if it can, or if that is not known yet."""
+        is_connected = self._channel.get_state() is grpc.ChannelConnectivity.READY
+        is_quiet = time.monotonic() - self._failed_at > _QUIET_SECONDS
+        return "" if is_connected and is_quiet else self._error
 
     async def checkpoints(self) -> AsyncIterator[Candidate]:
         """Every checkpoint published after `after_sequence()`, at least once; never ends."""
@@ -40,6 +53,8 @@ class CheckpointFeed:
                 ):
                     yield _candidate(checkpoint)
             except grpc.aio.AioRpcError as error:
+                self._failed_at = time.monotonic()
+                self._error = error.details() or error.code().name
                 _report("checkpoint", error)
             await asyncio.sleep(_RETRY_SECONDS)
 

@@ -10,6 +10,7 @@ from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.cluster.child_store import Known, News, known
 from aurora_operator.cluster.kinds import ADOPT, Key, is_left_by, is_owned_by
 from aurora_operator.domain.plan.observation import Problem
+from aurora_operator.reconcile.failure import LastingFailures
 
 
 @dataclass(slots=True)
@@ -22,6 +23,8 @@ class Tracked:
     settled_generation: int | None = None
     # What is wrong with its objects; None before the first check.
     problems: tuple[Problem, ...] | None = None
+    # Of the reconciles of its objects.
+    failures: LastingFailures = field(default_factory=LastingFailures)
     # Counts the changes to its objects: a reconcile that one came into settles nothing.
     changes: int = 0
     # The operator's certificate towards this deployment's pods; None if unknown, or without TLS.

@@ -75,7 +75,17 @@ class ObjectReconciler:
             self._set_problems(tracked, [Problem("InvalidSpec", "; ".join(error.problems))])
             return None
         identity = tracked.identity
-        problems = await self._reconcile_all(tracked, deployment, generation)
+        try:
+            problems = await self._reconcile_all(tracked, deployment, generation)
+        except AuroraError as error:
+            tracked.failures.failed("objects", str(error))
+            lasting = [
+                Problem("ApplyRefused", cause) for cause in tracked.failures.lasting().values()
+            ]
+            if lasting:
+                self._set_problems(tracked, lasting)
+            raise
+        tracked.failures.succeeded("objects")
         self._set_problems(tracked, problems)
         if tracked.identity != identity:
             self._on_change(key)

@@ -43,6 +43,8 @@ _LIVE_SECONDS = 1.0
 # It doubles with each reconcile that changes nothing.
 _FIRST_WAIT_SECONDS = 10.0
 _LAST_WAIT_SECONDS = 320.0
+# Poll interval while all is well: whether pods can be controlled is in no event.
+_PROBE_SECONDS = 60.0
 # Reasons of the conditions that the object reconciler's problems lead to.
 _OBJECT_REASONS = frozenset({"NameTaken", "ApplyRefused", "InvalidSpec"})
 
@@ -147,6 +149,7 @@ class RolloutReconciler:
         before = reconciler.status
         known = tracked.problems
         fleet.problems = _known_problems(before) if known is None else known
+        fleet.problems += session.trainer.problems()
         result = await reconciler.reconcile(_command(body))
         initial = "" if generation.initial is None else generation.initial.digest
         session.trainer.prune(deployment.spec.model_store.keep, reconciler.status, initial)
@@ -156,8 +159,10 @@ class RolloutReconciler:
             return _LIVE_SECONDS
         if reconciler.status != before:
             session.wait_seconds = _FIRST_WAIT_SECONDS
+        if session.trainer.is_failing:
+            return _FIRST_WAIT_SECONDS
         if all(view.ready for view in fleet.components):
-            return None
+            return _PROBE_SECONDS if fleet.inferences else None
         wait = session.wait_seconds
         session.wait_seconds = min(_LAST_WAIT_SECONDS, 2 * wait)
         return wait

@@ -14,8 +14,9 @@ from aurora_operator.adapters.trainer import CheckpointFeed
 from aurora_operator.cluster.fleet import component_pods, is_ready, peer
 from aurora_operator.cluster.kinds import Key
 from aurora_operator.domain.objects.pod import GRPC
-from aurora_operator.domain.plan.observation import TrainerView
+from aurora_operator.domain.plan.observation import Problem, TrainerView
 from aurora_operator.domain.status.deployment import Candidate, Status
+from aurora_operator.reconcile.failure import LastingFailures
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class TrainerLink:
         self._observe = observe
         self._place: tuple[str, Peer] | None = None
         self._feed: CheckpointFeed | None = None
+        self._failures = LastingFailures()
         self._tasks: set[asyncio.Task[None]] = set()
         # The arguments of the last prune.
         self._pruned: object = None
@@ -60,6 +62,22 @@ class TrainerLink:
             self._place, self._feed = place, CheckpointFeed(place[1], self._after_sequence)
             self._start(self._offer_all(self._feed))
             self._start(self._observe_all(self._feed))
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the trainer could not be followed when `problems` was called last."""
+        return bool(self._failures)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """What has kept the trainer from being followed for a while."""
+        if self._feed is not None and (cause := self._feed.failure):
+            self._failures.failed("trainer", cause)
+        else:
+            self._failures.succeeded("trainer")
+        return tuple(
+            Problem("ComponentFailing", f"trainer: its checkpoints cannot be followed: {cause}")
+            for cause in self._failures.lasting().values()
+        )
 
     def prune(self, keep: int, status: Status, initial: str) -> None:
         """Prunes if what is needed changed; `initial`: the digest of a draft to keep, or empty."""

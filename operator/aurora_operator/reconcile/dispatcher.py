@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 # How long a reconcile waits for the actions that it began: loading a draft may take minutes.
 _WAIT_SECONDS = 1.0
+# Why an inference that is busy with its last action gets no other.
+LOADING = "it is loading a draft"
 # A refused draft is retried after this: its folder may have been mounted meanwhile.
 _REFUSAL_SECONDS = 30.0
 
@@ -58,7 +60,7 @@ class Dispatcher:
         found = {}
         for name, task in list(self._tasks.items()):
             if not task.done():
-                found[name] = "it is loading a draft"
+                found[name] = LOADING
                 continue
             del self._tasks[name]
             # A task is cancelled if its channel was closed: the pod is gone.

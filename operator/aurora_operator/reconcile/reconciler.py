@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -18,11 +18,13 @@ from aurora_operator.domain.plan.observation import (
     InferenceView,
     Observation,
     OutcomeBatch,
+    Problem,
     TrainerView,
 )
 from aurora_operator.domain.plan.plan import plan
 from aurora_operator.domain.status.deployment import Candidate, Draft, Rollout, Status
-from aurora_operator.reconcile.dispatcher import Dispatcher
+from aurora_operator.reconcile.dispatcher import LOADING, Dispatcher
+from aurora_operator.reconcile.failure import LastingFailures
 from aurora_operator.reconcile.fleet import Fleet, Inference
 
 logger = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ class Reconciler:
         self._published: list[Candidate] = []
         self._trainer: TrainerView | None = None
         self._dispatcher = Dispatcher()
+        self._failures = LastingFailures()
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
 
@@ -172,7 +175,7 @@ class Reconciler:
             for inference, answer in zip(inferences, answers, strict=True)
             if answer.cause
         }
-        return Observation(
+        observed = Observation(
             generation=self.generation.number,
             initial=self.generation.initial,
             inferences=tuple(answer.view for answer in answers if answer.view is not None),
@@ -188,6 +191,21 @@ class Reconciler:
             trainer=self._trainer,
             scale=self._fleet.scale,
         )
+        return replace(observed, problems=(*observed.problems, *self._lasting(observed)))
+
+    def _lasting(self, observed: Observation) -> list[Problem]:
+        """The inferences that serve, but could not be controlled for a while."""
+        self._failures.retain(observed.expected)
+        for name in observed.expected:
+            cause = observed.awaited.get(name, "")
+            if not cause:
+                self._failures.succeeded(name)
+            elif cause != LOADING:
+                self._failures.failed(name, cause)
+        return [
+            Problem("ComponentFailing", f"inference: pod {name} cannot be controlled: {cause}")
+            for name, cause in sorted(self._failures.lasting().items())
+        ]
 
     def _report(self, after: Status) -> None:
         """Logs each transition of the rollout, with its evidence."""

@@ -306,6 +306,48 @@ async def test_one_that_loads_slowly_delays_no_other(hasty):
     assert [type(action) for action in pods[1].applied] == [StageDraft, UnstageDraft]
 
 
+def degraded(it):
+    return next(each for each in it.status.conditions if each.type == "Degraded")
+
+
+async def test_a_failure_that_lasts_is_named(monkeypatch):
+    pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
+    it = reconciler(Fleet(pods), Store())
+    await settle(it)
+    pods[1].error = UnavailableError("certificate is not yet valid")
+    await it.reconcile()
+    assert not degraded(it).status
+
+    monkeypatch.setattr("aurora_operator.reconcile.failure.LASTING_SECONDS", 0.0)
+    await it.reconcile()
+    assert (degraded(it).status, degraded(it).reason) == (True, "ComponentFailing")
+    assert degraded(it).message == (
+        "inference: pod b cannot be controlled: certificate is not yet valid"
+    )
+
+    pods[1].error = None
+    await it.reconcile()
+    assert not degraded(it).status
+
+
+async def test_a_draft_that_takes_long_to_load_is_no_failure(hasty, monkeypatch):
+    monkeypatch.setattr("aurora_operator.reconcile.failure.LASTING_SECONDS", 0.0)
+    pod = Pod("a", stable=STABLE)
+    it = reconciler(Fleet([pod]), Store())
+    await settle(it)
+
+    async def load(action):
+        await asyncio.Event().wait()
+
+    pod.apply = load
+    it.offer(Candidate(CANDIDATE, 1))
+    for _ in range(4):
+        await it.reconcile()
+    assert it.status.conditions[1].message.endswith("waiting for a: it is loading a draft")
+    assert not degraded(it).status
+    await it.close()
+
+
 async def test_closing_cancels_actions_in_progress(hasty):
     pod = Pod("a")
     it = reconciler(Fleet([pod]), Store(), initial=STABLE)
