@@ -103,6 +103,10 @@ def test_the_schema_knows_exactly_the_values(chart):
         ({"images": {"gateway": {"repository": "a"}}}, "gateway"),
         ({"resources": {"limit": {}}}, "limit"),
         ({"resources": {"limits": {"memory": "lots"}}}, "resources/limits/memory"),
+        ({"commonLabels": {"app.kubernetes.io/instance": "a"}}, "commonLabels"),
+        ({"commonLabels": {"helm.sh/chart": "a"}}, "commonLabels"),
+        ({"podLabels": {"app.kubernetes.io/name": "a"}}, "podLabels"),
+        ({"podMonitor": {"labels": {"app.kubernetes.io/component": "a"}}}, "podMonitor/labels"),
         ({"podAnnotations": {"a": True}}, "podAnnotations/a"),
         ({"volumes": [{"emptyDir": {}}]}, "volumes/0"),
         ({"affinity": {"nodes": {}}}, "nodes"),
@@ -122,3 +126,15 @@ def test_a_wrong_value_is_refused_by_its_path(call_helm, tmp_path, values, path)
     assert result.returncode != 0
     assert "don't meet the specifications of the schema" in result.stderr
     assert f"/{path}" in result.stderr or f"'{path}'" in result.stderr, result.stderr
+
+
+def test_a_label_that_is_set_twice_is_written_once(call_helm, tmp_path):
+    values = {"commonLabels": {"team": "all", "tier": "x"}, "podLabels": {"team": "pods"}}
+    result = call_helm(
+        ["template", "aurora", "--show-only=templates/deployment.yaml"], values, tmp_path
+    )
+
+    assert result.returncode == 0, result.stderr
+    metadata, template = result.stdout.split("  template:")
+    assert (metadata.count("team: all"), template.count("team: ")) == (1, 1)
+    assert template.count("team: pods") == template.count("tier: x") == 1

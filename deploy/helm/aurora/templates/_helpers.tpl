@@ -40,11 +40,17 @@ app.kubernetes.io/component: operator
 {{- end -}}
 
 {{- define "aurora.labels" -}}
-{{ include "aurora.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
+{{ include "aurora.labelsWith" (list . (dict)) }}
+{{- end -}}
+
+{{/* Takes a list of the root context and further labels, which win over commonLabels. */}}
+{{- define "aurora.labelsWith" -}}
+{{- $root := index . 0 -}}
+{{ include "aurora.selectorLabels" $root }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- with merge (dict) (index . 1) $root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
