@@ -13,6 +13,7 @@ from support.manifest import BAD, MINIMAL, changed
 from support.status import STATUSES
 
 from aurora_operator.domain.manifest.parser import deployment_from_object, parse_manifest
+from aurora_operator.domain.manifest.quantity import parse_bytes
 from aurora_operator.domain.status.status_json import status_to_json
 
 # Messages of the API server that differ from the command line's.
@@ -104,6 +105,27 @@ def _without_empty(value):
         return value
     inner = {key: _without_empty(one) for key, one in value.items()}
     return {key: one for key, one in inner.items() if one != {}}
+
+
+def test_a_quantity_may_have_an_exponent(create):
+    resources = {"limits": {"memory": 2e9, "cpu": "2e0"}}
+    document = changed("spec.inference.resources", resources)
+    document["spec"]["buffer"]["retention"] = {"maxBytes": "2e9"}
+    stored = create(document)
+    assert stored.returncode == 0, stored.stderr
+    spec = deployment_from_object(json.loads(stored.stdout)).spec
+    assert parse_bytes(spec.inference.resources.limits["memory"]) == 2_000_000_000
+    assert spec.buffer.retention.max_size_bytes == 2_000_000_000
+
+
+@pytest.mark.parametrize("url", ["redis://:word@redis/0", "rediss://me:word@redis:6379/0"])
+def test_a_password_belongs_in_a_secret(create, url):
+    refused = create(changed("spec.buffer", {"external": {"url": url}}))
+    assert refused.returncode != 0
+    assert "spec.buffer.external.url" in refused.stderr
+    assert "use urlSecretRef" in refused.stderr
+    accepted = create(changed("spec.buffer", {"external": {"url": "redis://me@redis/0"}}))
+    assert accepted.returncode == 0, accepted.stderr
 
 
 def test_an_absent_value_may_be_written_as_null(create):

@@ -106,6 +106,9 @@ class _IntOrText(Text):
 
 
 def _number_as_text(value: object) -> object:
+    # YAML reads 2e9 as a float.
+    if type(value) is float and value.is_integer():
+        value = int(value)
     return str(value) if type(value) is int else value
 
 
@@ -138,7 +141,7 @@ PositiveDuration = Annotated[
 Bytes = Annotated[
     str,
     Text(
-        r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$",
+        r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi|[eE][-+]?[0-9]{1,2})?$",
         longest=32,
         allowed="use a quantity of more than 0 bytes like 16Gi, 500M or 1048576, below 8Ei",
         check=lambda text: 0 < parse_bytes(text) < _MOST_BYTES,
@@ -235,7 +238,7 @@ Image = Annotated[
 Quantity = Annotated[
     str,
     _IntOrText(
-        r"^[0-9]+(\.[0-9]+)?(m|k|Ki|[MGTPE]i?)?$",
+        r"^[0-9]+(\.[0-9]+)?(m|k|Ki|[MGTPE]i?|[eE][-+]?[0-9]{1,2})?$",
         longest=32,
         allowed="use a quantity such as 4, 500m or 16Gi",
     ),

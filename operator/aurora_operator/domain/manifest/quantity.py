@@ -11,7 +11,7 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 _QUANTITY = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?)([numkMGTPE]?|[KMGTPE]i)")
-_BYTES = re.compile(r"\d+(?:\.\d+)?(?:|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)")
+_BYTES = re.compile(r"\d+(?:\.\d+)?(?:|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi|[eE][-+]?\d{1,2})")
 _UNITS = {
     **{unit: Decimal(1000) ** power for power, unit in enumerate(("n", "u", "m", ""), start=-3)},
     **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", start=1)},
@@ -33,7 +33,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_bytes(text: str) -> int:
-    """Parses `16Gi`, `500M`, `1.5Ki` or plain bytes; raises ValueError for anything else.
+    """Parses `16Gi`, `500M`, `1.5Ki`, `2e9` or plain bytes; raises ValueError for anything else.
 
     Fractions of a byte are rounded up, as Kubernetes does.
     """

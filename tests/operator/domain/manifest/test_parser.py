@@ -52,6 +52,8 @@ GOOD = [
     ("spec.buffer", {"external": {"url": "redis://:secret@redis.example:6379/0"}}),
     ("spec.buffer", {"embedded": None, "external": {"url": "rediss://redis/0"}}),
     ("spec.buffer.retention", {"maxAge": "1h30m", "maxBytes": "500M"}),
+    ("spec.inference.resources", {"limits": {"memory": 2e9, "cpu": "2e0"}}),
+    ("spec.buffer.retention", {"maxBytes": "2e9"}),
     ("spec.trainer.suspend", True),
     ("spec.trainer.objective", "ForwardKL"),
     ("spec.trainer.trigger.minInterval", "0s"),

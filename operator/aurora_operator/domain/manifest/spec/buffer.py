@@ -45,11 +45,17 @@ class ExternalRedis(Model):
     """An existing Redis; its stream is bounded by the retention and outlives the deployment."""
 
     model_config = with_rules(
-        rule("has(self.url) != has(self.urlSecretRef)", "set exactly one of url and urlSecretRef")
+        rule("has(self.url) != has(self.urlSecretRef)", "set exactly one of url and urlSecretRef"),
+        # A process on one machine has no Secrets.
+        rule(
+            "!has(self.url) || !self.url.matches('^[a-z]+://[^@/?#]*:[^@/?#]+@')",
+            "a URL with a password belongs in a Secret: use urlSecretRef",
+            "url",
+        ),
     )
 
     url: RedisUrl | None = None
-    """redis://host:port/0 or rediss://host:port/0, if it holds no password."""
+    """redis://host:port/0 or rediss://host:port/0; on Kubernetes without a password."""
     url_secret_ref: SecretKeyReference | None = Field(default=None, validate_default=True)
     """The Secret that holds a URL with a password. On Kubernetes only."""
     ca_secret_ref: SecretKeyReference | None = None
