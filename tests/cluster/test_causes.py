@@ -85,6 +85,45 @@ def test_a_pod_that_does_not_become_ready_is_waited_for(chat, kubelet):
     chat.await_status(lambda status: is_well(status) and status["updatedReplicas"] == 2)
 
 
+def test_a_stray_pod_with_the_labels_is_ignored(control_plane, chat, kubelet):
+    pod = chat.pods("inference")[0]
+    labels = {
+        name: value
+        for name, value in pod["metadata"]["labels"].items()
+        if name != "pod-template-hash"
+    }
+    # It is never scheduled.
+    spec = {
+        "nodeSelector": {"no": "node"},
+        "securityContext": pod["spec"]["securityContext"],
+        "containers": [
+            {
+                "name": "inference",
+                "image": "x",
+                "securityContext": pod["spec"]["containers"][0]["securityContext"],
+            }
+        ],
+    }
+    stray = {"metadata": {"name": "stray", "labels": labels}, "spec": spec}
+    control_plane.request("POST", f"/api/v1/namespaces/{chat.namespace}/pods", stray)
+
+    digest = kubelet.publish(chat.namespace, "chat", acceptance=0.9)
+    status = chat.await_status(lambda status: status.get("stable", {}).get("digest") == digest)
+    assert (status["replicas"], status["readyReplicas"]) == (2, 2)
+    assert "stray" in {pod["metadata"]["name"] for pod in chat.pods("inference")}
+    assert condition(status, "Degraded")["status"] == "False"
+
+
+def test_a_scale_that_an_autoscaler_ignores_is_named(chat):
+    chat.apply(replicas=5, inference={"autoscaling": {"maxReplicas": 3}})
+
+    def says_so(status):
+        told = condition(status, "Ready").get("message", "")
+        return told.endswith("spec.replicas, 5, is ignored: inference.autoscaling decides")
+
+    chat.await_status(says_so)
+
+
 def test_a_node_that_accepts_no_pod_is_named(chat, cordoned):
     chat.apply(replicas=3)
 

@@ -14,9 +14,25 @@ from aurora_operator.domain.certificate import dns_name
 from aurora_operator.domain.objects.pod import CONTROL
 from aurora_operator.domain.plan.observation import ComponentView, Problem, Scale
 
+# Of a Deployment's pods, and so of their ReplicaSet's name.
+_TEMPLATE_HASH = "pod-template-hash"
+_CONTROLLERS = frozenset({"ReplicaSet", "StatefulSet"})
+
 
 def component_pods(pods: Iterable[Json], component: str) -> list[Json]:
     return [pod for pod in pods if pod["metadata"].get("labels", {}).get(COMPONENT) == component]
+
+
+def is_run_by(pod: Json, key: Key) -> bool:
+    """Whether a workload of the deployment controls the pod: anybody may give one its labels."""
+    metadata = pod["metadata"]
+    labels = metadata.get("labels", {})
+    workload = f"{key.name}-{labels.get(COMPONENT)}"
+    names = {workload, f"{workload}-{labels.get(_TEMPLATE_HASH)}"}
+    return any(
+        each.get("controller") and each["kind"] in _CONTROLLERS and each["name"] in names
+        for each in metadata.get("ownerReferences", ())
+    )
 
 
 def is_ready(pod: Json) -> bool:

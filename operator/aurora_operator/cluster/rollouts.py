@@ -14,7 +14,7 @@ from aurora_operator.adapters.kubernetes import Json, KubernetesApi
 from aurora_operator.cluster.child_store import ChildStore
 from aurora_operator.cluster.directory import Directory, Tracked
 from aurora_operator.cluster.event_recorder import EventRecorder, notices
-from aurora_operator.cluster.fleet import PodFleet
+from aurora_operator.cluster.fleet import PodFleet, is_run_by
 from aurora_operator.cluster.kinds import DEPLOYMENT, POD, Key
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.cluster.status_store import ApiStatusStore, status_of
@@ -141,7 +141,8 @@ class RolloutReconciler:
         reconciler = session.reconciler
         generation, deployment = reconciler.generation, reconciler.generation.deployment
         secure = deployment.spec.security.tls.mode != "Disabled"
-        pods = self._children.of_kind(tracked.key, POD.kind)
+        found = self._children.of_kind(tracked.key, POD.kind)
+        pods = [pod for pod in found if is_run_by(pod, tracked.key)]
         await session.fleet.update_pods(pods, tracked.identity, secure=secure)
         await session.trainer.follow(pods, tracked.identity, secure=secure)
         fleet = session.fleet

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -53,10 +54,12 @@ class PodWorkloads:
             for component, workload in workloads.items()
         ]
         inference = workloads["inference"]
-        return (
-            tuple(view for view in views if view is not None),
-            None if inference is None else scale(inference, component_pods(pods, "inference")),
-        )
+        counted = None
+        if inference is not None:
+            counted = scale(inference, component_pods(pods, "inference"))
+            if deployment.spec.inference.autoscaling is not None:
+                counted = _with_ignored(counted, deployment.spec.replicas)
+        return tuple(view for view in views if view is not None), counted
 
     async def _surroundings(
         self, key: Key, pods: Sequence[Json], workloads: Sequence[Json | None], now: datetime
@@ -111,6 +114,11 @@ class PodWorkloads:
             claim = None
         self._claims[place] = (time.monotonic(), claim)
         return claim
+
+
+def _with_ignored(counted: Scale, replicas: int) -> Scale:
+    """Notes what `kubectl scale` asked for in vain; 1, the default, may not have been asked for."""
+    return counted if replicas in (1, counted.wanted) else replace(counted, ignored=replicas)
 
 
 def _fresh(entries: Mapping[K, tuple[float, V]]) -> dict[K, tuple[float, V]]:

@@ -17,7 +17,7 @@ _OBEYING = {
     "maxBytes": st.sampled_from(["16Gi", "500M", "0.1", "1Pi", "7"]),
     "storage": st.sampled_from(["20Gi", "1.5Ti"]),
     "uri": st.sampled_from(["file:///a", "file://localhost/a%20b", "pvc://models", "pvc://m/a/b"]),
-    "url": st.sampled_from(["redis://r", "rediss://:p@r.example:6379/0", "redis://[::1]:1/2"]),
+    "url": st.sampled_from(["redis://r", "rediss://p@r.example:6379/0", "redis://[::1]:1/2"]),
     "steps": st.lists(st.integers(1, 99), min_size=1, max_size=20, unique=True).map(
         lambda weights: [{"weightPercent": weight} for weight in sorted(weights)]
     ),

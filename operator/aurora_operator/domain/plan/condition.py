@@ -71,6 +71,10 @@ def _all_ready(scale: Scale, cause: str) -> _Finding:
     count = min(scale.ready, scale.wanted)
     message = f"{count} of {scale.wanted} inference pods are ready"
     if scale.ready >= scale.wanted:
+        if scale.ignored is not None:
+            message += (
+                f"; spec.replicas, {scale.ignored}, is ignored: inference.autoscaling decides"
+            )
         return _Finding(True, "Serving", message)
     return _Finding(False, "InferenceNotReady", f"{message}: {cause}" if cause else message)
 

@@ -32,7 +32,7 @@ class Problem:
 class Scale:
     """How many inferences are wanted, exist, are ready and have the current template.
 
-    `selector` matches their labels.
+    `selector` matches their labels. `ignored`: spec.replicas, if an autoscaler decides otherwise.
     """
 
     wanted: int
@@ -40,6 +40,7 @@ class Scale:
     ready: int
     updated: int
     selector: str
+    ignored: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
