@@ -14,10 +14,10 @@ from aurora_operator.cluster.kinds import SECRET, Key
 
 logger = logging.getLogger(__name__)
 
-# Each deployment's Secrets are looked at once in this time, if there are at most 200. More take
+# Each deployment's Secrets are looked at once in this time, if there are at most 40. More take
 # longer: the polls of many must cost little.
 _PERIOD_SECONDS = 8.0
-_LEAST_PACE_SECONDS = 0.04
+_LEAST_PACE_SECONDS = 0.2
 
 
 class SecretPoll:
