@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import grpc
 import httpx2
 import numpy as np
 import openai
@@ -181,6 +182,23 @@ def test_health_and_metrics(http):
     text = http.get("/metrics").text
     assert "vllm:spec_decode_num_drafts_total" in text
     assert 'aurora_draft_info{arm="stable"' in text
+
+
+@pytest.mark.parametrize(
+    ("method", "request_type"),
+    [
+        ("StageDraft", pb.StageDraftRequest),
+        ("UnstageDraft", pb.UnstageDraftRequest),
+        ("PromoteDraft", pb.PromoteDraftRequest),
+        ("SetTraffic", pb.SetTrafficRequest),
+        ("ListOutcomes", pb.ListOutcomesRequest),
+    ],
+)
+def test_nobody_commands_drafts_on_the_clients_port(stub, method, request_type):
+    with pytest.raises(grpc.RpcError) as refused:
+        getattr(stub, method)(request_type(), timeout=10)
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert "call it on the control port" in refused.value.details()
 
 
 class TestRollout:

@@ -109,6 +109,8 @@ class NativeControl:
         self._reading = in_background(
             lambda: runner.load_drafter(store.fetch(draft.uri), draft.digest)
         )
+        # Nobody may be waiting any more when it ends.
+        self._reading.add_done_callback(lambda reading: reading.exception())
         try:
             async with asyncio.timeout(_LOAD_DEADLINE_SECONDS):
                 return await asyncio.shield(self._reading)
