@@ -12,6 +12,7 @@ import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from aurora.trainer.v1 import gradient_pb2, gradient_pb2_grpc
+from aurora_common import kept_running
 from aurora_common.grpc_server import GrpcServer
 from aurora_common.port import free_port
 from aurora_model.draft import random_draft, small_draft_config
@@ -263,6 +264,7 @@ async def test_once_discovery_is_cancelled_no_replica_is_ready_and_no_call_conti
 
 async def test_discovery_continues_after_any_error(known, caplog, monkeypatch):
     monkeypatch.setattr(pool_module, "_DISCOVERY_SECONDS", 0.0)
+    monkeypatch.setattr(kept_running, "_FIRST_PAUSE_SECONDS", 0.0)
     places, fails = known.pool._places, iter([True])
 
     def found():
@@ -272,7 +274,9 @@ async def test_discovery_continues_after_any_error(known, caplog, monkeypatch):
 
     known.pool._places = found
     async with known.serving():
-        looking = asyncio.create_task(known.pool.run())
+        # As the trainer's process runs it.
+        run = kept_running.kept_running("discovery", known.pool.run)
+        looking = asyncio.create_task(run)
         await until(known.pool.ready)
         looking.cancel()
     assert "what nobody thought of" in caplog.text
