@@ -37,10 +37,12 @@ def test_a_second_release_refuses_to_act_until_the_first_is_gone(
     deployments.apply()
     operator.start()
     deployments.await_ready()
-    second = another("second", control_plane.create_namespace())
+    # Other tests have left deployments elsewhere, one of which might get the Event.
+    watched = [deployments.namespace]
+    second = another("second", control_plane.create_namespace(), watched=watched)
     mark = control_plane.audit.mark()
 
-    second.start(wait=False)
+    second.start(namespaces=watched, wait=False)
     first = f"{operator.lease_namespace}/aurora-operator"
     wait_until(lambda: f"{deployments.namespace} by {first}" in second.unready())
     wait_until(
