@@ -97,7 +97,7 @@ def prepared_models(
         former = root / "demo" / replace(recipe, version=_WITHOUT_TEMPLATE).digest(texts)
         draft = _adopted(former, folder) or _built(recipe, documents, folder, progress)
     manifest = read_manifest(draft)
-    if manifest.target_digest != target_identity(target).digest:
+    if not target_identity(target).is_named_by(manifest.target_digest):
         raise CheckpointError(f"the demo's models in {folder} are damaged; remove that folder")
     return DemoModels(
         target=target,

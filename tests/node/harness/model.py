@@ -39,7 +39,7 @@ _RECIPE = Recipe(
     context_tokens=512,
     generated_documents=200,
     seed=0,
-    version=1,
+    version=2,
 )
 
 
