@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from aurora_common import kept_running as module
-from aurora_common.errors import ConflictError
+from aurora_common.errors import AuroraError, ConflictError, UnavailableError
 from aurora_common.kept_running import kept_running
 
 
@@ -41,13 +41,15 @@ class Work:
         self.events.append("steady")
         self.is_steady.set()
 
-    def kept(self):
+    def kept(self, *fatal):
         return asyncio.create_task(
-            kept_running("work", self.run, on_end=self.ended, on_steady=self.steady)
+            kept_running("work", self.run, on_end=self.ended, on_steady=self.steady, fatal=fatal)
         )
 
 
-@pytest.mark.parametrize("end", [ValueError("a bug"), None, asyncio.CancelledError()])
+@pytest.mark.parametrize(
+    "end", [ValueError("a bug"), None, asyncio.CancelledError(), UnavailableError("for now")]
+)
 async def test_what_ends_is_logged_told_and_started_again(end, caplog):
     work = Work(end, end)
     task = work.kept()
@@ -96,5 +98,5 @@ async def test_work_that_swallows_a_cancellation_ends_all_the_same(monkeypatch):
 async def test_an_error_on_purpose_is_raised():
     work = Work(ConflictError("not with this Redis"))
     with pytest.raises(ConflictError, match="not with this Redis"):
-        await work.kept()
+        await work.kept(AuroraError)
     assert work.events == []

@@ -123,7 +123,9 @@ async def serve(options: ServeOptions, metrics: Metrics) -> None:
         await server.set_serving(False)
 
     await server.start([SERVICE], serving=False)
-    work = asyncio.create_task(kept_running("upkeep", upkeep.run, on_end=upkeep_ended))
+    work = asyncio.create_task(
+        kept_running("upkeep", upkeep.run, on_end=upkeep_ended, fatal=(AuroraError,))
+    )
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
     subscriptions.close_all()

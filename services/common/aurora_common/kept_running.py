@@ -7,8 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from aurora_common.errors import AuroraError
-
 logger = logging.getLogger(__name__)
 
 STEADY_SECONDS = 10.0
@@ -23,11 +21,13 @@ async def kept_running(
     *,
     on_end: Callable[[], Awaitable[None]] | None = None,
     on_steady: Callable[[], Awaitable[None]] | None = None,
+    fatal: tuple[type[Exception], ...] = (),
 ) -> None:
     """Runs `work` until cancelled; if it ends or crashes, logs that and starts it again.
 
     It pauses between starts for 1, 2, 4 … 60 seconds. `on_end` is called at each end, `on_steady`
-    when the work has run for STEADY_SECONDS again. An AuroraError is raised: `work` means it.
+    when the work has run for STEADY_SECONDS again. Errors in `fatal` are raised: whoever names some
+    must await this.
     """
     pause = _FIRST_PAUSE_SECONDS
     ended = False
@@ -47,7 +47,7 @@ async def kept_running(
                 await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
             raise
         failure = None if task.cancelled() else task.exception()
-        if isinstance(failure, AuroraError):
+        if isinstance(failure, fatal):
             raise failure
         ended = True
         logger.error(

@@ -12,6 +12,7 @@ import pytest
 from support.certificate import Authority
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
+from aurora_common.errors import StorageError
 from aurora_common.grpc_server import GrpcServer
 from aurora_common.tls import CertificateFolder
 from aurora_inference.contract import Request, Sampling, SpeculationReport
@@ -260,14 +261,15 @@ async def test_what_cannot_be_encoded_is_dropped_and_the_others_are_sent(buffer,
     await server.stop()
 
 
-async def test_a_sender_that_breaks_is_started_again(buffer, monkeypatch):
+@pytest.mark.parametrize("error", [MemoryError(), StorageError("no certificate yet")])
+async def test_a_sender_that_breaks_is_started_again(buffer, monkeypatch, error):
     server, port = await _serve(buffer)
     broken = asyncio.Event()
 
     def breaks_once(self, *arguments):
         monkeypatch.undo()
         broken.set()
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(TrajectorySender, "_trajectory", breaks_once)
     sender = _sender(port)
