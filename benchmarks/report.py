@@ -29,6 +29,11 @@ def median_figure(rounds: Sequence[float], unit: str) -> Figure:
     return Figure(statistics.median(rounds), unit, (min(rounds), max(rounds)))
 
 
+def exact_figure(value: float, unit: str) -> Figure:
+    """The figure of something that was counted or measured once."""
+    return Figure(value, unit, (value, value))
+
+
 def write_report(name: str, figures: Mapping[str, Figure]) -> Path:
     """Writes `out/bench/<name>.json` below the working folder and prints the figures.
 

@@ -28,7 +28,7 @@ from benchmarks.clients import Served, passed
 from benchmarks.fuzz import MODEL, fuzzed
 from benchmarks.health import watched
 from benchmarks.option import Count, parse
-from benchmarks.report import Figure, write_report
+from benchmarks.report import Figure, exact_figure, write_report
 from benchmarks.server import Server, serving
 from benchmarks.workload import Workload, workload
 
@@ -234,18 +234,18 @@ async def measured(
         stalls = [1e3 * await bench.neighbour_stall(1_000_000) for _ in range(5)]
         texts = await bench.seed_texts(seeds)
     return {
-        "fuzz_5xx": _exact(fuzz.server_errors, "requests"),
-        "fuzz_hangs": _exact(fuzz.hangs, "requests"),
-        "fuzz_requests": _exact(fuzz.requests, "requests"),
-        "memory_growth_percent": _exact(growth, "%"),
-        "soak_served": _exact(served, "requests"),
-        "soak_refused": _exact(refused, "requests"),
+        "fuzz_5xx": exact_figure(fuzz.server_errors, "requests"),
+        "fuzz_hangs": exact_figure(fuzz.hangs, "requests"),
+        "fuzz_requests": exact_figure(fuzz.requests, "requests"),
+        "memory_growth_percent": exact_figure(growth, "%"),
+        "soak_served": exact_figure(served, "requests"),
+        "soak_refused": exact_figure(refused, "requests"),
         "neighbour_stall_ms_1mb": Figure(
             statistics.median(stalls), "ms", (min(stalls), max(stalls))
         ),
         "health_p99_ms_under_load": _p99_ms(calm),
         "health_p99_ms_under_attack": _p99_ms(attacked),
-        "seed_texts_distinct": _exact(texts, "texts"),
+        "seed_texts_distinct": exact_figure(texts, "texts"),
     }
 
 
@@ -257,10 +257,6 @@ def _p99_ms(seconds: list[float]) -> Figure:
 async def _said(what: str, call: Callable[[], Awaitable[T]]) -> T:
     print(what, flush=True)
     return await call()
-
-
-def _exact(value: float, unit: str) -> Figure:
-    return Figure(value, unit, (value, value))
 
 
 def main() -> None:
@@ -291,7 +287,7 @@ def main() -> None:
         served = Served(f"http://{server.http}/v1", MODEL, work.target)
         names = ["openai-python"] if options.quick else []
         clients = list(passed(served, names=names))
-        figures["clients_passed"] = _exact(len(clients), "clients")
+        figures["clients_passed"] = exact_figure(len(clients), "clients")
     write_report("serving", figures)
 
 

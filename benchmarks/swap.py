@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.option import Count, parse
-from benchmarks.report import Figure, write_report
+from benchmarks.report import exact_figure, write_report
 from benchmarks.server import serving
 from benchmarks.workload import workload
 
@@ -102,13 +102,13 @@ def main() -> None:
     write_report(
         "swap",
         {
-            "dropped_requests": _exact(load.dropped, "requests"),
-            "finished_requests": _exact(load.finished, "requests"),
-            "pause_p99_over_step": _exact(pause / steps, "ratio"),
-            "pause_p99": _exact(pause * 1e6, "µs"),
-            "step_median": _exact(steps * 1e3, "ms"),
-            "token_gap_p99_during_swaps": _exact(_percentile(during, 99) * 1e3, "ms"),
-            "token_gap_p99_before": _exact(_percentile(before, 99) * 1e3, "ms"),
+            "dropped_requests": exact_figure(load.dropped, "requests"),
+            "finished_requests": exact_figure(load.finished, "requests"),
+            "pause_p99_over_step": exact_figure(pause / steps, "ratio"),
+            "pause_p99": exact_figure(pause * 1e6, "µs"),
+            "step_median": exact_figure(steps * 1e3, "ms"),
+            "token_gap_p99_during_swaps": exact_figure(_percentile(during, 99) * 1e3, "ms"),
+            "token_gap_p99_before": exact_figure(_percentile(before, 99) * 1e3, "ms"),
         },
     )
 
@@ -122,10 +122,6 @@ def _gaps_of_the_next(load: Load, *, seconds: float) -> list[float]:
 
 def _percentile(values: list[float], percent: int) -> float:
     return statistics.quantiles(values, n=100)[percent - 1]
-
-
-def _exact(value: float, unit: str) -> Figure:
-    return Figure(value, unit, (value, value))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aurora_common.log import PROGRESS
+from aurora_operator.domain.objects.cause import last_line
 
 _TAIL_BYTES = 16_384
 _LONGEST_CHARACTERS = 300
@@ -38,11 +39,7 @@ class LogTail:
 
     def last(self) -> str:
         """The last line; if it is JSON, its message and reason."""
-        *_, found = "", *last_lines(self._path, self._begin)
-        entry = _entry(found)
-        if entry:
-            found = ": ".join(str(entry[key]) for key in ("message", "reason") if key in entry)
-        return _shown(found)
+        return _shown(last_line("\n".join(last_lines(self._path, self._begin))))
 
     def _size(self) -> int:
         try:

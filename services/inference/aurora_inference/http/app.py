@@ -70,15 +70,14 @@ def openai_app(
     app.add_middleware(RequestId)
     openai_error.install(app)
     openapi.install(app)
-    _add_generation(app, gate, opt_out_header)
-    _add_tokenization(app, gate)
+    reader = BodyReader()
+    _add_generation(app, gate, reader, opt_out_header)
+    _add_tokenization(app, gate, reader)
     _add_observation(app, gate)
     return app
 
 
-def _add_generation(app: FastAPI, gate: Gate, opt_out_header: str) -> None:
-    reader = BodyReader()
-
+def _add_generation(app: FastAPI, gate: Gate, reader: BodyReader, opt_out_header: str) -> None:
     def question(
         body: CompletionBody | ChatBody,
         request: Request,
@@ -126,9 +125,7 @@ def _add_generation(app: FastAPI, gate: Gate, opt_out_header: str) -> None:
         return _model(gate.serving.text.model)
 
 
-def _add_tokenization(app: FastAPI, gate: Gate) -> None:
-    reader = BodyReader()
-
+def _add_tokenization(app: FastAPI, gate: Gate, reader: BodyReader) -> None:
     @app.post("/tokenize", **documented("TokenizeBody", "Tokenized"))
     async def tokenize(request: Request) -> JsonObject:
         serving, raw = gate.serving, await _raw(request)
