@@ -30,11 +30,14 @@ $(STAMP): pyproject.toml constraints.txt tools/setup.sh
 demo: $(STAMP)
 	@$(BIN)/aurora demo
 
+# A worker takes whole files, so that fixtures of a module are made once.
+PARALLEL := -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+
 test: $(STAMP)
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(PARALLEL)
 
 test-fast: $(STAMP)
-	@$(BIN)/pytest -m "not (slow or redis or cluster or node)"
+	@$(BIN)/pytest $(PARALLEL) -m "not (slow or redis or cluster or node)"
 
 e2e: $(STAMP)
 	@PYTHONPATH=tests/node $(BIN)/python -m harness.run

@@ -1,7 +1,7 @@
 """Fixtures of a real Kubernetes control plane, for every test that asks for one.
 
-One control plane serves a whole run. Its programs are obtained before the first test, whose time
-limit they would exceed, and only if a selected test needs them.
+One control plane serves a whole run, or each worker of a parallel one. Its programs are obtained
+before the first test, whose time limit they would exceed, and only if a selected test needs them.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _needed(item):
             item.add_marker(pytest.mark.cluster)
-    # Running controllers delete objects with a made-up owner, and change others.
-    items.sort(key=lambda item: "control_plane" in getattr(item, "fixturenames", ()))
+    # Running controllers delete objects with a made-up owner, and change others: whole files go
+    # last, since a file is what a worker of a parallel run takes.
+    late = {item.path for item in items if _runs_controllers(item)}
+    items.sort(key=lambda item: (item.path in late, _runs_controllers(item)))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -57,6 +59,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if result.returncode:
         raise pytest.UsageError("the cluster tests need programs that cannot be had: see above")
     session.config.stash[_FOLDER] = Path(result.stdout.strip())
+
+
+def _runs_controllers(item: pytest.Item) -> bool:
+    return "control_plane" in getattr(item, "fixturenames", ())
 
 
 def _needed(item: pytest.Item) -> set[str]:
