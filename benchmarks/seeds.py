@@ -2,9 +2,9 @@
 
 Requests with a seed couple draft and target by shared noise, which accepts less than the optimal
 rule that requests without one use. Both decode the same prompts at temperature 1, taking turns, at
-a fixed speculation length: an acceptance length is the mean of a step's tokens. Their texts differ,
-and with them what is accepted: the ratios spread over rounds as widely as the loss. `texts_*`
-counts the texts of one seed in runs that differ in draft, speculation length and neighbours.
+a fixed speculation length. What each rule accepts is then computed, not sampled, at every position
+of the texts that requests without a seed got. `texts_*` counts the texts of one seed in runs that
+differ in draft, speculation length and neighbours.
 
     python -m benchmarks.seeds [--quick] [--rounds N] [--prompts N] [--max-tokens N] [--runs N]
 """
@@ -27,16 +27,21 @@ import torch
 from benchmarks.option import Count, parse
 from benchmarks.report import Figure, median_figure, write_report
 from benchmarks.workload import Workload, workload
+from torch import Tensor
 
 from aurora_inference.contract import Request, Sampling
 from aurora_inference.native.engine import Engine, EngineSettings
 from aurora_inference.native.launch import new_engine
 from aurora_inference.native.runner.cpu import Cpu
 from aurora_inference.native.runner.target import Target
+from aurora_model.decoder import Decoder, causal_attend
+from aurora_model.draft import Draft, PackedTokens, load_draft
 from aurora_model.folder import read_folder
 
 BATCH = 8
 SPECULATION_LENGTH = 4
+# At each of whose positions both rules are computed: V² steps a position.
+TEXTS = 16
 # Of the runs whose texts are counted; -1 adapts.
 LENGTHS = (-1, 0, 1, 4, 7)
 SEED = 1234
@@ -46,8 +51,7 @@ class Round(NamedTuple):
     """What decoding all prompts once gave."""
 
     tokens_per_second: float
-    acceptance_rate: float
-    acceptance_length: float
+    outputs: dict[str, tuple[int, ...]]
 
 
 def engine_for(target: Target, draft: Path | None, *, length: int) -> Engine:
@@ -90,19 +94,39 @@ def measured(
         )
         for number, prompt in enumerate(prompts)
     ]
-    before = engine.counters().arms["stable"]
     started = time.perf_counter()
     outputs = decoded(engine, requests)
     seconds = time.perf_counter() - started
-    after = engine.counters().arms["stable"]
-    accepted = after.accepted_tokens - before.accepted_tokens
-    tokens = sum(len(output) for output in outputs.values())
-    return Round(
-        tokens / seconds,
-        accepted / (after.drafted_tokens - before.drafted_tokens),
-        # The first token of a request comes from its prompt; each step adds one to the accepted.
-        1 + accepted / (tokens - len(requests) - accepted),
-    )
+    return Round(sum(len(output) for output in outputs.values()) / seconds, outputs)
+
+
+@torch.inference_mode()
+def acceptance(
+    target: Decoder, draft: Draft, prompt: tuple[int, ...], output: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """The probabilities [T] that the optimal and the coupled rule accept the draft of a token.
+
+    Coupled, both take the token with the least noise ÷ probability, and the noise is standard
+    exponential: both take i with probability 1 ÷ Σ_j max(target_j ÷ target_i, draft_j ÷ draft_i).
+    """
+    tokens = torch.tensor([[*prompt, *output[:-1]]])
+    length = tokens.shape[1]
+    positions = torch.arange(length)[None]
+    rows = torch.arange(len(prompt) - 1, length)
+    hidden = target(tokens, positions, causal_attend)[0, rows]
+    batch = PackedTokens(tokens, positions, (length,), rows)
+    # [T, V]
+    target_probs = target.logits(hidden).float().softmax(-1)
+    draft_probs = draft.logits(draft.features(batch)).float().softmax(-1)
+    optimal = torch.minimum(target_probs, draft_probs).sum(-1)
+    coupled = torch.empty(len(rows))
+    least = torch.finfo(torch.float32).tiny
+    for row, (mine, theirs) in enumerate(zip(target_probs, draft_probs, strict=True)):
+        either = torch.maximum(
+            mine / mine.clamp_min(least)[:, None], theirs / theirs.clamp_min(least)[:, None]
+        )
+        coupled[row] = (1 / either.sum(-1)).sum()
+    return optimal, coupled
 
 
 def distinct_texts(work: Workload, dtype: torch.dtype, *, runs: int, max_tokens: int) -> int:
@@ -145,18 +169,24 @@ def main() -> None:
     prompts, tokens = work.prompts(options.prompts), options.max_tokens
     target = Target.load(read_folder(work.target), dtype=work.dtype, device=Cpu())
     figures: dict[str, Figure] = {}
-    for name, draft in (("adapted", work.adapted_draft), ("static", work.static_draft)):
-        engine = engine_for(target, draft, length=SPECULATION_LENGTH)
-        rounds: dict[bool, list[Round]] = {False: [], True: []}
+    for name, folder in (("adapted", work.adapted_draft), ("static", work.static_draft)):
+        engine = engine_for(target, folder, length=SPECULATION_LENGTH)
+        speeds: list[float] = []
         # The first round warms everything up and is not counted.
         for number in range(options.rounds + 1):
+            rounds: dict[bool, Round] = {}
             for seeded in (True, False) if number % 2 else (False, True):
                 first_seed = number * len(prompts) if seeded else None
-                one = measured(engine, prompts, first_seed=first_seed, max_tokens=tokens)
-                if number:
-                    rounds[seeded].append(one)
+                rounds[seeded] = measured(engine, prompts, first_seed=first_seed, max_tokens=tokens)
+            if number:
+                speeds.append(rounds[True].tokens_per_second / rounds[False].tokens_per_second)
             print(f"{name} draft: round {number} of {options.rounds}", flush=True)
-        figures |= _figures(name, rounds[True], rounds[False])
+        draft = load_draft(folder, target=work.identity, dtype=work.dtype)[0]
+        rules = [
+            acceptance(target.decoder, draft, prompt, rounds[False].outputs[str(number)])
+            for number, prompt in enumerate(prompts[:TEXTS])
+        ]
+        figures |= _figures(name, rules, speeds)
     for dtype in (torch.float32, torch.bfloat16):
         print(f"counting texts in {dtype}", flush=True)
         count = distinct_texts(work, dtype, runs=options.runs, max_tokens=tokens)
@@ -165,21 +195,18 @@ def main() -> None:
     write_report("seeds", figures)
 
 
-def _figures(name: str, coupled: Sequence[Round], optimal: Sequence[Round]) -> dict[str, Figure]:
-    pairs = list(zip(coupled, optimal, strict=True))
+def _figures(
+    name: str, rules: Sequence[tuple[Tensor, Tensor]], speeds: Sequence[float]
+) -> dict[str, Figure]:
+    """`rules`: of each text; the spread of acceptance is that of texts."""
+    unit = "expected share of drafted tokens"
     return {
-        f"{name}_acceptance_rate_coupled": median_figure(
-            [each.acceptance_rate for each in coupled], "share of drafted tokens"
+        f"{name}_acceptance_optimal": median_figure([float(a.mean()) for a, _ in rules], unit),
+        f"{name}_acceptance_coupled": median_figure([float(b.mean()) for _, b in rules], unit),
+        f"{name}_acceptance_coupled_over_optimal": median_figure(
+            [float(coupled.mean() / optimal.mean()) for optimal, coupled in rules], "ratio"
         ),
-        f"{name}_acceptance_rate_optimal": median_figure(
-            [each.acceptance_rate for each in optimal], "share of drafted tokens"
-        ),
-        f"{name}_acceptance_length_coupled_over_optimal": median_figure(
-            [one.acceptance_length / other.acceptance_length for one, other in pairs], "ratio"
-        ),
-        f"{name}_tokens_per_second_coupled_over_optimal": median_figure(
-            [one.tokens_per_second / other.tokens_per_second for one, other in pairs], "ratio"
-        ),
+        f"{name}_tokens_per_second_coupled_over_optimal": median_figure(speeds, "ratio"),
     }
 
 

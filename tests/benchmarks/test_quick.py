@@ -26,7 +26,7 @@ def cache(tmp_path_factory) -> Path:
     ("name", "figure"),
     [
         ("engine", "speculative_over_plain_b1"),
-        ("seeds", "adapted_acceptance_rate_coupled"),
+        ("seeds", "adapted_acceptance_coupled"),
         ("swap", "pause_p99_over_step"),
         ("capture", "overhead_percent"),
         ("buffer", "append_over_raw_xadd"),
