@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ FIELD_MANAGER = MANAGER
 Json = dict[str, Any]
 
 _TIMEOUT_SECONDS = 15.0
+# Asking for a token costs as much as a small call; a rotated one overlaps with the one before.
+_TOKEN_SECONDS = 5.0
 _PAGE = 500
 _SMALL_PAGE = 100
 # Older than any object.
@@ -70,6 +73,8 @@ class KubernetesApi:
         timeout_seconds: float = _TIMEOUT_SECONDS,
     ) -> None:
         self._configuration = configuration
+        self._authorization: str | None = None
+        self._authorization_due = 0.0
         self._slots = asyncio.Semaphore(connections)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=tls_context(configuration), limit=0),
@@ -197,7 +202,7 @@ class KubernetesApi:
         if query:
             url += f"?{urlencode(query)}"
         headers = {"Accept": accept, "User-Agent": FIELD_MANAGER, "Content-Type": content_type}
-        if token := bearer(self._configuration):
+        if token := self._bearer():
             headers["Authorization"] = token
         data = None if body is None else _encoded(body)
         try:
@@ -214,6 +219,12 @@ class KubernetesApi:
         if response.status >= 300:
             raise api_error(response.status, content, response.headers)
         return _object(content)
+
+    def _bearer(self) -> str | None:
+        if time.monotonic() >= self._authorization_due:
+            self._authorization = bearer(self._configuration)
+            self._authorization_due = time.monotonic() + _TOKEN_SECONDS
+        return self._authorization
 
 
 def _encoded(body: Json) -> bytes:

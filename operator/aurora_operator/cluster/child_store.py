@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -85,6 +86,7 @@ class ChildStore:
 
     def __init__(self) -> None:
         self._by_key: dict[Key, dict[Reference, Known]] = {}
+        self._count: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return sum(len(children) for children in self._by_key.values())
@@ -97,6 +99,7 @@ class ChildStore:
             return News.NONE
         entry = known(body)
         self._by_key.setdefault(key, {})[place] = entry
+        self._count[place.kind] += before is None
         same = before is not None and before.essence == entry.essence
         return News.STATUS if same else News.ESSENCE
 
@@ -106,6 +109,7 @@ class ChildStore:
         if before is None or before.uid != uid:
             return False
         del self._by_key[key][place]
+        self._count[place.kind] -= 1
         if not self._by_key[key]:
             del self._by_key[key]
         return True
@@ -124,6 +128,10 @@ class ChildStore:
         """The bodies of one kind, by name."""
         children = self._by_key.get(key, {})
         return [children[place].body for place in sorted(children) if place.kind == kind]
+
+    def has(self, kind: str) -> bool:
+        """Whether any object of one kind is known."""
+        return self._count[kind] > 0
 
     def versions(self, kind: str) -> dict[tuple[Key, Reference], Known]:
         """Every known object of one kind."""

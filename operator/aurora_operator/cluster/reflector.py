@@ -64,13 +64,12 @@ class Reflector:
         """Relists a kind that is not watched, while an object of it is known, until cancelled."""
         while True:
             await asyncio.sleep(seconds)
-            known = self._known(kind)
             try:
-                if known:
+                if self._children.has(kind.kind):
                     await self._relist(kind)
             except KindNotServedError:
                 # Its definition is gone, and all objects with it.
-                for entry in known.values():
+                for entry in self._known(kind).values():
                     self._on_event(True, entry.body)
             except AuroraError as error:
                 fields = {"kind": kind.kind, "reason": str(error)}
