@@ -16,7 +16,7 @@ from aurora_buffer.connection import connect
 from aurora_buffer.health_check import HealthCheck
 from aurora_buffer.metrics import Metrics
 from aurora_buffer.redis_process import run_redis
-from aurora_buffer.redis_server import FSYNC_POLICIES, RedisOptions
+from aurora_buffer.redis_server import FSYNC_POLICIES, RedisOptions, Sizes
 from aurora_buffer.servicer import BufferServicer
 from aurora_buffer.stream import Bounds, TrajectoryStream
 from aurora_buffer.subscription import Subscriptions
@@ -41,6 +41,8 @@ class ServeOptions:
     listen: str
     redis_url: str
     redis_ca: Path | None
+    # Of a Redis of its own, whose files are on this machine.
+    redis_dir: Path | None
     tls: Path | None
     # The DNS names in the certificates of admitted clients; only with `tls`.
     admit: tuple[str, ...]
@@ -56,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.configure()
     try:
         if parsed.command == "redis":
-            folder, socket = parsed.dir.absolute(), parsed.socket.absolute()
-            return run_redis(RedisOptions(folder, socket, parsed.appendfsync))
+            return run_redis(_redis_options(parsed))
         listening = {
             "--listen": parsed.listen,
             "--health-listen": parsed.health_listen,
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             listen=parsed.listen,
             redis_url=_redis_url(parsed.redis_url),
             redis_ca=parsed.redis_ca,
+            redis_dir=parsed.redis_dir,
             tls=parsed.tls,
             admit=tuple(parsed.admit),
             health_listen=parsed.health_listen,
@@ -114,6 +116,7 @@ async def serve(options: ServeOptions, metrics: Metrics) -> None:
         stream,
         subscriptions,
         HealthCheck(redis, options.stream),
+        redis_dir=options.redis_dir,
         dead_after_seconds=options.dead_after_seconds,
         on_able=server.set_serving,
     )
@@ -134,6 +137,14 @@ async def serve(options: ServeOptions, metrics: Metrics) -> None:
     with suppress(asyncio.CancelledError):
         await work
     await redis.aclose()
+
+
+def _redis_options(parsed: argparse.Namespace) -> RedisOptions:
+    given = (parsed.max_bytes, parsed.storage_bytes, parsed.memory_bytes)
+    if None in given and set(given) != {None}:
+        raise InvalidInputError("give all of --max-bytes, --storage-bytes, --memory-bytes, or none")
+    sizes = None if None in given else Sizes(*given)
+    return RedisOptions(parsed.dir.absolute(), parsed.socket.absolute(), parsed.appendfsync, sizes)
 
 
 def _redis_url(argument: str | None) -> str:
@@ -158,6 +169,13 @@ def _parser() -> argparse.ArgumentParser:
     serve_parser.add_argument(
         "--redis-ca", type=Path, metavar="FILE", help="CA certificates for a rediss:// server"
     )
+    serve_parser.add_argument(
+        "--redis-dir",
+        type=Path,
+        metavar="DIR",
+        help="the files of a Redis that serves this buffer alone: appends are refused while their "
+        "disk is full, and the oldest entries are dropped if Redis runs out of memory",
+    )
     add_serving_flags(serve_parser)
     serve_parser.add_argument("--max-age-seconds", required=True, type=whole(1))
     serve_parser.add_argument("--max-bytes", required=True, type=whole(1))
@@ -176,6 +194,12 @@ def _parser() -> argparse.ArgumentParser:
         "--socket", required=True, type=Path, metavar="FILE", help="its Unix domain socket"
     )
     redis_parser.add_argument("--appendfsync", default="everysec", choices=FSYNC_POLICIES)
+    for flag, what in (
+        ("--max-bytes", "serve's --max-bytes"),
+        ("--storage-bytes", "the size of its disk"),
+        ("--memory-bytes", "the memory that it and this process may take"),
+    ):
+        redis_parser.add_argument(flag, type=whole(1), metavar="N", help=what)
     return parser
 
 

@@ -12,12 +12,14 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from aurora_buffer.disk import Reserve
 from aurora_buffer.redis_server import RedisOptions, redis_arguments, redis_binary
 from aurora_common import leash
 from aurora_common.errors import ConflictError, InvalidInputError, StorageError
@@ -74,6 +76,10 @@ def run_redis(options: RedisOptions) -> int:
         for folder in (options.folder, options.socket.parent):
             _close_to_others(folder)
         _remove_leftovers(options.folder)
+        reserve, ended = Reserve(options.folder), threading.Event()
+        # Before Redis starts, which may need it.
+        reserve.adjust()
+        threading.Thread(target=reserve.run, args=(ended,), daemon=True).start()
         server = _Server(redis_arguments(binary, options), lock)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, server.stop)
@@ -81,6 +87,7 @@ def run_redis(options: RedisOptions) -> int:
         if server.run():
             _set_aside(options.folder)
             server.run()
+        ended.set()
     return server.exit_code
 
 

@@ -17,6 +17,7 @@ from aurora_buffer.appender import Appender
 from aurora_buffer.connection import redis_errors, retried
 from aurora_buffer.entry import NewEntry, StoredEntry, stored_entry
 from aurora_buffer.metrics import Metrics
+from aurora_common.errors import OverloadedError
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,10 @@ class TrajectoryStream:
         self._keys = (name, f"{{{name}}}:index", f"{{{name}}}:totals")
         self._bounds = bounds
         self._metrics = metrics
+        # Why appends are refused; empty if they are not.
+        self.refusal = ""
+        # Whether Redis had no memory for the last append; a smaller one may still succeed.
+        self.lacks_memory = False
         self._appender = Appender(redis, self._keys)
         self._trim = self._script("trim")
         self._delete_tenant = self._script("delete_tenant")
@@ -115,9 +120,17 @@ class TrajectoryStream:
 
         Then trims, so that the bound on bytes holds again once this returns. If Redis stored the
         entries but its answer was lost, they are stored again: delivery is at least once anyway.
+        Raises OverloadedError while `refusal` says why.
         """
+        if self.refusal:
+            raise OverloadedError(f"trajectories are not stored: {self.refusal}")
         store = partial(self._appender.append, entries)
-        appended = await self._retried(store, "store trajectories")
+        try:
+            appended = await self._retried(store, "store trajectories")
+        except OverloadedError:
+            self.lacks_memory = True
+            raise
+        self.lacks_memory = False
         self._metrics.appended.inc(len(entries))
         self._metrics.stored_bytes.set(appended.stored_bytes)
         if appended.stored_bytes > self._bounds.max_bytes:
@@ -126,7 +139,14 @@ class TrajectoryStream:
 
     async def trim(self) -> int:
         """Removes the oldest entries until both bounds hold; returns how many."""
-        arguments = [self._bounds.max_bytes, self._bounds.max_age_seconds * 1000, SCRIPT_LIMIT]
+        return await self._trim_to(self._bounds.max_bytes)
+
+    async def shed(self) -> int:
+        """Removes the oldest entries, a tenth of all bytes at least; returns how many."""
+        return await self._trim_to((await self.stats()).bytes * 9 // 10)
+
+    async def _trim_to(self, max_bytes: int) -> int:
+        arguments = [max_bytes, self._bounds.max_age_seconds * 1000, SCRIPT_LIMIT]
         total = 0
         while True:
             removed: int

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
+from aurora_buffer import disk
 from aurora_buffer.health_check import HealthCheck
 from aurora_buffer.stream import TrajectoryStream
 from aurora_buffer.subscription import Subscription, Subscriptions
@@ -32,15 +34,18 @@ class Upkeep:
         subscriptions: Subscriptions,
         check: HealthCheck,
         *,
+        redis_dir: Path | None,
         dead_after_seconds: float,
         on_able: Callable[[bool], Awaitable[None]],
     ) -> None:
         self._stream = stream
         self._subscriptions = subscriptions
         self._check = check
+        self._redis_dir = redis_dir
         self._dead_after_seconds = dead_after_seconds
         self._on_able = on_able
         self._outage = Outage(logger)
+        self._shortage = Outage(logger)
         self._able_since: float | None = None
         self._was_able = False
 
@@ -62,12 +67,10 @@ class Upkeep:
 
     async def _round(self) -> None:
         live = self._subscriptions.live()
-        try:
-            await self._check.run()
-        except OverloadedError:
-            # Out of memory: only this helps.
-            await self._stream.trim()
-            raise
+        await self._heed_disk()
+        # What a check writes would use up the rest of a full disk.
+        if not self._stream.refusal or self._able_since is None:
+            await self._checked()
         await self._stream.touch((one.group, one.consumer) for one in live)
         await self._stream.trim()
         now = asyncio.get_running_loop().time()
@@ -78,6 +81,38 @@ class Upkeep:
         if now - self._able_since >= self._dead_after_seconds:
             for heir in {one.group: one for one in live}.values():
                 await self._reclaim(heir)
+
+    async def _checked(self) -> None:
+        try:
+            await self._check.run()
+        except OverloadedError:
+            # Out of memory: only this helps.
+            if self._redis_dir is None:
+                await self._stream.trim()
+                raise
+            await self._shed()
+            await self._check.run()
+        if self._stream.lacks_memory and self._redis_dir is not None:
+            await self._shed()
+
+    async def _shed(self) -> None:
+        """Makes room in the memory of a Redis that nobody else fills."""
+        dropped = await self._stream.shed()
+        self._stream.lacks_memory = False
+        fields = {"entries": dropped}
+        logger.warning("Redis is out of memory; dropped the oldest", extra={"fields": fields})
+
+    async def _heed_disk(self) -> None:
+        """Has appends refused while the disk is full."""
+        if self._redis_dir is None:
+            return
+        before = self._stream.refusal
+        found = await asyncio.to_thread(disk.room, self._redis_dir)
+        self._stream.refusal = disk.shortage(found)
+        if self._stream.refusal:
+            self._shortage.failed("refusing trajectories", self._stream.refusal)
+        elif before:
+            self._shortage.ended("the disk has room again; storing trajectories")
 
     async def _unable(self) -> None:
         self._able_since = None
