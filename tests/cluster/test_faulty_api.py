@@ -16,6 +16,7 @@ FAULTS = {
     "stale reads": ApiFaults(stale=0.9, cut=0.2),
     "conflicts": ApiFaults(refusals={409: 0.2}),
     "too many requests": ApiFaults(refusals={429: 0.1}),
+    "watches that must list again": ApiFaults(expired=0.5, cut=0.2),
     "server errors": ApiFaults(refusals={500: 0.2}),
     "answers lost after they took effect": ApiFaults(lost=0.2),
     "everything at once": ApiFaults(
@@ -105,3 +106,16 @@ def test_ends_as_without_faults(sound, play, proxy, proxied_operator, faults):
     assert happened <= wanted(faults)
     # Of many rare faults, not each need occur.
     assert len(happened) >= min(len(wanted(faults)), 2)
+
+
+def test_with_two_of_five_requests_refused_a_deployment_is_ready_within_a_minute(
+    deployments, kubelet, proxy, proxied_operator
+):
+    proxy.faults = ApiFaults(refusals={429: 0.4})
+    proxied_operator.start(namespaces=[deployments.namespace], wait=False)
+    deployments.apply()
+
+    deployments.await_ready(seconds=60)
+    assert proxy.done["refusals"] > 10
+    deployments.apply(replicas=2)
+    deployments.await_status(lambda status: status.get("readyReplicas") == 2, seconds=60)

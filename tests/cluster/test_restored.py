@@ -2,6 +2,7 @@
 
 import pytest
 from support.deployments import wait_until
+from support.proxy import ApiFaults
 
 from aurora_operator.cluster.kinds import SECRET, SELECTOR, WATCHED
 
@@ -49,3 +50,23 @@ def test_a_changed_secret_is_mended(chat):
     chat.apply_object("v1", "secrets", {**secret, "metadata": {"name": name}, "data": {KEY: bad}})
 
     wait_until(lambda: chat.object("v1", "secrets", name)["data"][KEY] != bad, seconds=SECONDS)
+
+
+def test_what_was_deleted_while_the_watches_were_lost_is_back(
+    deployments, kubelet, proxy, proxied_operator
+):
+    deployments.apply()
+    proxied_operator.start(namespaces=[deployments.namespace])
+    deployments.await_ready()
+
+    def service():
+        found = deployments.objects("v1", "services", SELECTOR)
+        return {each["metadata"]["name"]: each["metadata"]["uid"] for each in found}
+
+    before = service()["chat-buffer"]
+    proxy.faults = ApiFaults(dropped=1.0, cut=1.0, expired=1.0)
+    deployments.delete_object("v1", "services", "chat-buffer")
+    wait_until(lambda: proxy.done["expired"] and proxy.done["dropped"])
+    proxy.reset()
+
+    wait_until(lambda: service().get("chat-buffer", before) != before, seconds=SECONDS)

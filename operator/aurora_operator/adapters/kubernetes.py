@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import aiohttp
 from kubernetes.client import Configuration
 from yarl import URL
 
-from aurora_common.errors import NotFoundError
+from aurora_common.errors import AuroraError, NotFoundError
 from aurora_operator.adapters.api_error import ApiBusyError, api_error
 from aurora_operator.adapters.kubeconfig import bearer, tls_context
 from aurora_operator.domain.objects.metadata import MANAGER
@@ -27,6 +28,7 @@ Json = dict[str, Any]
 _TIMEOUT_SECONDS = 15.0
 # Asking for a token costs as much as a small call; a rotated one overlaps with the one before.
 _TOKEN_SECONDS = 5.0
+_TOO_MANY = 429
 _PAGE = 500
 _SMALL_PAGE = 100
 # Older than any object.
@@ -62,7 +64,8 @@ class KubernetesApi:
 
     Methods raise AuroraErrors only: NotFoundError, ConflictError (another version, or a name that
     is taken), ApiRefusedError, ApiBusyError. At most `connections` calls run at once; a call's
-    deadline begins when it is its turn.
+    deadline begins when it is its turn. What a busy API server asks to send again later is, for as
+    long as the deadline.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class KubernetesApi:
         self._configuration = configuration
         self._authorization: str | None = None
         self._authorization_due = 0.0
+        self._timeout_seconds = timeout_seconds
         self._slots = asyncio.Semaphore(connections)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=tls_context(configuration), limit=0),
@@ -205,26 +209,40 @@ class KubernetesApi:
         if token := self._bearer():
             headers["Authorization"] = token
         data = None if body is None else _encoded(body)
-        try:
-            async with (
-                self._slots,
-                self._session.request(
-                    verb, URL(url, encoded=True), data=data, headers=headers
-                ) as response,
-            ):
-                content = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise ApiBusyError(f"the Kubernetes API cannot be reached: {reason}") from error
-        if response.status >= 300:
-            raise api_error(response.status, content, response.headers)
-        return _object(content)
+        until: float | None = None
+        while True:
+            try:
+                async with (
+                    self._slots,
+                    self._session.request(
+                        verb, URL(url, encoded=True), data=data, headers=headers
+                    ) as response,
+                ):
+                    content = await response.read()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                reason = str(error) or type(error).__name__
+                raise ApiBusyError(f"the Kubernetes API cannot be reached: {reason}") from error
+            if response.status < 300:
+                return _object(content)
+            refused = api_error(response.status, content, response.headers)
+            pause = _pause_seconds(refused) if response.status == _TOO_MANY else None
+            now = time.monotonic()
+            until = now + self._timeout_seconds if until is None else until
+            if pause is None or now + pause > until:
+                raise refused
+            await asyncio.sleep(pause)
 
     def _bearer(self) -> str | None:
         if time.monotonic() >= self._authorization_due:
             self._authorization = bearer(self._configuration)
             self._authorization_due = time.monotonic() + _TOKEN_SECONDS
         return self._authorization
+
+
+def _pause_seconds(error: AuroraError) -> float | None:
+    """How long an API server that is too busy asks to wait, with jitter; None if it does not."""
+    asked = error.retry_after_seconds if isinstance(error, ApiBusyError) else None
+    return None if asked is None else max(0.1, asked) * random.uniform(1.0, 1.5)
 
 
 def _encoded(body: Json) -> bytes:

@@ -123,7 +123,13 @@ class ClusterOperator:
         self._secret_poll = SecretPoll(
             api, self._directory, on_change=lambda key: self._objects.add(key)
         )
-        self._watches = Watches(configuration, _ALL, namespaces=namespaces, on_event=self._observe)
+        self._watches = Watches(
+            configuration,
+            _ALL,
+            namespaces=namespaces,
+            on_event=self._observe,
+            on_list=self._reflector.ask,
+        )
         self.primed = False
         metrics.follow_deployments(lambda: len(self._directory))
         metrics.follow_queue("objects", lambda: len(self._objects.queue))
@@ -168,6 +174,9 @@ class ClusterOperator:
                 self.primed = True
                 group.create_task(self._objects.run())
                 self._watches.start()
+                for kind in _ALL:
+                    self._reflector.ask(kind.kind)
+                group.create_task(self._reflector.run_asked(_ALL))
                 group.create_task(self._reflector.run(_ALL))
                 group.create_task(self._reflector.poll(CERTIFICATE, _POLL_SECONDS))
                 group.create_task(self._secret_poll.run())

@@ -21,6 +21,8 @@ from aurora_operator.cluster.kinds import DEPLOYMENT, SELECTOR, Key, Reference, 
 logger = logging.getLogger(__name__)
 
 _RELIST_SECONDS = 300.0
+# A watch that starts over lists object by object.
+_LISTED_SECONDS = 2.0
 
 
 class Reflector:
@@ -40,6 +42,14 @@ class Reflector:
         self._directory = directory
         self._children = children
         self._on_event = on_event
+        # The kinds to relist soon.
+        self._asked: set[str] = set()
+        self._wake = asyncio.Event()
+
+    def ask(self, kind: str) -> None:
+        """Has the kind of that name relisted within seconds."""
+        self._asked.add(kind)
+        self._wake.set()
 
     async def prime(self, kind: Kind) -> None:
         """Lists every object of the kind with its content."""
@@ -53,12 +63,26 @@ class Reflector:
         """Relists one kind after the other, all within five minutes, until cancelled."""
         while True:
             for kind in kinds:
-                try:
-                    await self._relist(kind)
-                except AuroraError as error:
-                    fields = {"kind": kind.kind, "reason": str(error)}
-                    logger.warning("relist failed", extra={"fields": fields})
+                await self._try_relist(kind)
                 await asyncio.sleep(_RELIST_SECONDS / len(kinds))
+
+    async def run_asked(self, kinds: Sequence[Kind]) -> None:
+        """Relists the kinds that were asked for, until cancelled."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(_LISTED_SECONDS)
+            self._wake.clear()
+            asked, self._asked = self._asked, set()
+            for kind in kinds:
+                if kind.kind in asked:
+                    await self._try_relist(kind)
+
+    async def _try_relist(self, kind: Kind) -> None:
+        try:
+            await self._relist(kind)
+        except AuroraError as error:
+            fields = {"kind": kind.kind, "reason": str(error)}
+            logger.warning("relist failed", extra={"fields": fields})
 
     async def poll(self, kind: Kind, seconds: float) -> None:
         """Relists a kind that is not watched, while an object of it is known, until cancelled."""

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 # Whether the object was deleted, and its body.
 OnEvent = Callable[[bool, Json], None]
+# The name of a kind.
+OnList = Callable[[str], None]
 
 _RESTART_SECONDS = 1.0
 _PAGE = 100
@@ -51,7 +53,10 @@ class _NoDiff(kopf.DiffBaseStorage):
 
 
 class Watches:
-    """Watches the kinds until stopped; `on_event` is called in the event loop that made this.
+    """Watches the kinds until stopped; callbacks are called in the event loop that made this.
+
+    `on_list` is called, for each object, if a kind was listed: as deletions before it bring no
+    event.
 
     Kopf runs in a thread of its own: it takes over the main thread's signals, and cancels every
     task of its loop when it ends. If one watch fails, all are restarted.
@@ -64,11 +69,13 @@ class Watches:
         *,
         namespaces: Collection[str],
         on_event: OnEvent,
+        on_list: OnList,
     ) -> None:
         self._configuration = configuration
         self._kinds = kinds
         self._namespaces = namespaces
         self._on_event = on_event
+        self._on_list = on_list
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
         # A daemon: a stream that does not end must not keep the process alive.
@@ -109,7 +116,7 @@ class Watches:
 
         async def forward(event: kopf.RawEvent, **_: Any) -> None:
             body: Any = event["object"]
-            self._loop.call_soon_threadsafe(self._on_event, event["type"] == "DELETED", body)
+            self._loop.call_soon_threadsafe(self._deliver, event["type"], body)
 
         def login(**_: Any) -> kopf.ConnectionInfo:
             return _connection(self._configuration)
@@ -119,6 +126,11 @@ class Watches:
             group, _, version = kind.api_version.rpartition("/")
             kopf.on.event(group, version, kind.plural, id="forward", registry=registry)(forward)
         return registry
+
+    def _deliver(self, event: str | None, body: Json) -> None:
+        self._on_event(event == "DELETED", body)
+        if event is None:
+            self._on_list(body["kind"])
 
 
 def _settings(kinds: Collection[Kind]) -> kopf.OperatorSettings:

@@ -24,6 +24,7 @@ _WRITES = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _REASONS = {409: "Conflict", 429: "TooManyRequests", 500: "InternalError"}
 _HEADERS = ("Authorization", "Content-Type", "Accept", "User-Agent")
 _REMEMBERED = 3
+_EXPIRED = b'{"type": "ERROR", "object": {"kind": "Status", "code": 410}}\n'
 
 
 class LostError(Exception):
@@ -52,7 +53,8 @@ class ApiFaults:
     `refusals`: requests answered with an error status (409: writes alone) instead of being passed
     on. `lost`: writes whose answer is lost after they took effect. `stale`: reads answered with an
     earlier answer. `dropped`: watch events that are lost. `cut`: watch events after which the
-    stream ends. `delay_seconds`: the longest delay of a watch event.
+    stream ends. `expired`: watches that are told to list again (410). `delay_seconds`: the longest
+    delay of a watch event.
     """
 
     refusals: dict[int, float] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class ApiFaults:
     stale: float = 0.0
     dropped: float = 0.0
     cut: float = 0.0
+    expired: float = 0.0
     delay_seconds: float = 0.0
 
 
@@ -165,6 +168,8 @@ class FaultyProxy:
             return response.status, headers, await response.read()
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
+        if self._happens("expired", self.faults.expired):
+            return web.Response(body=_EXPIRED, content_type="application/json")
         async with self._session.get(self._upstream(request), headers=_passed(request)) as upstream:
             answer = web.StreamResponse(status=upstream.status)
             answer.content_type = "application/json"

@@ -1,8 +1,10 @@
-"""Failures before the request are retryable errors."""
+"""Failures before the request, and answers of an API server that is too busy."""
 
 import pytest
+from aiohttp import web
 from kubernetes.client import Configuration
 
+from aurora_common.port import free_port
 from aurora_operator.adapters.api_error import ApiBusyError
 from aurora_operator.adapters.kubernetes import KubernetesApi
 
@@ -17,3 +19,59 @@ async def test_a_program_that_fails_to_give_a_token_fails_its_call_alone():
     with pytest.raises(ApiBusyError, match=r"no token for the Kubernetes API: exec: process"):
         await api.served("v1")
     await api.close()
+
+
+@pytest.fixture
+async def busy():
+    """An API server that refuses so many requests first; how many it got, and a client of it."""
+    runners, apis = [], []
+
+    async def start(refused, *, headers, timeout_seconds=15.0):
+        asked = []
+
+        async def answer(request):
+            asked.append(request.path)
+            if len(asked) <= refused:
+                return web.json_response({"message": "later"}, status=429, headers=headers)
+            return web.json_response({"resources": [{"name": "pods"}]})
+
+        application = web.Application()
+        application.router.add_get("/{path:.*}", answer)
+        runners.append(web.AppRunner(application))
+        await runners[-1].setup()
+        port = free_port()
+        await web.TCPSite(runners[-1], "127.0.0.1", port).start()
+        configuration = Configuration()
+        configuration.host = f"http://127.0.0.1:{port}"
+        apis.append(KubernetesApi(configuration, connections=1, timeout_seconds=timeout_seconds))
+        return asked, apis[-1]
+
+    yield start
+    for api in apis:
+        await api.close()
+    for runner in runners:
+        await runner.cleanup()
+
+
+async def test_too_many_requests_are_sent_again_when_the_server_says(busy):
+    asked, api = await busy(2, headers={"Retry-After": "0"})
+
+    assert await api.served("v1") == {"pods"}
+    assert len(asked) == 3
+
+
+async def test_a_server_that_does_not_say_when_is_left_to_the_caller(busy):
+    asked, api = await busy(1, headers={})
+
+    with pytest.raises(ApiBusyError, match="later"):
+        await api.served("v1")
+    assert len(asked) == 1
+
+
+async def test_nobody_waits_beyond_the_deadline_of_a_call(busy):
+    asked, api = await busy(1000, headers={"Retry-After": "0"}, timeout_seconds=0.5)
+
+    with pytest.raises(ApiBusyError) as refused:
+        await api.served("v1")
+    assert refused.value.retry_after_seconds == 0
+    assert 2 < len(asked) < 7
