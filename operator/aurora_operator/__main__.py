@@ -67,6 +67,7 @@ def _cluster(parsed: argparse.Namespace) -> int:
         # Of all releases of the chart: one namespace holds the operators of one installation.
         operator_labels=_OPERATOR_LABELS,
         image_pull_policy=parsed.image_pull_policy,
+        image_pull_secrets=tuple(parsed.image_pull_secret),
     )
     options = ClusterOptions(
         setting=setting,
@@ -166,6 +167,13 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         choices=get_args(PullPolicy),
         default="IfNotPresent",
         help="of the components' images",
+    )
+    parser.add_argument(
+        "--image-pull-secret",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a Secret in each deployment's namespace for pulling those images; may be repeated",
     )
     parser.add_argument(
         "--health-listen", type=address, default="127.0.0.1:8080", metavar="HOST:PORT"

@@ -1,7 +1,6 @@
 """A real API server admits everything that the chart renders, and grants exactly its rights."""
 
 import pytest
-import yaml
 
 ALL = {
     "podDisruptionBudget": {"enabled": True},
@@ -51,18 +50,48 @@ def test_the_operators_pods_are_restricted(control_plane, namespace, objects):
     assert pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
 
 
-def test_the_quick_start_trains_its_models_in_a_restricted_pod(
-    control_plane, namespace, pytestconfig
-):
-    text = (pytestconfig.rootpath / "examples/kubernetes-models.yaml").read_text()
-    claim, job = (
-        {**body, "metadata": {**body["metadata"], "namespace": namespace}}
-        for body in yaml.safe_load_all(text)
-    )
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": job["metadata"]}
+def quick_start(objects, namespace, **values):
+    """The claim and the Job that train models."""
+    made = objects({"quickstart": {"namespace": namespace}, **values})
+    found = {body["kind"]: body for body in made}
+    return found["PersistentVolumeClaim"], found["Job"]
+
+
+def test_the_quick_start_trains_its_models_in_a_restricted_pod(control_plane, namespace, objects):
+    claim, job = quick_start(objects, namespace)
+    metadata = {"name": "models", "namespace": namespace}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
 
     for body in (claim, job, {**pod, "spec": job["spec"]["template"]["spec"]}):
         dry_run(control_plane, body)
+
+
+def test_another_image_is_another_job(objects):
+    _, job = quick_start(objects, "default")
+    _, other = quick_start(objects, "default", images={"registry": "registry.example.com"})
+    assert job["metadata"]["name"] != other["metadata"]["name"]
+    assert quick_start(objects, "default")[1]["metadata"]["name"] == job["metadata"]["name"]
+
+
+def test_a_private_registry_needs_values_alone(objects):
+    """Every image of the README's block has its prefix, and every pod the Secret for it."""
+    registry = "registry.example.com/team"
+    images = {"registry": registry, "pullSecrets": [{"name": "registry"}]}
+    made = objects({"images": images, "quickstart": {"namespace": "default"}})
+    specs = [
+        body["spec"]["template"]["spec"] for body in made if "template" in body.get("spec", {})
+    ]
+    specs += [body["spec"] for body in made if body["kind"] == "Pod"]
+    assert len(specs) == 3
+    for spec in specs:
+        assert spec["imagePullSecrets"] == [{"name": "registry"}]
+        assert all(each["image"].startswith(f"{registry}/") for each in spec["containers"])
+    (operator,) = (body for body in made if body["kind"] == "Deployment")
+    (arguments,) = (each["args"] for each in operator["spec"]["template"]["spec"]["containers"])
+    assert "--image-pull-secret=registry" in arguments
+    given = [each for each in arguments if each.endswith("-image") or "-image=" in each]
+    assert len(given) == 3
+    assert all(each.split("=")[1].startswith(f"{registry}/") for each in given)
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ def test_the_arguments_are_the_operators(objects, monkeypatch, watched):
         return 0
 
     monkeypatch.setattr(process, "operate", operate)
-    made = container(objects, {"watchNamespaces": watched})
+    images = {"pullSecrets": [{"name": "one"}, {"name": "two"}]}
+    made = container(objects, {"watchNamespaces": watched, "images": images})
 
     assert made["command"] == ["python", "-m", "aurora_operator"]
     assert operator.main(made["args"]) == 0
@@ -31,6 +32,7 @@ def test_the_arguments_are_the_operators(objects, monkeypatch, watched):
     assert options.lease_namespace == "aurora-system"
     assert options.lease_name.startswith(MANAGER)
     assert options.setting.trainer_image == "aurora-trainer:0.1.0"
+    assert options.setting.image_pull_secrets == ("one", "two")
     # On all interfaces, on the ports that probes and monitors use.
     ports = {port["name"]: port["containerPort"] for port in made["ports"]}
     assert options.health_listen == f"[::]:{ports['health']}"

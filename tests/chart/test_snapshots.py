@@ -31,6 +31,7 @@ CASES = {
             "operator": {"digest": _DIGEST},
             "buffer": {"tag": "1.2.3"},
         },
+        "quickstart": {"namespace": "default", "storageClassName": "fast"},
         "replicaCount": 2,
         "podLabels": {"zone": "a"},
         "podAnnotations": {"note": "b"},

@@ -100,6 +100,7 @@ def test_the_schema_knows_exactly_the_values(chart):
         ({"images": {"operator": {"digest": "sha256:1"}}}, "images/operator/digest"),
         ({"images": {"operator": {"tag": "a/b"}}}, "images/operator/tag"),
         ({"images": {"operator": {"repository": ""}}}, "images/operator/repository"),
+        ({"quickstart": {"namespace": "Default"}}, "quickstart/namespace"),
         ({"images": {"gateway": {"repository": "a"}}}, "gateway"),
         ({"resources": {"limit": {}}}, "limit"),
         ({"resources": {"limits": {"memory": "lots"}}}, "resources/limits/memory"),

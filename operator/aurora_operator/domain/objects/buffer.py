@@ -88,6 +88,7 @@ def _template(deployment: AuroraDeployment, setting: Setting) -> Json:
         volumes = [*volumes, volume]
     return pod.pod_template(
         deployment,
+        setting,
         "buffer",
         spec={
             "terminationGracePeriodSeconds": _GRACE_SECONDS,

@@ -51,6 +51,7 @@ def _deployment(deployment: AuroraDeployment, setting: Setting) -> Json:
         "revisionHistoryLimit": 3,
         "template": pod.pod_template(
             deployment,
+            setting,
             "inference",
             spec={
                 "terminationGracePeriodSeconds": _GRACE_SECONDS,

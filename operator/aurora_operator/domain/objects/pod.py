@@ -10,6 +10,7 @@ from aurora_operator.domain.arguments import ENVIRONMENT, Places
 from aurora_operator.domain.certificate import dns_name, leaf_name
 from aurora_operator.domain.manifest.spec import AuroraDeployment, PodTemplate, Resources
 from aurora_operator.domain.objects.metadata import Component, Json, labels
+from aurora_operator.domain.objects.setting import Setting
 from aurora_operator.domain.objects.strategic_merge import merged
 
 HTTP, GRPC, CONTROL, HEALTH, METRICS = 8000, 9000, 9001, 9002, 9090
@@ -106,6 +107,7 @@ def container(
 
 def pod_template(
     deployment: AuroraDeployment,
+    setting: Setting,
     component: Component,
     *,
     spec: Json,
@@ -115,6 +117,7 @@ def pod_template(
 
     `spec` has at least containers, the main one first, and volumes.
     """
+    secrets = [{"name": name} for name in setting.image_pull_secrets]
     base: Json = {
         "metadata": {
             "labels": labels(deployment, component),
@@ -134,6 +137,7 @@ def pod_template(
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
+            **({"imagePullSecrets": secrets} if secrets else {}),
             **spec,
             "volumes": [{"name": "tmp", "emptyDir": {}}, *spec["volumes"]],
         },

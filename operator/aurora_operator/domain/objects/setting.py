@@ -11,7 +11,10 @@ PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Pods in `operator_namespace` with `operator_labels` may call the control ports."""
+    """Pods in `operator_namespace` with `operator_labels` may call the control ports.
+
+    `image_pull_secrets`: names of Secrets that may exist in a deployment's namespace.
+    """
 
     inference_image: str
     buffer_image: str
@@ -19,4 +22,5 @@ class Setting:
     operator_namespace: str
     operator_labels: Mapping[str, str]
     image_pull_policy: PullPolicy = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
     owner_uid: str = ""

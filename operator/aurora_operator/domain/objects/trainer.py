@@ -39,6 +39,7 @@ def trainer_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Jso
             "revisionHistoryLimit": 3,
             "template": pod.pod_template(
                 deployment,
+                setting,
                 "gradient",
                 spec={
                     "containers": [
@@ -84,6 +85,7 @@ def _trainer(deployment: AuroraDeployment, setting: Setting) -> Json:
             "revisionHistoryLimit": 3,
             "template": pod.pod_template(
                 deployment,
+                setting,
                 "trainer",
                 spec={
                     "terminationGracePeriodSeconds": _GRACE_SECONDS,
