@@ -115,7 +115,7 @@ def test_a_quantity_may_have_an_exponent(create):
     assert stored.returncode == 0, stored.stderr
     spec = deployment_from_object(json.loads(stored.stdout)).spec
     assert parse_bytes(spec.inference.resources.limits["memory"]) == 2_000_000_000
-    assert spec.buffer.retention.max_size_bytes == 2_000_000_000
+    assert spec.buffer.retained_bytes == 2_000_000_000
 
 
 @pytest.mark.parametrize("url", ["redis://:word@redis/0", "rediss://me:word@redis:6379/0"])
@@ -174,7 +174,7 @@ def test_the_examples_are_admitted(create, name, pytestconfig):
         (("target", "uri"), "file:///other", "uri is immutable"),
         (("target", "dtype"), "float32", "dtype is immutable"),
         (("modelStore", "pvc", "claimName"), "other", "claimName is immutable"),
-        (("buffer", "embedded", "storage"), "1Gi", "storage is immutable"),
+        (("buffer", "embedded", "storage"), "1Gi", "storage must not shrink"),
         (("buffer", "embedded", "storageClassName"), "fast", "storageClassName is immutable"),
     ],
 )
@@ -189,6 +189,33 @@ def test_what_is_immutable_stays(api_server, api_namespace, path, value, says):
     with pytest.raises(ApiException) as refused:
         api_server.request("PUT", f"{objects}/chat", changed_object)
     assert says in refused.value.body
+
+
+def test_storage_may_grow(api_server, api_namespace):
+    objects = f"/apis/aurora.dev/v1alpha1/namespaces/{api_namespace}/auroradeployments"
+    stored = api_server.request("POST", objects, MINIMAL)
+    stored["spec"]["buffer"]["embedded"]["storage"] = "20.5Gi"
+    stored = api_server.request("PUT", f"{objects}/chat", stored)
+    assert stored["spec"]["buffer"]["embedded"]["storage"] == "20.5Gi"
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [
+        {"embedded": {"storage": "1Gi"}, "retention": {"maxBytes": "409Mi"}},
+        {"embedded": {"storage": "5Gi"}, "retention": {"maxBytes": "2Gi"}},
+        {
+            "embedded": {"storage": "40Gi", "resources": {"limits": {"memory": "32Gi"}}},
+            "retention": {"maxBytes": "16Gi"},
+        },
+        {"external": {"url": "redis://redis/0"}, "retention": {"maxBytes": "1Ti"}},
+    ],
+)
+def test_what_fits_storage_and_memory_is_admitted(create, buffer):
+    document = changed("spec.buffer", buffer)
+    admitted = create(document)
+    assert admitted.returncode == 0, admitted.stderr
+    parse_manifest(json.dumps(document), "ours")
 
 
 def test_an_external_redis_may_replace_the_embedded_one(api_server, api_namespace):

@@ -21,17 +21,21 @@ from aurora_operator.cluster.kinds import (
     reference,
 )
 from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.cluster.volumes import Volumes, lasting_problems
 from aurora_operator.domain.manifest.parser import deployment_from_object
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects import desired_objects
 from aurora_operator.domain.objects.drift import needs_apply
 from aurora_operator.domain.objects.setting import Setting
+from aurora_operator.domain.objects.volume import growths, with_live_claims
 from aurora_operator.domain.plan.observation import Problem
 
 # Owns a Deployment's replicas while they are handed over to an autoscaler.
 _REPLICAS_MANAGER = f"{FIELD_MANAGER}-handover"
 # Problems that a person has to solve are checked again: not all of what they depend on is watched.
 _PROBLEM_SECONDS = 30.0
+# Of a reconcile, among a deployment's failures.
+_FAILURE = "objects"
 
 
 class ObjectReconciler:
@@ -53,6 +57,7 @@ class ObjectReconciler:
         self._children = children
         self._setting = setting
         self._credentials = credentials
+        self._volumes = Volumes(api, metrics)
         self._metrics = metrics
         self._on_change = on_change
 
@@ -77,19 +82,20 @@ class ObjectReconciler:
         identity = tracked.identity
         try:
             problems = await self._reconcile_all(tracked, deployment, generation)
-        except AuroraError as error:
-            tracked.failures.failed("objects", str(error))
-            lasting = [
-                Problem("ApplyRefused", cause) for cause in tracked.failures.lasting().values()
-            ]
-            if lasting:
-                self._set_problems(tracked, lasting)
+        except Exception as error:
+            # A bug is reported too.
+            is_ours = isinstance(error, AuroraError)
+            cause = str(error) if is_ours else f"the operator crashes: {type(error).__name__}"
+            tracked.failures.failed(_FAILURE, cause)
+            if lasting := tracked.failures.lasting().get(_FAILURE):
+                self._set_problems(tracked, [Problem("ApplyRefused", lasting)])
             raise
-        tracked.failures.succeeded("objects")
+        tracked.failures.succeeded(_FAILURE)
+        problems += lasting_problems(tracked) + _excesses(deployment)
         self._set_problems(tracked, problems)
         if tracked.identity != identity:
             self._on_change(key)
-        if problems:
+        if problems or tracked.failures:
             return _PROBLEM_SECONDS
         if tracked.changes == changes:
             tracked.settled_generation = generation
@@ -131,21 +137,23 @@ class ObjectReconciler:
         try:
             if is_new and await self._created(tracked.key, desired):
                 return None
-            live = await self._live(tracked.key, place)
-            if live is not None:
-                if not tracked.owns(live):
-                    return name_taken(place)
-                # An object that is being deleted is created again once it is gone.
-                is_leaving = "deletionTimestamp" in live["metadata"]
-                if is_leaving or not needs_apply(desired, live):
-                    return None
-            await self._apply(tracked.key, desired, live)
+            live = await self._live(tracked, place)
+            if live is None:
+                await self._apply(tracked.key, desired, None)
+                return None
+            if not tracked.owns(live):
+                return name_taken(place)
+            # An object that is being deleted is created again once it is gone.
+            if "deletionTimestamp" in live["metadata"]:
+                return None
+            if needs_apply(kept := with_live_claims(desired, live), live):
+                await self._apply(tracked.key, kept, live)
+            return await self._volumes.enlarge(tracked, growths(desired, live))
         except KindNotServedError:
             return _not_served(place)
         except (ApiRefusedError, NotFoundError) as error:
             # NotFoundError: its namespace is gone.
             return Problem("ApplyRefused", f"{place}: {error}")
-        return None
 
     async def _created(self, key: Key, desired: Json) -> bool:
         """Creates the object; False if it exists already."""
@@ -157,13 +165,19 @@ class ObjectReconciler:
         self._children.remember(key, answer)
         return True
 
-    async def _live(self, key: Key, place: Reference) -> Json | None:
-        """The cached object, else the API server's: an object of another owner is not cached."""
-        if (body := self._children.get(key, place)) is not None:
-            return body
+    async def _live(self, tracked: Tracked, place: Reference) -> Json | None:
+        """The cached object if it is this deployment's, else the API server's.
+
+        One of another owner is not cached, or it may have been deleted while no watch saw it.
+        """
+        cached = self._children.get(tracked.key, place)
+        if cached is not None and tracked.owns(cached):
+            return cached
         try:
-            return await self._api.get(CHILDREN[place.kind], key.namespace, place.name)
+            return await self._api.get(CHILDREN[place.kind], tracked.key.namespace, place.name)
         except NotFoundError:
+            if cached is not None:
+                self._children.forget(tracked.key, place, cached["metadata"]["uid"])
             return None
 
     async def _apply(self, key: Key, desired: Json, live: Json | None) -> None:
@@ -198,6 +212,15 @@ def _not_served(place: Reference) -> Problem:
     return Problem(
         "ApplyRefused", f"{place}: the cluster has no kind {kind.api_version} {place.kind}"
     )
+
+
+def _excesses(deployment: AuroraDeployment) -> list[Problem]:
+    """What an earlier version admitted, and what is done instead."""
+    buffer = deployment.spec.buffer
+    if not buffer.excess:
+        return []
+    kept = f"{buffer.retained_bytes} bytes are kept, not {buffer.retention.max_bytes}"
+    return [Problem("InvalidSpec", f"spec.buffer.retention.maxBytes: {kept}: {buffer.excess}")]
 
 
 def _is_settled(tracked: Tracked, generation: int) -> bool:

@@ -56,6 +56,9 @@ def redis_arguments(deployment: AuroraDeployment, places: Places) -> tuple[str, 
         "--dir": places.redis_data,
         "--socket": places.redis_socket,
         "--appendfsync": embedded.appendfsync,
+        "--max-bytes": deployment.spec.buffer.retained_bytes,
+        "--storage-bytes": embedded.storage_bytes,
+        "--memory-bytes": int(embedded.memory),
     }
     return ("-m", "aurora_buffer", "redis", *_flags(flags))
 
@@ -70,8 +73,9 @@ def buffer_arguments(
         "--listen": listening.grpc,
         "--redis-url": f"unix://{quote(places.redis_socket)}" if embedded else None,
         "--max-age-seconds": retention.max_age_seconds,
-        "--max-bytes": retention.max_size_bytes,
+        "--max-bytes": deployment.spec.buffer.retained_bytes,
         "--redis-ca": places.redis_ca,
+        "--redis-dir": places.redis_data if embedded else None,
         **_serving(deployment, places, listening, "buffer"),
     }
     if not embedded:

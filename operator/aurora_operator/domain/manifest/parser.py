@@ -13,7 +13,13 @@ from pydantic_core import ErrorDetails
 
 from aurora_common.errors import ManifestError
 from aurora_operator.domain.manifest.document import load_document
-from aurora_operator.domain.manifest.spec import PARENT_PROBLEM, STEPS_PROBLEM, AuroraDeployment
+from aurora_operator.domain.manifest.spec import (
+    INNER_PROBLEM,
+    PARENT_PROBLEM,
+    STEPS_PROBLEM,
+    STORED,
+    AuroraDeployment,
+)
 from aurora_operator.domain.manifest.spec.deployment import Metadata
 
 Location = Sequence[int | str]
@@ -70,11 +76,13 @@ def parse_manifest(text: str, source: str) -> AuroraDeployment:
 def deployment_from_object(body: Mapping[str, Any]) -> AuroraDeployment:
     """The AuroraDeployment that the API server stores as `body`.
 
-    Raises ManifestError as `parse_manifest` does if it was admitted by another schema.
+    Raises ManifestError as `parse_manifest` does if it was admitted by another schema; a retention
+    that exceeds its bounds is left to `Buffer.excess`.
     """
     metadata = body["metadata"]
     known = {key: metadata[key] for key in Metadata.model_fields if key in metadata}
-    deployment, problems = _read(_without_server_fields({**body, "metadata": known}))
+    content = _without_server_fields({**body, "metadata": known})
+    deployment, problems = _read(content, context=STORED)
     if deployment is None:
         raise ManifestError(f"{metadata.get('namespace')}/{metadata.get('name')}", problems)
     return deployment
@@ -92,10 +100,10 @@ def _without_server_fields(content: object) -> object:
     return fields
 
 
-def _read(content: object) -> tuple[AuroraDeployment | None, list[str]]:
+def _read(content: object, *, context: str = "") -> tuple[AuroraDeployment | None, list[str]]:
     """The deployment, or every problem found."""
     try:
-        return AuroraDeployment.model_validate(content), []
+        return AuroraDeployment.model_validate(content, context=context), []
     except ValidationError as error:
         return None, [
             problem for details in error.errors(include_url=False) for problem in _problems(details)
@@ -113,6 +121,11 @@ def _problems(details: ErrorDetails) -> list[str]:
         ]
     if kind == PARENT_PROBLEM:
         return [f"{_path(location[:-1])}: {context['text']}"]
+    if kind == INNER_PROBLEM:
+        shown = _shown(details["input"].get(context["field"]))
+        return [
+            f"{_path((*location, context['field']))}: {shown} is not allowed; {context['text']}"
+        ]
     return [f"{_path(location)}: {_reason(details, context)}"]
 
 

@@ -124,6 +124,10 @@ def _buffer(deployment: AuroraDeployment, setting: Setting) -> Json:
     )
     if buffer.external is not None:
         made["env"] = [*made["env"], _redis_url(buffer.external)]
+    else:
+        # To see how much room its disk has.
+        redis = {"name": "redis", "mountPath": pod.REDIS_DATA, "readOnly": True}
+        made["volumeMounts"] = [*made["volumeMounts"], redis]
     return {
         **made,
         "imagePullPolicy": setting.image_pull_policy,
@@ -144,13 +148,19 @@ def _redis_url(external: ExternalRedis) -> Json:
 
 
 def _redis(deployment: AuroraDeployment, setting: Setting) -> Json:
+    buffer = deployment.spec.buffer
+    assert buffer.embedded is not None
+    given = buffer.embedded.resources
     # No probe: it is unreachable from outside the pod, and the buffer reports its health.
     return {
         **pod.container(
             "redis",
-            deployment.spec.buffer.image or setting.buffer_image,
+            buffer.image or setting.buffer_image,
             redis_arguments(deployment, pod.places(deployment)),
-            resources=Resources(),
+            resources=Resources(
+                limits={"memory": str(int(buffer.embedded.memory)), **given.limits},
+                requests={"memory": str(buffer.retained_bytes), **given.requests},
+            ),
             ports={},
             mounts={"redis": pod.REDIS_DATA},
         ),

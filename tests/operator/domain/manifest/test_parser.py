@@ -24,7 +24,8 @@ def test_defaults():
     assert (spec.inference.max_batch, spec.inference.max_waiting) == (8, 64)
     assert spec.buffer.embedded.appendfsync == "everysec"
     assert spec.buffer.retention.max_age_seconds == 86_400
-    assert spec.buffer.retention.max_size_bytes == 16 << 30
+    assert spec.buffer.retention.max_bytes is None
+    assert spec.buffer.retained_bytes == 2 << 30
     assert spec.trainer.hyperparameters.learning_rate == "1e-4"
     assert spec.model_store.keep == 5
     assert [step.weight_percent for step in spec.rollout.steps] == [5, 20, 50]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -15,16 +16,49 @@ from aurora_operator.domain.manifest.field_type import (
     RedisUrl,
     rule,
 )
-from aurora_operator.domain.manifest.quantity import parse_bytes, parse_duration
-from aurora_operator.domain.manifest.spec.model import Model, immutable, parent_problem, with_rules
+from aurora_operator.domain.manifest.quantity import parse_bytes, parse_duration, parse_quantity
+from aurora_operator.domain.manifest.spec.model import (
+    STORED,
+    Model,
+    inner_problem,
+    parent_problem,
+    with_rules,
+)
 from aurora_operator.domain.manifest.spec.pod import PodTemplate, Resources, SecretKeyReference
+
+# Redis rewrites its file beside the old one, so its volume holds it more than twice. In memory, its
+# index and what changes during the rewrite come on top.
+_OF_STORAGE = Decimal("0.4")
+_OF_MEMORY = Decimal("0.5")
+_MEMORY = "4Gi"
+_EXTERNAL_BYTES = 16 << 30
+_BEYOND_STORAGE = (
+    "maxBytes must be at most 40% of embedded.storage, since Redis rewrites its file beside the old"
+)
+_BEYOND_MEMORY = (
+    "maxBytes must be at most half of embedded.resources.limits.memory, which is 4Gi by default"
+)
+
+
+_UNBOUNDED = "!has(self.embedded) || !has(self.retention) || !has(self.retention.maxBytes)"
+_IN_BYTES = "quantity({}).asApproximateFloat()"
+# A number or a string.
+_MEMORY_LIMIT = (
+    "has(self.embedded.resources) && has(self.embedded.resources.limits) && "
+    "'memory' in self.embedded.resources.limits"
+    f" ? string(self.embedded.resources.limits['memory']) : '{_MEMORY}'"
+)
 
 
 class EmbeddedRedis(Model):
     """A Redis in the buffer's pod, with an append-only file."""
 
     model_config = with_rules(
-        *immutable("storage"),
+        rule(
+            "quantity(self.storage).compareTo(quantity(oldSelf.storage)) >= 0",
+            "storage must not shrink",
+            "storage",
+        ),
         rule(
             "has(self.storageClassName) == has(oldSelf.storageClassName) && "
             "(!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
@@ -36,9 +70,33 @@ class EmbeddedRedis(Model):
     appendfsync: Literal["everysec", "always"] = "everysec"
     """How often writes are fsynced: every second, or on each write."""
     storage: Bytes = "20Gi"
-    """The size of its volume. Immutable. On Kubernetes only."""
+    """The size of its volume. It may grow if the volume's class allows that, but not shrink."""
     storage_class_name: ObjectName | None = None
     """The class of its volume; defaults to the cluster's. Immutable. On Kubernetes only."""
+    resources: Resources = Resources()
+    """Of the container redis. `limits.memory` is 4Gi by default, of which Redis takes at most three
+    quarters; `requests.memory` is what retention keeps."""
+
+    @property
+    def memory(self) -> Decimal:
+        """The limit, in bytes."""
+        limit = parse_quantity(self.resources.limits.get("memory", _MEMORY))
+        assert limit is not None
+        return max(Decimal(1), limit)
+
+    @property
+    def storage_bytes(self) -> int:
+        return parse_bytes(self.storage)
+
+    @property
+    def most_on_disk(self) -> Decimal:
+        """How many bytes of trajectories its volume has room for."""
+        return _OF_STORAGE * self.storage_bytes
+
+    @property
+    def most_in_memory(self) -> Decimal:
+        """How many bytes of trajectories its memory has room for."""
+        return _OF_MEMORY * self.memory
 
 
 class ExternalRedis(Model):
@@ -75,16 +133,13 @@ class Retention(Model):
 
     max_age: PositiveDuration = "24h"
     """For how long."""
-    max_bytes: Bytes = "16Gi"
-    """Its total size."""
+    max_bytes: Bytes | None = None
+    """Its total size: at most, and by default, 40% of `embedded.storage` and half of
+    `embedded.resources.limits.memory`, whichever is less. For an external Redis 16Gi by default."""
 
     @property
     def max_age_seconds(self) -> int:
         return max(1, round(parse_duration(self.max_age).total_seconds()))
-
-    @property
-    def max_size_bytes(self) -> int:
-        return parse_bytes(self.max_bytes)
 
 
 class Privacy(Model):
@@ -104,7 +159,21 @@ class Buffer(Model):
     """
 
     model_config = with_rules(
-        rule("has(self.embedded) != has(self.external)", "set exactly one of embedded and external")
+        rule(
+            "has(self.embedded) != has(self.external)", "set exactly one of embedded and external"
+        ),
+        rule(
+            f"{_UNBOUNDED} || {_IN_BYTES.format('self.retention.maxBytes')} * 5.0 <= "
+            f"{_IN_BYTES.format('self.embedded.storage')} * 2.0",
+            _BEYOND_STORAGE,
+            "retention.maxBytes",
+        ),
+        rule(
+            f"{_UNBOUNDED} || {_IN_BYTES.format('self.retention.maxBytes')} * 2.0 <= "
+            f"{_IN_BYTES.format(_MEMORY_LIMIT)}",
+            _BEYOND_MEMORY,
+            "retention.maxBytes",
+        ),
     )
 
     embedded: EmbeddedRedis | None = None
@@ -133,3 +202,36 @@ class Buffer(Model):
                 "for example embedded: {}"
             )
         return external
+
+    @field_validator("retention")
+    @classmethod
+    def _fits(cls, retention: Retention, info: ValidationInfo) -> Retention:
+        excess = _excess(info.data.get("embedded"), retention)
+        if excess and info.context != STORED:
+            raise inner_problem("maxBytes", excess)
+        return retention
+
+    @property
+    def excess(self) -> str:
+        """Why `retention.maxBytes`, which an earlier version admitted, is more than is kept."""
+        return _excess(self.embedded, self.retention)
+
+    @property
+    def retained_bytes(self) -> int:
+        """How many bytes of trajectories are kept."""
+        asked = self.retention.max_bytes
+        if self.embedded is None:
+            return _EXTERNAL_BYTES if asked is None else parse_bytes(asked)
+        most = max(1, int(min(self.embedded.most_on_disk, self.embedded.most_in_memory)))
+        return most if asked is None else min(most, parse_bytes(asked))
+
+
+def _excess(embedded: EmbeddedRedis | None, retention: Retention) -> str:
+    """Which bound `maxBytes` exceeds; empty if none."""
+    if embedded is None or retention.max_bytes is None:
+        return ""
+    size = parse_quantity(retention.max_bytes)
+    assert size is not None
+    if size > embedded.most_on_disk:
+        return _BEYOND_STORAGE
+    return _BEYOND_MEMORY if size > embedded.most_in_memory else ""

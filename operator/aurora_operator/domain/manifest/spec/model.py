@@ -14,6 +14,10 @@ from aurora_operator.domain.manifest.field_type import Rule, rule
 STEPS_PROBLEM = "aurora_steps"
 # An error found while validating a field that concerns its parent object.
 PARENT_PROBLEM = "aurora_parent"
+# The context of validating an object that an earlier version may have admitted.
+STORED = "stored"
+# An error about a field of the object that is validated.
+INNER_PROBLEM = "aurora_inner"
 
 
 class Model(BaseModel):
@@ -43,3 +47,8 @@ def immutable(*fields: str) -> Sequence[Rule]:
 def parent_problem(text: str) -> PydanticCustomError:
     """An error to raise in a field's validator that is reported at its parent object."""
     return PydanticCustomError(PARENT_PROBLEM, "{text}", {"text": text})
+
+
+def inner_problem(field: str, text: str) -> PydanticCustomError:
+    """An error to raise in an object's validator that is reported at one of its fields."""
+    return PydanticCustomError(INNER_PROBLEM, "{text}", {"field": field, "text": text})
