@@ -82,6 +82,35 @@ def test_pods_meet_pod_security_restricted(component):
         assert known["imagePullPolicy"] == "IfNotPresent"
 
 
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [
+        (None, {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}),
+        (
+            {"runAsUser": 1000},
+            {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "runAsUser": 1000,
+            },
+        ),
+        ({"privileged": True}, {"capabilities": {"drop": ["ALL"]}, "privileged": True}),
+        ({"capabilities": {"add": ["NET_RAW"]}}, {"capabilities": {"add": ["NET_RAW"]}}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["containers", "initContainers"])
+def test_a_container_of_the_users_has_no_privileges_unless_it_asks(kind, context, expected):
+    extra = {"name": "extra", "image": "a"} | (
+        {} if context is None else {"securityContext": context}
+    )
+    template = {"spec": {kind: [extra]}}
+
+    spec = pod_spec(objects(inference={"podTemplate": template}), "inference")
+
+    (made,) = (each for each in spec[kind] if each["name"] == "extra")
+    assert made["securityContext"] == expected
+
+
 def test_a_draft_is_no_part_of_the_inference_pods():
     drafts = [
         {},
