@@ -32,6 +32,9 @@ def test_a_foreign_object_is_left_alone(
     name = body["metadata"]["name"]
     assert deployments.object("v1", plural, name) == foreign
     assert body["kind"] in deployments.condition("Degraded")["message"]
+    # No pod runs as that account or mounts that Secret.
+    assert deployments.objects("apps/v1", "deployments") == []
+    assert deployments.objects("apps/v1", "statefulsets") == []
 
     path = f"/api/v1/namespaces/{deployments.namespace}/{plural}/{name}"
     control_plane.request("DELETE", path)

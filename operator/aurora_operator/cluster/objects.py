@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from aurora_common.errors import AuroraError, ConflictError, ManifestError, NotFoundError
@@ -32,6 +32,7 @@ from aurora_operator.domain.plan.observation import Problem
 
 # Owns a Deployment's replicas while they are handed over to an autoscaler.
 _REPLICAS_MANAGER = f"{FIELD_MANAGER}-handover"
+_WORKLOADS = ("Deployment", "StatefulSet")
 # Problems that a person has to solve are checked again: not all of what they depend on is watched.
 _PROBLEM_SECONDS = 30.0
 # Of a reconcile, among a deployment's failures.
@@ -118,12 +119,19 @@ class ObjectReconciler:
         is_new = tracked.problems is None and not known
         places = {reference(desired) for desired in wanted}
         surplus = [place for place in known if place.kind in CHILDREN and place not in places]
+        workloads = [desired for desired in wanted if desired["kind"] in _WORKLOADS]
+        others = [desired for desired in wanted if desired["kind"] not in _WORKLOADS]
         results = await asyncio.gather(
             self._credentials.reconcile(tracked, deployment, generation, is_new=is_new),
-            *(self._reconcile_one(tracked, desired, is_new=is_new) for desired in wanted),
+            *(self._reconcile_one(tracked, desired, is_new=is_new) for desired in others),
             *(self._remove(tracked, place) for place in surplus),
             return_exceptions=True,
         )
+        if not _are_withheld(results):
+            results += await asyncio.gather(
+                *(self._reconcile_one(tracked, desired, is_new=is_new) for desired in workloads),
+                return_exceptions=True,
+            )
         _raise_first(result for result in results if isinstance(result, BaseException))
         issued, *found = results
         assert isinstance(issued, list)
@@ -201,6 +209,20 @@ class ObjectReconciler:
             # Another object of that name exists by now; its event enqueues the deployment again.
             return
         self._metrics.writes.labels("delete").inc()
+
+
+def _are_withheld(results: Sequence[object]) -> bool:
+    """Whether workloads must wait, given what came of the Secrets, the account and the others.
+
+    Their pods would run as the account, or mount the Secrets, of whoever has those names.
+    """
+    issued, account, *_ = results
+    problems = [*(issued if isinstance(issued, list) else []), *results]
+    return (
+        isinstance(issued, BaseException)
+        or isinstance(account, BaseException)
+        or any(isinstance(each, Problem) and each.reason == "NameTaken" for each in problems)
+    )
 
 
 def _not_served(place: Reference) -> Problem:
