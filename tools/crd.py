@@ -158,8 +158,9 @@ def _rows(path: str, schema: Mapping[str, Any], *, is_required: bool = True) -> 
     for name, field in schema.get("properties", {}).items():
         yield from _rows(f"{path}.{name}", field, is_required=name in required)
     if "properties" in (items := schema.get("items", {})):
+        required = items.get("required", ())
         for name, field in items["properties"].items():
-            yield from _rows(f"{path}[].{name}", field, is_required=name in items["required"])
+            yield from _rows(f"{path}[].{name}", field, is_required=name in required)
 
 
 def _default(default: object) -> str:

@@ -105,6 +105,7 @@ def test_the_certificate_names_match_the_code(text):
 def test_the_metrics_are_the_operators(text):
     metrics = Metrics()
     metrics.follow_queue("objects", lambda: 0)
+    metrics.follow_deployments(list)
     kinds = {family.name: family.type for family in metrics.registry.collect()}
     names = {name + "_total" * (kind == "counter") for name, kind in kinds.items()}
 

@@ -71,6 +71,10 @@ class Directory:
     def get(self, key: Key) -> Tracked | None:
         return self._tracked.get(key)
 
+    def bodies(self) -> list[Json]:
+        """The newest bodies; may be called from any thread."""
+        return [tracked.body for tracked in tuple(self._tracked.values())]
+
     def namespaces(self) -> frozenset[str]:
         return frozenset(key.namespace for key in self._tracked)
 

@@ -24,6 +24,10 @@ from aurora_operator.domain.status.deployment import Rollout, Status
 
 logger = logging.getLogger(__name__)
 
+# Conditions that are well when they hold, and what of them is expected of a new deployment.
+_GOOD = {"Ready": False, "ClientsGuarded": True}
+# Progress is no news, and the other two repeat what Degraded and Progressing say.
+_UNREPORTED = {"Progressing", "Reconciling", "Stalled"}
 _QUEUE_LIMIT = 1000
 _MESSAGE_LIMIT = 1000
 
@@ -71,10 +75,10 @@ def _condition_notices(before: Status, after: Status) -> Sequence[Notice]:
     known = {condition.type: condition.status for condition in before.conditions}
     found = []
     for condition in after.conditions:
-        # A new deployment is expected to be neither ready nor degraded.
-        if condition.type == "Progressing" or known.get(condition.type, False) == condition.status:
+        before_it = known.get(condition.type, _GOOD.get(condition.type, False))
+        if condition.type in _UNREPORTED or before_it == condition.status:
             continue
-        good = condition.status == (condition.type == "Ready")
+        good = condition.status == (condition.type in _GOOD)
         message = condition.message or f"{condition.type} is {condition.status}"
         found.append(Notice("Normal" if good else "Warning", condition.reason, message))
     return found

@@ -131,7 +131,7 @@ class ClusterOperator:
             on_list=self._reflector.ask,
         )
         self.primed = False
-        metrics.follow_deployments(lambda: len(self._directory))
+        metrics.follow_deployments(self._directory.bodies)
         metrics.follow_queue("objects", lambda: len(self._objects.queue))
         metrics.follow_queue("rollout", lambda: len(self._rollouts.queue))
 

@@ -202,6 +202,7 @@ class RolloutReconciler:
 
         def written(before: Status, after: Status) -> None:
             self._recorder.record(key, uid, notices(before, after))
+            self._metrics.count_verdicts(before, after)
 
         return ApiStatusStore(
             self._api,

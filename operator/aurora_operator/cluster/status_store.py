@@ -19,7 +19,8 @@ OnWritten = Callable[[Status, Status], None]
 
 
 def status_of(body: Json) -> Status:
-    """The status in a deployment's body; an empty one if another writer left it unreadable."""
+    """The status in a deployment's body; an empty one if it is the definition's default, or if
+    another writer left it unreadable."""
     try:
         return STATUS.read(body.get("status") or {}, "status")
     except ValueError:

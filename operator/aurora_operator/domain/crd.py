@@ -37,6 +37,15 @@ _COLUMNS = (
     ("Age", "date", ".metadata.creationTimestamp", 0),
 )
 
+_UNSEEN = {
+    "type": "Ready",
+    "status": "Unknown",
+    "reason": "Unseen",
+    "message": "waiting for the operator",
+    "lastTransitionTime": "1970-01-01T00:00:00Z",
+    "observedGeneration": 0,
+}
+
 
 def definition() -> Json:
     """The CustomResourceDefinition of AuroraDeployments."""
@@ -85,6 +94,9 @@ def _root() -> Json:
     conditions["x-kubernetes-list-type"] = "map"
     conditions["x-kubernetes-list-map-keys"] = ["type"]
     conditions["items"]["required"] = ["type", "status"]
+    conditions["items"]["properties"]["status"]["enum"].append("Unknown")
+    # Without it, tools that know conditions alone take a deployment that nobody has seen for well.
+    status["default"] = {"conditions": [_UNSEEN]}
     return {
         "type": "object",
         "description": "Speculative decoding whose draft keeps learning from live traffic.",

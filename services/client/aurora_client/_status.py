@@ -210,7 +210,7 @@ class PastRollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """Ready, Progressing or Degraded."""
+    """One of the deployment's conditions."""
 
     type: str = ""
     """Which condition."""
@@ -259,7 +259,7 @@ class Status:
     history: tuple[PastRollout, ...] = ()
     """Ended rollouts, newest first."""
     conditions: tuple[Condition, ...] = ()
-    """Ready, Progressing and Degraded."""
+    """Ready, Progressing, Degraded, Reconciling, Stalled; on a cluster also ClientsGuarded."""
     last_command: LastCommand | None = None
     """The answer to the newest command."""
     replicas: int | None = None

@@ -23,6 +23,9 @@ _OBEYING = {
     ),
     "guardrails": st.sampled_from([[], [{"name": "tpot"}], [{"name": "tpot", "marginBps": 7}]]),
     "spec": st.just({"nodeSelector": {"zone": "a"}}),
+    "clientPeers": st.sampled_from(
+        [[], [{"podSelector": {}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}]]
+    ),
     "autoscaling": st.integers(1, 1000).flatmap(
         lambda least: st.fixed_dictionaries(
             {"minReplicas": st.just(least), "maxReplicas": st.integers(least, 1000)}

@@ -41,3 +41,22 @@ def test_the_answer_to_a_command_is_reported_once():
         Notice("Warning", "CommandRefused", "abort/chat-1: too late"),
     )
     assert notices(refused, refused) == ()
+
+
+def test_open_ports_are_reported_once_guarded_ones_only_after_them():
+    def status(guarded):
+        reason = "TokensRequired" if guarded else "Unguarded"
+        return Status(conditions=(Condition("ClientsGuarded", guarded, reason, "", NOW, 1),))
+
+    assert [notice.type for notice in notices(Status(), status(False))] == ["Warning"]
+    assert notices(status(False), status(False)) == ()
+    assert [notice.type for notice in notices(status(False), status(True))] == ["Normal"]
+    assert notices(Status(), status(True)) == ()
+
+
+def test_what_repeats_another_condition_is_not_reported():
+    repeated = (
+        Condition("Stalled", True, "ApplyRefused", "", NOW, 1),
+        Condition("Reconciling", True, "ComponentsStarting", "", NOW, 1),
+    )
+    assert notices(Status(), Status(conditions=repeated)) == ()

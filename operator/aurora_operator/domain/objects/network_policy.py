@@ -37,8 +37,7 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
             deployment,
             setting,
             "inference",
-            # Clients come from anywhere: an ingress, another namespace.
-            ingress=[{"ports": _ports(pod.HTTP, pod.GRPC)}, _from([operator], pod.CONTROL)],
+            ingress=[_from_clients(deployment), _from([operator], pod.CONTROL)],
             egress=[to_buffer, _DNS],
         ),
         _policy(
@@ -86,6 +85,16 @@ def _policy(
             "egress": list(egress),
         },
     }
+
+
+def _from_clients(deployment: AuroraDeployment) -> Json:
+    """Unless the manifest says who they are, they come from anywhere: an ingress, a namespace."""
+    peers = [
+        peer.model_dump(by_alias=True, exclude_none=True)
+        for peer in deployment.spec.security.client_peers
+    ]
+    rule = {"ports": _ports(pod.HTTP, pod.GRPC)}
+    return {"from": peers, **rule} if peers else rule
 
 
 def _from(peers: Sequence[Json], *ports: int) -> Json:

@@ -1,19 +1,24 @@
-"""The three conditions of a deployment, computed from each observation."""
+"""The conditions of a deployment, computed from each observation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
+from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.plan.observation import Observation, Scale
 from aurora_operator.domain.rollout.state import Analyzing
-from aurora_operator.domain.status.deployment import Condition, Status
+from aurora_operator.domain.status.deployment import Condition, ConditionType, Status
 
 # A thousand pods may each have a cause.
 _MESSAGE_CHARACTERS = 1024
 _NAMED = 3
+# Progress towards what the manifest asks for, and problems that keep it from being carried out.
+_TOWARDS_SPEC = frozenset({"ComponentsStarting", "InferenceUpdating", "DraftsStaging"})
+_UNSOLVED = frozenset(
+    {"ApplyRefused", "CertificateNotIssued", "InvalidSpec", "NameTaken", "StableDraftRefused"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +28,31 @@ class _Finding:
     message: str = ""
 
 
-def conditions(status: Status, observed: Observation, *, now: datetime) -> tuple[Condition, ...]:
-    """Ready, Progressing, Degraded; a transition time changes only if the status does."""
-    return (
-        _condition("Ready", _ready(observed), status, now),
-        _condition("Progressing", _progressing(status, observed), status, now),
-        _condition("Degraded", _degraded(status, observed), status, now),
-    )
-
-
-def _condition(
-    kind: Literal["Ready", "Progressing", "Degraded"],
-    finding: _Finding,
+def conditions(
     status: Status,
+    observed: Observation,
+    *,
     now: datetime,
-) -> Condition:
+    deployment: AuroraDeployment | None = None,
+) -> tuple[Condition, ...]:
+    """All conditions; a transition time changes only if the status does.
+
+    Without a valid `deployment`, what was said of its clients stands.
+    """
+    found: dict[ConditionType, _Finding] = {
+        "Ready": _ready(observed),
+        "Progressing": _progressing(status, observed),
+        "Degraded": _degraded(status, observed),
+    }
+    found |= _for_kstatus(found)
+    # On one machine, clients connect to loopback alone.
+    if deployment is not None and observed.scale is not None:
+        found["ClientsGuarded"] = _clients_guarded(deployment)
+    kept = [known for known in status.conditions if known.type not in found]
+    return (*(_condition(kind, one, status, now) for kind, one in found.items()), *kept)
+
+
+def _condition(kind: ConditionType, finding: _Finding, status: Status, now: datetime) -> Condition:
     before = next((known for known in status.conditions if known.type == kind), None)
     unchanged = before is not None and before.status == finding.status
     return Condition(
@@ -77,6 +92,37 @@ def _all_ready(scale: Scale, cause: str) -> _Finding:
             )
         return _Finding(True, "Serving", message)
     return _Finding(False, "InferenceNotReady", f"{message}: {cause}" if cause else message)
+
+
+def _for_kstatus(
+    found: Mapping[ConditionType, _Finding],
+) -> Mapping[ConditionType, _Finding]:
+    """What tools that know no AuroraDeployments ask: does it get there, or does it need someone?
+
+    A rollout is no part of it: it may take days, and what the manifest asks for serves meanwhile.
+    """
+    ready, progressing, degraded = found["Ready"], found["Progressing"], found["Degraded"]
+    stalled = degraded.status and (degraded.reason in _UNSOLVED or not ready.status)
+    reconciling = not stalled and progressing.reason in _TOWARDS_SPEC
+    settled = _Finding(False, "AsExpected")
+    return {
+        "Reconciling": progressing if reconciling else settled,
+        "Stalled": degraded if stalled else settled,
+    }
+
+
+def _clients_guarded(deployment: AuroraDeployment) -> _Finding:
+    """Whether anything limits who may send requests, as far as the manifest tells."""
+    security = deployment.spec.security
+    if security.auth_secret_ref is not None:
+        return _Finding(True, "TokensRequired")
+    if security.client_peers:
+        return _Finding(True, "PeersLimited")
+    message = (
+        f"whoever reaches the Service {deployment.metadata.name}-inference may send requests: "
+        "set security.authSecretRef or security.clientPeers"
+    )
+    return _Finding(False, "Unguarded", message)
 
 
 def _progressing(status: Status, observed: Observation) -> _Finding:

@@ -68,7 +68,7 @@ def plan(
     elif not is_paused and (after.stable is not None or observed.initial is None):
         after = _begun(deployment, after)
     after = _with_scale(after, observed)
-    after = replace(after, conditions=conditions(after, observed, now=now))
+    after = replace(after, conditions=conditions(after, observed, now=now, deployment=deployment))
     moved = after.decided != status.decided
     actions = () if moved else tuple(due_actions(after, observed))
     return Decision(after, actions)

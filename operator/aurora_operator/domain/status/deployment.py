@@ -18,6 +18,10 @@ from aurora_operator.domain.rollout.state import Ended, RolloutPlan, State
 _MAX_CURSORS = 10_000
 _IN_EVIDENCE = "evidence"
 
+ConditionType = Literal[
+    "Ready", "Progressing", "Degraded", "Reconciling", "Stalled", "ClientsGuarded"
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -110,9 +114,9 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Ready, Progressing or Degraded."""
+    """One of the deployment's conditions."""
 
-    type: Annotated[Literal["Ready", "Progressing", "Degraded"], "Which condition."]
+    type: Annotated[ConditionType, "Which condition."]
     status: Annotated[bool, "Whether it holds.", Wire(quoted=True)]
     reason: Annotated[str, "Why, in one word."]
     message: Annotated[str, "Why, for a person."]
@@ -164,7 +168,9 @@ class Status:
         tuple[Verdict, ...], "Ended rollouts, newest first.", Wire(max_items=50)
     ] = ()
     conditions: Annotated[
-        tuple[Condition, ...], "Ready, Progressing and Degraded.", Wire(max_items=8)
+        tuple[Condition, ...],
+        "Ready, Progressing, Degraded, Reconciling, Stalled; on a cluster also ClientsGuarded.",
+        Wire(max_items=8),
     ] = ()
     last_command: Annotated[LastCommand | None, "The answer to the newest command."] = None
     # None if they cannot be scaled.

@@ -17,7 +17,11 @@ from aurora_client._status import Condition, Evidence, PastRollout
 _BAR_CELLS = 24
 _HISTORY_ROWS = 5
 _OUTCOME_STYLES = {"Promoted": "green", "RolledBack": "red", "Inconclusive": "yellow"}
-_GOOD = {("Ready", "True"), ("Progressing", "True"), ("Degraded", "False")}
+_GOOD = {("Ready", "True"), ("Progressing", "True")}
+# Of these, only the bad is news.
+_QUIET = {("Progressing", "False"), ("Degraded", "False"), ("ClientsGuarded", "True")}
+# They repeat what the others say.
+_UNSHOWN = {"Reconciling", "Stalled"}
 
 
 def view(snapshot: Snapshot, *, problem: str = "") -> RenderableType:
@@ -35,16 +39,17 @@ def view(snapshot: Snapshot, *, problem: str = "") -> RenderableType:
 def _title(deployment: Deployment) -> Text:
     title = Text(f"{deployment.namespace}/{deployment.name}", style="bold")
     for condition in deployment.conditions:
-        title.append("   ").append(condition_text(condition))
+        if (text := condition_text(condition)).plain:
+            title.append("   ").append(text)
     return title
 
 
 def condition_text(condition: Condition) -> Text:
     """A condition in green, or why it is not as it should be; empty if it is no news."""
-    is_good = (condition.type, condition.status) in _GOOD
-    if condition.type != "Degraded" and is_good:
+    found = (condition.type, condition.status)
+    if found in _GOOD:
         return Text(condition.type, style="green")
-    if is_good or (condition.type == "Progressing" and condition.status == "False"):
+    if found in _QUIET or condition.type in _UNSHOWN:
         return Text()
     name = condition.type if condition.type == "Degraded" else f"not {condition.type}"
     return Text(f"{name}: {condition.message or condition.reason}", style="yellow")

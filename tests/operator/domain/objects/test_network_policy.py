@@ -69,3 +69,14 @@ def test_no_operator_but_that_of_the_installation_reaches_the_control_port():
 def test_where_an_external_redis_lives_no_policy_can_know():
     found = objects(deployment(**SPECS["external Redis"]))
     assert found["NetworkPolicy", "chat-buffer"]["spec"]["egress"] == [{}]
+
+
+def test_only_the_peers_of_clients_reach_their_ports():
+    peer = {"namespaceSelector": {"matchLabels": {"team": "apps"}}}
+    block = {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}
+    made = deployment(security={"clientPeers": [peer, block]})
+
+    first, _ = objects(made)["NetworkPolicy", "chat-inference"]["spec"]["ingress"]
+
+    assert first["from"] == [peer, block]
+    assert [port["port"] for port in first["ports"]] == [8000, 9000]

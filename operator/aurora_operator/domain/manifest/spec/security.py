@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -47,6 +47,17 @@ class Tls(Model):
         return reference
 
 
+class ClientPeer(Model):
+    """A NetworkPolicy's peer: pods, namespaces or addresses."""
+
+    pod_selector: dict[str, Any] | None = None
+    """Pods by their labels; without namespaceSelector, those of the deployment's namespace."""
+    namespace_selector: dict[str, Any] | None = None
+    """Namespaces by their labels."""
+    ip_block: dict[str, Any] | None = None
+    """Addresses: cidr, and except."""
+
+
 class Security(Model):
     """Which components may connect to which. On Kubernetes only."""
 
@@ -54,3 +65,6 @@ class Security(Model):
     """Mutual TLS between the components."""
     auth_secret_ref: SecretReference | None = None
     """A Secret whose values are bearer tokens; clients must present one of them."""
+    client_peers: tuple[ClientPeer, ...] = Field(default=(), max_length=32, strict=False)
+    """Who may connect to the ports for clients; empty: anyone. A NetworkPolicy of your own cannot
+    limit it, since policies only add to what is allowed."""

@@ -1,0 +1,99 @@
+"""Who may send requests, and what tools ask that know conditions alone."""
+
+from datetime import UTC, datetime
+
+import pytest
+from support.desired import deployment
+
+from aurora_operator.domain.plan.condition import conditions
+from aurora_operator.domain.plan.observation import ComponentView, Observation, Problem, Scale
+from aurora_operator.domain.status.deployment import Status
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+READY = ComponentView("inference", ready=True)
+STARTING = ComponentView("inference", ready=False)
+
+
+def scale(ready, wanted=1, updated=1):
+    return Scale(wanted=wanted, replicas=wanted, ready=ready, updated=updated, selector="")
+
+
+def found(observed, **security):
+    """The conditions by their types."""
+    made, status = deployment(security=security), Status()
+    return {each.type: each for each in conditions(status, observed, now=NOW, deployment=made)}
+
+
+@pytest.mark.parametrize(
+    ("security", "guarded", "reason"),
+    [
+        ({}, False, "Unguarded"),
+        ({"authSecretRef": {"name": "tokens"}}, True, "TokensRequired"),
+        ({"clientPeers": [{"podSelector": {}}]}, True, "PeersLimited"),
+    ],
+)
+def test_a_cluster_is_warned_of_open_ports(security, guarded, reason):
+    condition = found(Observation(scale=scale(1)), **security)["ClientsGuarded"]
+
+    assert (condition.status, condition.reason) == (guarded, reason)
+    assert ("set security.authSecretRef or security.clientPeers" in condition.message) != guarded
+
+
+def test_one_machine_is_not():
+    assert "ClientsGuarded" not in found(Observation(components=(READY,)))
+
+
+def test_an_invalid_manifest_says_nothing_new_of_its_clients():
+    observed = Observation(scale=scale(1))
+    status = Status(conditions=tuple(found(observed).values()))
+
+    after = conditions(status, observed, now=NOW)
+
+    assert [each.type for each in after] == [each.type for each in status.conditions]
+
+
+@pytest.mark.parametrize(
+    ("observed", "reconciling", "stalled"),
+    [
+        (Observation(components=(READY,), scale=scale(1)), "", ""),
+        (Observation(components=(STARTING,), scale=scale(0)), "ComponentsStarting", ""),
+        (
+            Observation(components=(READY,), scale=scale(1, updated=0)),
+            "InferenceUpdating",
+            "",
+        ),
+        # A failing trainer leaves what serves alone.
+        (
+            Observation(
+                components=(READY, ComponentView("trainer", ready=False, failing=True)),
+                scale=scale(1),
+            ),
+            "",
+            "",
+        ),
+        (
+            Observation(
+                components=(ComponentView("inference", ready=False, failing=True),),
+                scale=scale(0),
+            ),
+            "",
+            "ComponentFailing",
+        ),
+        (
+            Observation(
+                components=(READY,),
+                scale=scale(1),
+                problems=(Problem("ApplyRefused", "a quota"),),
+            ),
+            "",
+            "ApplyRefused",
+        ),
+    ],
+)
+def test_tools_learn_whether_it_gets_there(observed, reconciling, stalled):
+    conditions = found(observed)
+
+    for kind, reason in (("Reconciling", reconciling), ("Stalled", stalled)):
+        condition = conditions[kind]
+        assert condition.status == bool(reason)
+        assert condition.reason == (reason or "AsExpected")
