@@ -12,7 +12,7 @@ import yaml
 
 CHART = Path(__file__).parents[2] / "deploy/helm/aurora"
 VERSION = "1.36.2"
-_MONITORS = ("ServiceMonitor", "PodMonitor")
+_MONITORS = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +60,12 @@ def objects(render) -> Callable:
         return [each for each in yaml.safe_load_all(render(values, **options)) if each]
 
     return objects
+
+
+@pytest.fixture(scope="session")
+def exported() -> dict[str, set[str]]:
+    """The labels of every exported series, by its name."""
+    # Imported only here: it imports the components, and torch.
+    from exported import exported_series
+
+    return exported_series()

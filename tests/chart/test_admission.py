@@ -7,7 +7,7 @@ ALL = {
     "dashboards": {"enabled": True},
     "replicaCount": 2,
 }
-_PLURALS = {"NetworkPolicy": "networkpolicies"}
+EVERYWHERE = {"watchNamespaces": ["*"]}
 ACCOUNT = "aurora-operator"
 
 
@@ -15,7 +15,8 @@ def path(body):
     metadata, kind = body["metadata"], body["kind"]
     root = f"/apis/{body['apiVersion']}" if "/" in body["apiVersion"] else "/api/v1"
     place = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
-    return f"{root}{place}/{_PLURALS.get(kind, kind.lower() + 's')}/{metadata['name']}"
+    plural = f"{kind.lower().removesuffix('y')}{'ies' if kind.endswith('y') else 's'}"
+    return f"{root}{place}/{plural}/{metadata['name']}"
 
 
 def dry_run(server, body):
@@ -23,7 +24,7 @@ def dry_run(server, body):
     return server.request("PATCH", f"{path(body)}?{query}", body)
 
 
-@pytest.mark.parametrize("values", [{}, ALL, {"watchNamespaces": ["default"]}])
+@pytest.mark.parametrize("values", [{}, ALL, EVERYWHERE, {"watchNamespaces": ["default"]}])
 def test_every_manifest_is_admitted(control_plane, namespace, objects, values):
     made = objects(values, namespace=namespace)
 
@@ -138,7 +139,7 @@ def install(api_server, objects):
 
 
 def test_secrets_are_never_listed(api_namespace, install, allowed):
-    install({}, api_namespace)
+    install(EVERYWHERE, api_namespace)
 
     assert allowed(api_namespace, "get", "secrets", "elsewhere", name="chat-ca")
     for verb in ("list", "watch", "deletecollection"):
@@ -164,13 +165,26 @@ def test_secrets_are_never_listed(api_namespace, install, allowed):
     ],
 )
 def test_nothing_else_is_allowed(api_namespace, install, allowed, verb, group, resource):
-    install({}, api_namespace)
+    install(EVERYWHERE, api_namespace)
 
     assert not allowed(api_namespace, verb, resource, "elsewhere", group)
 
 
-def test_it_may_update_only_its_own_lease(api_namespace, install, allowed):
+def test_by_default_its_rights_are_limited_to_its_own_namespace(api_namespace, install, allowed):
     install({}, api_namespace)
+
+    for group, verb, resource in (
+        ("", "get", "secrets"),
+        ("apps", "create", "deployments"),
+        ("aurora.dev", "watch", "auroradeployments"),
+    ):
+        assert allowed(api_namespace, verb, resource, api_namespace, group)
+        assert not allowed(api_namespace, verb, resource, "elsewhere", group)
+        assert not allowed(api_namespace, verb, resource, "", group)
+
+
+def test_it_may_update_only_its_own_lease(api_namespace, install, allowed):
+    install(EVERYWHERE, api_namespace)
     group = "coordination.k8s.io"
 
     assert allowed(api_namespace, "update", "leases", api_namespace, group, "aurora-operator")
@@ -194,6 +208,7 @@ def test_cluster_scoped_objects_can_be_avoided(objects):
         "watchNamespaces": ["serving"],
         "crds": {"enabled": False},
         "rbac": {"aggregateClusterRoles": False},
+        "tenancy": {"podTemplate": "Unrestricted", "limitOperator": False},
     }
 
     assert all("namespace" in body["metadata"] for body in objects(values))

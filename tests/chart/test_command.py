@@ -13,8 +13,11 @@ def container(objects, values):
     return deployment["spec"]["template"]["spec"]["containers"][0]
 
 
-@pytest.mark.parametrize("watched", [[], ["serving", "research"]])
-def test_the_arguments_are_the_operators(objects, monkeypatch, watched):
+@pytest.mark.parametrize(
+    ("watched", "namespaces"),
+    [([], ("aurora-system",)), (["serving", "research"], ("serving", "research")), (["*"], ())],
+)
+def test_the_arguments_are_the_operators(objects, monkeypatch, watched, namespaces):
     started = []
 
     async def operate(options):
@@ -28,7 +31,7 @@ def test_the_arguments_are_the_operators(objects, monkeypatch, watched):
     assert made["command"] == ["python", "-m", "aurora_operator"]
     assert operator.main(made["args"]) == 0
     (options,) = started
-    assert options.namespaces == tuple(watched)
+    assert options.namespaces == namespaces
     assert options.lease_namespace == "aurora-system"
     assert options.lease_name.startswith(MANAGER)
     assert options.setting.trainer_image == "aurora-trainer:0.1.0"
@@ -65,20 +68,24 @@ def lease(objects, watched):
 
 
 def test_each_set_of_namespaces_has_its_own_lease(objects):
-    assert lease(objects, []) == MANAGER
+    assert lease(objects, ["*"]) == MANAGER
+    assert lease(objects, []) == lease(objects, ["aurora-system"])
     assert lease(objects, ["a", "b"]) == lease(objects, ["b", "a"])
-    assert len({lease(objects, watched) for watched in ([], ["a"], ["b"], ["a", "b"])}) == 4
+    assert len({lease(objects, watched) for watched in (["*"], ["a"], ["b"], ["a", "b"])}) == 4
 
 
-@pytest.mark.parametrize("watched", [[], ["serving"]])
-def test_it_may_claim_the_namespaces_that_it_manages(objects, watched):
+@pytest.mark.parametrize(
+    ("watched", "places"),
+    [([], ["aurora-system"]), (["serving"], ["serving"]), (["*"], [None])],
+)
+def test_it_may_claim_the_namespaces_that_it_manages(objects, watched, places):
     roles = [
         body
         for body in objects({"watchNamespaces": watched})
         if body["kind"] in ("Role", "ClusterRole") and body["metadata"]["name"].endswith("operator")
     ]
 
-    assert [body["metadata"].get("namespace") for body in roles] == (watched or [None])
+    assert [body["metadata"].get("namespace") for body in roles] == places
     for body in roles:
         names = {name for rule in body["rules"] for name in rule.get("resourceNames", ())}
         assert names == {CLAIM_NAME}

@@ -33,10 +33,11 @@ def test_says_what_comes_next(notes, api_namespace):
     assert "kubectl apply -f examples/kubernetes-quickstart.yaml" in text
 
 
-def test_says_what_is_missing(notes):
+def test_says_what_is_missing(notes, api_namespace):
     text = notes({"crds": {"enabled": False}})
 
-    assert "in every namespace." in text
+    assert f"in {api_namespace}.\n" in text
+    assert 'for all, set it to ["*"]' in text
     assert "crds.enabled: false" in text
     assert "No monitors were created" in text
 

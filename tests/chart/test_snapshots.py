@@ -10,16 +10,21 @@ import pytest
 import yaml
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-# The CRD is generated; `make check` compares it to its source.
-_BASE = {"crds": {"enabled": False}}
+# The CRD is generated; `make check` compares it to its source. The policy is long: it is in one.
+_BASE = {"crds": {"enabled": False}, "tenancy": {"podTemplate": "Unrestricted"}}
 _DIGEST = "sha256:" + "0" * 64
 CASES = {
-    "default": {},
+    "default": {"tenancy": {}},
     "namespaced": {"watchNamespaces": ["serving", "research"]},
+    "everywhere": {
+        "watchNamespaces": ["*"],
+        "networkPolicy": {"apiServerAddresses": ["10.96.0.1/32", "fd00::1/128"]},
+    },
     "bare": {
         "networkPolicy": {"enabled": False},
         "rbac": {"create": False},
         "serviceAccount": {"create": False, "name": "mine"},
+        "tenancy": {"podTemplate": "Unrestricted", "limitOperator": False},
     },
     "everything": {
         "fullnameOverride": "learning",
@@ -52,6 +57,7 @@ CASES = {
         "networkPolicy": {"metricsFrom": [{"namespaceSelector": {}}]},
         "serviceMonitor": {"labels": {"release": "prometheus"}},
         "podMonitor": {"labels": {"release": "prometheus"}},
+        "prometheusRule": {"labels": {"release": "prometheus"}},
     },
 }
 

@@ -67,12 +67,17 @@ def values(cluster: Cluster) -> Path:
     folders = python_folders()
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
     for namespace in (SYSTEM, NAMESPACE):
-        metadata = {"name": namespace, "labels": restricted}
+        metadata = {
+            "name": namespace,
+            "labels": restricted,
+            # The deployment's podTemplates mount them.
+            "annotations": {"aurora.dev/allowed-claims": ", ".join(folders)},
+        }
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         for claim, folder in folders.items():
             cluster.apply(*claimed(namespace, claim, folder))
     path = place.FOLDER / "values.yaml"
-    path.write_text(json.dumps(chart_values(folders)))
+    path.write_text(json.dumps(chart_values(folders, [NAMESPACE])))
     return path
 
 

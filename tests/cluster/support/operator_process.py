@@ -39,14 +39,18 @@ def install_rights(
     release: str = ACCOUNT,
     watched: Sequence[str] = (),
 ) -> str:
-    """Creates the operator's account with the chart's rules in `namespace`; its user name."""
-    values = json.dumps({"watchNamespaces": list(watched)})
+    """Creates the operator's account with the chart's rules in `namespace`; its user name.
+
+    `watched`: the namespaces that it may manage; empty: all.
+    """
+    values = json.dumps({"watchNamespaces": list(watched) or ["*"]})
     result = subprocess.run(
         [
             *(helm, "template", release, CHART, "--namespace", namespace, "--kube-version", "1.36"),
             *("--values", "-"),
             *("--show-only", "templates/rbac.yaml"),
             *("--show-only", "templates/serviceaccount.yaml"),
+            *("--show-only", "templates/operatorpolicy.yaml"),
         ],
         input=values,
         capture_output=True,
@@ -66,7 +70,8 @@ def _path(body: dict[str, Any]) -> str:
     metadata, kind = body["metadata"], body["kind"]
     root = f"/apis/{body['apiVersion']}" if "/" in body["apiVersion"] else "/api/v1"
     place = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
-    return f"{root}{place}/{kind.lower()}s/{metadata['name']}"
+    plural = f"{kind.lower().removesuffix('y')}{'ies' if kind.endswith('y') else 's'}"
+    return f"{root}{place}/{plural}/{metadata['name']}"
 
 
 class OperatorProcess:

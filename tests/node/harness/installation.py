@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,13 @@ def images() -> list[str]:
     return [f"docker.io/library/{name}" for name in (*made, ANOTHER_IMAGE)]
 
 
-def chart_values(folders: Mapping[str, Path]) -> dict[str, Any]:
+def chart_values(folders: Mapping[str, Path], namespaces: Sequence[str]) -> dict[str, Any]:
     """The chart's values; the machine provides what the image lacks."""
-    return {"volumes": volumes(folders), "volumeMounts": mounts(folders)}
+    return {
+        "watchNamespaces": list(namespaces),
+        "volumes": volumes(folders),
+        "volumeMounts": mounts(folders),
+    }
 
 
 def deployment(

@@ -24,12 +24,66 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The namespaces that the operator manages, as JSON; an empty list stands for all. */}}
+{{- define "aurora.namespaces" -}}
+{{- if has "*" .Values.watchNamespaces -}}
+[]
+{{- else -}}
+{{- default (list .Release.Namespace) .Values.watchNamespaces | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Prefix of the names of cluster-scoped policies: several namespaces may have a release. */}}
+{{- define "aurora.policy" -}}
+{{- printf "%s-%s" (include "aurora.fullname" .) .Release.Namespace -}}
+{{- end -}}
+
+{{/* Restricts a policy's binding to the managed namespaces. */}}
+{{- define "aurora.policyNamespaces" -}}
+{{- with include "aurora.namespaces" . | fromJsonArray -}}
+matchResources:
+  namespaceSelector:
+    matchExpressions:
+      - key: kubernetes.io/metadata.name
+        operator: In
+        values:
+          {{- toYaml . | nindent 10 }}
+{{- end -}}
+{{- end -}}
+
 {{/* The Lease by which the operator's replicas elect one: one for each set of watched namespaces. */}}
 {{- define "aurora.lease" -}}
 aurora-operator
-{{- with .Values.watchNamespaces -}}
+{{- with include "aurora.namespaces" . | fromJsonArray -}}
 -{{ . | sortAlpha | uniq | join "," | sha256sum | trunc 10 }}
 {{- end -}}
+{{- end -}}
+
+{{/*
+Where the API server is, as JSON: CIDRs; an empty list if that is unknown. Network plugins compare
+the address of the Service, that of an endpoint, or both.
+*/}}
+{{- define "aurora.apiServerAddresses" -}}
+{{- $found := .Values.networkPolicy.apiServerAddresses -}}
+{{- if not $found -}}
+{{- $addresses := list -}}
+{{- range (lookup "discovery.k8s.io/v1" "EndpointSlice" "default" "").items -}}
+{{- if eq (dig "metadata" "labels" "kubernetes.io/service-name" "" .) "kubernetes" -}}
+{{- range .endpoints -}}
+{{- $addresses = concat $addresses .addresses -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $addresses -}}
+{{- with lookup "v1" "Service" "default" "kubernetes" -}}
+{{- $addresses = concat $addresses .spec.clusterIPs -}}
+{{- end -}}
+{{- end -}}
+{{- range $addresses | uniq | sortAlpha -}}
+{{- $found = append $found (printf "%s/%s" . (ternary "128" "32" (contains ":" .))) -}}
+{{- end -}}
+{{- end -}}
+{{- default list $found | toJson -}}
 {{- end -}}
 
 {{/* Selects the operator's pods; immutable. */}}
