@@ -8,8 +8,9 @@ from pathlib import Path
 from aurora_common.checkpoint import file_digest, file_digests, listing_digest
 from aurora_common.errors import InvalidInputError
 from aurora_model.config import CONFIG, read_config
-from aurora_model.tokenizer import TOKENIZER
-from aurora_model.weights import weight_files
+from aurora_model.weight_file import weight_files
+
+TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True, slots=True)

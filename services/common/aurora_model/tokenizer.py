@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from aurora_common.errors import InvalidInputError
+from aurora_model.target import TOKENIZER
 
-TOKENIZER = "tokenizer.json"
 # What decides which ids a text becomes, templates aside.
 _DECIDING_PARTS = ("added_tokens", "normalizer", "pre_tokenizer", "model")
 

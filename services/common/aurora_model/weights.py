@@ -19,9 +19,8 @@ from aurora_common.errors import CheckpointError, StorageError
 from aurora_common.log import report
 from aurora_model.config import CONFIG, DecoderConfig, read_config, to_hugging_face
 from aurora_model.decoder import Decoder
+from aurora_model.weight_file import WEIGHTS, weight_files
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 # Old Llama files store the rotary frequencies, which the config determines.
 _DERIVED_SUFFIX = ".rotary_emb.inv_freq"
 _NAMED_AT_MOST = 8
@@ -193,25 +192,6 @@ class _Progress:
 
 def _stored_tensor(file: Any, name: str) -> _StoredTensor:
     return _StoredTensor(tuple(file.get_slice(name).get_shape()), lambda: file.get_tensor(name))
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors that are loaded; raises CheckpointError if one is missing."""
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    path = folder / INDEX
-    if not path.is_file():
-        raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {INDEX}")
-    try:
-        names = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not an index of safetensors: {error!r}") from error
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
-            raise CheckpointError(f"{path} names {name!r}, which is not a file beside it")
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{path} names {name}, which is missing")
-    return [folder / name for name in names]
 
 
 def _check_tensors(
