@@ -25,7 +25,8 @@ from aurora_common.tls import CertificateFolder
 from aurora_common.token import TokenFolder
 from aurora_inference.contract import EngineControl
 from aurora_inference.grpc.control_server import ControlServer
-from aurora_inference.grpc.servicer import CLIENT_METHODS, SERVICE, InferenceServicer
+from aurora_inference.grpc.control_servicer import SERVICE
+from aurora_inference.grpc.servicer import CLIENT_METHODS, InferenceServicer
 from aurora_inference.http.app import openai_app
 from aurora_inference.http.server import HttpServer
 from aurora_inference.serving.gate import Gate, Serving
@@ -76,12 +77,14 @@ async def serve(settings: Settings) -> None:
     If the signal comes before the model is loaded, its load thread is still running afterwards.
     """
     stop = stop_signal()
-    gate = Gate()
+    gate = Gate[Serving]()
     tokens = None if settings.tokens is None else TokenFolder(settings.tokens)
     certificates = None if settings.tls is None else CertificateFolder(settings.tls)
     control = None
     if settings.control_listen is not None:
-        control = ControlServer(settings.control_listen, certificates, settings.admit)
+        control = ControlServer(
+            settings.control_listen, certificates, settings.admit, InferenceServicer
+        )
     http = HttpServer(
         openai_app(
             gate,

@@ -13,7 +13,8 @@ from aurora.inference.v1 import inference_pb2_grpc
 from aurora_common.errors import CheckpointError
 from aurora_common.grpc_server import GrpcServer
 from aurora_inference.contract import Outcome, Sampling
-from aurora_inference.grpc.servicer import SERVICE, InferenceServicer
+from aurora_inference.grpc.control_servicer import SERVICE
+from aurora_inference.grpc.servicer import InferenceServicer
 
 from ..conftest import CONTEXT_TOKENS, MODEL
 

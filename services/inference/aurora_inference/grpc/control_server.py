@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from typing import Generic
 
 from aurora.inference.v1 import inference_pb2_grpc
 from aurora_common.admission import named_peers
 from aurora_common.errors import AuroraError
 from aurora_common.grpc_server import GrpcServer
 from aurora_common.tls import CertificateFolder
-from aurora_inference.grpc.servicer import SERVICE, InferenceServicer
-from aurora_inference.serving.gate import Gate, Serving
+from aurora_inference.grpc.control_servicer import SERVICE, ControlServicer
+from aurora_inference.serving.gate import B, Gate
 from aurora_inference.settings import Address
 
 # How long the operator may take to fetch the last requests' outcomes.
 _DRAIN_SECONDS = 5.0
 
 
-class ControlServer:
+class ControlServer(Generic[B]):
     """Must stop after the clients' fronts, so that the outcomes of drained requests are fetched."""
 
     def __init__(
-        self, address: Address, certificates: CertificateFolder | None, admit: Collection[str]
+        self,
+        address: Address,
+        certificates: CertificateFolder | None,
+        admit: Collection[str],
+        servicer: Callable[[Gate[B]], ControlServicer[B]],
     ) -> None:
         """`admit`: the certificate names that may call; used only with `certificates`."""
-        self._gate = Gate()
-        self._serving: Serving | None = None
+        self._gate = Gate[B]()
+        self._serving: B | None = None
         self._server = GrpcServer(
             str(address),
             drain_seconds=1.0,
             admit=named_peers(admit, has_tls=certificates is not None),
             certificates=certificates,
         )
-        self._server.add(
-            inference_pb2_grpc.add_InferenceServicer_to_server, InferenceServicer(self._gate)
-        )
+        self._server.add(inference_pb2_grpc.add_InferenceServicer_to_server, servicer(self._gate))
 
     async def start(self) -> int:
         """Binds and returns the port; every call is UNAVAILABLE until `open`."""
         return await self._server.start([SERVICE], serving=False)
 
-    async def open(self, serving: Serving) -> None:
+    async def open(self, serving: B) -> None:
         self._serving = serving
         self._gate.open(serving)
         await self._server.set_serving(True)

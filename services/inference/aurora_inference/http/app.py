@@ -44,7 +44,7 @@ _OTHER_BYTES = 1 << 20
 
 
 def openai_app(
-    gate: Gate,
+    gate: Gate[Serving],
     *,
     opt_out_header: str,
     tokens: TokenFolder | None = None,
@@ -77,7 +77,9 @@ def openai_app(
     return app
 
 
-def _add_generation(app: FastAPI, gate: Gate, reader: BodyReader, opt_out_header: str) -> None:
+def _add_generation(
+    app: FastAPI, gate: Gate[Serving], reader: BodyReader, opt_out_header: str
+) -> None:
     def question(
         body: CompletionBody | ChatBody,
         request: Request,
@@ -125,7 +127,7 @@ def _add_generation(app: FastAPI, gate: Gate, reader: BodyReader, opt_out_header
         return _model(gate.serving.text.model)
 
 
-def _add_tokenization(app: FastAPI, gate: Gate, reader: BodyReader) -> None:
+def _add_tokenization(app: FastAPI, gate: Gate[Serving], reader: BodyReader) -> None:
     @app.post("/tokenize", **documented("TokenizeBody", "Tokenized"))
     async def tokenize(request: Request) -> JsonObject:
         serving, raw = gate.serving, await _raw(request)
@@ -156,7 +158,7 @@ def _add_tokenization(app: FastAPI, gate: Gate, reader: BodyReader) -> None:
         return {"prompt": serving.text.decode(body.tokens)}
 
 
-def _add_observation(app: FastAPI, gate: Gate) -> None:
+def _add_observation(app: FastAPI, gate: Gate[Serving]) -> None:
     @app.get("/health", **documented(None, "Health"))
     async def health() -> JsonObject:
         if problem := gate.serving.engine.problem():
@@ -180,7 +182,7 @@ def _add_observation(app: FastAPI, gate: Gate) -> None:
         return Response(page.content, media_type=page.content_type)
 
 
-def _max_body_bytes(gate: Gate) -> int:
+def _max_body_bytes(gate: Gate[Serving]) -> int:
     """Enough for any prompt that the context holds, JSON's escapes and long lists included."""
     if not gate.is_open:
         return MAX_BODY_BYTES
