@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from aurora_common.errors import AuroraError
-from aurora_inference.http.openai_error import described
+from aurora_inference.http.error_body import described
 from aurora_inference.http.openai_request import GenerationBody
 from aurora_inference.http.openai_response import (
     JsonObject,

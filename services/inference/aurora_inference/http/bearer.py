@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aurora_common.admission import bearer_token
 from aurora_common.token import TokenFolder
-from aurora_inference.http.openai_error import error_body
+from aurora_inference.http.error_body import error_body
 
 # Probes and scrapers have no token; these expose no prompts.
 _OPEN = frozenset({"/health", "/metrics"})

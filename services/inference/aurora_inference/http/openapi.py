@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 from typing_extensions import TypedDict
 
-from aurora_inference.http.openai_error import ErrorDetail
+from aurora_inference.http.error_body import ErrorDetail
 from aurora_inference.http.openai_request import (
     ChatBody,
     CompletionBody,

@@ -10,7 +10,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from aurora_common.errors import UnavailableError
-from aurora_inference.http.connection import KEEP_ALIVE_SECONDS, TimedConnection, listening
+from aurora_common.port import listening
+from aurora_inference.http.connection import KEEP_ALIVE_SECONDS, TimedConnection
 
 
 class _Server(uvicorn.Server):
