@@ -22,9 +22,9 @@ class Trigger:
 class Progress:
     """Saved together with the weights that it describes.
 
-    `trajectories` counts those taken in, `skipped` those that were malformed or foreign; `first`
-    and `position` are the oldest and newest stream ids taken in; `sequence` is the last published
-    checkpoint's; `loss` is the last step's.
+    `trajectories` counts those taken in, `skipped` those that were malformed, foreign or without
+    the target's distributions; `first` and `position` are the oldest and newest stream ids taken
+    in; `sequence` is the last published checkpoint's; `loss` is the last step's.
     """
 
     phase: Phase = "WaitingForTrajectories"

@@ -43,7 +43,11 @@ class StandingCollector(Collector):
         progress = standing.progress
         counters = (
             ("trajectories", "Trajectories taken in.", progress.trajectories),
-            ("skipped_trajectories", "Trajectories malformed or foreign.", progress.skipped),
+            (
+                "skipped_trajectories",
+                "Trajectories malformed, foreign, or without the target's distributions.",
+                progress.skipped,
+            ),
             ("rounds", "Rounds of training that ended.", progress.rounds),
             ("optimizer_steps", "Steps that changed the draft.", standing.optimizer_steps),
             ("skipped_steps", "Steps without a finite gradient.", standing.skipped_steps),

@@ -22,7 +22,7 @@ from aurora_common.errors import InvalidInputError
 from aurora_model.draft import publish_draft
 from aurora_model.target import TargetIdentity
 from aurora_trainer import progress as moves
-from aurora_trainer.data.record import RecordFormat, sample_from, within_vocabulary
+from aurora_trainer.data.record import BareRecordError, RecordFormat, sample_from, within_vocabulary
 from aurora_trainer.data.replay import BatchDraw, Replay, SeatDraw
 from aurora_trainer.data.seen import SeenIds
 from aurora_trainer.learning.gradient import Measure
@@ -194,9 +194,10 @@ class Trainer:
             )
         except InvalidInputError as error:
             self.progress = moves.with_skipped(self.progress)
-            logger.warning(
-                "trajectory skipped", extra={"fields": {"entry": entry.id, "reason": str(error)}}
-            )
+            # Most of a gateway's are bare on purpose.
+            level = logging.DEBUG if isinstance(error, BareRecordError) else logging.WARNING
+            fields = {"entry": entry.id, "reason": str(error)}
+            logger.log(level, "trajectory skipped", extra={"fields": fields})
             return
         draw = np.random.default_rng(
             [self._workplace.seed, _SEAT_STREAM, self.progress.trajectories]

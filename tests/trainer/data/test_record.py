@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_trainer.data.record import (
+    BareRecordError,
     ForeignRecordError,
     MalformedRecordError,
     RecordFormat,
@@ -131,7 +132,7 @@ def test_a_foreign_record_is_refused(change):
 CORRUPTIONS = {
     "no prompt": lambda r: r.ClearField("prompt_tokens"),
     "no output": lambda r: r.ClearField("output_tokens"),
-    "no target": lambda r: r.ClearField("target"),
+    "an empty target": lambda r: r.target.Clear(),
     "a row too few": lambda r: r.output_tokens.append(1),
     "k too large": lambda r: setattr(r.target, "k", 3),
     "k huge": lambda r: setattr(r.target, "k", 2**32 - 1),
@@ -161,6 +162,13 @@ def test_a_malformed_record_is_refused(change):
     record = sound_record()
     change(record)
     with pytest.raises(MalformedRecordError):
+        sample_from("1-1", record, FORMAT)
+
+
+def test_a_record_of_token_ids_alone_is_not_malformed():
+    record = sound_record()
+    record.ClearField("target")
+    with pytest.raises(BareRecordError, match="token ids alone"):
         sample_from("1-1", record, FORMAT)
 
 

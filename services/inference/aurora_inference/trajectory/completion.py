@@ -31,10 +31,10 @@ class Distributions(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished request, with what was drafted and the target's distributions."""
+    """A finished request, with what was drafted and the target's distributions if captured."""
 
     request: Request
     output_tokens: tuple[int, ...]
     report: SpeculationReport
     steps: tuple[VerifyStep, ...]
-    distributions: Distributions
+    distributions: Distributions | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_inference.contract import Sampling
-from aurora_inference.trajectory.completion import Completion
+from aurora_inference.trajectory.completion import Completion, Distributions
 
 _SEED_MASK = (1 << 64) - 1
 _UINT32_MAX = (1 << 32) - 1
@@ -13,9 +13,8 @@ _UINT32_MAX = (1 << 32) - 1
 def trajectory(
     completion: Completion, *, target_digest: str, tokenizer_digest: str, finished_at_ms: int
 ) -> buffer_pb2.Trajectory:
-    """`finished_at_ms` is Unix time; arrays become little-endian and row-major, as in the proto."""
+    """`finished_at_ms` is Unix time; `target` is absent if no distributions were captured."""
     request, report = completion.request, completion.report
-    top_ids, top_log_probs, tail_mass = completion.distributions
     return buffer_pb2.Trajectory(
         request_id=request.id,
         tenant=request.tenant,
@@ -27,12 +26,7 @@ def trajectory(
         sampling=_sampling(request.sampling),
         prompt_tokens=request.prompt_tokens,
         output_tokens=completion.output_tokens,
-        target=buffer_pb2.TargetDistributions(
-            k=top_ids.shape[1],
-            token_ids=top_ids.astype("<u4", copy=False).tobytes(),
-            log_probs=top_log_probs.astype("<f2", copy=False).tobytes(),
-            tail_mass=tail_mass.astype("<f2", copy=False).tobytes(),
-        ),
+        target=_target(completion.distributions),
         steps=[
             buffer_pb2.VerifyStep(
                 drafted=step.drafted,
@@ -48,10 +42,23 @@ def trajectory(
 
 def estimated_bytes(completion: Completion) -> int:
     """Approximate size of the serialized trajectory, without building it."""
-    arrays = sum(array.nbytes for array in completion.distributions)
+    arrays = sum(array.nbytes for array in completion.distributions or ())
     # A token id takes up to 3 bytes, a step about 12, the digests and names under 512.
     tokens = len(completion.request.prompt_tokens) + len(completion.output_tokens)
     return arrays + 3 * tokens + 12 * len(completion.steps) + 512
+
+
+def _target(distributions: Distributions | None) -> buffer_pb2.TargetDistributions | None:
+    """Arrays become little-endian and row-major, as in the proto."""
+    if distributions is None:
+        return None
+    top_ids, top_log_probs, tail_mass = distributions
+    return buffer_pb2.TargetDistributions(
+        k=top_ids.shape[1],
+        token_ids=top_ids.astype("<u4", copy=False).tobytes(),
+        log_probs=top_log_probs.astype("<f2", copy=False).tobytes(),
+        tail_mass=tail_mass.astype("<f2", copy=False).tobytes(),
+    )
 
 
 def _sampling(sampling: Sampling) -> buffer_pb2.Sampling:

@@ -23,6 +23,10 @@ class MalformedRecordError(InvalidInputError):
     """A trajectory whose fields contradict each other."""
 
 
+class BareRecordError(InvalidInputError):
+    """A trajectory of token ids alone: the target's distributions were not recorded."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordFormat:
     """The trajectories that this trainer can learn from; both digests name the target."""
@@ -37,7 +41,8 @@ class RecordFormat:
 def sample_from(stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordFormat) -> Sample:
     """The record as a Sample, cut to its last `max_tokens`.
 
-    Raises ForeignRecordError or MalformedRecordError; their messages never contain a token.
+    Raises BareRecordError, ForeignRecordError or MalformedRecordError; their messages never contain
+    a token.
     """
     targets = (accepted.target_digest, accepted.former_target_digest or accepted.target_digest)
     for name, found, ours in (
@@ -50,6 +55,8 @@ def sample_from(stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordF
     output = np.fromiter(record.output_tokens, np.uint32, len(record.output_tokens))
     if len(prompt) == 0 or len(output) == 0:
         raise MalformedRecordError(f"{len(prompt)} prompt and {len(output)} output tokens")
+    if not record.HasField("target"):
+        raise BareRecordError("it has token ids alone, without the target's distributions")
     top_ids, log_probs, tail_mass = _distributions(record.target, len(output))
     for name, ids in (("token", prompt), ("token", output), ("top-k token", top_ids)):
         if ids.max() >= accepted.vocab_size:
