@@ -75,7 +75,7 @@ class EchoEngine:
         self.slots.promote(digest)
         return Receipt(3)
 
-    async def split(self, rollout_id, candidate_bps):
+    async def split(self, rollout_id, candidate_bps, *, crossed=False):
         self.slots.split(rollout_id, candidate_bps)
 
     async def outcomes(self, rollout_id, *, cursor, limit):

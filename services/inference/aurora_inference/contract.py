@@ -12,9 +12,12 @@ from typing import Literal, Protocol
 
 Arm = Literal["stable", "candidate"]
 FinishReason = Literal["stop", "length", "cancelled", "error"]
-# How requests are divided between the arms, and where the target's distributions are recorded.
-AssignmentMode = Literal["PerRequest"]
-CaptureMode = Literal["InStep"]
+# How traffic is divided between the arms: by a draw for each request, or in pairs of time blocks,
+# of which each arm gets one in random order.
+AssignmentMode = Literal["PerRequest", "Switchback"]
+# What is recorded of the target: its distributions, from the step that used them, or token ids
+# alone, from which they can be computed again.
+CaptureMode = Literal["InStep", "TokenIds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,12 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one request of a rollout ended.
+    """How one request of a rollout ended, or how those that began in one block ended.
 
-    `candidate_bps`: the candidate's share when the arm was drawn. `sequence` is its place in the
-    outcome log, which assigns it.
+    `candidate_bps`: the candidate's share when the arm was drawn. `pair`: 0 for a request of its
+    own, else the number of the pair of blocks; its two outcomes follow each other. Theirs are
+    `requests`, of which `failed_requests` failed, with the mean of their times per token.
+    `sequence` is its place in the outcome log, which assigns it.
     """
 
     arm: Arm
@@ -70,6 +75,9 @@ class Outcome:
     failed: bool
     time_per_output_token_us: int
     sequence: int = 0
+    pair: int = 0
+    requests: int = 1
+    failed_requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +156,8 @@ class EngineControl(Protocol):
         """Loads a checkpoint into a slot; a no-op if the slot holds it already.
 
         An empty digest accepts whatever the checkpoint's manifest says. Raises InvalidInputError
-        or CheckpointError and leaves both slots unchanged.
+        or CheckpointError and leaves the stable draft as it was, and with two slots the candidate
+        too: with one, a former candidate makes room first.
         """
 
     async def unstage(self) -> None:
@@ -160,10 +169,12 @@ class EngineControl(Protocol):
         Raises ConflictError if the candidate is another draft.
         """
 
-    async def split(self, rollout_id: str, candidate_bps: int) -> None:
-        """Sets the candidate's share of new requests, in basis points.
+    async def split(self, rollout_id: str, candidate_bps: int, *, crossed: bool = False) -> None:
+        """Sets the candidate's share of new requests, or of the time, in basis points.
 
-        A new rollout starts with an empty outcome log. Raises InvalidInputError or ConflictError.
+        A new rollout starts with an empty outcome log. With Switchback, engines with `crossed`
+        begin each pair with the arm that the others end it with. Raises InvalidInputError or
+        ConflictError.
         """
 
     async def outcomes(self, rollout_id: str, *, cursor: Cursor, limit: int) -> OutcomePage:

@@ -71,7 +71,9 @@ class ControlServicer(inference_pb2_grpc.InferenceServicer, Generic[B]):
     async def SetTraffic(  # noqa: N802
         self, request: inference_pb2.SetTrafficRequest, context: Context
     ) -> inference_pb2.SetTrafficResponse:
-        await self._gate.serving.engine.split(request.rollout_id, request.candidate_bps)
+        await self._gate.serving.engine.split(
+            request.rollout_id, request.candidate_bps, crossed=request.crossed
+        )
         return inference_pb2.SetTrafficResponse()
 
     async def ListOutcomes(  # noqa: N802
@@ -93,6 +95,9 @@ class ControlServicer(inference_pb2_grpc.InferenceServicer, Generic[B]):
                     accepted_tokens=outcome.accepted_tokens,
                     failed=outcome.failed,
                     time_per_output_token_us=min(outcome.time_per_output_token_us, _UINT32_MAX),
+                    pair=outcome.pair,
+                    requests=outcome.requests,
+                    failed_requests=outcome.failed_requests,
                 )
                 for outcome in page.outcomes
             ],

@@ -128,7 +128,7 @@ class NativeControl:
         logger.info("draft promoted", extra={"fields": fields})
         return receipt
 
-    async def split(self, rollout_id: str, candidate_bps: int) -> None:
+    async def split(self, rollout_id: str, candidate_bps: int, *, crossed: bool = False) -> None:
         await self._between_steps(partial(self._engine.slots.split, rollout_id, candidate_bps))
 
     async def outcomes(self, rollout_id: str, *, cursor: Cursor, limit: int) -> OutcomePage:

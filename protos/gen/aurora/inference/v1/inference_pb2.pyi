@@ -135,12 +135,14 @@ class PromoteDraftResponse(_message.Message):
     def __init__(self, pause_microseconds: _Optional[int] = ...) -> None: ...
 
 class SetTrafficRequest(_message.Message):
-    __slots__ = ("rollout_id", "candidate_bps")
+    __slots__ = ("rollout_id", "candidate_bps", "crossed")
     ROLLOUT_ID_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_BPS_FIELD_NUMBER: _ClassVar[int]
+    CROSSED_FIELD_NUMBER: _ClassVar[int]
     rollout_id: str
     candidate_bps: int
-    def __init__(self, rollout_id: _Optional[str] = ..., candidate_bps: _Optional[int] = ...) -> None: ...
+    crossed: bool
+    def __init__(self, rollout_id: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., crossed: _Optional[bool] = ...) -> None: ...
 
 class SetTrafficResponse(_message.Message):
     __slots__ = ()
@@ -159,7 +161,7 @@ class ListOutcomesRequest(_message.Message):
     def __init__(self, rollout_id: _Optional[str] = ..., instance: _Optional[str] = ..., after: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class Outcome(_message.Message):
-    __slots__ = ("sequence", "arm", "candidate_bps", "drafted_tokens", "accepted_tokens", "failed", "time_per_output_token_us")
+    __slots__ = ("sequence", "arm", "candidate_bps", "drafted_tokens", "accepted_tokens", "failed", "time_per_output_token_us", "pair", "requests", "failed_requests")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ARM_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_BPS_FIELD_NUMBER: _ClassVar[int]
@@ -167,6 +169,9 @@ class Outcome(_message.Message):
     ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     TIME_PER_OUTPUT_TOKEN_US_FIELD_NUMBER: _ClassVar[int]
+    PAIR_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     arm: str
     candidate_bps: int
@@ -174,7 +179,10 @@ class Outcome(_message.Message):
     accepted_tokens: int
     failed: bool
     time_per_output_token_us: int
-    def __init__(self, sequence: _Optional[int] = ..., arm: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., failed: _Optional[bool] = ..., time_per_output_token_us: _Optional[int] = ...) -> None: ...
+    pair: int
+    requests: int
+    failed_requests: int
+    def __init__(self, sequence: _Optional[int] = ..., arm: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., failed: _Optional[bool] = ..., time_per_output_token_us: _Optional[int] = ..., pair: _Optional[int] = ..., requests: _Optional[int] = ..., failed_requests: _Optional[int] = ...) -> None: ...
 
 class ListOutcomesResponse(_message.Message):
     __slots__ = ("instance", "outcomes", "next_after")

@@ -110,7 +110,7 @@ class InferenceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetTraffic(self, request, context):
-        """Sets the candidate's share of new requests.
+        """Sets the candidate's share of new requests, or of the time if one draft serves at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
