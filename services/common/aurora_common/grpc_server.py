@@ -66,6 +66,10 @@ class CallsInFlight:
             self._idle.set()
 
     @property
+    def count(self) -> int:
+        return self._count
+
+    @property
     def is_idle(self) -> bool:
         return self._count == 0
 

@@ -75,51 +75,19 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     parsed = parser.parse_args(arguments)
     if parsed.draft_digest and parsed.draft is None:
         parser.error("--draft-digest without --draft: give the draft too")
-    if parsed.tls is not None and parsed.control_listen is None:
-        parser.error("--tls without --control-listen: give the port that it secures too")
-    listening = ("--http-listen", "--grpc-listen", "--control-listen")
-    found = (parsed.http_listen, parsed.grpc_listen, parsed.control_listen)
-    for problem in (
-        admit_problem(has_tls=parsed.tls is not None, admit=parsed.admit),
-        listen_clash({flag: at and str(at) for flag, at in zip(listening, found, strict=True)}),
-    ):
-        if problem:
-            parser.error(problem)
+    check_front_flags(parser, parsed, ("--http-listen", "--grpc-listen", "--control-listen"))
     return Settings(**{**vars(parsed), "admit": tuple(parsed.admit)})
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m aurora_inference",
-        description="Serves one target model with two draft slots over gRPC and OpenAI's HTTP.",
-        allow_abbrev=False,
-    )
-    add_version_flag(parser)
+def add_front_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds what every process that serves requests takes, whatever its engine."""
     add = parser.add_argument
-    add(
-        "--target",
-        type=model_uri,
-        required=True,
-        metavar="URI",
-        help="model in Hugging Face layout",
-    )
-    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the target")
-    add(
-        "--generation-config",
-        choices=("auto", "vllm"),
-        default="auto",
-        help="defaults of requests: auto, those in the target's generation_config.json; vllm, none",
-    )
-    add("--model-name", required=True, metavar="NAME", help="what clients call the model")
-    add("--http-listen", type=_address, required=True, metavar="HOST:PORT")
-    add("--grpc-listen", type=_address, required=True, metavar="HOST:PORT")
-    add("--draft", type=model_uri, metavar="URI", help="checkpoint for the stable slot at start")
-    add("--draft-digest", default="", metavar="sha256:HEX", help="digest that --draft must have")
+    add("--http-listen", type=listening_address, required=True, metavar="HOST:PORT")
     add("--claims", type=Path, metavar="DIR", help="where claims are mounted; for pvc:// URIs")
-    add("--buffer", type=_address, metavar="HOST:PORT", help="trajectory buffer")
+    add("--buffer", type=listening_address, metavar="HOST:PORT", help="trajectory buffer")
     add(
         "--control-listen",
-        type=_address,
+        type=listening_address,
         metavar="HOST:PORT",
         help="serve the verbs that change drafts and traffic here, for the operator",
     )
@@ -144,16 +112,6 @@ def _parser() -> argparse.ArgumentParser:
         help="require a bearer token from clients: the content of one of these files",
     )
     add("--drain-seconds", type=whole(0), default=6, metavar="S", help="for requests in flight")
-    add("--max-speculation-length", type=whole(0), default=6, metavar="TOKENS")
-    add(
-        "--no-adaptive-speculation",
-        dest="adaptive_speculation",
-        action="store_false",
-        help="always draft --max-speculation-length tokens",
-    )
-    add("--max-batch", type=whole(1), default=8, metavar="REQUESTS", help="running at once")
-    add("--max-waiting", type=whole(0), default=64, metavar="REQUESTS", help="waiting at most")
-    add("--max-context-tokens", type=whole(1), metavar="TOKENS", help="prompt and output")
     add(
         "--sample-percent",
         type=whole(0, 100),
@@ -168,6 +126,60 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="HTTP header that opts a request out of recording",
     )
+
+
+def check_front_flags(
+    parser: argparse.ArgumentParser, parsed: argparse.Namespace, listening: Sequence[str]
+) -> None:
+    """Exits with status 2 if the front flags contradict each other; `listening`: flags of ports."""
+    if parsed.tls is not None and parsed.control_listen is None:
+        parser.error("--tls without --control-listen: give the port that it secures too")
+    found = [getattr(parsed, flag.removeprefix("--").replace("-", "_")) for flag in listening]
+    for problem in (
+        admit_problem(has_tls=parsed.tls is not None, admit=parsed.admit),
+        listen_clash({flag: at and str(at) for flag, at in zip(listening, found, strict=True)}),
+    ):
+        if problem:
+            parser.error(problem)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m aurora_inference",
+        description="Serves one target model with two draft slots over gRPC and OpenAI's HTTP.",
+        allow_abbrev=False,
+    )
+    add_version_flag(parser)
+    add_front_flags(parser)
+    add = parser.add_argument
+    add(
+        "--target",
+        type=model_uri,
+        required=True,
+        metavar="URI",
+        help="model in Hugging Face layout",
+    )
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the target")
+    add(
+        "--generation-config",
+        choices=("auto", "vllm"),
+        default="auto",
+        help="defaults of requests: auto, those in the target's generation_config.json; vllm, none",
+    )
+    add("--model-name", required=True, metavar="NAME", help="what clients call the model")
+    add("--grpc-listen", type=listening_address, required=True, metavar="HOST:PORT")
+    add("--draft", type=model_uri, metavar="URI", help="checkpoint for the stable slot at start")
+    add("--draft-digest", default="", metavar="sha256:HEX", help="digest that --draft must have")
+    add("--max-speculation-length", type=whole(0), default=6, metavar="TOKENS")
+    add(
+        "--no-adaptive-speculation",
+        dest="adaptive_speculation",
+        action="store_false",
+        help="always draft --max-speculation-length tokens",
+    )
+    add("--max-batch", type=whole(1), default=8, metavar="REQUESTS", help="running at once")
+    add("--max-waiting", type=whole(0), default=64, metavar="REQUESTS", help="waiting at most")
+    add("--max-context-tokens", type=whole(1), metavar="TOKENS", help="prompt and output")
     add(
         "--allowed-origins",
         type=_strings,
@@ -186,6 +198,7 @@ def _strings(text: str) -> tuple[str, ...]:
     raise argparse.ArgumentTypeError(f"{text!r} is not a JSON list of strings")
 
 
-def _address(text: str) -> Address:
+def listening_address(text: str) -> Address:
+    """HOST:PORT as a command line gives it."""
     host, port = host_port(text)
     return Address(listening_host(host), port)

@@ -31,14 +31,12 @@ from aurora_inference.http.openai_response import EXPOSED_HEADERS, JsonObject, R
 from aurora_inference.http.openapi import documented
 from aurora_inference.http.request_id import HEADER as REQUEST_ID_HEADER
 from aurora_inference.http.request_id import RequestId
+from aurora_inference.serving import client_header
 from aurora_inference.serving.gate import Gate, Serving
 from aurora_inference.serving.metrics import EngineCollector, exposition
 from aurora_inference.serving.refusal import RefusedParameterError
 from aurora_inference.serving.text_service import Question, ServedModel, new_request_id
 
-_TENANT_HEADER = "x-aurora-tenant"
-_DOMAIN_HEADER = "x-aurora-domain"
-_REFUSALS = frozenset({"", "0", "false"})
 # A body's bytes beside its prompt.
 _OTHER_BYTES = 1 << 20
 
@@ -92,9 +90,9 @@ def _add_generation(
             sampling=body.sampling(gate.serving.text.model.sampling),
             stop=body.stop,
             ignore_eos=bool(body.ignore_eos),
-            tenant=request.headers.get(_TENANT_HEADER, ""),
-            domain=request.headers.get(_DOMAIN_HEADER, ""),
-            no_train=_opted_out(request, opt_out_header),
+            tenant=request.headers.get(client_header.TENANT, ""),
+            domain=request.headers.get(client_header.DOMAIN, ""),
+            no_train=client_header.opted_out(request.headers.get(opt_out_header, "")),
             prompt_param=prompt_param,
         )
 
@@ -206,11 +204,6 @@ def _context_tokens(serving: Serving) -> int:
 
 async def _chat_tokens(serving: Serving, messages: list[ChatMessage]) -> tuple[int, ...]:
     return await serving.text.encode_chat([message.rendered() for message in messages])
-
-
-def _opted_out(request: Request, header: str) -> bool:
-    """Any value but an explicit no opts out: if in doubt, nothing is recorded."""
-    return request.headers.get(header, "").strip().lower() not in _REFUSALS
 
 
 def _reply(kind: Literal["completion", "chat"], body: GenerationBody) -> Reply:

@@ -121,18 +121,23 @@ class TrajectoryCounts(Protocol):
 # Hashed by identity, as a registry requires.
 @dataclass(frozen=True, eq=False, slots=True)
 class EngineCollector(Collector):
-    """The engine's metrics at one moment; `trajectories` is None if none are recorded."""
+    """The engine's metrics at one moment; `trajectories` is None if none are recorded.
+
+    `as_vllm`: also under vLLM's names, which a vLLM itself has already.
+    """
 
     model_name: str
     status: EngineStatus
     counters: EngineCounters
     trajectories: TrajectoryCounts | None
+    as_vllm: bool = True
 
     def collect(self) -> Iterator[Metric]:
         yield from self._speculation_by_arm()
-        yield from self._speculation_as_vllm()
         yield from self._requests()
         yield from self._trajectories()
+        if self.as_vllm:
+            yield from self._speculation_as_vllm()
 
     def _speculation_by_arm(self) -> Iterator[Metric]:
         drafts = CounterMetricFamily(
@@ -196,8 +201,9 @@ class EngineCollector(Collector):
 
     def _requests(self) -> Iterator[Metric]:
         running, waiting = self.counters.running, self.counters.waiting
-        yield self._gauge("vllm:num_requests_running", "In the batch.", running)
-        yield self._gauge("vllm:num_requests_waiting", "Queued.", waiting)
+        if self.as_vllm:
+            yield self._gauge("vllm:num_requests_running", "In the batch.", running)
+            yield self._gauge("vllm:num_requests_waiting", "Queued.", waiting)
         # The custom metrics API, which HorizontalPodAutoscalers use, allows no colon in names.
         yield GaugeMetricFamily("aurora_running_requests", "In the batch.", value=running)
         yield GaugeMetricFamily("aurora_waiting_requests", "Queued.", value=waiting)

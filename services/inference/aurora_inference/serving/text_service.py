@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from aurora_common.errors import InvalidInputError
 from aurora_inference.contract import GenerationEngine, Request, Sampling
+from aurora_inference.serving.client_header import label
 from aurora_inference.serving.generation import Generation
 from aurora_inference.serving.metrics import RequestMetrics
 from aurora_inference.serving.prompt import PromptEncoder
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _MAX_STOPS = 4
-_LABEL_CHARACTERS = 128
 _MIN_TEMPERATURE = 0.01
 _NEUTRAL = Sampling()
 
@@ -113,8 +112,8 @@ class TextService:
             max_tokens=self._max_tokens(question),
             sampling=self._sampling(question.sampling),
             ignore_eos=question.ignore_eos,
-            tenant=_label("tenant", question.tenant),
-            domain=_label("domain", question.domain),
+            tenant=label("tenant", question.tenant),
+            domain=label("domain", question.domain),
             record=not question.no_train and self._uniform() * 100 < self.model.sample_percent,
         )
         return Generation(
@@ -173,11 +172,3 @@ def _checked_stops(stops: tuple[str, ...]) -> tuple[str, ...]:
             param="stop",
         )
     return stops
-
-
-def _label(name: str, value: str) -> str:
-    if len(value) > _LABEL_CHARACTERS:
-        raise InvalidInputError(
-            f"the {name} has {len(value)} characters; allowed are up to {_LABEL_CHARACTERS}"
-        )
-    return value
