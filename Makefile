@@ -8,15 +8,17 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast e2e check crd protos bench bench-serving bench-operator figures images clean
+.PHONY: help demo test test-fast test-vllm e2e check crd protos bench bench-serving bench-vllm bench-operator figures images clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
-	@echo "make test    all tests but those of a Kubernetes node"
+	@echo "make test    all tests but those of a Kubernetes node and of a stock vLLM"
 	@echo "make test-fast  tests without Redis, Kubernetes or slow training"
+	@echo "make test-vllm  tests with a stock vLLM, which is installed apart on first use; Linux"
 	@echo "make e2e     tests with real pods on a Kubernetes node; needs root on Linux"
 	@echo "make check   formatting, lint, types, layering, generated code"
-	@echo "make bench   all benchmarks but those of serving and of the operator, into out/bench"
+	@echo "make bench   all benchmarks but those of serving, vLLM and the operator, into out/bench"
 	@echo "make bench-serving  wrong requests, attacks, disconnects, overload and clients, half an hour"
+	@echo "make bench-vllm  what a change of draft costs a stock vLLM"
 	@echo "make bench-operator  the operator's latency and footprint, against a real Kubernetes API server"
 	@echo "make figures  the README's table, from what these measured last"
 	@echo "make protos  generate protos/gen"
@@ -38,6 +40,9 @@ test: $(STAMP)
 
 test-fast: $(STAMP)
 	@$(BIN)/pytest $(PARALLEL) -m "not (slow or redis or cluster or node)"
+
+test-vllm: $(STAMP)
+	@folder=$$(PYTHON="$(PYTHON)" tools/vllm/setup.sh) && AURORA_VLLM=$$folder $(BIN)/pytest -m vllm tests/vllm
 
 e2e: $(STAMP)
 	@PYTHONPATH=tests/node $(BIN)/python -m harness.run
@@ -63,6 +68,10 @@ bench: $(STAMP)
 
 bench-serving: $(STAMP)
 	@PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.serving
+
+bench-vllm: $(STAMP)
+	@folder=$$(PYTHON="$(PYTHON)" tools/vllm/setup.sh) && AURORA_VLLM=$$folder \
+	    PYTHONPATH=.:tests/vllm $(BIN)/python -m benchmarks.vllm
 
 bench-operator: $(STAMP)
 	@PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.operator
