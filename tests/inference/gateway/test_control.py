@@ -319,7 +319,7 @@ def answered(ledger, *steps):
 
 @pytest.fixture
 def quick(monkeypatch):
-    def seconds(candidate_bps, *, requests_per_second):
+    def seconds(candidate_bps, *, requests_per_second, former_seconds):
         return {"stable": 0.05, "candidate": 0.05}
 
     monkeypatch.setattr(module, "block_seconds", seconds)

@@ -161,13 +161,3 @@ def test_a_discarded_pair_and_one_without_an_arm_are_no_evidence(ledger):
     ended(ledger, ledger.begin("b"), (4, 1))
     ledger.close_pair(ledger.block)
     assert not outcomes(ledger)
-
-
-def test_the_rate_is_that_of_the_last_requests(ledger, clock):
-    assert ledger.requests_per_second == 0
-    for _ in range(100):
-        clock.now += 0.1
-        ledger.begin("a")
-    assert ledger.requests_per_second == pytest.approx(10, rel=0.05)
-    clock.now += 57.1
-    assert ledger.requests_per_second == pytest.approx(0.5, rel=0.05)

@@ -30,5 +30,13 @@ def test_orders_are_fair_and_crossed_replicas_disagree():
     ],
 )
 def test_blocks_share_the_time_and_follow_the_traffic(bps, rate, candidate, stable):
-    found = block_seconds(bps, requests_per_second=rate)
+    found = block_seconds(bps, requests_per_second=rate, former_seconds=300)
     assert found == pytest.approx({"candidate": candidate, "stable": stable})
+
+
+def test_blocks_begin_short_and_grow_slowly():
+    lengths, former = [], 0.0
+    for _ in range(6):
+        former = block_seconds(5000, requests_per_second=0, former_seconds=former)["stable"]
+        lengths.append(former)
+    assert lengths == [2, 8, 32, 128, 512, 600]

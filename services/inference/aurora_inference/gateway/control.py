@@ -313,11 +313,12 @@ class GatewayControl:
     async def _alternate(self, rollout_id: str, candidate_bps: int, *, crossed: bool) -> None:
         """Runs pair after pair for ever; one in which the engine fails is no evidence."""
         ledger = self._ledger
+        rate = former = 0.0
         while True:
             self._pair += 1
-            pair = self._pair
-            rate = ledger.requests_per_second
-            seconds = block_seconds(candidate_bps, requests_per_second=rate)
+            pair, begun, since = self._pair, ledger.begun_requests, ledger.clock()
+            seconds = block_seconds(candidate_bps, requests_per_second=rate, former_seconds=former)
+            former = min(seconds.values())
             for arm in order(rollout_id, pair, crossed=crossed):
                 block = Block(rollout_id, pair, arm, candidate_bps)
                 if not await self._begin(block):
@@ -326,6 +327,7 @@ class GatewayControl:
                 await asyncio.sleep(seconds[arm])
             else:
                 ledger.close_pair(block)
+            rate = (ledger.begun_requests - begun) / (ledger.clock() - since)
 
     async def _begin(self, block: Block) -> bool:
         """Switches to the block's arm; False if the engine fails, after a pause."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 
 from aurora_inference.contract import Arm, ArmCounters, SpeculationReport
 from aurora_inference.gateway.answer import Report
-from aurora_inference.gateway.pair import REQUESTS_PER_PAIR, Block, Pairs
+from aurora_inference.gateway.pair import Block, Pairs
 from aurora_inference.slots.outcome_log import OutcomeLog
 
 OnEnd = Callable[[SpeculationReport], None]
@@ -40,7 +39,6 @@ class InFlight:
     key: str
     stretches: list[_Stretch]
     block: Block | None
-    began_at: float
     first_at: float | None = None
     last_at: float = 0.0
 
@@ -62,8 +60,8 @@ class Ledger:
     arms: dict[Arm, ArmCounters] = field(
         default_factory=lambda: {"stable": ArmCounters(), "candidate": ArmCounters()}
     )
+    begun_requests: int = 0
     unreported_requests: int = 0
-    _begun_at: deque[float] = field(default_factory=lambda: deque(maxlen=REQUESTS_PER_PAIR))
     _pairs: Pairs = field(default_factory=Pairs)
     _in_flight: dict[str, InFlight] = field(default_factory=dict)
     # Ended while a switch is under way.
@@ -73,21 +71,14 @@ class Ledger:
     def running(self) -> int:
         return len(self._in_flight)
 
-    @property
-    def requests_per_second(self) -> float:
-        """As of the last few requests, so that it follows the traffic at once."""
-        if not self._begun_at:
-            return 0.0
-        return len(self._begun_at) / max(self.clock() - self._begun_at[0], 1e-9)
-
     def counters(self) -> dict[Arm, ArmCounters]:
         return deepcopy(self.arms)
 
     def begin(self, key: str) -> InFlight:
         """A request is about to be sent to the engine."""
-        request = InFlight(key, [_Stretch(self.serving, 0)], self.block, self.clock())
+        request = InFlight(key, [_Stretch(self.serving, 0)], self.block)
         self._in_flight[key] = request
-        self._begun_at.append(request.began_at)
+        self.begun_requests += 1
         if self.block is not None:
             self._pairs.begin(self.block)
         return request

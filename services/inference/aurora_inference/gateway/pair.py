@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from aurora_inference.contract import Arm, Outcome
 
 # What a pair should hold, and the bounds of its blocks.
-REQUESTS_PER_PAIR = 30
+_REQUESTS_PER_PAIR = 30
 _SHORTEST_BLOCK_SECONDS = 2.0
 _LONGEST_BLOCK_SECONDS = 600.0
+_GROWTH = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +30,21 @@ def order(rollout_id: str, pair: int, *, crossed: bool) -> tuple[Arm, Arm]:
     return ("candidate", "stable") if coin ^ crossed else ("stable", "candidate")
 
 
-def block_seconds(candidate_bps: int, *, requests_per_second: float) -> dict[Arm, float]:
-    """How long each arm's block is: by its share, and by the traffic, which fills a pair."""
+def block_seconds(
+    candidate_bps: int, *, requests_per_second: float, former_seconds: float
+) -> dict[Arm, float]:
+    """How long each arm's block is: by its share, and by the traffic, which fills a pair.
+
+    `former_seconds`: the shorter block of the pair before, 0 if there is none. Blocks grow slowly,
+    so that a pause in the traffic does not bring on one of ten minutes.
+    """
     shares: dict[Arm, float] = {
         "candidate": candidate_bps / 10_000,
         "stable": 1 - candidate_bps / 10_000,
     }
     smaller, larger = min(shares.values()), max(shares.values())
-    wanted = smaller * REQUESTS_PER_PAIR / max(requests_per_second, 1e-9)
-    longest = _LONGEST_BLOCK_SECONDS * smaller / larger
+    wanted = smaller * _REQUESTS_PER_PAIR / max(requests_per_second, 1e-9)
+    longest = min(_LONGEST_BLOCK_SECONDS * smaller / larger, _GROWTH * former_seconds)
     shorter = max(min(wanted, longest), _SHORTEST_BLOCK_SECONDS)
     return {arm: shorter * share / smaller for arm, share in shares.items()}
 
