@@ -178,6 +178,7 @@ def _completions(
 
 def _sample(completion: Completion) -> Sample:
     distributions = completion.distributions
+    assert distributions is not None
     tokens = (*completion.request.prompt_tokens, *completion.output_tokens)
     return Sample(
         stream_id="",
