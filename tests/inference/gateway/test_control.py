@@ -110,8 +110,8 @@ async def control(plugin, ledger, monkeypatch):
     watch = asyncio.create_task(found.watch())
     await until(lambda: not found.problem())
     yield found
-    await found.stop()
     watch.cancel()
+    await found.stop()
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def draft(tmp_path):
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - a condition of another task
             await asyncio.sleep(0.002)
 

@@ -20,7 +20,7 @@ COMPLETION = {"model": "tiny", "prompt": "hello"}
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - a condition of another task
             await asyncio.sleep(0.005)
 
