@@ -60,6 +60,7 @@ async def test_it_is_the_targets_distribution_at_each_output_token(vllm, models,
         }
         async with client.session.post("/v1/completions", json=body) as answer:
             content = await answer.json()
+            assert answer.status == 200, content
         _, arrays, _ = await captured(client, "values")
 
     choice = content["choices"][0]

@@ -151,10 +151,11 @@ def _read_regular(path: Path, store: Path, *, keep: bool, limit: int | None) -> 
     if not inside.is_relative_to(store.resolve()):
         raise bad_checkpoint(f"{path} leads out of the store {store}")
     descriptor = os.open(inside, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise bad_checkpoint(f"{path} is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise bad_checkpoint(f"{path} is not a regular file")
         if limit is not None and status.st_size > limit:
             raise bad_checkpoint(f"{path} has {status.st_size} bytes: at most {limit} are allowed")
         if keep:

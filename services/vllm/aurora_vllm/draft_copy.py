@@ -32,8 +32,8 @@ class DraftCopy:
         self._device: torch.device = runner.device
         self._model_config = runner.speculative_config.draft_model_config
         self._live: nn.Module = runner.get_draft_model()
-        target = {place(tensor) for _, tensor in weights(runner.get_model())}
-        self._shared = {name for name, tensor in weights(self._live) if place(tensor) in target}
+        self._target = {place(tensor) for _, tensor in weights(runner.get_model())}
+        self._shared = {n for n, tensor in weights(self._live) if place(tensor) in self._target}
         self._vllm_config, built = _built(self._live, self._model_config, runner)
         self._copy: Any = built
         self._unprocessed = [
@@ -53,7 +53,12 @@ class DraftCopy:
         """
         with torch.no_grad(), self._beside():
             self._undo_processing()
-            shared = [(name, t) for name, t in weights(self._copy) if name in self._shared]
+            # Rotary tables are vLLM's for every model: the copy's may be the target's own.
+            shared = [
+                (name, tensor)
+                for name, tensor in weights(self._copy)
+                if name in self._shared and place(tensor) not in self._target
+            ]
             for _, tensor in shared:
                 tensor.fill_(float("nan"))
             try:
@@ -110,9 +115,9 @@ class DraftCopy:
                     code="unsupported_engine",
                 )
             known = pairs.setdefault(place(live), (live, other))
-            if place(known[1]) != place(other):
+            if place(known[1]) != place(other) or place(other) in self._target:
                 raise RefusedError(
-                    f"vLLM shares the storage of {name} in the live draft alone",
+                    f"vLLM shares the storage of {name} otherwise than in the live draft",
                     status=501,
                     code="unsupported_engine",
                 )

@@ -26,7 +26,7 @@ VARIABLE = "AURORA_VLLM"
 SPECULATION_LENGTH = 4
 KEY = "secret"
 MODEL = "tiny"
-_START_SECONDS = 240
+_START_SECONDS = 600
 
 
 @dataclass(frozen=True)
