@@ -254,3 +254,78 @@ def test_every_request_ends_when_a_step_fails(make_engine) -> None:
     assert {one.finish_reason for one in failed} == {"error"}
     assert harness.engine.idle
     assert harness.engine.counters().arms["stable"].failed_requests == 1
+
+
+class RaisingDraft:
+    """A drafter that raises from its `after`-th proposal on."""
+
+    def __init__(self, drafter, *, after):
+        self._drafter, self._left = drafter, after
+        self.name, self.digest = "raising", "sha256:raising"
+        self.add, self.remove = drafter.add, drafter.remove
+
+    @property
+    def sequences(self):
+        return self._drafter.sequences
+
+    def propose(self, count, sampler):
+        proposal = self._drafter.propose(count, sampler)
+        self._left -= 1
+        if self._left < 0:
+            raise RuntimeError("shape mismatch")
+        return proposal
+
+
+def _outcomes(harness):
+    return harness.engine.slots.outcomes.page("rollout-1", Cursor("", 0), 1000).outcomes
+
+
+@pytest.mark.parametrize("after", [0, 5])
+def test_a_draft_that_raises_costs_no_request_anything_but_its_draft(
+    make_engine, make_draft, after
+) -> None:
+    requests = _requests(24)
+    plain = make_engine(draft=None).run(*requests)
+    harness = make_engine(draft="bad")
+    engine = harness.engine
+    engine.stage("candidate", RaisingDraft(make_draft("good", engine), after=after))
+    engine.slots.split("rollout-1", FULL_BPS // 2)
+    assert harness.run(*requests) == plain
+    outcomes = _outcomes(harness)
+    assert len(outcomes) == len(requests)
+    assert not any(each.failed for each in outcomes if each.arm == "stable")
+    raised = [each for each in outcomes if each.failed]
+    # A request too short to draft for does not notice.
+    assert len(raised) > 4
+    assert engine.counters().arms["candidate"].failed_requests == 0
+    assert engine.runner._rows == {}
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_a_draft_that_raises_changes_no_seeded_text(make_engine, make_draft, seed) -> None:
+    requests = _requests(20, sampling=Sampling(temperature=2.0, seed=seed))
+    plain = make_engine(draft=None).run(*requests)
+    harness = make_engine(draft=None)
+    engine = harness.engine
+    engine.stage("stable", RaisingDraft(make_draft("good", engine), after=3))
+    outputs = harness.run(*requests)
+    assert set(outputs) == set(plain)
+    if seed is not None:
+        assert outputs == plain
+
+
+def test_a_draft_that_cannot_begin_leaves_its_request_alone(make_engine, make_draft) -> None:
+    requests = _requests(20)
+    plain = make_engine(draft=None).run(*requests)
+    harness = make_engine(draft=None)
+    drafter = make_draft("good", harness.engine)
+
+    def refuse(sequence):
+        raise RuntimeError("no memory")
+
+    drafter.add = refuse
+    harness.engine.stage("candidate", drafter)
+    harness.engine.slots.split("rollout-1", FULL_BPS // 2)
+    assert harness.run(*requests) == plain
+    failed = {(each.arm, each.failed) for each in _outcomes(harness)}
+    assert failed == {("stable", False), ("candidate", True)}

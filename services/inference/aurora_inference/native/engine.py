@@ -196,10 +196,11 @@ class Engine:
         step = self.runner.decode(rows, lengths)
         seconds = time.perf_counter() - started
         batch = len(rows)
-        self.speculation.cost.observe(batch, max(lengths), seconds)
+        if step.drafted == lengths:
+            self.speculation.cost.observe(batch, max(lengths), seconds)
         advances = []
         for row, drafted, accepted, emitted in zip(
-            rows, lengths, step.accepted, step.emitted, strict=True
+            rows, step.drafted, step.accepted, step.emitted, strict=True
         ):
             row.steps.append(VerifyStep(drafted, accepted, batch, int(seconds * 1e6)))
             advances.append(self._advance(row, emitted, drafted=drafted, accepted=accepted))
@@ -214,9 +215,7 @@ class Engine:
             minimum=1 if self.slots.candidate_bps else 0,
         )
         self._speculation_length = length
-        return [
-            min(length, row.remaining_tokens - 1) if row.assignment.draft else 0 for row in rows
-        ]
+        return [min(length, row.remaining_tokens - 1) if row.draft_digest else 0 for row in rows]
 
     def _advance(
         self, sequence: Sequence, emitted: list[int], *, drafted: int, accepted: int
@@ -268,7 +267,7 @@ class Engine:
                 candidate_bps=assignment.candidate_bps,
                 drafted_tokens=sequence.drafted_tokens,
                 accepted_tokens=sequence.accepted_tokens,
-                failed=failed,
+                failed=failed or sequence.draft_failed,
                 time_per_output_token_us=int(
                     decoding * 1e6 / (sequence.output_count - 1) if sequence.output_count > 1 else 0
                 ),

@@ -11,7 +11,8 @@ class Sequence:
     """A request's tokens, how many of them each model has cached, and what it has cost so far.
 
     `cached` counts the tokens whose keys the target holds: all but the newest once it decodes.
-    `draft_cached` counts those of its drafter.
+    `draft_cached` counts those of its drafter. `draft_failed`: its draft raised an error, and it
+    goes on without.
     """
 
     def __init__(self, request: Request, assignment: Assignment) -> None:
@@ -20,6 +21,7 @@ class Sequence:
         self.tokens = list(request.prompt_tokens)
         self.cached = 0
         self.draft_cached = 0
+        self.draft_failed = False
         self.first_token_at = 0.0
         self.steps: list[VerifyStep] = []
         self.drafted_tokens = 0
@@ -27,7 +29,9 @@ class Sequence:
 
     @property
     def draft_digest(self) -> str | None:
-        return self.assignment.draft.digest if self.assignment.draft else None
+        """The draft that proposes its tokens; None without one."""
+        draft = self.assignment.draft
+        return None if draft is None or self.draft_failed else draft.digest
 
     @property
     def output_tokens(self) -> list[int]:

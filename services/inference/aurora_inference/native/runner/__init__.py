@@ -12,8 +12,9 @@ from aurora_inference.trajectory.completion import Distributions
 
 
 class Verified(NamedTuple):
-    """For each row, how many drafted tokens were accepted, and all tokens that the step gave it."""
+    """For each row, how many tokens were drafted and accepted, and all that the step gave it."""
 
+    drafted: list[int]
     accepted: list[int]
     emitted: list[list[int]]
 
@@ -43,7 +44,11 @@ class Runner(Protocol):
         """Feeds the prompt up to `end`; returns the first output token once all of it is fed."""
 
     def decode(self, sequences: Rows[Sequence], lengths: list[int]) -> Verified:
-        """Drafts `lengths[i]` tokens for row i and verifies all rows in one pass of the target."""
+        """Drafts `lengths[i]` tokens for row i and verifies all rows in one pass of the target.
+
+        A draft that raises an error costs its sequences their drafts, in this step and all later
+        ones (`Sequence.draft_failed`), and nothing else.
+        """
 
     def move(self, source: int, destination: int, tokens: int) -> None:
         """Copies the first `tokens` cached tokens of a row to another row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence as Rows
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from aurora_inference.native.runner.target import Target
 from aurora_inference.native.runner.verify import verified
 from aurora_inference.native.sequence import Sequence
 from aurora_inference.trajectory.completion import Distributions
+
+logger = logging.getLogger(__name__)
 
 
 class _Row(NamedTuple):
@@ -70,7 +73,10 @@ class TorchRunner:
             return None
         drafter = self._rows[sequence].drafter
         if drafter is not None:
-            drafter.add(sequence)
+            try:
+                drafter.add(sequence)
+            except Exception:  # noqa: BLE001 - logged by _give_up
+                _give_up([sequence], drafter)
         return self._first_token(sequence, logits)
 
     def _first_token(self, sequence: Sequence, logits: Tensor) -> int:
@@ -83,6 +89,10 @@ class TorchRunner:
     def decode(self, sequences: Rows[Sequence], lengths: list[int]) -> Verified:
         sampler = self._sampler(sequences, max(lengths) + 1)
         proposal = self._proposal(sequences, lengths, with_probs=sampler.uniforms is not None)
+        lengths = [
+            0 if sequence.draft_failed else length
+            for sequence, length in zip(sequences, lengths, strict=True)
+        ]
         # A seed's text must not hang on how a product of this batch's shape rounds.
         logits = self._target_logits(sequences, proposal.tokens, batch_invariant=sampler.coupled)
         step = verified(logits, proposal, lengths, sampler)
@@ -117,13 +127,16 @@ class TorchRunner:
             if drafter is None:
                 continue
             places = [index[sequence] for sequence in drafter.sequences]
-            longest = max(lengths[place] for place in places)
+            longest = max((lengths[place] for place in places), default=0)
             if longest == 0:
                 continue
-            proposal = drafter.propose(longest, self._sampler(drafter.sequences, longest))
-            tokens[places, :longest] = proposal.tokens
-            if probs is not None and proposal.probs is not None:
-                probs[places, :longest] = proposal.probs
+            try:
+                proposal = drafter.propose(longest, self._sampler(drafter.sequences, longest))
+                tokens[places, :longest] = proposal.tokens
+                if probs is not None and proposal.probs is not None:
+                    probs[places, :longest] = proposal.probs
+            except Exception:  # noqa: BLE001 - logged by _give_up
+                _give_up(list(drafter.sequences), drafter)
         return Proposal(tokens, probs)
 
     def _target_logits(
@@ -170,3 +183,14 @@ class TorchRunner:
         if not row.captured:
             return None
         return as_distributions(row.captured, sequence.output_count)
+
+
+def _give_up(sequences: Rows[Sequence], drafter: Drafter) -> None:
+    """Has a drafter that raised an error draft for these sequences no more."""
+    fields = {"draft": drafter.name, "digest": drafter.digest, "requests": len(sequences)}
+    logger.exception("draft failed; its requests go on without", extra={"fields": fields})
+    # From the last one on, so that no row moves.
+    for sequence in reversed(sequences):
+        sequence.draft_failed = True
+        if sequence in drafter.sequences:
+            drafter.remove(sequence)

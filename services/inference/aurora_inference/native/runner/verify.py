@@ -35,4 +35,4 @@ def verified(logits: Tensor, proposal: Proposal, lengths: list[int], sampler: Sa
         [*row[:count], token]
         for row, count, token in zip(drafted.tolist(), accepted, next_tokens, strict=True)
     ]
-    return Verified(accepted, emitted)
+    return Verified(lengths, accepted, emitted)
