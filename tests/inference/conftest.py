@@ -113,6 +113,8 @@ class ScriptedWorker:
     steps: list[tuple[int, ...]] = field(default_factory=list)
     finish: FinishReason | None = "length"
     full: bool = False
+    # Whether the newest cancellation said that the text is complete.
+    answered: bool = False
     problem: str = ""
     requests: list[Request] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -127,8 +129,9 @@ class ScriptedWorker:
             last = place == len(self.steps)
             self._report(request, tokens, self.finish if last else None)
 
-    def cancel(self, request_id: str) -> None:
+    def cancel(self, request_id: str, *, answered: bool = False) -> None:
         self.cancelled.set()
+        self.answered = answered
         sink = self.sinks.pop(request_id, None)
         if sink is not None:
             sink(Progress(request_id, (), "cancelled", self.report()))

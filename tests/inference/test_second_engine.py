@@ -11,7 +11,6 @@ from aurora_inference.contract import (
     Capabilities,
     EngineCounters,
     EngineStatus,
-    Outcome,
     Progress,
     Receipt,
     SpeculationReport,
@@ -38,15 +37,18 @@ class EchoEngine:
     def submit(self, request, sink):
         assignment = self.slots.assign(0.0)
         self.counts[assignment.arm].requests += 1
-        self.slots.outcomes.record(
-            assignment.rollout_id,
-            Outcome(assignment.arm, assignment.candidate_bps, 4, 3, False, 900),
+        self.slots.end(
+            assignment,
+            "completed",
+            drafted_tokens=4,
+            accepted_tokens=3,
+            time_per_output_token_us=900,
         )
         draft = assignment.draft
         report = SpeculationReport(draft.name, draft.digest, assignment.arm, 1, 4, 3)
         sink(Progress(request.id, request.prompt_tokens[: request.max_tokens], "length", report))
 
-    def cancel(self, request_id):
+    def cancel(self, request_id, *, answered=False):
         """A request has ended by the time it could be cancelled."""
 
     def problem(self):

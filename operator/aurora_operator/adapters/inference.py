@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import get_args
 
 import grpc
 
@@ -18,7 +18,7 @@ from aurora_operator.domain.plan.action import (
     UnstageDraft,
 )
 from aurora_operator.domain.plan.observation import InferenceView, OutcomeBatch, Problem
-from aurora_operator.domain.rollout.outcome import Outcome
+from aurora_operator.domain.rollout.outcome import Arm, Ending, Outcome
 from aurora_operator.domain.status.deployment import Cursor, Draft
 
 _CALL_SECONDS = 5.0
@@ -36,6 +36,7 @@ _REFUSALS = frozenset(
         grpc.StatusCode.NOT_FOUND,
     }
 )
+_ENDINGS: dict[str, Ending] = {each: each for each in get_args(Ending)}
 _SLOTS = {
     "stable": inference_pb2.SLOT_STABLE,
     "candidate": inference_pb2.SLOT_CANDIDATE,
@@ -91,7 +92,14 @@ class GrpcInference:
             cursor = Cursor(page.instance, page.next_after)
             if len(page.outcomes) < _OUTCOMES_PER_CALL:
                 break
-        return OutcomeBatch(self.name, cursor.instance, rollout_id, tuple(found))
+        return OutcomeBatch(
+            self.name,
+            cursor.instance,
+            rollout_id,
+            tuple(found),
+            open_stable=page.unlisted_stable,
+            open_candidate=page.unlisted_candidate,
+        )
 
     async def apply(self, action: Action) -> None:
         """Carries out one action.
@@ -138,14 +146,17 @@ def _draft(draft: inference_pb2.Draft) -> Draft:
 
 
 def _outcome(outcome: inference_pb2.Outcome) -> Outcome:
-    arm: Literal["stable", "candidate"] = "candidate" if outcome.arm == "candidate" else "stable"
+    arm: Arm = "candidate" if outcome.arm == "candidate" else "stable"
     return Outcome(
         arm=arm,
         candidate_bps=outcome.candidate_bps,
         drafted_tokens=outcome.drafted_tokens,
         accepted_tokens=outcome.accepted_tokens,
-        failed=outcome.failed,
+        # What only a later inference knows was no success.
+        ending=_ENDINGS.get(outcome.ending, "failed"),
         time_per_output_token_us=outcome.time_per_output_token_us,
+        stable_digest=outcome.stable_digest,
+        candidate_digest=outcome.candidate_digest,
     )
 
 

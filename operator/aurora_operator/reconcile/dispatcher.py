@@ -6,9 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from aurora_common.errors import AuroraError, CheckpointError
 from aurora_operator.domain.plan.action import Action, StageDraft
+from aurora_operator.domain.plan.observation import Refusal
 from aurora_operator.reconcile.fleet import Inference
 
 logger = logging.getLogger(__name__)
@@ -17,8 +19,19 @@ logger = logging.getLogger(__name__)
 _WAIT_SECONDS = 1.0
 # Why an inference that is busy with its last action gets no other.
 LOADING = "it is loading a draft"
-# A refused draft is retried after this: its folder may have been mounted meanwhile.
-_REFUSAL_SECONDS = 30.0
+# A refused draft is tried again after this, and refused for good once it was refused so often: a
+# failed read, or a folder that is not mounted yet, says nothing of the draft.
+_RETRY_SECONDS = 10.0
+_ATTEMPTS = 3
+# One that is no longer tried is forgotten after this.
+_REFUSAL_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    reason: str
+    at: float
+    attempts: int
 
 
 class Dispatcher:
@@ -27,8 +40,8 @@ class Dispatcher:
     def __init__(self) -> None:
         # Each returns why it failed, or empty.
         self._tasks: dict[str, asyncio.Task[str]] = {}
-        # Reason and time by digest.
-        self._refused: dict[str, tuple[str, float]] = {}
+        # By inference and digest.
+        self._refused: dict[tuple[str, str], _Refused] = {}
 
     async def run(self, actions: Sequence[Action], inferences: Sequence[Inference]) -> bool:
         """Begins the actions: those of one inference in order, all inferences at once.
@@ -68,15 +81,25 @@ class Dispatcher:
                 found[name] = cause
         return found
 
-    def refusals(self) -> Mapping[str, str]:
-        """Why a draft was refused, and by which inference, by digest; expires after 30 s."""
+    def refusals(self, inferences: Sequence[Inference]) -> tuple[Refusal, ...]:
+        """The drafts that these inferences refuse, until they load them or no longer try."""
         now = time.monotonic()
+        names = {inference.name for inference in inferences}
         self._refused = {
-            digest: (reason, since)
-            for digest, (reason, since) in self._refused.items()
-            if now - since < _REFUSAL_SECONDS
+            (name, digest): refused
+            for (name, digest), refused in self._refused.items()
+            if name in names and now - refused.at < _REFUSAL_SECONDS
         }
-        return {digest: reason for digest, (reason, _) in self._refused.items()}
+        return tuple(
+            Refusal(
+                inference,
+                digest,
+                refused.reason,
+                lasting=refused.attempts >= _ATTEMPTS,
+                may_retry=now - refused.at >= _RETRY_SECONDS,
+            )
+            for (inference, digest), refused in self._refused.items()
+        )
 
     async def close(self) -> None:
         """Cancels the actions in progress."""
@@ -94,10 +117,18 @@ class Dispatcher:
             try:
                 await inference.apply(action)
             except AuroraError as error:
-                if isinstance(error, CheckpointError) and isinstance(action, StageDraft):
-                    reason = f"{inference.name}: {error}"
-                    self._refused[action.draft.digest] = (reason, time.monotonic())
                 logger.warning("action failed", extra={"fields": {**fields, "reason": str(error)}})
+                if isinstance(error, CheckpointError) and isinstance(action, StageDraft):
+                    # That lasts until it is tried again, other than a failure.
+                    self._refuse(inference.name, action.draft.digest, str(error))
+                    return ""
                 return str(error)
+            if isinstance(action, StageDraft):
+                self._refused.pop((inference.name, action.draft.digest), None)
             logger.info("action done", extra={"fields": fields})
         return ""
+
+    def _refuse(self, name: str, digest: str, reason: str) -> None:
+        before = self._refused.get((name, digest))
+        attempts = 1 if before is None else before.attempts + 1
+        self._refused[name, digest] = _Refused(reason, time.monotonic(), attempts)

@@ -184,7 +184,7 @@ class Reconciler:
             absences={**pending, **absences},
             batches=tuple(answer.batch for answer in answers if answer.batch is not None),
             published=tuple(self._published),
-            refusals=self._dispatcher.refusals(),
+            refusals=self._dispatcher.refusals(inferences),
             command=command,
             components=self._fleet.components,
             problems=self._fleet.problems,

@@ -28,10 +28,10 @@ class ServedDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """Time spent analysing, pauses excluded."""
+    """Time spent in a state, pauses excluded."""
 
     started_at: str = ""
-    """When the first request was judged."""
+    """When the state began."""
     paused_at: str = ""
     """When it was paused, if it is."""
     paused_seconds: float = 0.0
@@ -82,6 +82,10 @@ class Cursor:
     """The run of it that listed them."""
     after: int = 0
     """The number of the last one counted."""
+    open_stable: int | None = None
+    """How many more requests the stable draft was given."""
+    open_candidate: int | None = None
+    """How many more the candidate was given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,8 @@ class Evidence:
     """Sum of its squared deviations."""
     guardrails: tuple[Guardrail, ...] = ()
     """What the candidate must not make worse."""
+    crashes: int = 0
+    """How often an inference that had the candidate died."""
     threshold: float = 0.0
     """What either e-value's logarithm must reach."""
     cursors: tuple[Cursor, ...] = ()
@@ -137,19 +143,21 @@ class Rollout:
     min_requests: Annotated[int, Wire(within="plan")] = 0
     """How many requests must be judged."""
     max_duration_seconds: Annotated[float, Wire(within="plan")] = 0.0
-    """How long it may take, pauses excluded."""
+    """How long it may wait for a first request, and then take; pauses excluded."""
     state: str = ""
     """Its state."""
+    clock: Clock | None = None
+    """Time spent in this state."""
     step: int | None = None
     """The step in progress, from 0."""
     step_entered_at: str = ""
     """When the step began."""
     step_entered_requests: int | None = None
     """How many requests were judged when the step began."""
-    clock: Clock | None = None
-    """Time spent analysing."""
     reason: str = ""
     """Why it ends or ended."""
+    since: str = ""
+    """When it was decided."""
     without_stable: bool = False
     """No draft was served when it began."""
     evidence: Evidence | None = None

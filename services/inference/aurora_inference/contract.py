@@ -6,12 +6,15 @@ An engine fulfils `EngineControl`; one that generates behind our own fronts fulf
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 Arm = Literal["stable", "candidate"]
 FinishReason = Literal["stop", "length", "cancelled", "error"]
+# What became of a request that is evidence. `draft_failed`: its draft raised an error, and it was
+# completed without; `timed_out`: it was still in flight when the outcome log gave it up.
+Ending = Literal["completed", "cancelled", "failed", "draft_failed", "timed_out"]
 # How traffic is divided between the arms: by a draw for each request, or in pairs of time blocks,
 # of which each arm gets one in random order.
 AssignmentMode = Literal["PerRequest", "Switchback"]
@@ -60,19 +63,22 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one request of a rollout ended, or how those that began in one block ended.
+    """What became of one request of a rollout, or of those that began in one block, under its arm.
 
-    `candidate_bps`: the candidate's share when the arm was drawn. `pair`: 0 for a request of its
-    own, else the number of the pair of blocks; its two outcomes follow each other. Theirs are
-    `requests`, of which `failed_requests` failed, with the mean of their times per token.
-    `sequence` is its place in the outcome log, which assigns it.
+    `stable_digest`, `candidate_digest`: the drafts in the slots when the arm was drawn, empty if
+    none. `candidate_bps`: the candidate's share then. `sequence`: its place in the order of
+    admission, or of the ends of pairs. `pair`: 0 for a request of its own, else the number of the
+    pair of blocks; its two outcomes follow each other. Theirs are `requests`, of which
+    `failed_requests` failed, with the mean of their times per token.
     """
 
     arm: Arm
+    stable_digest: str
+    candidate_digest: str
     candidate_bps: int
+    ending: Ending
     drafted_tokens: int
     accepted_tokens: int
-    failed: bool
     time_per_output_token_us: int
     sequence: int = 0
     pair: int = 0
@@ -93,10 +99,15 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class OutcomePage:
-    """Consecutive outcomes, oldest first; `next` is the cursor for those that follow."""
+    """Consecutive outcomes in the order of admission; `next` is the cursor for those that follow.
+
+    `unlisted`: how many requests of each arm were admitted after them. If the engine dies, these
+    are lost with it.
+    """
 
     outcomes: tuple[Outcome, ...]
     next: Cursor
+    unlisted: Mapping[Arm, int]
 
 
 @dataclass(slots=True)
@@ -178,7 +189,10 @@ class EngineControl(Protocol):
         """
 
     async def outcomes(self, rollout_id: str, *, cursor: Cursor, limit: int) -> OutcomePage:
-        """At most `limit` outcomes of a rollout after `cursor`."""
+        """At most `limit` outcomes of a rollout after `cursor`, in the order of admission.
+
+        An outcome is listed once every request admitted before it has ended or is given up.
+        """
 
     async def drain(self) -> None:
         """Returns once every outcome of the current rollout has been received."""
@@ -245,5 +259,8 @@ class GenerationEngine(Protocol):
         Raises InvalidInputError, OverloadedError or UnavailableError without calling the sink.
         """
 
-    def cancel(self, request_id: str) -> None:
-        """Ends a request; its sink receives `cancelled` unless it has ended already."""
+    def cancel(self, request_id: str, *, answered: bool = False) -> None:
+        """Ends a request; its sink receives `cancelled` unless it has ended already.
+
+        `answered`: a stop string completed its text, so that its outcome is `completed`.
+        """

@@ -167,6 +167,9 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
                 drafted_tokens=DRAFTED_TOKENS if draft else 0,
                 accepted_tokens=accepted,
                 time_per_output_token_us=round(TOKEN_US * slowdown),
+                stable_digest=self.stable.digest if self.stable else "",
+                candidate_digest=self.candidate.digest if self.candidate else "",
+                ending="completed",
             )
         )
 

@@ -33,7 +33,7 @@ PLAN = RolloutPlan((5, 20), "0.01", 10, 300, 21_600.0)
 
 
 def full_status(state):
-    evidence = Evidence(guardrails=(GuardrailState("tpot", 1000),))
+    evidence = Evidence(guardrails=(GuardrailState("tpot", 1000),), crashes=2)
     for accepted in (1, 7, 3):
         evidence = observe(
             evidence, Outcome("candidate", 3333, 7, accepted, time_per_output_token_us=900)
@@ -46,7 +46,7 @@ def full_status(state):
         stable=Draft("ckpt-0", "sha256:0", "file:///b"),
         stable_acceptance_bps=6120,
         rollout=Rollout(
-            "chat-1", candidate, PLAN, state, True, evidence, {"inference": Cursor("i", 9)}
+            "chat-1", candidate, PLAN, state, True, evidence, {"inference": Cursor("i", 9, 2, 1)}
         ),
         queue=Queue(4, candidate, ("sha256:2",)),
         paused=True,
@@ -61,11 +61,11 @@ def full_status(state):
 
 
 STATES = (
-    Pending(),
-    WaitingForTraffic(),
+    Pending(Clock(NOW)),
+    WaitingForTraffic(Clock(NOW, NOW, 0.1)),
     Analyzing(1, NOW, 12, Clock(NOW, NOW, 0.1)),
     Analyzing(0, NOW, 0, Clock(NOW)),
-    Promoting("x"),
+    Promoting("x", NOW),
     Promoted("x"),
     RolledBack("x"),
     Inconclusive("x"),

@@ -11,7 +11,9 @@ from aurora_inference.gateway.pair import Block
 from aurora_inference.slots.outcome_log import OutcomeLog
 
 STABLE, CANDIDATE = Serving("stable", "s", "sha256:s"), Serving("candidate", "c", "sha256:c")
-FIRST, SECOND = (Block("r", 1, arm, 5000) for arm in ("stable", "candidate"))
+FIRST, SECOND = (
+    Block("r", 1, arm, 5000, "sha256:a", "sha256:b") for arm in ("stable", "candidate")
+)
 
 
 class Clock:
@@ -134,7 +136,7 @@ def test_a_pairs_evidence_is_of_requests_begun_in_its_blocks_and_cut_at_the_swit
     assert stable.time_per_output_token_us == pytest.approx(200_000, abs=1)
     assert (candidate.arm, candidate.pair, candidate.requests) == ("candidate", 1, 1)
     assert (candidate.drafted_tokens, candidate.accepted_tokens) == (4, 3)
-    assert (candidate.failed_requests, candidate.failed) == (1, True)
+    assert (candidate.failed_requests, candidate.ending) == (1, "failed")
     assert candidate.time_per_output_token_us == 0
     assert [one.sequence for one in (stable, candidate)] == [1, 2]
 
@@ -157,7 +159,7 @@ def test_a_discarded_pair_and_one_without_an_arm_are_no_evidence(ledger):
     ledger.discard_pair(FIRST)
     ended(ledger, request, (4, 1))
     ledger.close_pair(FIRST)
-    ledger.block = Block("r", 2, "stable", 5000)
+    ledger.block = Block("r", 2, "stable", 5000, "sha256:a", "sha256:b")
     ended(ledger, ledger.begin("b"), (4, 1))
     ledger.close_pair(ledger.block)
     assert not outcomes(ledger)

@@ -113,6 +113,7 @@ async def test_stop_string_cancels_a_request_that_would_go_on(ask, worker, token
     assert answer.json()["choices"][0]["text"] == "hello "
     assert answer.json()["aurora"]["drafted_tokens"] == 12
     assert worker.cancelled.is_set()
+    assert worker.answered
 
 
 async def test_stop_token_has_no_text_and_counts(ask, worker, tokenizer):

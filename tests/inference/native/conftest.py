@@ -85,8 +85,8 @@ class Harness:
     def step(self) -> None:
         self._collect(self.engine.step())
 
-    def cancel(self, request_id: str) -> None:
-        self._collect(self.engine.cancel(request_id))
+    def cancel(self, request_id: str, *, answered: bool = False) -> None:
+        self._collect(self.engine.cancel(request_id, answered=answered))
 
     def run(self, *requests: Request) -> dict[str, list[int]]:
         """Runs the requests to completion; returns the output tokens of each."""

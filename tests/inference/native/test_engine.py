@@ -293,8 +293,8 @@ def test_a_draft_that_raises_costs_no_request_anything_but_its_draft(
     assert harness.run(*requests) == plain
     outcomes = _outcomes(harness)
     assert len(outcomes) == len(requests)
-    assert not any(each.failed for each in outcomes if each.arm == "stable")
-    raised = [each for each in outcomes if each.failed]
+    assert {each.ending for each in outcomes if each.arm == "stable"} == {"completed"}
+    raised = [each for each in outcomes if each.ending == "draft_failed"]
     # A request too short to draft for does not notice.
     assert len(raised) > 4
     assert engine.counters().arms["candidate"].failed_requests == 0
@@ -327,5 +327,57 @@ def test_a_draft_that_cannot_begin_leaves_its_request_alone(make_engine, make_dr
     harness.engine.stage("candidate", drafter)
     harness.engine.slots.split("rollout-1", FULL_BPS // 2)
     assert harness.run(*requests) == plain
-    failed = {(each.arm, each.failed) for each in _outcomes(harness)}
-    assert failed == {("stable", False), ("candidate", True)}
+    endings = {(each.arm, each.ending) for each in _outcomes(harness)}
+    assert endings == {("stable", "completed"), ("candidate", "draft_failed")}
+
+
+@pytest.mark.parametrize(("answered", "ending"), [(False, "cancelled"), (True, "completed")])
+def test_a_cancelled_request_says_whether_its_text_was_complete(
+    make_engine, make_draft, answered, ending
+) -> None:
+    harness = make_engine(draft="bad")
+    harness.engine.stage("candidate", make_draft("good", harness.engine))
+    harness.engine.slots.split("rollout-1", FULL_BPS // 2)
+    harness.engine.submit(Request("r", (3, 4, 5), 100, GREEDY, ignore_eos=True))
+    for _ in range(3):
+        harness.step()
+    harness.cancel("r", answered=answered)
+    (outcome,) = _outcomes(harness)
+    assert outcome.ending == ending
+    assert outcome.drafted_tokens > 0
+
+
+def test_outcomes_come_in_the_order_of_admission(make_engine, make_draft) -> None:
+    harness = make_engine(draft="bad")
+    harness.engine.stage("candidate", make_draft("good", harness.engine))
+    harness.engine.slots.split("rollout-1", FULL_BPS // 2)
+    lengths = [40, 3, 30, 4, 20, 5]
+    for number, length in enumerate(lengths):
+        harness.engine.submit(Request(f"r{number}", (3, 4, 5), length, GREEDY, ignore_eos=True))
+    while "r1" not in harness.last or harness.last["r1"].finish_reason is None:
+        harness.step()
+    assert _outcomes(harness) == ()
+    while not harness.engine.idle:
+        harness.step()
+    assert [each.sequence for each in _outcomes(harness)] == [1, 2, 3, 4, 5, 6]
+    assert {each.ending for each in _outcomes(harness)} == {"completed"}
+
+
+def test_a_request_that_could_not_begin_holds_up_no_outcome(
+    make_engine, make_draft, monkeypatch
+) -> None:
+    harness = make_engine(draft="bad")
+    engine = harness.engine
+    engine.stage("candidate", make_draft("good", engine))
+    engine.slots.split("rollout-1", FULL_BPS // 2)
+
+    def breaks(*arguments):
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.runner, "begin", breaks)
+        engine.submit(Request("lost", (3, 4), 4, GREEDY))
+        with pytest.raises(RuntimeError):
+            engine.step()
+    harness.run(Request("next", (3, 4), 4, GREEDY, ignore_eos=True))
+    assert [each.ending for each in _outcomes(harness)] == ["failed", "completed"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aurora_common.errors import ConflictError, InvalidInputError
-from aurora_inference.contract import DraftReference
+from aurora_inference.contract import Cursor, DraftReference
 from aurora_inference.slots.outcome_log import OutcomeLog
 from aurora_inference.slots.slots import Slots
 
@@ -25,14 +25,42 @@ def test_the_draw_decides_the_arm(slots):
     candidate, stable = slots.assign(0.2499), slots.assign(0.25)
     assert (candidate.arm, candidate.draft) == ("candidate", CANDIDATE)
     assert (stable.arm, stable.draft) == ("stable", STABLE)
-    assert candidate.rollout_id == stable.rollout_id == "r1"
-    assert candidate.candidate_bps == 2500
+    assert (candidate.sequence, stable.sequence) == (1, 2)
+    for assignment in (candidate, stable):
+        slots.end(
+            assignment,
+            "cancelled",
+            drafted_tokens=8,
+            accepted_tokens=3,
+            time_per_output_token_us=9,
+        )
+    outcomes = slots.outcomes.page("r1", Cursor("", 0), 10).outcomes
+    assert [each.arm for each in outcomes] == ["candidate", "stable"]
+    for each in outcomes:
+        assert (each.stable_digest, each.candidate_digest) == (STABLE.digest, CANDIDATE.digest)
+        assert (each.candidate_bps, each.ending, each.accepted_tokens) == (2500, "cancelled", 3)
+
+
+def test_the_drafts_are_those_of_the_draw(slots):
+    slots.stage("stable", CANDIDATE)
+    slots.split("r1", 2500)
+    assignment = slots.assign(0.9)
+    slots.stage("stable", STABLE)
+    slots.end(
+        assignment, "completed", drafted_tokens=8, accepted_tokens=3, time_per_output_token_us=9
+    )
+    (outcome,) = slots.outcomes.page("r1", Cursor("", 0), 10).outcomes
+    assert outcome.stable_digest == CANDIDATE.digest
 
 
 def test_a_request_without_a_chance_of_the_candidate_is_not_evidence(slots):
     slots.split("r1", 0)
-    assert slots.assign(0.0).rollout_id == ""
-    assert slots.assign(0.0).arm == "stable"
+    assignment = slots.assign(0.0)
+    assert (assignment.arm, assignment.rollout_id) == ("stable", "")
+    slots.end(
+        assignment, "completed", drafted_tokens=8, accepted_tokens=3, time_per_output_token_us=9
+    )
+    assert slots.outcomes.page("r1", Cursor("", 0), 10).outcomes == ()
 
 
 def test_promotion_is_idempotent_and_ends_the_split(slots):

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import pytest
@@ -16,7 +16,13 @@ from aurora_operator.domain.plan.command import Command, parse_request
 from aurora_operator.domain.plan.observation import ComponentView, InferenceView, OutcomeBatch
 from aurora_operator.domain.rollout.evidence import Evidence, observe
 from aurora_operator.domain.rollout.outcome import Outcome
-from aurora_operator.domain.rollout.state import Pending, Promoted, RolloutPlan, WaitingForTraffic
+from aurora_operator.domain.rollout.state import (
+    Pending,
+    Promoted,
+    RolledBack,
+    RolloutPlan,
+    WaitingForTraffic,
+)
 from aurora_operator.domain.status.deployment import Candidate, Draft, Rollout, Status
 from aurora_operator.domain.status.status_json import status_from_json, status_to_json
 from aurora_operator.reconcile.reconciler import Generation, Reconciler, Result
@@ -35,6 +41,13 @@ MANIFEST = {
         "modelStore": {"pvc": {"claimName": "models"}},
     },
 }
+
+
+def outcome(arm, bps, accepted):
+    """A request that could have drawn either draft."""
+    return Outcome(
+        arm, bps, 20, accepted, stable_digest=STABLE.digest, candidate_digest=CANDIDATE.digest
+    )
 
 
 @dataclass
@@ -237,6 +250,51 @@ async def test_one_that_refuses_the_first_draft_is_named():
     assert (degraded.reason, degraded.message) == ("StableDraftRefused", "a: draft holds NaN")
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """A refused draft is tried again at once."""
+    monkeypatch.setattr("aurora_operator.reconcile.dispatcher._RETRY_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize(("refusals", "state"), [(2, WaitingForTraffic), (3, RolledBack)])
+async def test_a_refused_read_is_tried_again_before_it_is_a_verdict(impatient, refusals, state):
+    pod = Pod("a", stable=STABLE)
+    it = reconciler(Fleet([pod]), Store())
+    await settle(it)
+    load, left = pod.apply, [refusals]
+
+    async def refuse(action):
+        if isinstance(action, StageDraft) and left[0]:
+            left[0] -= 1
+            raise CheckpointError("input/output error")
+        await load(action)
+
+    pod.apply = refuse
+    it.offer(Candidate(CANDIDATE, 1))
+    for _ in range(10):
+        await it.reconcile()
+    assert isinstance(it.status.rollout.state, state)
+    if state is RolledBack:
+        assert it.status.rollout.state.reason == "CheckpointRefused: a: input/output error"
+
+
+async def test_a_refused_draft_is_not_tried_again_at_once():
+    pod, tried = Pod("a", stable=STABLE), []
+    it = reconciler(Fleet([pod]), Store())
+    await settle(it)
+
+    async def refuse(action):
+        tried.append(action)
+        raise CheckpointError("input/output error")
+
+    pod.apply = refuse
+    it.offer(Candidate(CANDIDATE, 1))
+    for _ in range(10):
+        await it.reconcile()
+    assert len(tried) == 1
+    assert isinstance(it.status.rollout.state, Pending)
+
+
 async def test_one_that_fails_holds_the_rollout_and_the_rest_proceed():
     pods = [Pod("a", stable=STABLE), Pod("b", stable=STABLE)]
     it = reconciler(Fleet(pods), Store())
@@ -246,13 +304,13 @@ async def test_one_that_fails_holds_the_rollout_and_the_rest_proceed():
     for _ in range(5):
         await it.reconcile()
     assert pods[0].candidate == CANDIDATE
-    assert it.status.rollout.state == Pending()
+    assert isinstance(it.status.rollout.state, Pending)
     assert it.status.conditions[1].message == (
         "chat-1 is Pending; waiting for b: answers UNAVAILABLE: connection refused"
     )
     pods[1].error = None
     await settle(it)
-    assert it.status.rollout.state == WaitingForTraffic()
+    assert isinstance(it.status.rollout.state, WaitingForTraffic)
 
 
 async def test_one_that_cannot_load_the_candidate_now_is_named():
@@ -367,7 +425,7 @@ async def test_one_that_leaves_reports_its_outcomes_and_delays_nothing():
     it.offer(Candidate(CANDIDATE, 1))
     await settle(it)
     pods[1].leaving = True
-    pods[1].outcomes.append(Outcome("candidate", 2000, 20, 10))
+    pods[1].outcomes.append(outcome("candidate", 2000, 10))
     done = len(pods[1].applied)
     await it.reconcile()
     assert it.status.rollout.evidence.requests == 1
@@ -466,8 +524,8 @@ class Life:
         elif pod.candidate_bps:
             for number in range(1 + choice % 3):
                 arm = "candidate" if (choice + number) % 2 else "stable"
-                outcome = Outcome(arm, pod.candidate_bps, 20, (choice * 7 + number) % 21)
-                pod.outcomes.append(outcome)
+                accepted = (choice * 7 + number) % 21
+                pod.outcomes.append(outcome(arm, pod.candidate_bps, accepted))
 
     def tell(self):
         """What a reconcile sees for the first time, in the order of its calls."""
@@ -525,6 +583,12 @@ STEP = st.one_of(
 @given(st.lists(STEP, min_size=40, max_size=80))
 @settings(max_examples=100, deadline=None)
 def test_whatever_happens_each_outcome_counts_once(steps):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aurora_operator.domain.rollout.state.MAX_CRASHES", 1_000)
+        _whatever_happens(steps)
+
+
+def _whatever_happens(steps):
     async def live():
         life = Life()
         await life.reconcile("well")
@@ -541,4 +605,4 @@ def test_whatever_happens_each_outcome_counts_once(steps):
     rollout = life.store.status.rollout
     assert rollout.is_live
     expected = reduce(observe, life.reported, Evidence())
-    assert rollout.evidence == expected
+    assert replace(rollout.evidence, crashes=0) == expected

@@ -42,41 +42,49 @@ Action = StageDraft | UnstageDraft | SetTraffic | PromoteDraft
 def due_actions(status: Status, observed: Observation) -> Iterator[Action]:
     """The actions that bring the inferences in line with the status."""
     for view in observed.inferences:
-        for action in _due(status, view, observed.initial):
-            # A draft that was refused for good is not staged again.
-            if not (isinstance(action, StageDraft) and action.draft.digest in observed.refusals):
-                yield action
+        yield from _due(status, view, observed)
 
 
-def _due(status: Status, view: InferenceView, initial: Draft | None) -> Iterator[Action]:
+def _due(status: Status, view: InferenceView, observed: Observation) -> Iterator[Action]:
     """The actions for one inference, in a safe order.
 
-    A candidate's share is removed before the candidate and set after it is staged.
+    A candidate's share is removed before the candidate and set after it is staged. It gets none
+    where the stable draft is another: its requests would compare the candidate with that one.
     """
-    rollout = status.live_rollout
+    rollout, initial = status.live_rollout, observed.initial
     rollout_id = rollout.id if rollout is not None else ""
     candidate = rollout.candidate.draft if rollout is not None else None
     promoting = rollout is not None and isinstance(rollout.state, Promoting)
-    promoted = promoting and candidate is not None and _is(view.stable, candidate.digest)
+    promoted = promoting and candidate is not None and is_draft(view.stable, candidate)
+    has_stable = is_draft(view.stable, status.stable)
     if view.rollout_id not in ("", rollout_id) or (rollout is None and view.candidate_bps > 0):
         yield SetTraffic(view.name, "", 0)
-    if status.stable is not None and not promoted and not _is(view.stable, status.stable.digest):
-        yield StageDraft(view.name, "stable", status.stable)
+    elif view.candidate_bps > 0 and not (has_stable or promoting):
+        yield SetTraffic(view.name, rollout_id, 0)
+    if status.stable is not None and not promoted and not has_stable:
+        yield from _stable(view, status.stable, observed)
     # A rollout without a stable draft compares with plain decoding: no draft may appear meanwhile.
     if status.stable is None and rollout is None and view.stable is None and initial is not None:
-        yield StageDraft(view.name, "stable", initial)
+        yield from _stable(view, initial, observed)
     if candidate is None:
         if view.candidate is not None:
             yield UnstageDraft(view.name)
         return
     if promoted or rollout is None:
         return
-    if not _is(view.candidate, candidate.digest):
+    if not is_draft(view.candidate, candidate):
+        if not observed.may_stage(view.name, candidate.digest):
+            return
         yield StageDraft(view.name, "candidate", candidate)
     if promoting:
         yield PromoteDraft(view.name, candidate.digest)
-    elif (view.rollout_id, view.candidate_bps) != (rollout_id, share_bps(rollout)):
+    elif has_stable and (view.rollout_id, view.candidate_bps) != (rollout_id, share_bps(rollout)):
         yield SetTraffic(view.name, rollout_id, share_bps(rollout))
+
+
+def _stable(view: InferenceView, draft: Draft, observed: Observation) -> Iterator[Action]:
+    if observed.may_stage(view.name, draft.digest):
+        yield StageDraft(view.name, "stable", draft)
 
 
 def share_bps(rollout: Rollout) -> int:
@@ -84,5 +92,6 @@ def share_bps(rollout: Rollout) -> int:
     return (weight_percent(rollout.state, rollout.plan) or 0) * 100
 
 
-def _is(draft: Draft | None, digest: str) -> bool:
-    return draft is not None and draft.digest == digest
+def is_draft(found: Draft | None, wanted: Draft | None) -> bool:
+    """Whether a slot holds what it should, which may be no draft."""
+    return (found and found.digest) == (wanted and wanted.digest)

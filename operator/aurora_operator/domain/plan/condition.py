@@ -136,9 +136,10 @@ def _progressing(status: Status, observed: Observation) -> _Finding:
                 parts.append(f"held back by {', '.join(evidence.held_back_by)}")
         if not observed.participants and not awaited:
             parts.append("waiting for an inference that is ready")
-        return _Finding(
-            True, f"Rollout{type(rollout.state).__name__}", "; ".join([*parts, *awaited])
-        )
+        digest = rollout.candidate.draft.digest
+        refused = [f"refused by {each}" for each in observed.refusals if each.digest == digest]
+        message = "; ".join([*parts, *awaited, *_few(refused)])
+        return _Finding(True, f"Rollout{type(rollout.state).__name__}", message)
     starting = [view.name for view in observed.components if not view.ready and not view.failing]
     if starting:
         return _Finding(True, "ComponentsStarting", f"waiting for {', '.join(starting)}")
@@ -157,14 +158,17 @@ def _is_beginning(status: Status, observed: Observation) -> bool:
     initial = observed.initial
     if status.stable is not None or initial is None:
         return False
-    return initial.digest not in observed.refusals and bool(observed.participants)
+    return observed.refusal(initial.digest) is None and bool(observed.participants)
 
 
 def _awaited(observed: Observation) -> Sequence[str]:
     """Which inferences a change of the drafts waits for, and why; the first few by name."""
-    found = [f"waiting for {name}: {cause}" for name, cause in observed.awaited.items()]
+    return _few([f"waiting for {name}: {cause}" for name, cause in observed.awaited.items()])
+
+
+def _few(found: Sequence[str]) -> Sequence[str]:
     if len(found) > _NAMED:
-        return [*found[:_NAMED], f"and for {len(found) - _NAMED} more"]
+        return [*found[:_NAMED], f"and {len(found) - _NAMED} more"]
     return found
 
 
@@ -178,8 +182,8 @@ def _degraded(status: Status, observed: Observation) -> _Finding:
     ]
     found += _reported(observed)
     stable = status.stable or observed.initial
-    if stable is not None and (reason := observed.refusals.get(stable.digest)):
-        found.append(("StableDraftRefused", reason))
+    if stable is not None and (refusal := observed.refusal(stable.digest)):
+        found.append(("StableDraftRefused", str(refusal)))
     if not found:
         return _Finding(False, "AsExpected")
     return _Finding(True, found[0][0], "; ".join(message for _, message in found))

@@ -58,12 +58,34 @@ class InferenceView:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeBatch:
-    """Outcomes that one inference instance lists for a rollout, each with its sequence number."""
+    """Outcomes that one inference instance lists for a rollout, each with its sequence number.
+
+    `open_stable`, `open_candidate`: requests admitted after these, by the draft they were given.
+    """
 
     inference: str
     instance: str
     rollout_id: str
     outcomes: tuple[tuple[int, Outcome], ...]
+    open_stable: int = 0
+    open_candidate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An inference refuses a draft. `lasting`: it did so again and again.
+
+    `may_retry`: it is time to try again.
+    """
+
+    inference: str
+    digest: str
+    reason: str
+    lasting: bool
+    may_retry: bool
+
+    def __str__(self) -> str:
+        return f"{self.inference}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +116,7 @@ class Observation:
     absences: Mapping[str, str] = field(default_factory=dict)
     batches: tuple[OutcomeBatch, ...] = ()
     published: tuple[Candidate, ...] = ()
-    # Why a draft was refused for good, and by whom, by digest.
-    refusals: Mapping[str, str] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
     command: Command | None = None
     components: tuple[ComponentView, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -118,3 +139,15 @@ class Observation:
             for name in sorted(self.expected)
             if name in self.absences or name not in seen
         }
+
+    def refusal(self, digest: str) -> Refusal | None:
+        """A refusal of this draft, a lasting one if there is one."""
+        found = [each for each in self.refusals if each.digest == digest]
+        return max(found, key=lambda each: each.lasting, default=None)
+
+    def may_stage(self, inference: str, digest: str) -> bool:
+        """Whether an inference may be given a draft now."""
+        return not any(
+            (each.inference, each.digest) == (inference, digest) and not each.may_retry
+            for each in self.refusals
+        )

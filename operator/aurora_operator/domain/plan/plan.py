@@ -14,14 +14,16 @@ from typing import Literal
 from aurora_common.errors import AuroraError
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.manifest.spec import Rollout as RolloutSpec
-from aurora_operator.domain.plan.action import Action, due_actions, share_bps
+from aurora_operator.domain.plan.action import Action, due_actions, is_draft, share_bps
 from aurora_operator.domain.plan.candidate_queue import dequeue, enqueue
 from aurora_operator.domain.plan.command import Command, checked
 from aurora_operator.domain.plan.condition import conditions
-from aurora_operator.domain.plan.observation import Observation, OutcomeBatch, TrainerView
-from aurora_operator.domain.rollout.evidence import Evidence, observe
+from aurora_operator.domain.plan.observation import Observation, TrainerView
+from aurora_operator.domain.plan.tally import tallied
+from aurora_operator.domain.rollout.evidence import Evidence
 from aurora_operator.domain.rollout.guardrail import guardrail_state
 from aurora_operator.domain.rollout.state import (
+    Clock,
     Ended,
     Observed,
     Pending,
@@ -30,7 +32,6 @@ from aurora_operator.domain.rollout.state import (
     advance,
 )
 from aurora_operator.domain.status.deployment import (
-    Cursor,
     Draft,
     LastCommand,
     Rollout,
@@ -65,8 +66,8 @@ def plan(
     if after.live_rollout is not None:
         after = _judged(after, after.live_rollout, observed, is_paused=is_paused, now=now)
     # The baseline must not change during a comparison.
-    elif not is_paused and (after.stable is not None or observed.initial is None):
-        after = _begun(deployment, after)
+    elif _may_begin(after, observed) and not is_paused:
+        after = _begun(deployment, after, now)
     after = _with_scale(after, observed)
     after = replace(after, conditions=conditions(after, observed, now=now, deployment=deployment))
     moved = after.decided != status.decided
@@ -148,7 +149,12 @@ def _with_trainer(
     return replace(status, trainer=after)
 
 
-def _begun(deployment: AuroraDeployment, status: Status) -> Status:
+def _may_begin(status: Status, observed: Observation) -> bool:
+    """Whether an inference serves, with the draft to begin with if there is one."""
+    return bool(observed.expected) and (status.stable is not None or observed.initial is None)
+
+
+def _begun(deployment: AuroraDeployment, status: Status, now: datetime) -> Status:
     """The status with a rollout of the waiting candidate begun, if there is one."""
     candidate, queue = dequeue(status.queue)
     if candidate is None:
@@ -159,7 +165,7 @@ def _begun(deployment: AuroraDeployment, status: Status) -> Status:
         id=f"{deployment.metadata.name}-{candidate.sequence}",
         candidate=candidate,
         plan=rollout_terms(deployment.spec.rollout),
-        state=Pending(),
+        state=Pending(Clock(now)),
         without_stable=status.stable is None,
         evidence=Evidence(
             guardrails=tuple(
@@ -186,12 +192,12 @@ def _judged(
     status: Status, rollout: Rollout, observed: Observation, *, is_paused: bool, now: datetime
 ) -> Status:
     """The status with the new outcomes counted and the rollout advanced."""
-    rollout = _counted(rollout, observed.batches)
+    rollout = tallied(rollout, status.stable, observed)
     state = advance(
         rollout.state,
         plan=rollout.plan,
         evidence=rollout.evidence,
-        observed=_of_rollout(rollout, observed, is_paused=is_paused),
+        observed=_of_rollout(rollout, status.stable, observed, is_paused=is_paused),
         now=now,
     )
     rollout = replace(rollout, state=state)
@@ -227,36 +233,21 @@ def _without_the_gone(rollout: Rollout, observed: Observation) -> Rollout:
     return replace(rollout, cursors=kept)
 
 
-def _counted(rollout: Rollout, batches: tuple[OutcomeBatch, ...]) -> Rollout:
-    evidence, cursors = rollout.evidence, dict(rollout.cursors)
-    for batch in batches:
-        if batch.rollout_id != rollout.id:
-            continue
-        cursor = cursors.get(batch.inference)
-        after = cursor.after if cursor is not None and cursor.instance == batch.instance else 0
-        for sequence, outcome in batch.outcomes:
-            if sequence <= after:
-                continue
-            after = sequence
-            evidence = observe(
-                evidence,
-                outcome,
-                min_effect=rollout.plan.min_effect_bps / 10_000,
-                without_stable=rollout.without_stable,
-            )
-        cursors[batch.inference] = Cursor(batch.instance, after)
-    return replace(rollout, evidence=evidence, cursors=cursors)
-
-
-def _of_rollout(rollout: Rollout, observed: Observation, *, is_paused: bool) -> Observed:
+def _of_rollout(
+    rollout: Rollout, stable: Draft | None, observed: Observation, *, is_paused: bool
+) -> Observed:
     """What `observed` says about this rollout."""
-    digest = rollout.candidate.draft.digest
-    share = share_bps(rollout)
+    draft = rollout.candidate.draft
     views = observed.participants
     # A serving inference that cannot be reached may or may not have the candidate.
     complete = bool(views) and len(views) == len(observed.expected)
-    # Once it is stable anywhere there is no way back: a refusal is that pod's own problem.
-    is_serving = any(_is(view.stable, digest) for view in views)
+    staged = [
+        is_draft(view.stable, stable)
+        and is_draft(view.candidate, draft)
+        and (view.rollout_id, view.candidate_bps) == (rollout.id, share_bps(rollout))
+        for view in views
+    ]
+    promoted = {view.name for view in views if is_draft(view.stable, draft)}
     command = observed.command
     ordered: Literal["abort", "promote"] | None = None
     if command is not None and command.rollout_id == rollout.id:
@@ -265,17 +256,31 @@ def _of_rollout(rollout: Rollout, observed: Observation, *, is_paused: bool) -> 
         elif command.kind == "promote":
             ordered = "promote"
     return Observed(
-        staged=complete
-        and all(
-            _is(view.candidate, digest)
-            and (view.rollout_id, view.candidate_bps) == (rollout.id, share)
-            for view in views
-        ),
-        promoted=complete and all(_is(view.stable, digest) for view in views),
-        refusal=None if is_serving else observed.refusals.get(digest),
+        staged=complete and all(staged),
+        staged_somewhere=any(staged),
+        promoted=complete and len(promoted) == len(views),
+        unpromoted=tuple(sorted(observed.expected - promoted)),
+        refusal=_refusal(rollout, observed),
         paused=is_paused,
         command=ordered,
     )
+
+
+def _refusal(rollout: Rollout, observed: Observation) -> str | None:
+    """Why the candidate is refused; None where that is one inference's own problem.
+
+    It is once it is stable anywhere, or on trial: others have loaded the very same files.
+    """
+    draft = rollout.candidate.draft
+    refusal = observed.refusal(draft.digest)
+    if refusal is None or not refusal.lasting:
+        return None
+    is_loaded = any(
+        is_draft(view.stable, draft)
+        or (is_draft(view.candidate, draft) and not isinstance(rollout.state, Pending))
+        for view in observed.participants
+    )
+    return None if is_loaded else str(refusal)
 
 
 def _verdict(rollout: Rollout, state: Ended, now: datetime) -> Verdict:
@@ -289,7 +294,3 @@ def _verdict(rollout: Rollout, state: Ended, now: datetime) -> Verdict:
         requests=rollout.evidence.requests,
         at=now,
     )
-
-
-def _is(draft: Draft | None, digest: str) -> bool:
-    return draft is not None and draft.digest == digest

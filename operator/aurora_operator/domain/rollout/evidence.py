@@ -4,18 +4,30 @@ A request scores Y = accepted / drafted in [0, 1]. `betting` has the test: its g
 against "the candidate is nowhere better by more than δ". The mirrored process bets on −ψ, against
 "the candidate is nowhere worse".
 
-What a request without a plain score counts for, so that none of it can favour the candidate:
+Requests are counted in the order in which they were admitted, under the arm that was drawn for
+them, whatever became of them (intention to treat: Hollis and Campbell 1999, BMJ 319:670). One that
+was not completed has no full score, and a draft may have had a part in that: a slow one is
+cancelled where it is slowest. So it counts for the worst that it can have been:
 
-- a failed candidate request scores 0;
-- a failed stable request scores the past mean m̂, so ψ = 0: scored 0 it would speak for the
-  candidate. In the mirrored process it does score 0, like the candidate's: there the plain
-  comparison is the fair one, and a fault that hits both arms alike is not the candidate's harm;
-- a request that drafted nothing carries no information and is left out in both arms. That is sound
-  because the engine decides whether to draft from its batch, not from a request's arm. If there is
-  no stable draft, the stable arm never drafts, and not drafting scores 0 in both arms instead.
+| what became of it | candidate: better, worse | stable: better, worse | in the means |
+|---|---|---|---|
+| completed, something drafted | Y, Y | Y, Y | yes |
+| completed or cancelled, nothing drafted | left out | left out | |
+| cancelled | 0, 0 | 1, 0 | no |
+| failed, draft failed, timed out, lost | 0, 0 | 1, 0 | the candidate's, as 0 |
 
-One approximation is known: requests are read in the order in which they finish, so an arm that is
-faster is seen earlier, by no more than the requests in flight at a time.
+"Better" uses the bounds that hold whatever the missing score is (Manski 1990, "Nonparametric bounds
+on treatment effects"), so that nothing a draft does to a request can favour the candidate; c% of
+requests cancelled therefore hide an effect of c points. "Worse" scores both arms alike, and what
+hits both alike is not the candidate's harm (worst-rank scores: Lachin 1999, Controlled Clinical
+Trials 20:408).
+
+A request that drafted nothing carries no information, since the engine decides whether to draft
+from its batch, not from a request's arm, and a draft cannot have made anybody cancel before it
+drafted. If there is no stable draft, the stable arm never drafts; then it scores 0 whatever became
+of it, and so does not drafting in the other arm.
+
+Between inferences the order is that of reading, each one's own being kept.
 """
 
 from __future__ import annotations
@@ -80,6 +92,7 @@ class Evidence:
         "What the candidate must not make worse.",
         Wire(max_items=MAX_GUARDRAILS),
     ] = ()
+    crashes: Annotated[int, "How often an inference that had the candidate died."] = 0
 
     @property
     def requests(self) -> Annotated[int, "How many requests were judged."]:
@@ -131,23 +144,29 @@ def observe(
     `min_effect` ≥ 0 is δ, the acceptance by which the candidate must be better; it stays the same
     for a whole rollout. `without_stable`: no stable draft is served in this rollout.
     """
-    guardrails = tuple(guardrail.observe(outcome) for guardrail in evidence.guardrails)
-    evidence = replace(evidence, guardrails=guardrails)
-    score = _score(outcome, without_stable=without_stable)
-    found = None if score is None else effect_of(outcome, score, evidence.baseline)
-    if score is None or found is None:
+    if evidence.guardrails:
+        guardrails = tuple(guardrail.observe(outcome) for guardrail in evidence.guardrails)
+        evidence = replace(evidence, guardrails=guardrails)
+    scores = _scores(outcome, without_stable=without_stable)
+    if scores is None:
         return evidence
-    failed_stable = outcome.failed and outcome.arm == "stable"
+    baseline = evidence.baseline
+    better = effect_of(outcome, scores.better, baseline)
+    worse = better if scores.worse == scores.better else effect_of(outcome, scores.worse, baseline)
+    if better is None or worse is None:
+        return evidence
     betted = replace(
         evidence,
         log_wealth=bet(
             evidence.log_wealth,
-            (0.0 if failed_stable else found.value) - min_effect,
-            largest_loss=found.loss + min_effect,
+            better.value - min_effect,
+            largest_loss=better.loss + min_effect,
         ),
-        log_harm_wealth=bet(evidence.log_harm_wealth, -found.value, largest_loss=found.gain),
+        log_harm_wealth=bet(evidence.log_harm_wealth, -worse.value, largest_loss=worse.gain),
     )
-    return betted if failed_stable else _count(betted, outcome.arm, score, found.value)
+    if not scores.in_means:
+        return betted
+    return _count(betted, outcome.arm, scores.better, better.value)
 
 
 def effect_interval(evidence: Evidence) -> tuple[float, float] | None:
@@ -170,13 +189,32 @@ def effect_interval(evidence: Evidence) -> tuple[float, float] | None:
     return _possible(evidence.effect - width), _possible(evidence.effect + width)
 
 
-def _score(outcome: Outcome, *, without_stable: bool) -> float | None:
-    """Y in [0, 1]; None if the request says nothing about its draft."""
-    if outcome.failed:
-        return 0.0
-    if outcome.drafted_tokens <= 0:
-        return 0.0 if without_stable else None
-    return min(max(outcome.accepted_tokens / outcome.drafted_tokens, 0.0), 1.0)
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """Y in [0, 1] as either process counts it, and whether it is in the means shown."""
+
+    better: float
+    worse: float
+    in_means: bool = True
+
+
+def _scores(outcome: Outcome, *, without_stable: bool) -> _Scores | None:
+    """The rows of the table above; None if the request says nothing about its draft."""
+    if without_stable and outcome.arm == "stable":
+        return _Scores(0.0, 0.0)
+    drafted = outcome.drafted_tokens > 0
+    match outcome.ending, outcome.arm:
+        case "completed", _ if drafted:
+            score = min(max(outcome.accepted_tokens / outcome.drafted_tokens, 0.0), 1.0)
+            return _Scores(score, score)
+        case "completed" | "cancelled", _ if not drafted:
+            return _Scores(0.0, 0.0) if without_stable else None
+        case "cancelled", "candidate":
+            return _Scores(0.0, 0.0, in_means=False)
+        case _, "candidate":
+            return _Scores(0.0, 0.0)
+        case _:
+            return _Scores(1.0, 0.0, in_means=False)
 
 
 def _count(evidence: Evidence, arm: Arm, score: float, effect: float) -> Evidence:

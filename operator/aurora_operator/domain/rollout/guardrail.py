@@ -9,10 +9,10 @@ not measure the quantity blocks nothing.
 
 `tpot` is the time per output token, relative to the mean of earlier requests in both arms. It is
 capped at twice that mean, so that the score is bounded and one outlier cannot move the scale; the
-hypothesis is about means of such capped times. The first request, failed ones and those of a single
-token have no score. The last cannot favour the candidate, since a draft does not change the
-distribution of the text. A candidate that fails instead of being slow is caught by its acceptance
-rate, where a failure scores 0.
+hypothesis is about means of such capped times. A cancelled request has the time of what it was
+served. The first request, failed ones and those of a single token have no score. The last cannot
+favour the candidate, since a draft does not change the distribution of the text. A candidate that
+fails instead of being slow is caught by its acceptance rate, where a failure scores 0.
 
 Limit of `tpot`: requests of both arms decode in one batch, whose steps pay for both drafts. A slow
 candidate slows its neighbours down too, so the difference is diluted, the more the larger its
@@ -63,7 +63,7 @@ class Guardrail:
 def relative_time(outcome: Outcome, memory: Memory) -> tuple[float | None, Memory]:
     """The time per output token by twice the mean so far; `memory` is that mean and its count."""
     time = outcome.time_per_output_token_us
-    if outcome.failed or time <= 0:
+    if outcome.ending == "failed" or time <= 0:
         return None, memory
     if not memory:
         return None, (float(time), 1.0)

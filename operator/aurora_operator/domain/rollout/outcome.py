@@ -6,18 +6,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 Arm = Literal["stable", "candidate"]
+# As inference tells it, and `lost`: admitted and never told of, since its inference died.
+Ending = Literal["completed", "cancelled", "failed", "draft_failed", "timed_out", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One finished request of a rollout; `candidate_bps` / 10000 is π as its arm was drawn.
+    """One request of a rollout; `candidate_bps` / 10000 is π as its arm was drawn.
 
-    `time_per_output_token_us` is 0 if unknown: a request of a single token has none.
+    `time_per_output_token_us` is 0 if unknown: a request of a single token has none. The digests
+    are those of the drafts that it could have drawn, empty if there was none.
     """
 
     arm: Arm
     candidate_bps: int
     drafted_tokens: int
     accepted_tokens: int
-    failed: bool = False
+    ending: Ending = "completed"
     time_per_output_token_us: int = 0
+    stable_digest: str = ""
+    candidate_digest: str = ""

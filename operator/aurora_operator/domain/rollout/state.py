@@ -12,6 +12,11 @@ from aurora_operator.domain.rollout.evidence import Evidence
 from aurora_operator.domain.rollout.guardrail import harm
 
 MAX_STEPS = 20
+# How long a rollout waits for inferences to load its candidate, and to make it their stable draft.
+STAGING_SECONDS = 600.0
+# Restarts of inferences that have the candidate, all together, after which it is rolled back.
+MAX_CRASHES = 3
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,9 @@ class RolloutPlan:
     alpha: Annotated[str, "Bound on the chance of promoting a draft that is no better."]
     min_effect_bps: Annotated[int, "By how much its acceptance rate must be higher; basis points."]
     min_requests: Annotated[int, "How many requests must be judged."]
-    max_duration_seconds: Annotated[float, "How long it may take, pauses excluded."]
+    max_duration_seconds: Annotated[
+        float, "How long it may wait for a first request, and then take; pauses excluded."
+    ]
 
     @property
     def threshold(self) -> float:
@@ -38,15 +45,19 @@ class RolloutPlan:
     def requests_per_step(self) -> int:
         return math.ceil(self.min_requests / len(self.steps_percent))
 
+    def is_over(self, clock: Clock, now: datetime) -> bool:
+        """Whether a state has lasted as long as it may."""
+        return clock.elapsed(now).total_seconds() >= self.max_duration_seconds
+
     def is_last(self, step: int) -> bool:
         return step >= len(self.steps_percent) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time spent analysing, pauses excluded."""
+    """Time spent in a state, pauses excluded."""
 
-    started_at: Annotated[datetime, "When the first request was judged."]
+    started_at: Annotated[datetime, "When the state began."]
     paused_at: Annotated[datetime | None, "When it was paused, if it is."] = None
     paused_seconds: Annotated[float, "The length of earlier pauses."] = 0.0
 
@@ -63,14 +74,22 @@ class Clock:
         return replace(self, paused_at=None, paused_seconds=self.paused_seconds + pause)
 
 
+# None in a state that an earlier operator began: its time starts anew.
+Waiting = Annotated[Clock | None, "Time spent in this state."]
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
     """The candidate is not yet staged with its first share on every inference."""
 
+    clock: Waiting = None
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingForTraffic:
-    """The candidate has its share everywhere; no request was judged yet."""
+    """The candidate has its share; no request was judged yet."""
+
+    clock: Waiting = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +101,7 @@ class Analyzing:
     entered_requests: Annotated[
         int, "How many requests were judged when the step began.", Wire("stepEnteredRequests")
     ]
-    clock: Annotated[Clock, "Time spent analysing."]
+    clock: Annotated[Clock, "Time spent in this state."]
 
 
 Reason = Annotated[str, "Why it ends or ended."]
@@ -93,6 +112,7 @@ class Promoting:
     """Decided but not yet stable on every inference; there is no way back."""
 
     reason: Reason
+    since: Annotated[datetime | None, "When it was decided."] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +138,13 @@ State = Pending | WaitingForTraffic | Analyzing | Promoting | Ended
 class Observed:
     """What is known of the rollout now."""
 
-    # The candidate is staged and has its share on every inference.
+    # Every inference has the stable draft, the candidate and its share; at least one has.
     staged: bool = False
-    # The candidate is the stable draft of every inference.
+    staged_somewhere: bool = False
+    # The candidate is the stable draft of every inference; the names of those where it is not.
     promoted: bool = False
-    # Why an inference refuses the candidate for good; only while it is stable nowhere.
+    unpromoted: tuple[str, ...] = ()
+    # Why an inference refuses the candidate, though it tried again; only while none serves it.
     refusal: str | None = None
     paused: bool = False
     command: Literal["abort", "promote"] | None = None
@@ -135,8 +157,9 @@ def advance(
 
     A candidate is promoted once log E ≥ log(1/α) and at least `min_requests` were judged, whatever
     the step, unless a guardrail holds it back; it is rolled back once the mirrored process or a
-    guardrail shows harm. Missing evidence never promotes: at the deadline the stable draft stays.
-    A pause holds all but harm and commands.
+    guardrail shows harm, or inferences die of it. A step ends once it has its requests and the
+    mirrored process speaks for no harm. Missing evidence never promotes: at the deadline the stable
+    draft stays. Every state has a deadline. A pause holds all but harm and commands.
     """
     match state:
         case Promoted() | RolledBack() | Inconclusive():
@@ -145,34 +168,50 @@ def advance(
             return RolledBack(f"CheckpointRefused: {observed.refusal}")
         case Promoting(reason=reason) if observed.promoted:
             return Promoted(reason)
+        case Promoting(since=None):
+            return replace(state, since=now)
+        case Promoting(reason=reason, since=datetime() as since) if _is_over(now - since):
+            # The others are given it as the stable draft that they lack.
+            return Promoted(f"{reason}; not yet on {_named(observed.unpromoted)}")
         case Promoting():
             return state
         case _ if observed.command == "abort":
             return RolledBack("Aborted")
         case _ if observed.command == "promote":
-            return Promoting("Commanded")
+            return Promoting("Commanded", now)
+        case _ if evidence.crashes >= MAX_CRASHES:
+            return RolledBack("CrashHarm")
         case Analyzing() if evidence.log_harm >= plan.threshold:
             return RolledBack("AcceptanceHarm")
         case Analyzing() if (harmful := harm(evidence.guardrails, plan.threshold)) is not None:
             return RolledBack(harmful)
-        case Analyzing(clock=clock) if observed.paused and clock.paused_at is None:
-            return replace(state, clock=clock.pause(now))
+        case Pending(clock=None) | WaitingForTraffic(clock=None):
+            return replace(state, clock=Clock(now))
+        case (
+            Pending(clock=Clock() as clock)
+            | WaitingForTraffic(clock=Clock() as clock)
+            | Analyzing(clock=clock)
+        ) if observed.paused != (clock.paused_at is not None):
+            return replace(state, clock=clock.pause(now) if observed.paused else clock.resume(now))
         case _ if observed.paused:
             return state
-        case Analyzing(clock=clock) if clock.paused_at is not None:
-            return replace(state, clock=clock.resume(now))
         case Pending() if observed.staged:
-            return WaitingForTraffic()
+            return WaitingForTraffic(Clock(now))
+        case Pending(clock=Clock() as clock) if _is_over(clock.elapsed(now)):
+            if observed.staged_somewhere:
+                return WaitingForTraffic(Clock(now))
+            return Inconclusive("NotStaged")
         case WaitingForTraffic() if evidence.requests > 0:
             return Analyzing(step=0, entered_at=now, entered_requests=0, clock=Clock(now))
         case Analyzing() if is_better(evidence, plan):
-            return Promoting("AcceptanceBetter")
-        case Analyzing(clock=clock) if clock.elapsed(now).total_seconds() >= (
-            plan.max_duration_seconds
-        ):
+            return Promoting("AcceptanceBetter", now)
+        case WaitingForTraffic(clock=Clock() as clock) if plan.is_over(clock, now):
+            return Inconclusive("NothingJudged")
+        case Analyzing(clock=clock) if plan.is_over(clock, now):
             return Inconclusive("DeadlineReached")
         case Analyzing(step=step) if not plan.is_last(step) and (
             evidence.requests - state.entered_requests >= plan.requests_per_step
+            and evidence.log_harm < 0
         ):
             return replace(state, step=step + 1, entered_at=now, entered_requests=evidence.requests)
         case _:
@@ -196,3 +235,14 @@ def weight_percent(state: State, plan: RolloutPlan) -> int | None:
             return None
         case Promoted() | RolledBack() | Inconclusive():
             return 0
+
+
+def _is_over(waited: timedelta) -> bool:
+    return waited.total_seconds() >= STAGING_SECONDS
+
+
+def _named(names: tuple[str, ...]) -> str:
+    """The first few names and how many more there are."""
+    more = len(names) - _NAMED
+    listed = ", ".join(names[:_NAMED])
+    return f"{listed} and {more} more" if more > 0 else listed or "any inference"

@@ -61,6 +61,9 @@ class Cursor:
 
     instance: Annotated[str, "The run of it that listed them."]
     after: Annotated[int, "The number of the last one counted."]
+    # Lost if it dies. None is as good as 0, and shorter.
+    open_stable: Annotated[int | None, "How many more requests the stable draft was given."] = None
+    open_candidate: Annotated[int | None, "How many more the candidate was given."] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,8 @@ def _evidence(evidence: Evidence) -> Iterator[tuple[str, Text]]:
         if guardrail.effect_bps > guardrail.margin_bps:
             line.append("  holds back", style="yellow")
         yield guardrail.name, line
+    if evidence.crashes:
+        yield "crashes", Text(f"{evidence.crashes} of inference with the candidate", style="red")
     effect = f"{points(evidence.effect_bps)} points of acceptance"
     if evidence.interval_bps is not None:
         low, high = evidence.interval_bps

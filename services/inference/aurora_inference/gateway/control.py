@@ -312,7 +312,10 @@ class GatewayControl:
 
     async def _alternate(self, rollout_id: str, candidate_bps: int, *, crossed: bool) -> None:
         """Runs pair after pair for ever; one in which the engine fails is no evidence."""
-        ledger = self._ledger
+        ledger, stable, candidate = self._ledger, self.slots.stable, self.slots.candidate
+        assert stable is not None
+        assert candidate is not None
+        digests = (stable.digest, candidate.digest)
         rate = former = 0.0
         while True:
             self._pair += 1
@@ -320,7 +323,7 @@ class GatewayControl:
             seconds = block_seconds(candidate_bps, requests_per_second=rate, former_seconds=former)
             former = min(seconds.values())
             for arm in order(rollout_id, pair, crossed=crossed):
-                block = Block(rollout_id, pair, arm, candidate_bps)
+                block = Block(rollout_id, pair, arm, candidate_bps, *digests)
                 if not await self._begin(block):
                     ledger.discard_pair(block)
                     break

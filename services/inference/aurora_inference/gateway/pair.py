@@ -22,6 +22,8 @@ class Block:
     pair: int
     arm: Arm
     candidate_bps: int
+    stable_digest: str
+    candidate_digest: str
 
 
 def order(rollout_id: str, pair: int, *, crossed: bool) -> tuple[Arm, Arm]:
@@ -58,15 +60,18 @@ class _Tally:
     timed: int = 0
     microseconds: int = 0
 
-    def outcome(self, arm: Arm, pair: int, candidate_bps: int) -> Outcome:
+    def outcome(self, arm: Arm, block: Block) -> Outcome:
+        """`block`: one of the pair's."""
         return Outcome(
             arm=arm,
-            candidate_bps=candidate_bps,
+            stable_digest=block.stable_digest,
+            candidate_digest=block.candidate_digest,
+            candidate_bps=block.candidate_bps,
+            ending="failed" if self.failed else "completed",
             drafted_tokens=self.drafted,
             accepted_tokens=self.accepted,
-            failed=self.failed > 0,
             time_per_output_token_us=self.microseconds // self.timed if self.timed else 0,
-            pair=pair,
+            pair=block.pair,
             requests=self.requests,
             failed_requests=self.failed,
         )
@@ -74,7 +79,9 @@ class _Tally:
 
 @dataclass(slots=True)
 class _Open:
-    candidate_bps: int
+    """`first`: the block that opened it."""
+
+    first: Block
     tallies: dict[Arm, _Tally] = field(
         default_factory=lambda: {"stable": _Tally(), "candidate": _Tally()}
     )
@@ -90,7 +97,7 @@ class Pairs:
 
     def begin(self, block: Block) -> None:
         """A request begins in a block."""
-        pair = self._open.setdefault(block.pair, _Open(block.candidate_bps))
+        pair = self._open.setdefault(block.pair, _Open(block))
         pair.tallies[block.arm].requests += 1
         pair.in_flight += 1
 
@@ -137,6 +144,4 @@ class Pairs:
         del self._open[number]
         if not all(tally.requests for tally in pair.tallies.values()):
             return ()
-        return tuple(
-            tally.outcome(arm, number, pair.candidate_bps) for arm, tally in pair.tallies.items()
-        )
+        return tuple(tally.outcome(arm, pair.first) for arm, tally in pair.tallies.items())

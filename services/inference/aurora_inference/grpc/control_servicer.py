@@ -93,7 +93,9 @@ class ControlServicer(inference_pb2_grpc.InferenceServicer, Generic[B]):
                     candidate_bps=outcome.candidate_bps,
                     drafted_tokens=outcome.drafted_tokens,
                     accepted_tokens=outcome.accepted_tokens,
-                    failed=outcome.failed,
+                    stable_digest=outcome.stable_digest,
+                    candidate_digest=outcome.candidate_digest,
+                    ending=outcome.ending,
                     time_per_output_token_us=min(outcome.time_per_output_token_us, _UINT32_MAX),
                     pair=outcome.pair,
                     requests=outcome.requests,
@@ -102,6 +104,8 @@ class ControlServicer(inference_pb2_grpc.InferenceServicer, Generic[B]):
                 for outcome in page.outcomes
             ],
             next_after=page.next.sequence,
+            unlisted_stable=page.unlisted["stable"],
+            unlisted_candidate=page.unlisted["candidate"],
         )
 
     async def GetCounters(  # noqa: N802

@@ -19,10 +19,10 @@ from aurora_inference.contract import (
     Arm,
     ArmCounters,
     DraftReference,
+    Ending,
     EngineCounters,
     EngineStatus,
     FinishReason,
-    Outcome,
     Progress,
     Receipt,
     Request,
@@ -142,18 +142,21 @@ class Engine:
         """Queues a request; raises InvalidInputError if it can never run."""
         self._scheduler.submit(request)
 
-    def cancel(self, request_id: str) -> list[Progress]:
-        """Ends a request at once; a no-op if it has ended."""
+    def cancel(self, request_id: str, *, answered: bool = False) -> list[Progress]:
+        """Ends a request at once; a no-op if it has ended. `answered`: its text is complete."""
         if self._scheduler.withdraw(request_id):
             return [ended_early(request_id, "cancelled")]
         for sequence in self._batch.sequences:
             if sequence.request.id == request_id:
-                return [self._finish(sequence, (), "cancelled")]
+                ending: Ending = "completed" if answered else "cancelled"
+                return [self._finish(sequence, (), "cancelled", ending)]
         return []
 
     def fail_all(self) -> list[Progress]:
         """Ends everything in flight after an unexpected error."""
-        failed = [self._finish(sequence, (), "error") for sequence in self._batch.sequences]
+        failed = [
+            self._finish(sequence, (), "error", "failed") for sequence in self._batch.sequences
+        ]
         return failed + [
             ended_early(request.id, "error") for request in self._scheduler.withdraw_all()
         ]
@@ -176,7 +179,12 @@ class Engine:
             self._arms[assignment.arm].requests += 1
             sequence = Sequence(request, assignment)
             draft = assignment.draft
-            self.runner.begin(sequence, self._drafters[draft.digest] if draft else None)
+            try:
+                self.runner.begin(sequence, self._drafters[draft.digest] if draft else None)
+            except Exception:
+                # The runner does not know it, so `fail_all` cannot end it.
+                self._record_outcome(sequence, "failed")
+                raise
             self._batch.prefilling = sequence
 
     def _prefill(self, sequence: Sequence) -> list[Progress]:
@@ -238,12 +246,16 @@ class Engine:
         return Progress(advance.sequence.request.id, advance.token_ids, None, None)
 
     def _finish(
-        self, sequence: Sequence, token_ids: tuple[int, ...], reason: FinishReason
+        self,
+        sequence: Sequence,
+        token_ids: tuple[int, ...],
+        reason: FinishReason,
+        ending: Ending = "completed",
     ) -> Progress:
         for move in self._batch.release(sequence):
             self.runner.move(*move)
         distributions = self.runner.end(sequence)
-        self._record_outcome(sequence, failed=reason == "error")
+        self._record_outcome(sequence, ending)
         if reason in ("stop", "length") and distributions is not None:
             completion = Completion(
                 request=sequence.request,
@@ -255,23 +267,19 @@ class Engine:
             self._on_completion(completion)
         return Progress(sequence.request.id, token_ids, reason, sequence.report())
 
-    def _record_outcome(self, sequence: Sequence, *, failed: bool) -> None:
-        assignment = sequence.assignment
-        if failed:
-            self._arms[assignment.arm].failed_requests += 1
+    def _record_outcome(self, sequence: Sequence, ending: Ending) -> None:
+        if ending == "failed":
+            self._arms[sequence.assignment.arm].failed_requests += 1
+        elif sequence.draft_failed:
+            ending = "draft_failed"
         decoding = time.perf_counter() - sequence.first_token_at
-        self.slots.outcomes.record(
-            assignment.rollout_id,
-            Outcome(
-                arm=assignment.arm,
-                candidate_bps=assignment.candidate_bps,
-                drafted_tokens=sequence.drafted_tokens,
-                accepted_tokens=sequence.accepted_tokens,
-                failed=failed or sequence.draft_failed,
-                time_per_output_token_us=int(
-                    decoding * 1e6 / (sequence.output_count - 1) if sequence.output_count > 1 else 0
-                ),
-            ),
+        tokens = sequence.output_count - 1
+        self.slots.end(
+            sequence.assignment,
+            ending,
+            drafted_tokens=sequence.drafted_tokens,
+            accepted_tokens=sequence.accepted_tokens,
+            time_per_output_token_us=int(decoding * 1e6 / tokens) if tokens > 0 else 0,
         )
 
 

@@ -92,8 +92,8 @@ class EngineWorker:
             logger.exception("request refused", extra={"fields": {"request_id": request.id}})
             self._deliver([ended_early(request.id, "error")])
 
-    def cancel(self, request_id: str) -> None:
-        self._post(lambda: self._deliver(self._engine.cancel(request_id)))
+    def cancel(self, request_id: str, *, answered: bool = False) -> None:
+        self._post(lambda: self._deliver(self._engine.cancel(request_id, answered=answered)))
 
     def between_steps(self, operation: Callable[[], T]) -> Future[T]:
         """Runs an operation of the engine on its thread, between two steps."""

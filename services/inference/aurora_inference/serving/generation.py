@@ -72,9 +72,12 @@ class Generation:
 
     def cancel(self) -> None:
         """Ends the request in the engine; a no-op if it has ended."""
+        self._end(answered=False)
+
+    def _end(self, *, answered: bool) -> None:
         if not self._ended:
             self._ended = True
-            self._engine.cancel(self.request.id)
+            self._engine.cancel(self.request.id, answered=answered)
 
     def _on_progress(self, progress: Progress) -> None:
         """Called on the engine's thread, once per step."""
@@ -153,7 +156,7 @@ class Generation:
 
     async def _stopped(self, text: str, token_ids: tuple[int, ...], progress: Progress) -> Piece:
         """Ends the request in the engine and waits for its final report."""
-        self.cancel()
+        self._end(answered=True)
         while progress.finish_reason is None:
             while not self._arrived:
                 await self._wake.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aurora_common.errors import ConflictError, InvalidInputError
-from aurora_inference.contract import Arm, DraftReference
+from aurora_inference.contract import Arm, DraftReference, Ending
 from aurora_inference.slots.outcome_log import OutcomeLog
 
 FULL_BPS = 10_000
@@ -13,12 +13,12 @@ FULL_BPS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a request begins with; `rollout_id` is empty if the request is not evidence for one."""
+    """What a request begins with, and its place in the outcome log if it is evidence."""
 
     draft: DraftReference | None
     arm: Arm
-    rollout_id: str
-    candidate_bps: int
+    rollout_id: str = ""
+    sequence: int = 0
 
 
 class Slots:
@@ -71,10 +71,38 @@ class Slots:
         self.candidate_bps = candidate_bps
 
     def assign(self, uniform: float) -> Assignment:
-        """Draws a new request's arm; uniform in [0, 1)."""
+        """Draws a new request's arm; uniform in [0, 1). Its end must be told by `end`."""
+        is_chosen = self.candidate is not None and uniform * FULL_BPS < self.candidate_bps
+        arm: Arm = "candidate" if is_chosen else "stable"
+        draft = self.candidate if is_chosen else self.stable
         rollout_id = self.outcomes.rollout_id
-        if self.candidate is not None and uniform * FULL_BPS < self.candidate_bps:
-            return Assignment(self.candidate, "candidate", rollout_id, self.candidate_bps)
         # A request that could not have drawn the candidate is not evidence.
-        evidence_for = rollout_id if self.candidate_bps else ""
-        return Assignment(self.stable, "stable", evidence_for, self.candidate_bps)
+        if not (rollout_id and self.candidate_bps):
+            return Assignment(draft, arm)
+        sequence = self.outcomes.admit(
+            arm,
+            stable_digest=self.stable.digest if self.stable else "",
+            candidate_digest=self.candidate.digest if self.candidate else "",
+            candidate_bps=self.candidate_bps,
+        )
+        return Assignment(draft, arm, rollout_id, sequence)
+
+    def end(
+        self,
+        assignment: Assignment,
+        ending: Ending,
+        *,
+        drafted_tokens: int,
+        accepted_tokens: int,
+        time_per_output_token_us: int,
+    ) -> None:
+        """Records what became of a request, if it is evidence; the first report of it counts."""
+        if assignment.rollout_id:
+            self.outcomes.end(
+                assignment.rollout_id,
+                assignment.sequence,
+                ending=ending,
+                drafted_tokens=drafted_tokens,
+                accepted_tokens=accepted_tokens,
+                time_per_output_token_us=time_per_output_token_us,
+            )

@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 
 import pytest
 
@@ -18,9 +19,11 @@ from aurora_operator.domain.plan.observation import (
     InferenceView,
     Observation,
     OutcomeBatch,
+    Refusal,
     TrainerView,
 )
 from aurora_operator.domain.plan.plan import HISTORY_LIMIT, plan
+from aurora_operator.domain.rollout.evidence import observe
 from aurora_operator.domain.rollout.outcome import Outcome
 from aurora_operator.domain.rollout.state import (
     Analyzing,
@@ -56,6 +59,8 @@ class Inference:
     candidate_bps: int = 0
     outcomes: list[tuple[str, Outcome]] = field(default_factory=list)
     promotions: list[str] = field(default_factory=list)
+    # Requests in flight, of the stable draft and of the candidate.
+    open: tuple[int, int] = (0, 0)
 
     def view(self):
         return InferenceView(
@@ -94,8 +99,14 @@ class Inference:
         drafted = 20 if served is not None else 0
         rate = acceptance.get(served.digest, 0.2) if served is not None else 0
         accepted = sum(draw.random() < rate for _ in range(drafted))
-        arm = "candidate" if chosen else "stable"
-        outcome = Outcome(arm, self.candidate_bps, drafted, accepted)
+        outcome = Outcome(
+            "candidate" if chosen else "stable",
+            self.candidate_bps,
+            drafted,
+            accepted,
+            stable_digest=self.stable.digest if self.stable else "",
+            candidate_digest=self.candidate.digest if self.candidate else "",
+        )
         self.outcomes.append((self.rollout_id, outcome))
 
     def batch(self, rollout_id, cursor):
@@ -105,11 +116,12 @@ class Inference:
             for number, (owner, outcome) in enumerate(self.outcomes, start=1)
             if owner == rollout_id and number > after
         )
-        return OutcomeBatch(self.name, self.instance, rollout_id, listed)
+        return OutcomeBatch(self.name, self.instance, rollout_id, listed, *self.open)
 
     def restart(self, instance, stable):
         self.instance, self.stable, self.candidate = instance, stable, None
         self.rollout_id, self.candidate_bps, self.outcomes = "", 0, []
+        self.open = (0, 0)
 
 
 class KilledError(Exception):
@@ -121,7 +133,7 @@ class World:
     deployment: object
     inferences: list[Inference]
     published: list[Candidate] = field(default_factory=list)
-    refusals: dict[str, str] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
     absences: dict[str, str] = field(default_factory=dict)
     initial: Draft | None = None
     acceptance: dict[str, float] = field(default_factory=dict)
@@ -149,6 +161,7 @@ class World:
             batches = tuple(
                 inference.batch(rollout.id, rollout.cursors.get(inference.name))
                 for inference in self.inferences
+                if inference.name not in self.absences
             )
         names = frozenset(inference.name for inference in self.inferences)
         return Observation(
@@ -231,7 +244,7 @@ def test_nothing_to_do_writes_nothing(deployment):
 def test_a_better_candidate_is_promoted(deployment):
     it = world(deployment, published=[candidate(1)], acceptance={draft(1).digest: 0.7})
     it.settle()
-    assert it.status.rollout.state == WaitingForTraffic()
+    assert isinstance(it.status.rollout.state, WaitingForTraffic)
     assert (it.inferences[0].rollout_id, it.inferences[0].candidate_bps) == ("chat-1", 2000)
     it.run(200)
     status = it.status
@@ -269,7 +282,8 @@ def test_promotion_waits_until_the_intent_is_on_disk(deployment):
         persisted = it.status.rollout and it.status.rollout.state
         decision = it.reconcile()
         if any(isinstance(action, PromoteDraft) for action in decision.actions):
-            assert persisted == Promoting("AcceptanceBetter")
+            assert isinstance(persisted, Promoting)
+            assert persisted.reason == "AcceptanceBetter"
             return
     raise AssertionError("no promotion")
 
@@ -287,11 +301,20 @@ def test_only_the_newest_waits(deployment):
     assert it.inferences[0].candidate == draft(4)
 
 
+def refusal(name, reason, *, lasting=True):
+    """One inference refuses the first candidate."""
+    return Refusal(name, draft(1).digest, reason, lasting=lasting, may_retry=False)
+
+
 def test_a_refused_checkpoint_is_rolled_back_by_name(deployment):
     it = world(deployment, published=[candidate(1)])
-    it.refusals = {draft(1).digest: "ckpt-1: lm_head holds NaN"}
+    it.refusals = (refusal("inference", "lm_head holds NaN", lasting=False),)
     it.settle()
-    assert it.status.rollout.state == RolledBack("CheckpointRefused: ckpt-1: lm_head holds NaN")
+    assert isinstance(it.status.rollout.state, Pending)
+    it.refusals = (refusal("inference", "lm_head holds NaN"),)
+    it.settle()
+    state = it.status.rollout.state
+    assert state == RolledBack("CheckpointRefused: inference: lm_head holds NaN")
     assert it.inferences[0].candidate is None
 
 
@@ -302,7 +325,7 @@ def test_a_refusal_undoes_no_promotion_that_has_begun(deployment):
         if any(isinstance(action, PromoteDraft) for action in it.reconcile().actions):
             break
     assert it.inferences[0].stable == draft(1)
-    it.refusals = {draft(1).digest: "another pod: its volume is not mounted"}
+    it.refusals = (refusal("another", "its volume is not mounted"),)
     it.settle()
     assert it.status.rollout.state == Promoted("AcceptanceBetter")
     assert it.status.stable == draft(1)
@@ -342,7 +365,7 @@ def test_pause_holds_and_resume_goes_on(deployment):
     it.reconcile(Command("pause"))
     it.run(200)
     assert it.status.paused
-    assert it.status.rollout.state == WaitingForTraffic()
+    assert isinstance(it.status.rollout.state, WaitingForTraffic)
     it.reconcile(Command("resume"))
     it.run(5)
     assert it.status.stable == draft(1)
@@ -361,7 +384,7 @@ def test_a_command_for_another_rollout_does_nothing(deployment):
     it = world(deployment, published=[candidate(1)])
     it.settle()
     it.reconcile(Command("promote", "chat-7"))
-    assert it.status.rollout.state == WaitingForTraffic()
+    assert isinstance(it.status.rollout.state, WaitingForTraffic)
 
 
 def test_terms_stay_those_of_the_beginning(deployment):
@@ -413,6 +436,206 @@ def test_an_outcome_delivered_again_is_not_counted(deployment):
     assert after.rollout.evidence.requests == len(
         [owner for owner, _ in it.inferences[0].outcomes if owner == rollout.id]
     )
+
+
+def trusting(deployment, **analysis):
+    """The deployment with other terms of analysis."""
+    rollout = deployment.spec.rollout
+    analysis = rollout.analysis.model_copy(update=analysis)
+    spec = deployment.spec.model_copy(
+        update={"rollout": rollout.model_copy(update={"analysis": analysis})}
+    )
+    return deployment.model_copy(update={"spec": spec})
+
+
+def test_one_without_the_stable_draft_gets_no_share_until_it_has_it(deployment):
+    it = world(deployment, count=2, published=[candidate(1)])
+    lacking = it.inferences[1]
+    refused = Refusal(lacking.name, draft(0).digest, "lost", lasting=True, may_retry=False)
+    it.settle()
+    it.run(20)
+    judged = it.status.rollout.evidence.requests
+    lacking.restart("i2", stable=None)
+    it.refusals = (refused,)
+    it.settle()
+    assert (lacking.stable, lacking.candidate, lacking.candidate_bps) == (None, draft(1), 0)
+    it.run(5)
+    assert it.status.rollout.evidence.requests == judged + 5
+    it.refusals = ()
+    it.settle()
+    assert (lacking.stable, lacking.candidate_bps) == (draft(0), it.inferences[0].candidate_bps)
+
+
+def test_one_that_loses_its_stable_draft_loses_the_share(deployment):
+    it = world(deployment, published=[candidate(1)])
+    it.settle()
+    it.inferences[0].stable = draft(9)
+    assert it.reconcile().actions[:2] == (
+        SetTraffic("inference", "chat-1", 0),
+        StageDraft("inference", "stable", draft(0)),
+    )
+
+
+def test_a_rollout_waits_for_a_pod_without_the_stable_draft(deployment):
+    it = world(deployment, count=2)
+    it.settle()
+    lacking = it.inferences[1]
+    lacking.stable = None
+    it.refusals = (Refusal(lacking.name, draft(0).digest, "lost", lasting=True, may_retry=False),)
+    it.published.append(candidate(1))
+    it.settle()
+    assert isinstance(it.status.rollout.state, Pending)
+    it.now += timedelta(minutes=10)
+    it.settle()
+    assert isinstance(it.status.rollout.state, WaitingForTraffic)
+    assert (it.inferences[0].candidate_bps, lacking.candidate_bps) == (2000, 0)
+
+
+@pytest.mark.parametrize("drafts", [(9, 1), (0, 9), (None, 1)])
+def test_an_outcome_of_another_pair_of_drafts_does_not_count(deployment, drafts):
+    it = world(deployment, published=[candidate(1)])
+    it.settle()
+    it.run(5)
+    before = it.status.rollout.evidence
+    stable, tried = ("" if each is None else draft(each).digest for each in drafts)
+    foreign = Outcome("candidate", 2000, 20, 20, stable_digest=stable, candidate_digest=tried)
+    it.inferences[0].outcomes += [("chat-1", foreign)] * 50
+    it.reconcile()
+    assert it.status.rollout.evidence == before
+
+
+def test_two_copies_of_one_draft_are_not_told_apart_by_a_pod_without_it(deployment):
+    """Its candidate requests alone would count, against plain decoding."""
+    promoted = 0
+    for seed in range(8):
+        it = world(
+            deployment,
+            count=2,
+            published=[candidate(1)],
+            acceptance={draft(0).digest: 0.6, draft(1).digest: 0.6},
+            draw=random.Random(seed),
+        )
+        it.settle()
+        it.inferences[1].stable = None
+        it.refusals = (
+            Refusal("inference-1", draft(0).digest, "lost", lasting=True, may_retry=False),
+        )
+        it.run(120)
+        promoted += it.status.stable == draft(1)
+    assert promoted == 0
+
+
+def test_what_died_with_an_inference_counts_once_for_its_arms(deployment):
+    it = world(trusting(deployment, alpha="1e-9"), published=[candidate(1)])
+    it.settle()
+    it.run(10)
+    it.inferences[0].open = (5, 2)
+    it.reconcile()
+    before = it.status.rollout.evidence
+    it.inferences[0].restart("i2", stable=draft(0))
+    it.reconcile()
+    after = it.status.rollout.evidence
+    lost = [Outcome("stable", 2000, 0, 0, "lost")] * 5 + [
+        Outcome("candidate", 2000, 0, 0, "lost")
+    ] * 2
+    assert after == replace(reduce(observe, lost, before), crashes=1)
+    it.settle()
+    assert it.status.rollout.evidence == after
+
+
+def test_one_that_is_gone_takes_its_requests_along_once(deployment):
+    it = world(trusting(deployment, alpha="1e-9"), count=2, published=[candidate(1)])
+    it.settle()
+    it.run(5)
+    gone = it.inferences[1]
+    gone.open = (1, 1)
+    it.reconcile()
+    counted = it.status.rollout.evidence
+    it.inferences.remove(gone)
+    it.reconcile()
+    lost = it.status.rollout.evidence
+    assert lost == reduce(
+        observe,
+        [Outcome(arm, 2000, 0, 0, "lost") for arm in ("stable", "candidate")],
+        counted,
+    )
+    # It was unseen for a moment only, and tells what became of them.
+    it.inferences.append(gone)
+    gone.open = (0, 0)
+    for _ in range(2):
+        gone.serve(it.draw, it.acceptance)
+    it.reconcile()
+    assert it.status.rollout.evidence == lost
+    gone.serve(it.draw, it.acceptance)
+    it.reconcile()
+    assert it.status.rollout.evidence.requests == lost.requests + 1
+
+
+def test_three_deaths_of_inferences_that_have_the_candidate_roll_it_back(deployment):
+    it = world(deployment, count=2, published=[candidate(1)])
+    it.settle()
+    for number, inference in enumerate([*it.inferences, it.inferences[0]], start=2):
+        assert it.status.rollout.is_live
+        inference.restart(f"i{number}", stable=draft(0))
+        it.settle()
+    assert it.status.rollout.state == RolledBack("CrashHarm")
+    assert [inference.candidate for inference in it.inferences] == [None, None]
+
+
+def test_a_refused_read_vetoes_no_candidate_that_others_serve(deployment):
+    it = world(deployment, count=2, published=[candidate(1)], acceptance={draft(1).digest: 0.7})
+    it.settle()
+    it.run(5)
+    broken = it.inferences[1]
+    broken.restart("i2", stable=draft(0))
+    it.refusals = (refusal(broken.name, "its disk cannot be read"),)
+    it.run(200)
+    assert isinstance(it.status.rollout.state, Promoting)
+    assert it.status.conditions[1].message == (
+        "chat-1 is Promoting; refused by inference-1: its disk cannot be read"
+    )
+    assert [inference.stable for inference in it.inferences] == [draft(1), draft(0)]
+    it.now += timedelta(minutes=10)
+    it.reconcile()
+    assert it.status.rollout.state == Promoted("AcceptanceBetter; not yet on inference-1")
+    assert it.status.stable == it.inferences[0].stable == draft(1)
+
+
+def test_the_queue_moves_past_one_that_cannot_be_asked(deployment):
+    it = world(deployment, count=2)
+    it.settle()
+    it.absences = {"inference-1": "answers UNAVAILABLE"}
+    it.published.append(candidate(1))
+    it.settle()
+    assert isinstance(it.status.rollout.state, Pending)
+    it.acceptance = {draft(1).digest: 0.7}
+    it.now += timedelta(minutes=10)
+    it.run(200)
+    assert it.inferences[0].stable == draft(1)
+    it.now += timedelta(minutes=10)
+    it.reconcile()
+    assert it.status.rollout.state == Promoted("AcceptanceBetter; not yet on inference-1")
+    it.published.append(candidate(2))
+    it.settle()
+    assert it.status.rollout.id == "chat-2"
+    it.absences = {}
+    it.settle()
+    assert [inference.stable for inference in it.inferences] == [draft(1), draft(1)]
+
+
+def test_no_rollout_begins_before_an_inference_serves(deployment):
+    it = world(deployment, published=[candidate(1)])
+    (inference,) = it.inferences
+    it.settle()
+    it.reconcile(Command("abort", "chat-1"))
+    it.settle()
+    it.inferences.clear()
+    it.published.append(candidate(2))
+    it.settle()
+    assert (it.status.live_rollout, it.status.queue.waiting) == (None, candidate(2))
+    it.inferences.append(inference)
+    it.settle()
+    assert it.status.rollout.id == "chat-2"
 
 
 def test_several_inferences_move_together(deployment):

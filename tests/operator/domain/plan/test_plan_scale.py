@@ -12,6 +12,7 @@ from aurora_operator.domain.plan.observation import (
     InferenceView,
     Observation,
     Problem,
+    Refusal,
     Scale,
 )
 from aurora_operator.domain.plan.plan import plan, rollout_terms
@@ -97,43 +98,51 @@ def test_no_comparison_begins_before_the_first_draft_serves(decide):
 
 
 def test_a_first_draft_named_amid_a_rollout_waits_for_its_end(decide, trying):
-    status = replace(trying(WaitingForTraffic()), stable=None)
+    status = replace(trying(WaitingForTraffic(Clock(NOW))), stable=None)
     view = InferenceView("a", "i1", None, CANDIDATE, "chat-1", 2000)
     assert decide(status, seen(view, initial=FIRST)).actions == ()
 
 
 def test_a_refused_first_draft_is_told_by_whom_and_why(decide):
-    refusals = {"": "chat-inference-a: lm_head holds NaN"}
-    decision = decide(Status(), seen(InferenceView("a", "i1"), initial=FIRST, refusals=refusals))
+    refusal = Refusal("a", "", "lm_head holds NaN", lasting=False, may_retry=False)
+
+    def after(refusal):
+        observed = seen(InferenceView("a", "i1"), initial=FIRST, refusals=(refusal,))
+        return decide(Status(), observed)
+
+    decision = after(refusal)
     assert decision.actions == ()
+    assert after(replace(refusal, may_retry=True)).actions == (StageDraft("a", "stable", FIRST),)
     degraded = condition(decision.status, "Degraded")
-    assert (degraded.reason, degraded.message) == ("StableDraftRefused", refusals[""])
+    assert (degraded.reason, degraded.message) == ("StableDraftRefused", "a: lm_head holds NaN")
     assert not condition(decision.status, "Progressing").status
 
 
-@pytest.mark.parametrize("state", [Pending(), Promoting("x")])
+@pytest.mark.parametrize("state", [Pending(Clock(NOW)), Promoting("x", NOW)])
 def test_one_that_serves_and_is_not_seen_holds_the_rollout(decide, trying, state):
-    view = staged("a") if state == Pending() else InferenceView("a", "i1", CANDIDATE)
+    is_pending = isinstance(state, Pending)
+    view = staged("a") if is_pending else InferenceView("a", "i1", CANDIDATE)
     observed = seen(view, expected={"a", "b"}, absences={"b": "answers UNAVAILABLE: refused"})
     status = decide(trying(state), observed).status
     assert status.rollout.state == state
     message = condition(status, "Progressing").message
     assert message.endswith("; waiting for b: answers UNAVAILABLE: refused")
     after = decide(status, seen(view)).status
-    assert after.rollout.state == (WaitingForTraffic() if state == Pending() else Promoted("x"))
+    expected = WaitingForTraffic(Clock(NOW)) if is_pending else Promoted("x")
+    assert after.rollout.state == expected
 
 
 def test_one_that_is_not_ready_holds_nothing_and_is_served_all_the_same(decide, trying):
     observed = seen(staged("a"), InferenceView("b", "i1"), expected={"a"})
-    decision = decide(trying(Pending()), observed)
-    assert decision.status.rollout.state == WaitingForTraffic()
+    decision = decide(trying(Pending(Clock(NOW))), observed)
+    assert decision.status.rollout.state == WaitingForTraffic(Clock(NOW))
     decision = decide(decision.status, observed)
     assert {action.inference for action in decision.actions} == {"b"}
 
 
 def test_without_an_inference_nothing_moves(decide, trying):
-    status = decide(trying(Pending()), seen()).status
-    assert status.rollout.state == Pending()
+    status = decide(trying(Pending(Clock(NOW))), seen()).status
+    assert status.rollout.state == Pending(Clock(NOW))
     assert "waiting for an inference" in condition(status, "Progressing").message
 
 
@@ -142,7 +151,7 @@ def test_many_that_are_awaited_are_told_briefly(decide, trying):
     status = decide(trying(Pending()), seen(expected=set(absences), absences=absences)).status
     assert condition(status, "Progressing").message == (
         "chat-1 is Pending; waiting for pod-0: is away; waiting for pod-1: is away; "
-        "waiting for pod-2: is away; and for 6 more"
+        "waiting for pod-2: is away; and 6 more"
     )
 
 
@@ -195,7 +204,7 @@ def test_a_written_order_is_answered_once(decide, trying):
 def test_a_written_order_that_does_not_fit_is_refused(decide, trying, request_, says):
     order = parse_request(request_)
     status = decide(trying(WaitingForTraffic()), seen(staged("a"), command=order)).status
-    assert status.rollout.state == WaitingForTraffic()
+    assert isinstance(status.rollout.state, WaitingForTraffic)
     assert status.last_command.outcome == "Refused"
     assert says in status.last_command.message
     assert len(status.last_command.request) <= 128

@@ -9,6 +9,7 @@ import math
 import random
 import statistics
 from dataclasses import asdict
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from aurora_operator.domain.rollout.betting import STAKE_FRACTIONS
 from aurora_operator.domain.rollout.evidence import ArmMean, Evidence, effect_interval, observe
-from aurora_operator.domain.rollout.outcome import Outcome
+from aurora_operator.domain.rollout.outcome import Ending, Outcome
 
 ALPHA = 0.05
 
@@ -39,7 +40,9 @@ class ManyRollouts:
         gain = np.maximum((1 - baseline) / probability, baseline / (1 - probability))
         failed_stable = failed & ~chosen
         fractions = np.array(STAKE_FRACTIONS)
-        payoff = np.where(failed_stable, 0.0, effect) - self.min_effect
+        # A failed stable request counts as a perfect one for "better", as none for "worse".
+        best = -(1 - baseline) / (1 - probability)
+        payoff = np.where(failed_stable, best, effect) - self.min_effect
         self.log_wealth += np.log1p(np.outer(payoff / (loss + self.min_effect), fractions))
         self.log_harm_wealth += np.log1p(np.outer(-effect / gain, fractions))
         self.total += np.where(failed_stable, 0.0, score)
@@ -70,7 +73,7 @@ def test_vectorised_is_the_same():
                 int(bps[run]),
                 40,
                 int(accepted[run]),
-                bool(failed[run]),
+                "failed" if failed[run] else "completed",
             )
             evidences[run] = observe(evidences[run], outcome, min_effect=0.01)
     np.testing.assert_allclose(many.log_e(), [e.log_e for e in evidences], rtol=1e-9, atol=1e-9)
@@ -206,7 +209,7 @@ outcomes = st.builds(
     candidate_bps=st.integers(0, 10_000),
     drafted_tokens=st.integers(0, 1 << 40),
     accepted_tokens=st.integers(0, 1 << 40),
-    failed=st.booleans(),
+    ending=st.sampled_from(get_args(Ending)),
 )
 
 
@@ -262,6 +265,8 @@ def test_a_restart_changes_nothing(sequence, stop):
         Outcome("stable", 5000, 0, 0),
         Outcome("stable", 0, 10, 5),
         Outcome("candidate", 10_000, 10, 5),
+        Outcome("candidate", 5000, 0, 0, "cancelled"),
+        Outcome("stable", 5000, 0, 0, "cancelled"),
     ],
 )
 def test_what_carries_no_information_changes_nothing(outcome):
@@ -269,12 +274,47 @@ def test_what_carries_no_information_changes_nothing(outcome):
     assert observe(evidence, outcome) == evidence
 
 
-def test_a_failed_stable_request_costs_the_candidate_its_margin_and_is_not_counted():
-    evidence = observe(Evidence(), Outcome("candidate", 5000, 10, 9))
-    failed = observe(evidence, Outcome("stable", 5000, 0, 0, failed=True), min_effect=0.1)
-    assert failed.log_e < evidence.log_e
-    assert failed.log_harm < evidence.log_harm
-    assert failed.requests == evidence.requests
+UNFINISHED = ("failed", "draft_failed", "timed_out", "lost")
+# What an outcome scores for "better", for "worse", and whether it is in the means shown.
+ROWS = [
+    *[(arm, "completed", 10, 0.7, 0.7, True) for arm in ("stable", "candidate")],
+    *[("candidate", ending, 10, 0.0, 0.0, True) for ending in UNFINISHED],
+    *[("candidate", ending, 0, 0.0, 0.0, True) for ending in UNFINISHED],
+    *[("stable", ending, 10, 1.0, 0.0, False) for ending in UNFINISHED],
+    *[("stable", ending, 0, 1.0, 0.0, False) for ending in UNFINISHED],
+    ("candidate", "cancelled", 10, 0.0, 0.0, False),
+    ("stable", "cancelled", 10, 1.0, 0.0, False),
+]
+
+
+@pytest.mark.parametrize(("arm", "ending", "drafted", "better", "worse", "in_means"), ROWS)
+def test_what_became_of_a_request_counts(arm, ending, drafted, better, worse, in_means):
+    before = observe(Evidence(), Outcome("candidate", 2000, 10, 9))
+
+    def completed(score):
+        return observe(before, Outcome(arm, 2000, 10, round(10 * score)), min_effect=0.1)
+
+    found = observe(before, Outcome(arm, 2000, drafted, 7, ending), min_effect=0.1)
+    assert found.log_wealth == completed(better).log_wealth
+    assert found.log_harm_wealth == completed(worse).log_harm_wealth
+    assert found.requests - before.requests == in_means
+
+
+@pytest.mark.parametrize("ending", ["cancelled", *UNFINISHED])
+def test_not_completing_never_speaks_for_the_candidate(ending):
+    before = observe(Evidence(), Outcome("candidate", 5000, 10, 9))
+    for arm in ("stable", "candidate"):
+        assert observe(before, Outcome(arm, 5000, 10, 10, ending)).log_e < before.log_e
+
+
+def test_without_a_stable_draft_its_arm_scores_nothing_whatever_became_of_it():
+    before = observe(Evidence(), Outcome("candidate", 5000, 10, 9), without_stable=True)
+    found = [
+        observe(before, Outcome("stable", 5000, 0, 0, ending), without_stable=True)
+        for ending in get_args(Ending)
+    ]
+    assert found == [found[0]] * len(found)
+    assert found[0].stable == ArmMean(1, 0.0)
 
 
 def test_without_a_stable_draft_any_acceptance_is_better():

@@ -6,6 +6,7 @@ import random
 import statistics
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -23,16 +24,17 @@ from aurora_operator.domain.rollout.guardrail import (
     guardrail_state,
     relative_time,
 )
-from aurora_operator.domain.rollout.outcome import Outcome
+from aurora_operator.domain.rollout.outcome import Ending, Outcome
 from aurora_operator.domain.rollout.state import Analyzing, Clock, RolledBack
 from aurora_operator.domain.status.deployment import Candidate, Draft, Queue, Status
 from aurora_operator.domain.status.status_json import status_from_json, status_to_json
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+PAIR = Outcome("stable", 5000, 0, 0, stable_digest="sha256:a", candidate_digest="sha256:b")
 
 
 def served(arm, time, *, bps=2000, failed=False):
-    return Outcome(arm, bps, 10, 5, failed, time)
+    return Outcome(arm, bps, 10, 5, "failed" if failed else "completed", time)
 
 
 def after(outcomes, margin_bps=1000):
@@ -89,6 +91,12 @@ def test_a_request_without_a_time_says_nothing(outcome):
     assert state.observe(outcome) == state
 
 
+def test_a_cancelled_request_is_timed_by_what_it_was_served():
+    state = after(traffic(random.Random(1), 50))
+    cancelled = replace(served("candidate", 30_000), ending="cancelled")
+    assert state.observe(cancelled) == state.observe(served("candidate", 30_000))
+
+
 def test_the_first_request_only_sets_the_scale():
     state = after([served("candidate", 20_000)])
     assert (state.requests, state.log_harm, state.memory) == (0, 0, (20_000, 1))
@@ -102,7 +110,7 @@ def test_the_first_request_only_sets_the_scale():
             candidate_bps=st.integers(0, 10_000),
             drafted_tokens=st.just(4),
             accepted_tokens=st.just(2),
-            failed=st.booleans(),
+            ending=st.sampled_from(get_args(Ending)),
             time_per_output_token_us=st.integers(0, 2**32 - 1),
         ),
         max_size=60,
@@ -162,7 +170,7 @@ def test_a_restart_changes_nothing():
 
 def test_a_request_that_drafted_nothing_is_timed_all_the_same():
     evidence = Evidence(guardrails=(GuardrailState("tpot", 1000, memory=(20_000.0, 1.0)),))
-    evidence = observe(evidence, Outcome("candidate", 2000, 0, 0, False, 20_000))
+    evidence = observe(evidence, Outcome("candidate", 2000, 0, 0, "completed", 20_000))
     assert (evidence.requests, evidence.guardrails[0].requests) == (0, 1)
 
 
@@ -206,13 +214,13 @@ def test_another_guardrail_is_another_row_of_the_table():
     deployment = parse_manifest(manifest(guardrails=[{"name": "waste"}]), "test")
     waiting = Candidate(Draft("b", "sha256:b", "file:///b"), 1)
     status = Status(stable=Draft("a", "sha256:a", "file:///a"), queue=Queue(1, waiting))
-    status = plan(deployment, status, Observation(), START).status
+    status = plan(deployment, status, Observation(expected=frozenset({"a"})), START).status
     assert status.rollout.evidence.guardrails == (GuardrailState("waste", 10),)
 
     analyzing = Analyzing(0, START, 0, Clock(START))
     status = replace(status, rollout=replace(status.rollout, state=analyzing))
     outcomes = [
-        (number, Outcome(arm, 5000, drafted, drafted // 2))
+        (number, replace(PAIR, arm=arm, drafted_tokens=drafted, accepted_tokens=drafted // 2))
         for number, (arm, drafted) in enumerate([("candidate", 90), ("stable", 10)] * 30, start=1)
     ]
     batch = OutcomeBatch("inference", "i", "chat-1", tuple(outcomes))

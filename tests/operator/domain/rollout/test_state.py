@@ -34,8 +34,9 @@ PLAN = RolloutPlan(
 )
 
 
-def evidence(requests=0, *, log_e=0.0, log_harm=0.0, guardrails=()):
+def evidence(requests=0, *, log_e=0.0, log_harm=-0.1, guardrails=(), crashes=0):
     return Evidence(
+        crashes=crashes,
         log_wealth=(log_e,) * 8,
         log_harm_wealth=(log_harm,) * 8,
         stable=ArmMean(requests, 0.5),
@@ -52,37 +53,113 @@ def analyzing(step=0, *, entered_requests=0, paused_at=None, paused_seconds=0.0)
     return Analyzing(step, START, entered_requests, Clock(START, paused_at, paused_seconds))
 
 
-NOTHING = Observed()
+def pending(**past):
+    """Pending for so long."""
+    return Pending(Clock(NOW - timedelta(**past)))
+
+
+def waiting(**past):
+    return WaitingForTraffic(Clock(NOW - timedelta(**past)))
+
+
 SURE = math.log(100) + 1e-9
 ALMOST = math.log(100) - 1e-6
+NOTHING = Observed()
+STAGED = Observed(staged=True, staged_somewhere=True)
 
 ROWS = {
-    "not staged": (Pending(), evidence(), NOTHING, Pending()),
-    "staged": (Pending(), evidence(), Observed(staged=True), WaitingForTraffic()),
-    "staged while paused": (Pending(), evidence(), Observed(staged=True, paused=True), Pending()),
+    "not staged": (pending(), evidence(), NOTHING, pending()),
+    "staged": (pending(minutes=1), evidence(), STAGED, waiting()),
+    "begun by an earlier operator": (Pending(), evidence(), STAGED, pending()),
+    "waiting since an earlier operator": (WaitingForTraffic(), evidence(9), NOTHING, waiting()),
+    "staged while paused": (
+        pending(minutes=1),
+        evidence(),
+        replace(STAGED, paused=True),
+        Pending(Clock(NOW - timedelta(minutes=1), paused_at=NOW)),
+    ),
+    "still paused in Pending": (
+        Pending(Clock(START - timedelta(days=1), paused_at=START)),
+        evidence(),
+        replace(STAGED, paused=True),
+        Pending(Clock(START - timedelta(days=1), paused_at=START)),
+    ),
+    "resumed in Pending": (
+        Pending(Clock(START, paused_at=START)),
+        evidence(),
+        STAGED,
+        Pending(Clock(START, paused_seconds=60.0)),
+    ),
+    "staged by some, not for long": (
+        pending(minutes=9),
+        evidence(),
+        Observed(staged_somewhere=True),
+        pending(minutes=9),
+    ),
+    "staged by some, for long": (
+        pending(minutes=10),
+        evidence(),
+        Observed(staged_somewhere=True),
+        waiting(),
+    ),
+    "staged by none, for long": (
+        pending(minutes=10),
+        evidence(),
+        NOTHING,
+        Inconclusive("NotStaged"),
+    ),
     "refused": (
-        Pending(),
+        pending(),
         evidence(),
         Observed(refusal="NaN in lm_head"),
         RolledBack("CheckpointRefused: NaN in lm_head"),
     ),
-    "no traffic yet": (
-        WaitingForTraffic(),
+    "no traffic yet": (waiting(minutes=59), evidence(), STAGED, waiting(minutes=59)),
+    "nothing judged for long": (
+        waiting(hours=1),
         evidence(),
-        Observed(staged=True),
-        WaitingForTraffic(),
+        STAGED,
+        Inconclusive("NothingJudged"),
     ),
-    "first request": (
-        WaitingForTraffic(),
+    "first request": (waiting(minutes=5), evidence(1), STAGED, Analyzing(0, NOW, 0, Clock(NOW))),
+    "first request at the last moment": (
+        waiting(hours=1),
         evidence(1),
-        Observed(staged=True),
+        STAGED,
         Analyzing(0, NOW, 0, Clock(NOW)),
     ),
     "first request while paused": (
-        WaitingForTraffic(),
+        WaitingForTraffic(Clock(START, paused_at=START)),
         evidence(1),
         Observed(paused=True),
-        WaitingForTraffic(),
+        WaitingForTraffic(Clock(START, paused_at=START)),
+    ),
+    "few crashes": (waiting(), evidence(crashes=2), STAGED, waiting()),
+    **{
+        f"crashes in {type(state).__name__}": (
+            state,
+            evidence(30, log_e=SURE, crashes=3),
+            Observed(staged=True, paused=paused),
+            RolledBack("CrashHarm"),
+        )
+        for state, paused in [
+            (pending(), False),
+            (waiting(), False),
+            (analyzing(1), False),
+            (analyzing(1, paused_at=START), True),
+        ]
+    },
+    "crashes undo no promotion": (
+        Promoting("x", NOW),
+        evidence(crashes=9),
+        NOTHING,
+        Promoting("x", NOW),
+    ),
+    "step filled, but worse so far": (
+        analyzing(0),
+        evidence(10, log_harm=0.0),
+        NOTHING,
+        analyzing(0),
     ),
     "step not filled": (analyzing(0), evidence(9), NOTHING, analyzing(0)),
     "step filled": (
@@ -98,12 +175,12 @@ ROWS = {
         analyzing(1, entered_requests=10),
     ),
     "last step stays": (analyzing(2), evidence(1000), NOTHING, analyzing(2)),
-    "better": (analyzing(0), evidence(30, log_e=SURE), NOTHING, Promoting("AcceptanceBetter")),
+    "better": (analyzing(0), evidence(30, log_e=SURE), NOTHING, Promoting("AcceptanceBetter", NOW)),
     "better at the last step": (
         analyzing(2),
         evidence(30, log_e=SURE),
         NOTHING,
-        Promoting("AcceptanceBetter"),
+        Promoting("AcceptanceBetter", NOW),
     ),
     "better but too few requests": (
         analyzing(2),
@@ -160,7 +237,7 @@ ROWS = {
         analyzing(2),
         evidence(30, log_e=SURE, guardrails=guarded(effect=0.1)),
         NOTHING,
-        Promoting("AcceptanceBetter"),
+        Promoting("AcceptanceBetter", NOW),
     ),
     "held back until the deadline": (
         replace(analyzing(2), clock=Clock(NOW - timedelta(hours=1))),
@@ -172,7 +249,7 @@ ROWS = {
         analyzing(2),
         evidence(30, guardrails=guarded(effect=0.11)),
         Observed(command="promote"),
-        Promoting("Commanded"),
+        Promoting("Commanded", NOW),
     ),
     "pausing stops the clock": (
         analyzing(1),
@@ -199,7 +276,7 @@ ROWS = {
         RolledBack("Aborted"),
     ),
     "abort while pending": (
-        Pending(),
+        pending(),
         evidence(),
         Observed(command="abort"),
         RolledBack("Aborted"),
@@ -211,37 +288,67 @@ ROWS = {
         RolledBack("Aborted"),
     ),
     "promote": (
-        WaitingForTraffic(),
+        waiting(),
         evidence(),
         Observed(command="promote"),
-        Promoting("Commanded"),
+        Promoting("Commanded", NOW),
     ),
     "promote what is refused": (
-        Pending(),
+        pending(),
         evidence(),
         Observed(command="promote", refusal="gone"),
         RolledBack("CheckpointRefused: gone"),
     ),
-    "promoting": (Promoting("x"), evidence(), NOTHING, Promoting("x")),
-    "promoting cannot be aborted": (
+    "promoting": (Promoting("x", NOW), evidence(), NOTHING, Promoting("x", NOW)),
+    "promoting since an earlier operator": (
         Promoting("x"),
         evidence(),
+        NOTHING,
+        Promoting("x", NOW),
+    ),
+    "promoting where one does not": (
+        Promoting("x", NOW - timedelta(minutes=9)),
+        evidence(),
+        Observed(unpromoted=("b",)),
+        Promoting("x", NOW - timedelta(minutes=9)),
+    ),
+    "promoting where one does not, for long": (
+        Promoting("x", NOW - timedelta(minutes=10)),
+        evidence(),
+        Observed(unpromoted=("b",)),
+        Promoted("x; not yet on b"),
+    ),
+    "promoting where many do not, for long": (
+        Promoting("x", NOW - timedelta(minutes=10)),
+        evidence(),
+        Observed(unpromoted=("a", "b", "c", "d", "e")),
+        Promoted("x; not yet on a, b, c and 2 more"),
+    ),
+    "promoting where nothing serves, for long": (
+        Promoting("x", NOW - timedelta(minutes=10)),
+        evidence(),
+        NOTHING,
+        Promoted("x; not yet on any inference"),
+    ),
+    "promoting cannot be aborted": (
+        Promoting("x", NOW),
+        evidence(),
         Observed(command="abort"),
-        Promoting("x"),
+        Promoting("x", NOW),
     ),
     "promoting goes on while paused": (
-        Promoting("x"),
+        Promoting("x", NOW),
         evidence(),
         Observed(promoted=True, paused=True),
         Promoted("x"),
     ),
     "promoting what turns out refused": (
-        Promoting("x"),
+        Promoting("x", NOW),
         evidence(),
         Observed(refusal="gone"),
         RolledBack("CheckpointRefused: gone"),
     ),
-    "promoted": (Promoting("x"), evidence(), Observed(promoted=True), Promoted("x")),
+    "promoted": (Promoting("x", NOW), evidence(), Observed(promoted=True), Promoted("x")),
     **{
         f"{type(ended).__name__} stays": (
             ended,
@@ -289,7 +396,7 @@ def test_evidence_at_the_deadline_still_promotes():
         observed=NOTHING,
         now=START + timedelta(days=1),
     )
-    assert state == Promoting("AcceptanceBetter")
+    assert state == Promoting("AcceptanceBetter", START + timedelta(days=1))
 
 
 @pytest.mark.parametrize(
@@ -306,3 +413,15 @@ def test_evidence_at_the_deadline_still_promotes():
 )
 def test_weight(state, weight):
     assert weight_percent(state, PLAN) == weight
+
+
+@pytest.mark.parametrize(
+    "state", [Pending(), WaitingForTraffic(), analyzing(0), analyzing(2), Promoting("x")]
+)
+def test_no_state_without_an_end(state):
+    """With nothing ever staged, judged or promoted, whatever the state."""
+    now = NOW
+    for _ in range(20):
+        now += timedelta(hours=2)
+        state = advance(state, plan=PLAN, evidence=evidence(), observed=NOTHING, now=now)
+    assert isinstance(state, Promoted | Inconclusive)

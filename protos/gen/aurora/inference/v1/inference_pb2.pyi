@@ -161,14 +161,16 @@ class ListOutcomesRequest(_message.Message):
     def __init__(self, rollout_id: _Optional[str] = ..., instance: _Optional[str] = ..., after: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class Outcome(_message.Message):
-    __slots__ = ("sequence", "arm", "candidate_bps", "drafted_tokens", "accepted_tokens", "failed", "time_per_output_token_us", "pair", "requests", "failed_requests")
+    __slots__ = ("sequence", "arm", "candidate_bps", "drafted_tokens", "accepted_tokens", "time_per_output_token_us", "stable_digest", "candidate_digest", "ending", "pair", "requests", "failed_requests")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ARM_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_BPS_FIELD_NUMBER: _ClassVar[int]
     DRAFTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
-    FAILED_FIELD_NUMBER: _ClassVar[int]
     TIME_PER_OUTPUT_TOKEN_US_FIELD_NUMBER: _ClassVar[int]
+    STABLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ENDING_FIELD_NUMBER: _ClassVar[int]
     PAIR_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     FAILED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -177,22 +179,28 @@ class Outcome(_message.Message):
     candidate_bps: int
     drafted_tokens: int
     accepted_tokens: int
-    failed: bool
     time_per_output_token_us: int
+    stable_digest: str
+    candidate_digest: str
+    ending: str
     pair: int
     requests: int
     failed_requests: int
-    def __init__(self, sequence: _Optional[int] = ..., arm: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., failed: _Optional[bool] = ..., time_per_output_token_us: _Optional[int] = ..., pair: _Optional[int] = ..., requests: _Optional[int] = ..., failed_requests: _Optional[int] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., arm: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., time_per_output_token_us: _Optional[int] = ..., stable_digest: _Optional[str] = ..., candidate_digest: _Optional[str] = ..., ending: _Optional[str] = ..., pair: _Optional[int] = ..., requests: _Optional[int] = ..., failed_requests: _Optional[int] = ...) -> None: ...
 
 class ListOutcomesResponse(_message.Message):
-    __slots__ = ("instance", "outcomes", "next_after")
+    __slots__ = ("instance", "outcomes", "next_after", "unlisted_stable", "unlisted_candidate")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     NEXT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    UNLISTED_STABLE_FIELD_NUMBER: _ClassVar[int]
+    UNLISTED_CANDIDATE_FIELD_NUMBER: _ClassVar[int]
     instance: str
     outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
     next_after: int
-    def __init__(self, instance: _Optional[str] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., next_after: _Optional[int] = ...) -> None: ...
+    unlisted_stable: int
+    unlisted_candidate: int
+    def __init__(self, instance: _Optional[str] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., next_after: _Optional[int] = ..., unlisted_stable: _Optional[int] = ..., unlisted_candidate: _Optional[int] = ...) -> None: ...
 
 class GetCountersRequest(_message.Message):
     __slots__ = ()

@@ -117,7 +117,7 @@ class InferenceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOutcomes(self, request, context):
-        """Lists a rollout's finished requests in order, as evidence.
+        """Lists what became of a rollout's requests in the order of admission, as evidence.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
