@@ -9,6 +9,7 @@ export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
 .PHONY: help demo test test-fast test-vllm e2e check crd protos bench bench-serving bench-vllm bench-operator figures images clean
+.PHONY: help demo test test-fast e2e check crd protos bench bench-serving bench-operator bench-judgement figures images clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
 	@echo "make test    all tests but those of a Kubernetes node and of a stock vLLM"
@@ -17,9 +18,11 @@ help:
 	@echo "make e2e     tests with real pods on a Kubernetes node; needs root on Linux"
 	@echo "make check   formatting, lint, types, layering, generated code"
 	@echo "make bench   all benchmarks but those of serving, vLLM and the operator, into out/bench"
+	@echo "make bench   all benchmarks but those of serving, operator and judgement, into out/bench"
 	@echo "make bench-serving  wrong requests, attacks, disconnects, overload and clients, half an hour"
 	@echo "make bench-vllm  what a change of draft costs a stock vLLM"
 	@echo "make bench-operator  the operator's latency and footprint, against a real Kubernetes API server"
+	@echo "make bench-judgement  promotions and rollbacks over simulated fleets, 15 minutes"
 	@echo "make figures  the README's table, from what these measured last"
 	@echo "make protos  generate protos/gen"
 	@echo "make crd     generate the resource definition and docs/reference.md"
@@ -75,6 +78,9 @@ bench-vllm: $(STAMP)
 
 bench-operator: $(STAMP)
 	@PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.operator
+
+bench-judgement: $(STAMP)
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.judgement
 
 figures: $(STAMP)
 	@$(BIN)/python tools/figures.py

@@ -32,6 +32,7 @@ def cache(tmp_path_factory) -> Path:
         ("buffer", "append_over_raw_xadd"),
         ("serving", "clients_passed"),
         ("trainer_replicas", "two_replicas_over_one"),
+        ("judgement", "false_promotion_upper_01"),
     ],
 )
 def test_a_quick_run_writes_its_report(cache, tmp_path, name, figure):

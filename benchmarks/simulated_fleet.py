@@ -1,0 +1,323 @@
+"""A fleet under simulated traffic, judged by the operator's own `plan`.
+
+Slots and outcome logs are the ones that engines use, `plan` observes, decides and acts as in a
+cluster; only requests, their drafts and the time are simulated. So what is measured is the rule
+with its wiring: the order of admission, lost requests, shares, steps, deadlines.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from aurora_inference.contract import Cursor as LogCursor
+from aurora_inference.contract import DraftReference, Ending
+from aurora_inference.slots.outcome_log import OutcomeLog
+from aurora_inference.slots.slots import Assignment, Slots
+from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.plan.action import (
+    Action,
+    PromoteDraft,
+    SetTraffic,
+    StageDraft,
+    UnstageDraft,
+)
+from aurora_operator.domain.plan.observation import (
+    ComponentView,
+    InferenceView,
+    Observation,
+    OutcomeBatch,
+    Refusal,
+)
+from aurora_operator.domain.plan.plan import plan
+from aurora_operator.domain.rollout.outcome import Outcome
+from aurora_operator.domain.status.deployment import Candidate, Draft, Queue, Rollout, Status
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+STABLE = Draft("stable", "sha256:a", "file:///a")
+CANDIDATE = Candidate(Draft("candidate", "sha256:b", "file:///b"), 1)
+_LIMIT = 1000
+_RESTART_SECONDS = 15.0
+_SERVING = (ComponentView("inference", ready=True),)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a draft makes of a request: how long it takes, and what it says of the draft.
+
+    `seconds` until its end, or until its death if it `kills` the inference.
+    """
+
+    seconds: float
+    drafted_tokens: int
+    accepted_tokens: int
+    ending: Ending = "completed"
+    time_per_output_token_us: int = 20_000
+    kills: bool = False
+
+
+# Serves the request that arrives after so many others, with the candidate or not.
+Serve = Callable[[random.Random, int, bool], Service]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A fleet and its operator's luck.
+
+    `lacking_from`: one inference restarts after so many requests and then refuses the stable draft;
+    0: none. `turnover`: an inference is replaced whenever
+    so many requests have come. `lag_seconds`: the longest time between two reconciles, each of
+    which may be the operator's last (`kill_share`: before or after it stores the status) or miss an
+    inference (`away_share`).
+    """
+
+    serve: Serve
+    inferences: int = 2
+    requests_per_second: float = 10.0
+    lacking_from: int = 0
+    turnover: int = 0
+    poll_seconds: float = 3.0
+    lag_seconds: float = 0.0
+    kill_share: float = 0.0
+    away_share: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Inference:
+    """One inference; a death is a new life with empty slots."""
+
+    name: str
+    clock: Callable[[], float]
+    life: int = 0
+    down_until: float = 0.0
+    leaving: bool = False
+    in_flight: int = 0
+    slots: Slots = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begin()
+
+    @property
+    def instance(self) -> str:
+        return self.slots.outcomes.instance
+
+    def begin(self) -> None:
+        self.slots = Slots(OutcomeLog(f"{self.name}/{self.life}", clock=self.clock))
+        self.in_flight = 0
+
+    def die(self, now: float) -> None:
+        self.life += 1
+        self.down_until = now + _RESTART_SECONDS
+        self.begin()
+
+    def view(self) -> InferenceView:
+        slots = self.slots
+        return InferenceView(
+            self.name,
+            self.instance,
+            _draft(slots.stable),
+            _draft(slots.candidate),
+            slots.outcomes.rollout_id,
+            slots.candidate_bps,
+        )
+
+    def apply(self, action: Action) -> None:
+        match action:
+            case StageDraft(slot=slot, draft=draft):
+                reference = DraftReference(draft.checkpoint, draft.digest, draft.uri)
+                self.slots.stage(slot, reference)
+            case UnstageDraft():
+                self.slots.unstage()
+            case SetTraffic(rollout_id=rollout_id, candidate_bps=bps):
+                self.slots.split(rollout_id, bps)
+            case PromoteDraft(digest=digest):
+                self.slots.promote(digest)
+
+    def batch(self, rollout: Rollout) -> OutcomeBatch:
+        """Everything after the status's cursor."""
+        known = rollout.cursors.get(self.name)
+        cursor = LogCursor(known.instance, known.after) if known else LogCursor("", 0)
+        found: list[tuple[int, Outcome]] = []
+        while True:
+            page = self.slots.outcomes.page(rollout.id, cursor, _LIMIT)
+            found += [
+                (
+                    each.sequence,
+                    Outcome(
+                        each.arm,
+                        each.candidate_bps,
+                        each.drafted_tokens,
+                        each.accepted_tokens,
+                        each.ending,
+                        each.time_per_output_token_us,
+                        each.stable_digest,
+                        each.candidate_digest,
+                    ),
+                )
+                for each in page.outcomes
+            ]
+            cursor = page.next
+            if len(page.outcomes) < _LIMIT:
+                break
+        unlisted = page.unlisted
+        return OutcomeBatch(
+            self.name,
+            self.instance,
+            rollout.id,
+            tuple(found),
+            unlisted["stable"],
+            unlisted["candidate"],
+        )
+
+
+class SimulatedFleet:
+    """One rollout of CANDIDATE against STABLE, from its staging on."""
+
+    def __init__(self, deployment: AuroraDeployment, setting: Setting, seed: int) -> None:
+        self.failed_requests = 0
+        self.largest_share_bps = 0
+        self._deployment = deployment
+        self._setting = setting
+        self._draw = random.Random(seed)
+        self._now = 0.0
+        self._names = (f"inference-{number}" for number in itertools.count())
+        self._inferences = [self._new() for _ in range(setting.inferences)]
+        self._status = Status(stable=STABLE, queue=Queue(1, CANDIDATE))
+        # Ends of requests: when, a tie-breaker, where, in which life, what.
+        self._ends: list[tuple[float, int, _Inference, int, Assignment, Service]] = []
+        self._next_poll = 0.0
+        self._refusals: tuple[Refusal, ...] = ()
+
+    def _new(self) -> _Inference:
+        return _Inference(next(self._names), lambda: self._now)
+
+    def run(self, requests: int) -> Iterator[Rollout]:
+        """The rollout after each reconcile, until it ends or so many requests were served."""
+        setting = self._setting
+        for number in range(requests):
+            arrival = self._now + self._draw.expovariate(setting.requests_per_second)
+            yield from self._until(arrival)
+            if self._is_over:
+                return
+            self._now = arrival
+            self._admit(number)
+            if setting.turnover and number % setting.turnover == setting.turnover - 1:
+                self._inferences[0].leaving = True
+                self._inferences.append(self._new())
+            if setting.lacking_from and number == setting.lacking_from:
+                self._lose_stable(self._inferences[0])
+        while self._ends and not self._is_over:
+            yield from self._until(self._next_poll + setting.poll_seconds)
+
+    @property
+    def _is_over(self) -> bool:
+        return self._status.rollout is not None and not self._status.rollout.is_live
+
+    def _until(self, time: float) -> Iterator[Rollout]:
+        """What happens before `time`, while the rollout is live."""
+        while not self._is_over:
+            ends_at = self._ends[0][0] if self._ends else math.inf
+            if min(ends_at, self._next_poll) >= time:
+                return
+            if ends_at <= self._next_poll:
+                self._end()
+                continue
+            self._now = self._next_poll
+            self._reconcile()
+            if self._status.rollout is not None:
+                yield self._status.rollout
+            lag = self._draw.random() * self._setting.lag_seconds
+            self._next_poll = self._now + self._setting.poll_seconds + lag
+
+    def _lose_stable(self, inference: _Inference) -> None:
+        inference.die(self._now)
+        self._refusals = (
+            Refusal(inference.name, STABLE.digest, "no such file", lasting=True, may_retry=False),
+        )
+
+    def _admit(self, number: int) -> None:
+        able = [each for each in self._inferences if self._serves(each)]
+        if not able:
+            return
+        inference = able[int(self._draw.random() * len(able))]
+        assignment = inference.slots.assign(self._draw.random())
+        self.largest_share_bps = max(self.largest_share_bps, inference.slots.candidate_bps)
+        service = self._setting.serve(self._draw, number, assignment.arm == "candidate")
+        if assignment.draft is None:
+            service = replace(service, drafted_tokens=0, accepted_tokens=0)
+        inference.in_flight += 1
+        at = self._now + service.seconds
+        heapq.heappush(self._ends, (at, number, inference, inference.life, assignment, service))
+
+    def _serves(self, inference: _Inference) -> bool:
+        return not inference.leaving and inference.down_until <= self._now
+
+    def _end(self) -> None:
+        self._now, _, inference, life, assignment, service = heapq.heappop(self._ends)
+        if life != inference.life:
+            return
+        if service.kills:
+            self.failed_requests += inference.in_flight
+            inference.die(self._now)
+            return
+        inference.in_flight -= 1
+        self.failed_requests += service.ending == "failed"
+        inference.slots.end(
+            assignment,
+            service.ending,
+            drafted_tokens=service.drafted_tokens,
+            accepted_tokens=service.accepted_tokens,
+            time_per_output_token_us=service.time_per_output_token_us,
+        )
+
+    def _reconcile(self) -> None:
+        """Plans until nothing is left to do, unless the operator dies."""
+        for _ in range(10):
+            decision = plan(
+                self._deployment,
+                self._status,
+                self._observation(),
+                START + timedelta(seconds=self._now),
+            )
+            if self._happens(self._setting.kill_share):
+                return
+            settled = decision.status.decided == self._status.decided and not decision.actions
+            self._status = decision.status
+            if self._happens(self._setting.kill_share):
+                return
+            by_name = {each.name: each for each in self._inferences}
+            for action in decision.actions:
+                by_name[action.inference].apply(action)
+            if settled:
+                break
+        drained = [each for each in self._inferences if each.leaving and not each.in_flight]
+        self._inferences = [each for each in self._inferences if each not in drained]
+
+    def _happens(self, share: float) -> bool:
+        return share > 0 and self._draw.random() < share
+
+    def _observation(self) -> Observation:
+        up = [each for each in self._inferences if each.down_until <= self._now]
+        seen = [each for each in up if not self._happens(self._setting.away_share)]
+        rollout = self._status.live_rollout
+        return Observation(
+            inferences=tuple(each.view() for each in seen if not each.leaving),
+            expected=frozenset(each.name for each in up if not each.leaving),
+            existing=frozenset(each.name for each in self._inferences),
+            batches=tuple(
+                each.batch(rollout)
+                for each in seen
+                if rollout is not None and each.slots.outcomes.rollout_id == rollout.id
+            ),
+            refusals=self._refusals,
+            components=_SERVING,
+        )
+
+
+def _draft(reference: DraftReference | None) -> Draft | None:
+    return Draft(reference.name, reference.digest, reference.uri) if reference else None
