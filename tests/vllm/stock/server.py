@@ -41,6 +41,8 @@ class Server:
             f"http://127.0.0.1:{self.port}",
             headers=headers,
             timeout=aiohttp.ClientTimeout(120),
+            # vLLM closes an idle connection after 5 s, perhaps just as it is used again.
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
         ) as session:
             yield Client(session)
 
