@@ -20,6 +20,7 @@ from aurora_vllm.distribution import write_folder
 _HERE = Path(__file__).parent
 # The fixtures that start a vLLM.
 _SERVERS = {"vllm", "unsupported", "eagle3"}
+_LIMIT_SECONDS = 900
 _PROMPT_TOKENS = 24
 PLAIN_TOKENS = 160
 
@@ -29,6 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if _HERE not in item.path.parents or not _SERVERS & set(item.fixturenames):
             continue
         item.add_marker(pytest.mark.vllm)
+        # vLLM starts within a minute, on a busy machine within ten.
+        item.add_marker(pytest.mark.timeout(_LIMIT_SECONDS))
         if server.VARIABLE not in os.environ:
             reason = "vLLM has an environment of its own: make test-vllm"
             item.add_marker(pytest.mark.skip(reason=reason))
