@@ -11,6 +11,7 @@ import torch
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.checkpoint import folder_digest
 from aurora_common.errors import StorageError
+from aurora_common.lasting import LASTING_SECONDS, LastingFailures
 from aurora_model.draft import load_draft, publish_draft, random_draft, small_draft_config
 from aurora_trainer import assembly
 from aurora_trainer.assembly import assembled_trainer
@@ -62,12 +63,14 @@ class Bench:
     def __init__(self, settings: TrainSettings, schedule: Schedule = SCHEDULE) -> None:
         self.trainer = assembled_trainer(settings)
         self.source, self.listener, self.clock = FakeSource(), Listener(), FakeClock()
+        self.failures = LastingFailures(clock=self.clock.monotonic)
         self.loop = TrainingLoop(
             self.trainer,
             schedule,
             source=self.source,
             listener=self.listener,
             clock=self.clock,
+            failures=self.failures,
         )
 
     def turns(self, count: int) -> None:
@@ -296,6 +299,22 @@ def test_a_failed_write_is_retried_later_and_nothing_is_lost(settings, entries, 
     bench.turns(1)
     assert sequences(settings) == [1]
     assert len(bench.listener.acknowledged) == 40
+
+
+def test_a_write_that_fails_for_long_is_told(settings, entries):
+    bench = Bench(settings)
+    settings.models.rmdir()
+    settings.models.write_text("in the way")
+    bench.source.entries = entries
+    bench.turns(10)
+    assert bench.failures.lasting() == {}
+    bench.clock.now_seconds += LASTING_SECONDS
+    (told,) = bench.failures.lasting().values()
+    assert told.startswith("checkpoints cannot be written: ")
+    settings.models.unlink()
+    settings.models.mkdir()
+    bench.turns(1)
+    assert bench.failures.lasting() == {}
 
 
 def test_only_a_bounded_number_of_entries_is_held_unsaved(settings, entries):

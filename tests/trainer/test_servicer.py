@@ -28,7 +28,7 @@ def published(tmp_path, target_folder, identity):
 
 
 async def prune(models, **fields):
-    servicer = TrainerServicer(models, lambda: None, TRIGGER, steps_per_round=60)
+    servicer = TrainerServicer(models, lambda: None, TRIGGER, steps_per_round=60, problem=str)
     request = trainer_pb2.PruneCheckpointsRequest(**fields)
     response = await servicer.PruneCheckpoints(request, None)
     return sorted(int(name.split("-")[1]) for name in response.removed)
@@ -62,7 +62,7 @@ async def test_the_status_says_how_far_a_round_is(tmp_path, identity, target_fol
         phase="Training", new_trajectories=5, steps_left=20, sequence=1, training_seconds=30.0
     )
     servicer = TrainerServicer(
-        tmp_path, lambda: Standing(progress, 55, 5), TRIGGER, steps_per_round=60
+        tmp_path, lambda: Standing(progress, 55, 5), TRIGGER, steps_per_round=60, problem=str
     )
     status = await servicer.GetStatus(trainer_pb2.GetStatusRequest(), None)
     assert (status.new_trajectories, status.min_new_trajectories) == (5, 48)
@@ -72,7 +72,7 @@ async def test_the_status_says_how_far_a_round_is(tmp_path, identity, target_fol
 
 async def test_before_the_first_round_nothing_is_made_up(tmp_path):
     servicer = TrainerServicer(
-        tmp_path, lambda: Standing(Progress(), 0, 0), TRIGGER, steps_per_round=60
+        tmp_path, lambda: Standing(Progress(), 0, 0), TRIGGER, steps_per_round=60, problem=str
     )
     status = await servicer.GetStatus(trainer_pb2.GetStatusRequest(), None)
     assert not status.HasField("eta_seconds")
@@ -80,9 +80,22 @@ async def test_before_the_first_round_nothing_is_made_up(tmp_path):
     assert status.checkpoint == ""
 
 
+async def test_a_watch_of_the_status_sends_problems(tmp_path):
+    told = [""]
+    standing = Standing(Progress(), 0, 0)
+    servicer = TrainerServicer(
+        tmp_path, lambda: standing, TRIGGER, steps_per_round=60, problem=lambda: told[-1]
+    )
+    watch = aiter(servicer.WatchStatus(trainer_pb2.WatchStatusRequest(), None))
+    assert (await anext(watch)).problem == ""
+    told.append("checkpoints cannot be written: no space left")
+    assert (await anext(watch)).problem == told[-1]
+    await servicer.close()
+
+
 async def test_a_watch_of_the_status_sends_changes_of_phase(tmp_path):
     standing = Standing(Progress(new_trajectories=1), 0, 0)
-    servicer = TrainerServicer(tmp_path, lambda: standing, TRIGGER, steps_per_round=60)
+    servicer = TrainerServicer(tmp_path, lambda: standing, TRIGGER, steps_per_round=60, problem=str)
     watch = aiter(servicer.WatchStatus(trainer_pb2.WatchStatusRequest(), None))
     assert (await anext(watch)).phase == "WaitingForTrajectories"
     # More trajectories are no change of phase.

@@ -109,6 +109,7 @@ def _view(status: trainer_pb2.GetStatusResponse) -> TrainerView:
         acceptance_bps=(
             round(status.acceptance * 10_000) if status.HasField("acceptance") else None
         ),
+        problem=status.problem,
     )
 
 

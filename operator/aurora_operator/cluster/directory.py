@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from aurora_common.lasting import LastingFailures
 from aurora_common.tls import Certificates
 from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.cluster.child_store import Known, News, known
 from aurora_operator.cluster.kinds import ADOPT, Key, is_left_by, is_owned_by
 from aurora_operator.domain.plan.observation import Problem
-from aurora_operator.reconcile.failure import LastingFailures
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ POD = Kind("v1", "Pod", "pods")
 SECRET = Kind("v1", "Secret", "secrets")
 CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 EVENT = Kind("v1", "Event", "events")
+AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 CERTIFICATE = Kind("cert-manager.io/v1", "Certificate", "certificates")
 
 # The watched ones of the kinds that the operator makes: not Secrets, which are read by name only,
@@ -22,7 +23,7 @@ WATCHED = (
     Kind("v1", "Service", "services"),
     Kind("v1", "ServiceAccount", "serviceaccounts"),
     Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
-    Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    AUTOSCALER,
     Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
 )
 CHILDREN = {kind.kind: kind for kind in (*WATCHED, CERTIFICATE)}

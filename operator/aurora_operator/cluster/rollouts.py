@@ -46,7 +46,7 @@ _LAST_WAIT_SECONDS = 320.0
 # Poll interval while all is well: whether pods can be controlled is in no event.
 _PROBE_SECONDS = 60.0
 # Reasons of the conditions that the object reconciler's problems lead to.
-_OBJECT_REASONS = frozenset({"NameTaken", "ApplyRefused", "InvalidSpec"})
+_OBJECT_REASONS = frozenset({"NameTaken", "ApplyRefused", "InvalidSpec", "VolumeNotEnlarged"})
 
 
 class Workloads(Protocol):
@@ -55,6 +55,9 @@ class Workloads(Protocol):
     async def __call__(
         self, key: Key, deployment: AuroraDeployment, pods: Sequence[Json]
     ) -> tuple[tuple[ComponentView, ...], Scale | None]: ...
+    def forget(self, key: Key) -> None:
+        """The deployment is gone."""
+        ...
 
 
 @dataclass(slots=True)
@@ -98,6 +101,7 @@ class RolloutReconciler:
         session = self._sessions.get(key)
         if session is not None and (tracked is None or tracked.uid != session.uid):
             del self._sessions[key]
+            self._workloads.forget(key)
             await _close(session)
         if tracked is None or "deletionTimestamp" in tracked.body["metadata"]:
             return None

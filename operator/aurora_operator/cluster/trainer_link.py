@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable
 
 from aurora_common.errors import AuroraError
+from aurora_common.lasting import LastingFailures
 from aurora_common.tls import Certificates
 from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.kubernetes import Json
@@ -16,7 +17,6 @@ from aurora_operator.cluster.kinds import Key
 from aurora_operator.domain.objects.pod import GRPC
 from aurora_operator.domain.plan.observation import Problem, TrainerView
 from aurora_operator.domain.status.deployment import Candidate, Status
-from aurora_operator.reconcile.failure import LastingFailures
 
 logger = logging.getLogger(__name__)
 
@@ -69,13 +69,15 @@ class TrainerLink:
         return bool(self._failures)
 
     def problems(self) -> tuple[Problem, ...]:
-        """What has kept the trainer from being followed for a while."""
+        """What the trainer has not been able to do for the operator for a while."""
         if self._feed is not None and (cause := self._feed.failure):
-            self._failures.failed("trainer", cause)
+            self._failures.failed("follow", f"its checkpoints cannot be followed: {cause}")
         else:
-            self._failures.succeeded("trainer")
+            self._failures.succeeded("follow")
+        if self._feed is None:
+            self._failures.succeeded("prune")
         return tuple(
-            Problem("ComponentFailing", f"trainer: its checkpoints cannot be followed: {cause}")
+            Problem("ComponentFailing", f"trainer: {cause}")
             for cause in self._failures.lasting().values()
         )
 
@@ -120,5 +122,8 @@ class TrainerLink:
         except AuroraError as error:
             # Retried by the next reconcile.
             self._pruned = None
+            self._failures.failed("prune", f"its checkpoints cannot be pruned: {error}")
             fields = {"key": str(self._key), "reason": str(error)}
             logger.warning("prune failed; will retry", extra={"fields": fields})
+        else:
+            self._failures.succeeded("prune")

@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from aurora_common.errors import AuroraError, NotFoundError
-from aurora_operator.adapters.kubernetes import Json, KubernetesApi
+from aurora_operator.adapters.kubernetes import Json, Kind, KubernetesApi
 from aurora_operator.cluster.child_store import ChildStore
 from aurora_operator.cluster.fleet import component_pods, is_leaving, is_ready
-from aurora_operator.cluster.kinds import CLAIM, EVENT, Key, Reference
+from aurora_operator.cluster.kinds import AUTOSCALER, CLAIM, EVENT, Key, Reference
 from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.objects.autoscaler import autoscaler_cause
 from aurora_operator.domain.objects.cause import Surroundings
 from aurora_operator.domain.objects.trainer import has_gradient_pods
 from aurora_operator.domain.objects.workload import component_view, scale
@@ -38,7 +39,10 @@ class PodWorkloads:
         self._api = api
         self._children = children
         self._events: dict[str, tuple[float, list[Json]]] = {}
-        self._claims: dict[tuple[str, str], tuple[float, Json | None]] = {}
+        # Claims and autoscalers that were read, None for a missing one.
+        self._read: dict[tuple[Kind, str, str], tuple[float, Json | None]] = {}
+        # Since when a component of a deployment has had fewer pods than are wanted.
+        self._missing: dict[Key, dict[str, datetime]] = {}
 
     async def __call__(
         self, key: Key, deployment: AuroraDeployment, pods: Sequence[Json]
@@ -48,21 +52,39 @@ class PodWorkloads:
             for component, kind in _workload_kinds(deployment)
         }
         now = datetime.now(UTC)
-        around = await self._surroundings(key, pods, list(workloads.values()), now)
-        views = [
+        around = await self._surroundings(key, pods, workloads, now)
+        found = [
             component_view(component, workload, component_pods(pods, component), around)
             for component, workload in workloads.items()
         ]
+        views = [view for view in found if view is not None]
         inference = workloads["inference"]
         counted = None
         if inference is not None:
             counted = scale(inference, component_pods(pods, "inference"))
             if deployment.spec.inference.autoscaling is not None:
                 counted = _with_ignored(counted, deployment.spec.replicas)
-        return tuple(view for view in views if view is not None), counted
+                if cause := await self._autoscaler_cause(key, now):
+                    views = [_with_cause(view, cause) for view in views]
+        return tuple(views), counted
+
+    def forget(self, key: Key) -> None:
+        self._missing.pop(key, None)
+
+    async def _autoscaler_cause(self, key: Key, now: datetime) -> str:
+        try:
+            found = await self._get(AUTOSCALER, key.namespace, f"{key.name}-inference")
+        except AuroraError as error:
+            logger.warning("autoscaler not read", extra={"fields": {"reason": str(error)}})
+            return ""
+        return "" if found is None else autoscaler_cause(found, now)
 
     async def _surroundings(
-        self, key: Key, pods: Sequence[Json], workloads: Sequence[Json | None], now: datetime
+        self,
+        key: Key,
+        pods: Sequence[Json],
+        workloads: Mapping[str, Json | None],
+        now: datetime,
     ) -> Surroundings:
         stuck = [
             pod for pod in pods if not is_ready(pod) and not is_leaving(pod) and _is_old(pod, now)
@@ -71,12 +93,32 @@ class PodWorkloads:
             workload is not None
             and workload["spec"].get("replicas", 1) > workload.get("status", {}).get("replicas", 0)
             and _is_old(workload, now)
-            for workload in workloads
+            for workload in workloads.values()
         )
         events = await self._events_of(key.namespace) if stuck or missing else []
         unscheduled = [pod for pod in stuck if _is_unscheduled(pod)]
         names = {name for pod in unscheduled for name in _claim_names(pod)}
-        return Surroundings(now, await self._claims_of(key.namespace, names), events)
+        claims = await self._claims_of(key.namespace, names)
+        return Surroundings(now, claims, events, self._missing_since(key, pods, workloads, now))
+
+    def _missing_since(
+        self,
+        key: Key,
+        pods: Sequence[Json],
+        workloads: Mapping[str, Json | None],
+        now: datetime,
+    ) -> Mapping[str, datetime]:
+        before = self._missing.pop(key, {})
+        missing = {
+            component: before.get(component, now)
+            for component, workload in workloads.items()
+            if workload is not None
+            and sum(not is_leaving(pod) for pod in component_pods(pods, component))
+            < workload["spec"].get("replicas", 1)
+        }
+        if missing:
+            self._missing[key] = missing
+        return missing
 
     async def _events_of(self, namespace: str) -> list[Json]:
         """The namespace's recent warnings; empty if they cannot be read."""
@@ -98,22 +140,30 @@ class PodWorkloads:
         found = {}
         for name in names:
             try:
-                found[name] = await self._claim(namespace, name)
+                found[name] = await self._get(CLAIM, namespace, name)
             except AuroraError as error:
                 logger.warning("claim not read", extra={"fields": {"reason": str(error)}})
         return found
 
-    async def _claim(self, namespace: str, name: str) -> Json | None:
-        place = (namespace, name)
-        self._claims = _fresh(self._claims)
-        if place in self._claims:
-            return self._claims[place][1]
+    async def _get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        """The object, None if it is missing; read again after ten seconds."""
+        place = (kind, namespace, name)
+        self._read = _fresh(self._read)
+        if place in self._read:
+            return self._read[place][1]
         try:
-            claim = await self._api.get(CLAIM, namespace, name)
+            found = await self._api.get(kind, namespace, name)
         except NotFoundError:
-            claim = None
-        self._claims[place] = (time.monotonic(), claim)
-        return claim
+            found = None
+        self._read[place] = (time.monotonic(), found)
+        return found
+
+
+def _with_cause(view: ComponentView, cause: str) -> ComponentView:
+    """The inference, failing for that cause if it has no other."""
+    if view.name != "inference" or view.failing:
+        return view
+    return replace(view, failing=True, message=cause)
 
 
 def _with_ignored(counted: Scale, replicas: int) -> Scale:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from aurora_common.errors import AuroraError
+from aurora_common.lasting import LastingFailures
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.plan.action import share_bps
 from aurora_operator.domain.plan.command import Command, checked
@@ -24,7 +25,6 @@ from aurora_operator.domain.plan.observation import (
 from aurora_operator.domain.plan.plan import plan
 from aurora_operator.domain.status.deployment import Candidate, Draft, Rollout, Status
 from aurora_operator.reconcile.dispatcher import LOADING, Dispatcher
-from aurora_operator.reconcile.failure import LastingFailures
 from aurora_operator.reconcile.fleet import Fleet, Inference
 
 logger = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.errors import CheckpointError, StorageError
+from aurora_common.lasting import LastingFailures
 from aurora_trainer.progress import Trigger, round_is_due
 from aurora_trainer.trainer import Trainer
 
@@ -68,12 +69,14 @@ class TrainingLoop:
         source: Source,
         listener: Listener,
         clock: Clock,
+        failures: LastingFailures,
     ) -> None:
         self._trainer = trainer
         self._schedule = schedule
         self._source = source
         self._listener = listener
         self._clock = clock
+        self._failures = failures
         self._saved_at = clock.monotonic()
         self._retry_at = 0.0
         self._retry_seconds = 0.0
@@ -118,10 +121,12 @@ class TrainingLoop:
     def _publish(self) -> None:
         try:
             self._trainer.publish(now_ms=self._clock.unix_ms())
-        except CheckpointError:
+        except CheckpointError as error:
             logger.exception("round abandoned: its weights are not fit to be published")
+            self._failures.failed("round", f"its weights are not fit to be published: {error}")
             self._trainer.abandon_round(now_ms=self._clock.unix_ms())
         else:
+            self._failures.succeeded("round")
             self._listener.published()
         self._save()
 
@@ -136,10 +141,12 @@ class TrainingLoop:
         try:
             effect()
             self._retry_seconds = 0.0
+            self._failures.succeeded("write")
         except StorageError as error:
             doubled = max(self._schedule.first_retry_seconds, 2 * self._retry_seconds)
             self._retry_seconds = min(doubled, self._schedule.longest_retry_seconds)
             self._retry_at = self._clock.monotonic() + self._retry_seconds
+            self._failures.failed("write", f"checkpoints cannot be written: {error}")
             logger.error(
                 "checkpoint or state write failed; will retry",
                 extra={

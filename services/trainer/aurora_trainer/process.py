@@ -23,6 +23,7 @@ from aurora_common.errors import ConflictError, StorageError
 from aurora_common.exposition import metrics_served
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.kept_running import kept_running
+from aurora_common.lasting import LastingFailures
 from aurora_common.tls import CertificateFolder
 from aurora_trainer.assembly import assembled_trainer
 from aurora_trainer.inbox import Inbox
@@ -85,12 +86,14 @@ async def _serve(
     stop = stop_signal()
     inbox = Inbox()
     subscription = BufferSubscription(settings.buffer, inbox, certificates=certificates)
+    writes = LastingFailures()
     trigger = Trigger(settings.min_new_trajectories, settings.min_interval_seconds)
     servicer = TrainerServicer(
         settings.models,
         lambda: trainer.standing,
         trigger,
         steps_per_round=settings.steps_per_round,
+        problem=lambda: "; ".join(filter(None, (subscription.problem, *writes.lasting().values()))),
     )
     server = GrpcServer(
         settings.listen,
@@ -107,6 +110,7 @@ async def _serve(
         source=inbox,
         listener=_LoopListener(asyncio.get_running_loop(), subscription, servicer),
         clock=_SystemClock(),
+        failures=writes,
     )
     worker = _TrainingThread(loop, on_end=stop)
     worker.start()

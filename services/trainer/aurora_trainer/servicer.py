@@ -35,11 +35,13 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         trigger: Trigger,
         *,
         steps_per_round: int,
+        problem: Callable[[], str],
     ) -> None:
         self._models = models
         self._standing = standing
         self._trigger = trigger
         self._steps_per_round = steps_per_round
+        self._problem = problem
         self._news = asyncio.Condition()
         self._closing = False
 
@@ -92,7 +94,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         shown: object = None
         while True:
             standing = self._standing()
-            state = (standing.progress.phase, standing.progress.sequence)
+            state = (standing.progress.phase, standing.progress.sequence, self._problem())
             if state != shown:
                 shown = state
                 yield await self._status(standing)
@@ -123,6 +125,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
             eta_seconds=standing.eta_seconds,
             checkpoint="" if last is None else checkpoint_name(last.sequence),
             acceptance=None if last is None else (last.manifest.metrics or {}).get("acceptance"),
+            problem=self._problem(),
         )
 
 

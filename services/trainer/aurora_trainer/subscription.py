@@ -10,6 +10,7 @@ import grpc
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora_common.grpc_server import MESSAGE_OPTIONS, RECONNECT_OPTIONS
+from aurora_common.lasting import LastingFailures
 from aurora_common.tls import CertificateFolder, Connection
 from aurora_trainer.inbox import Inbox
 
@@ -24,6 +25,8 @@ _ACK_DEADLINE_SECONDS = 10.0
 _STREAM_DEADLINE_SECONDS = 600.0
 _FIRST_RETRY_SECONDS = 0.2
 _LONGEST_RETRY_SECONDS = 5.0
+# Longer than from one failure to the next.
+_QUIET_SECONDS = 30.0
 _OPTIONS = (*MESSAGE_OPTIONS, *RECONNECT_OPTIONS)
 
 
@@ -36,7 +39,14 @@ class BufferSubscription:
         self._address = address
         self._connection = Connection(address, certificates=certificates, options=_OPTIONS)
         self._inbox = inbox
+        # A stream that is idle does not say that it was opened.
+        self._failures = LastingFailures(quiet_seconds=_QUIET_SECONDS)
         self._durable: asyncio.Queue[str] = asyncio.Queue()
+
+    @property
+    def problem(self) -> str:
+        """What has failed for a minute; empty if nothing."""
+        return "; ".join(self._failures.lasting().values())
 
     def acknowledge(self, ids: Sequence[str]) -> None:
         """Queues these entries for acknowledgement."""
@@ -58,7 +68,7 @@ class BufferSubscription:
         await self._connection.close()
 
     async def _receive(self) -> None:
-        retry = _Retry(self._address)
+        retry = _Retry(self._address, self._failures, "trajectories cannot be read")
         request = buffer_pb2.SubscribeRequest(group=GROUP, consumer=CONSUMER, batch=_BATCH_ENTRIES)
         while True:
             try:
@@ -72,7 +82,7 @@ class BufferSubscription:
                     await retry.wait("cannot read from the buffer; will retry", error)
 
     async def _acknowledge(self) -> None:
-        retry = _Retry(self._address)
+        retry = _Retry(self._address, self._failures, "trajectories cannot be acknowledged")
         while True:
             ids = [await self._durable.get(), *self._waiting(_ACK_IDS - 1)]
             try:
@@ -101,14 +111,19 @@ class BufferSubscription:
 class _Retry:
     """Exponential backoff; logs the first failure in a row and then every eighth."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, lasting: LastingFailures, meaning: str) -> None:
         self._address = address
+        self._lasting = lasting
+        self._meaning = meaning
         self._failures = 0
 
     def reset(self) -> None:
         self._failures = 0
+        self._lasting.succeeded(self._meaning)
 
     async def wait(self, message: str, error: grpc.aio.AioRpcError) -> None:
+        cause = f"{error.code().name}: {error.details()}"
+        self._lasting.failed(self._meaning, f"{self._meaning}: the buffer answers {cause}")
         if self._failures % 8 == 0:
             logger.warning(
                 message,

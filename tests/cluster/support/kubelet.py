@@ -12,7 +12,7 @@ import socket
 import uuid
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,16 @@ class Faults:
 
     `unpullable`: images that do not exist. `crashing`: images that exit right after their
     start, and the last line of their log. `unready`: images that run and never become ready.
+    `killed`: images that use too much memory. `held`: images that cannot be started, with the
+    kubelet's reason and message. `unprovisioned`: storage classes without volumes.
     """
 
     unpullable: set[str] = field(default_factory=set)
     crashing: dict[str, str] = field(default_factory=dict)
     unready: set[str] = field(default_factory=set)
+    killed: set[str] = field(default_factory=set)
+    held: dict[str, tuple[str, str]] = field(default_factory=dict)
+    unprovisioned: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -94,9 +99,8 @@ class Kubelet:
 
     def reset(self) -> None:
         """Resets the node and the stand-ins."""
-        self.faults.unpullable.clear()
-        self.faults.crashing.clear()
-        self.faults.unready.clear()
+        for fault in fields(self.faults):
+            getattr(self.faults, fault.name).clear()
         self.pace = Pace()
         self.world.reset()
 
@@ -203,7 +207,9 @@ class Kubelet:
         if gone:
             self.begin(release(self._api, claim))
         elif (
-            claim.get("status", {}).get("phase") == "Pending" and "volumeName" not in claim["spec"]
+            claim.get("status", {}).get("phase") == "Pending"
+            and "volumeName" not in claim["spec"]
+            and claim["spec"].get("storageClassName") not in self.faults.unprovisioned
         ):
             self.begin(provision(self._api, claim))
 

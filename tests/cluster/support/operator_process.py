@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,10 @@ def _path(body: dict[str, Any]) -> str:
 
 
 class OperatorProcess:
-    """`url`: the API server's, or that of a proxy. `user`: its name in the audit log."""
+    """`url`: the API server's, or that of a proxy. `user`: its name in the audit log.
+
+    `environment` is added to the process's.
+    """
 
     def __init__(
         self,
@@ -85,8 +88,10 @@ class OperatorProcess:
         *,
         url: str = "",
         lease_name: str = "aurora-operator",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.user = user
+        self._environment = {"PYTHONSAFEPATH": "1", **(environment or {})}
         self._lease_name = lease_name
         self.lease_namespace, account = user.split(":")[2:]
         self._log = folder / "operator.log"
@@ -121,7 +126,7 @@ class OperatorProcess:
         ]
         command += [text for each in _IMAGES for text in (f"--{each}-image", f"aurora-{each}:test")]
         command += [text for namespace in namespaces for text in ("--namespace", namespace)]
-        self._process = tethered(command, log=self._log, environment={"PYTHONSAFEPATH": "1"})
+        self._process = tethered(command, log=self._log, environment=self._environment)
         if wait:
             self.await_ready()
 

@@ -40,11 +40,11 @@ class Container:
     def started(self) -> Container:
         return replace(self, state={"running": {"startedAt": now()}}, ready=False)
 
-    def ended(self, exit_code: int, message: str = "") -> Container:
+    def ended(self, exit_code: int, message: str = "", *, reason: str = "") -> Container:
         """One whose process is gone."""
         end: Json = {
             "exitCode": exit_code,
-            "reason": "Error" if exit_code else "Completed",
+            "reason": reason or ("Error" if exit_code else "Completed"),
             "startedAt": self.state.get("running", {}).get("startedAt", now()),
             "finishedAt": now(),
         }

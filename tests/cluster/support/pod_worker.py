@@ -125,13 +125,17 @@ class PodWorker:
             await self._await_start(spec)
             self._stops[name] = await self._serve(name)
             await self._show(self._containers[name].started())
-            if image not in faults.crashing:
+            ended = self._containers[name].ended
+            if image in faults.killed:
+                end = ended(137, reason="OOMKilled")
+            elif image in faults.crashing:
+                end = ended(1, faults.crashing[image])
+            else:
                 await self._become_ready(name, image)
                 message = await self._crashes[name].get()
-            else:
-                message = faults.crashing[image]
+                end = self._containers[name].ended(1, message)
             await self._stops.pop(name)()
-            await self._show(self._containers[name].ended(1, message))
+            await self._show(end)
             await self._show(self._containers[name].backing_off(f"{self.name}_{self.namespace}"))
             await asyncio.sleep(pace.back_off)
 
@@ -145,6 +149,8 @@ class PodWorker:
                 known = self._containers[name].state.get("waiting", {}).get("reason")
                 reason = "ErrImagePull" if known == "ContainerCreating" else "ImagePullBackOff"
                 problem = f'Back-off pulling image "{image}": not found'
+            elif image in self._kubelet.faults.held:
+                reason, problem = self._kubelet.faults.held[image]
             elif problem := missing_environment(self._pod, spec, self._kubelet.secret_mirror):
                 reason = "CreateContainerConfigError"
             if not problem:

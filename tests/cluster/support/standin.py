@@ -38,17 +38,23 @@ class World:
     """The state of all stand-ins, which a test sets and reads.
 
     `acceptance`: by digest, of drafts whose acceptance is not 0.5. `slowdown`: by digest, how many
-    times as long a token takes. `refusals`: why a draft is
-    refused, by digest, or by the pod that refuses every draft. `hindrances`: by pod, why it cannot
-    stage now. `on_effect` is called right before (True) and right after each change, before its
-    caller gets the answer. `requests_per_poll`: the requests served between two listings of the
-    outcomes. `promotions`: pods and digests, in order.
+    times as long a token takes. `refusals`: why a draft is refused, by digest, or by the pod that
+    refuses every draft. `hindrances`: by pod or deployment, why it cannot stage now. `complaints`,
+    `troubles`: by deployment, what its inferences or its trainer say of themselves. `unfollowed`,
+    `unpruned`: by deployment, why its trainer refuses to be followed or to prune. `on_effect` is
+    called right before (True) and right after each change, before its caller gets the answer.
+    `requests_per_poll`: the requests served between two listings of the outcomes. `promotions`:
+    pods and digests, in order.
     """
 
     acceptance: dict[str, float] = field(default_factory=dict)
     slowdown: dict[str, float] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
     hindrances: dict[str, str] = field(default_factory=dict)
+    complaints: dict[str, str] = field(default_factory=dict)
+    troubles: dict[str, str] = field(default_factory=dict)
+    unfollowed: dict[str, str] = field(default_factory=dict)
+    unpruned: dict[str, str] = field(default_factory=dict)
     on_effect: Callable[[Effect, bool], None] = _nothing
     requests_per_poll: int = _REQUESTS_PER_POLL
     promotions: list[tuple[str, str]] = field(default_factory=list)
@@ -59,8 +65,11 @@ class World:
 
     def reset(self) -> None:
         """Resets what a test set; published checkpoints stay."""
-        self.refusals.clear()
-        self.hindrances.clear()
+        for told in (
+            *(self.refusals, self.hindrances, self.complaints),
+            *(self.troubles, self.unfollowed, self.unpruned),
+        ):
+            told.clear()
         self.on_effect = _nothing
         self.requests_per_poll = _REQUESTS_PER_POLL
 
@@ -76,6 +85,7 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
     def __init__(self, world: World, pod: str) -> None:
         self.world = world
         self._pod = pod
+        self._deployment = pod.partition("-inference")[0]
         self.instance = uuid.uuid4().hex
         self._draw = random.Random(self.instance)
         self.stable: inference_pb2.Draft | None = None
@@ -96,8 +106,9 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         for key in (draft.digest, self._pod):
             if key in self.world.refusals:
                 raise CheckpointError(self.world.refusals[key])
-        if self._pod in self.world.hindrances:
-            raise UnavailableError(self.world.hindrances[self._pod])
+        for key in (self._pod, self._deployment):
+            if key in self.world.hindrances:
+                raise UnavailableError(self.world.hindrances[key])
         with _Reported(self.world, "StageDraft", self._pod):
             if request.slot == inference_pb2.SLOT_STABLE:
                 self.stable = draft
@@ -150,6 +161,11 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
             candidate=self.candidate,
             rollout_id=self.rollout_id,
             candidate_bps=self.candidate_bps,
+            problems=[
+                inference_pb2.Problem(reason="NothingRecorded", message=told)
+                for name, told in self.world.complaints.items()
+                if name == self._deployment
+            ],
         )
 
     def _serve(self) -> None:
@@ -179,6 +195,7 @@ class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
 
     def __init__(self, world: World, namespace: str, deployment: str) -> None:
         self._world = world
+        self._deployment = deployment
         self._checkpoints = world.checkpoints[namespace, deployment]
         self._closed = False
 
@@ -187,6 +204,8 @@ class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
         self._closed = True
 
     async def WatchCheckpoints(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        if self._deployment in self._world.unfollowed:
+            raise UnavailableError(self._world.unfollowed[self._deployment])
         after = request.after_sequence
         while not self._closed:
             for checkpoint in list(self._checkpoints):
@@ -197,6 +216,8 @@ class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
         raise UnavailableError("the trainer stops")
 
     async def PruneCheckpoints(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if self._deployment in self._world.unpruned:
+            raise UnavailableError(self._world.unpruned[self._deployment])
         with _Reported(self._world, "PruneCheckpoints", "trainer"):
             self._world.pruned.append(request)
         return trainer_pb2.PruneCheckpointsResponse()
@@ -218,6 +239,7 @@ class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
             min_new_trajectories=48,
             steps_per_round=60,
             checkpoint=published.name,
+            problem=self._world.troubles.get(self._deployment, ""),
         )
 
 

@@ -74,8 +74,12 @@ def _merged(known, patch):
     return merged
 
 
-async def _no_workloads(key, deployment, pods):
-    return (), None
+class _NoWorkloads:
+    async def __call__(self, key, deployment, pods):
+        return (), None
+
+    def forget(self, key):
+        """There is nothing to forget."""
 
 
 def _reconciler(api, directory):
@@ -84,7 +88,7 @@ def _reconciler(api, directory):
         api,
         directory,
         ChildStore(),
-        workloads=_no_workloads,
+        workloads=_NoWorkloads(),
         recorder=EventRecorder(api, metrics, "me"),
         metrics=metrics,
         enqueue=lambda key: None,

@@ -376,7 +376,7 @@ async def test_a_failure_that_lasts_is_named(monkeypatch):
     await it.reconcile()
     assert not degraded(it).status
 
-    monkeypatch.setattr("aurora_operator.reconcile.failure.LASTING_SECONDS", 0.0)
+    monkeypatch.setattr("aurora_common.lasting.LASTING_SECONDS", 0.0)
     await it.reconcile()
     assert (degraded(it).status, degraded(it).reason) == (True, "ComponentFailing")
     assert degraded(it).message == (
@@ -389,7 +389,7 @@ async def test_a_failure_that_lasts_is_named(monkeypatch):
 
 
 async def test_a_draft_that_takes_long_to_load_is_no_failure(hasty, monkeypatch):
-    monkeypatch.setattr("aurora_operator.reconcile.failure.LASTING_SECONDS", 0.0)
+    monkeypatch.setattr("aurora_common.lasting.LASTING_SECONDS", 0.0)
     pod = Pod("a", stable=STABLE)
     it = reconciler(Fleet([pod]), Store())
     await settle(it)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 Json = Mapping[str, Any]
 
-# A container that has run this long without being ready is not just starting.
+# A container that has run this long without being ready is not just starting, and a pod that
+# scheduler or kubelet have left alone this long is not just waiting for its turn.
 _STARTING = timedelta(seconds=60)
+# A large image takes long to pull.
+_CREATING = timedelta(minutes=10)
+# What a kubelet may take beyond the grace period.
+_ENDING = timedelta(seconds=30)
 _LONGEST_LINE_CHARACTERS = 300
 
 _IMAGE = frozenset(
@@ -50,12 +55,14 @@ class Surroundings:
     """What is known besides the pods.
 
     `claims`: PersistentVolumeClaims by name, None if one does not exist, absent if it was not
-    looked up. `events`: recent Events of the namespace, in any order.
+    looked up. `events`: recent Events of the namespace, in any order. `missing`: since when a
+    component has had fewer pods than are wanted.
     """
 
     now: datetime
     claims: Mapping[str, Json | None]
     events: Sequence[Json]
+    missing: Mapping[str, datetime] = field(default_factory=dict)
 
     def event(self, kind: str, name: str, reasons: Collection[str]) -> str:
         """The message of the newest event about an object, or empty."""
@@ -84,17 +91,40 @@ def pod_cause(pod: Json, around: Surroundings) -> Cause | None:
         return _unscheduled(pod, scheduled, around)
     found = _container_causes(pod, around)
     if not found:
-        return _silent(pod, conditions)
+        return _silent(pod, conditions, around)
     return next((cause for cause in found if cause.failing), found[0])
 
 
-def _silent(pod: Json, conditions: Mapping[str, Json]) -> Cause:
+def leaving_cause(pod: Json, around: Surroundings) -> Cause:
+    """Why a pod that is being deleted is still there."""
+    due = _time(pod["metadata"]["deletionTimestamp"], around.now)
+    if around.now - due < _ENDING:
+        return Cause("is ending", failing=False)
+    held = pod["metadata"].get("finalizers")
+    node = pod.get("spec", {}).get("nodeName")
+    why = f"held by {', '.join(held)}" if held else f"node {node} may not answer"
+    return Cause(f"should have ended at {due.isoformat(timespec='seconds')}: {why}", failing=True)
+
+
+def missing_cause(component: str, count: int, wanted: int, around: Surroundings) -> Cause:
+    """Why fewer pods exist than are wanted, though nothing refuses them."""
+    message = f"{count} of {wanted} pods are created"
+    since = around.missing.get(component, around.now)
+    if around.now - since < _STARTING:
+        return Cause(message, failing=False)
+    return Cause(f"{message}: the controller manager may not run", failing=True)
+
+
+def _silent(pod: Json, conditions: Mapping[str, Json], around: Surroundings) -> Cause:
     """The cause if no container explains why the pod is not ready."""
     node = pod.get("spec", {}).get("nodeName")
+    waits = around.now - _time(pod["metadata"].get("creationTimestamp"), around.now)
     if node is None:
-        return Cause("waits for a node", failing=False)
+        return Cause("waits for a node", failing=waits > _STARTING)
     if not pod.get("status", {}).get("containerStatuses"):
-        return Cause(f"waits for the kubelet of node {node}", failing=False)
+        since = conditions.get("PodScheduled", {}).get("lastTransitionTime")
+        waits = around.now - _time(since, around.now)
+        return Cause(f"waits for the kubelet of node {node}", failing=waits > _STARTING)
     # If a node stops answering, its pods become unready and nothing else in them changes.
     why = _one_line(conditions.get("Ready", {}).get("message"))
     return Cause(
@@ -172,7 +202,9 @@ def _container_cause(pod: Json, container: Json, image: str, around: Surrounding
     )
     if mount:
         return Cause(f"cannot mount its volumes: {mount}", failing=True)
-    return Cause(f"{name} is being created", failing=False)
+    # Since it was scheduled, unless a container ran before.
+    waits = around.now - _time(pod.get("status", {}).get("startTime"), around.now)
+    return Cause(f"{name} is being created", failing=waits > _CREATING)
 
 
 def _unready(pod: Json, container: Json, around: Surroundings) -> Cause:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aurora_operator.domain.objects.cause import Cause, Json, Surroundings, pod_cause
+from aurora_operator.domain.objects.cause import (
+    Cause,
+    Json,
+    Surroundings,
+    leaving_cause,
+    missing_cause,
+    pod_cause,
+)
 from aurora_operator.domain.plan.observation import ComponentView, Scale
 
 _FAILED_CREATE = ("FailedCreate",)
@@ -27,7 +34,7 @@ def component_view(
     ready = sum(1 for pod in staying if pod_cause(pod, around) is None)
     cause = _cause(workload, staying, around)
     if cause is None and ready < wanted:
-        cause = Cause(f"{len(staying)} of {wanted} pods are created", failing=False)
+        cause = _missing(component, pods, wanted, around)
     return ComponentView(
         component,
         ready=ready >= wanted,
@@ -50,6 +57,15 @@ def scale(deployment: Json, pods: Sequence[Json]) -> Scale:
         updated=status.get("updatedReplicas", 0) if is_current else 0,
         selector=",".join(f"{name}={value}" for name, value in sorted(labels.items())),
     )
+
+
+def _missing(component: str, pods: Sequence[Json], wanted: int, around: Surroundings) -> Cause:
+    """A StatefulSet's pod is only replaced once it is gone."""
+    for pod in pods:
+        if "deletionTimestamp" in pod["metadata"]:
+            cause = leaving_cause(pod, around)
+            return Cause(f"pod {pod['metadata']['name']} {cause.message}", cause.failing)
+    return missing_cause(component, len(_staying(pods)), wanted, around)
 
 
 def _wanted(workload: Json) -> int:

@@ -181,12 +181,20 @@ def _degraded(status: Status, observed: Observation) -> _Finding:
         if view.failing
     ]
     found += _reported(observed)
+    if (problem := _trainer_problem(observed)) is not None:
+        found.append(("ComponentFailing", f"trainer: {problem}"))
     stable = status.stable or observed.initial
     if stable is not None and (refusal := observed.refusal(stable.digest)):
         found.append(("StableDraftRefused", str(refusal)))
     if not found:
         return _Finding(False, "AsExpected")
     return _Finding(True, found[0][0], "; ".join(message for _, message in found))
+
+
+def _trainer_problem(observed: Observation) -> str | None:
+    """What a trainer that runs says of itself."""
+    runs = any(view.name == "trainer" and view.ready for view in observed.components)
+    return (observed.trainer.problem or None) if observed.trainer is not None and runs else None
 
 
 def _reported(observed: Observation) -> list[tuple[str, str]]:

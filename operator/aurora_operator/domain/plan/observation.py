@@ -90,13 +90,17 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class TrainerView:
-    """The trainer's own status at its last change of phase or its last checkpoint."""
+    """The trainer's own status at its last change of phase, checkpoint or problem.
+
+    `problem`: what has failed in it for a minute, or empty.
+    """
 
     phase: str
     min_new_trajectories: int
     steps_per_round: int
     checkpoint: str = ""
     acceptance_bps: int | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 _REFUSED = frozenset(
     {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.DATA_LOSS}
 )
-_PROBLEM_SECONDS = 120.0
+# The operator asks once a minute, and reports what fails for two.
+_PROBLEM_SECONDS = 60.0
 _OPTIONS = (
     *MESSAGE_OPTIONS,
     # gRPC's default backoff of up to two minutes would ignore a buffer that has recovered.
@@ -108,7 +109,7 @@ class TrajectorySender:
 
     @property
     def problem(self) -> str:
-        """Why nothing has been recorded for minutes though requests were; empty if it has."""
+        """Why nothing has been recorded for a minute though requests were; empty if it has."""
         since = self._unrecorded_since
         if since is None or time.time() - since < _PROBLEM_SECONDS:
             return ""

@@ -285,7 +285,7 @@ def test_one_that_leaves_does_not_count():
     leaving = ready_pod("a")
     leaving["metadata"]["deletionTimestamp"] = time(0)
     found = view(leaving)
-    assert found == ComponentView("inference", False, message="0 of 1 pods are created")
+    assert found == ComponentView("inference", False, message="pod a is ending")
 
 
 def test_what_is_not_there_or_not_wanted():
@@ -301,3 +301,57 @@ def test_the_scale():
     assert scale(body, pods) == Scale(2, 2, 1, 1, "a=1,b=2")
     body["metadata"]["generation"] = 3
     assert scale(body, pods).updated == 0
+
+
+def leaving(*, seconds, **metadata):
+    found = on_node(ready_pod("chat-buffer-0"))
+    found["metadata"] |= {"deletionTimestamp": time(-seconds), **metadata}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "failing"),
+    [
+        (leaving(seconds=0), "is ending", False),
+        (leaving(seconds=29), "is ending", False),
+        (leaving(seconds=31), "node gpu-1 may not answer", True),
+        (leaving(seconds=31, finalizers=["a/b"]), "held by a/b", True),
+    ],
+)
+def test_a_pod_that_does_not_end_holds_up_its_successor(body, message, failing):
+    found = view(body, of=workload("StatefulSet"))
+    assert found.message.startswith("pod chat-buffer-0 ")
+    assert message in found.message
+    assert (found.ready, found.failing) == (False, failing)
+
+
+@pytest.mark.parametrize(("seconds", "failing"), [(59, False), (61, True)])
+def test_pods_that_nobody_creates(seconds, failing):
+    since = NOW - timedelta(seconds=seconds)
+    around = Surroundings(NOW, claims={}, events=(), missing={"inference": since})
+    found = view(of=workload(replicas=2), around=around)
+    assert found.message.startswith("0 of 2 pods are created")
+    assert found.failing is failing
+
+
+def since(body, **status):
+    return {**body, "status": {**body["status"], **status}}
+
+
+@pytest.mark.parametrize(("seconds", "failing"), [(59, False), (61, True)])
+def test_pods_that_scheduler_and_kubelet_leave_alone(seconds, failing):
+    forgotten = pod()
+    forgotten["metadata"]["creationTimestamp"] = time(-seconds)
+    assert view(forgotten).failing is failing
+    bound = {"type": "PodScheduled", "status": "True", "lastTransitionTime": time(-seconds)}
+    found = view(on_node(pod(conditions=[bound])))
+    assert "waits for the kubelet of node gpu-1" in found.message
+    assert found.failing is failing
+
+
+@pytest.mark.parametrize(("minutes", "failing"), [(9, False), (11, True)])
+def test_an_image_may_take_minutes_to_pull(minutes, failing):
+    body = since(scheduled(container(waiting("ContainerCreating"))), startTime=time(-60 * minutes))
+    found = view(body)
+    assert "inference is being created" in found.message
+    assert found.failing is failing

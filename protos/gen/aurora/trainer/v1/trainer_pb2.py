@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61urora/trainer/v1/trainer.proto\x12\x11\x61urora.trainer.v1\"1\n\x17WatchCheckpointsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\"\xca\x01\n\nCheckpoint\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0b\n\x03uri\x18\x04 \x01(\t\x12\x15\n\rparent_digest\x18\x05 \x01(\t\x12\x17\n\x0ftrained_through\x18\x06 \x01(\t\x12\x14\n\x0ctrajectories\x18\x07 \x01(\x04\x12\x0c\n\x04loss\x18\x08 \x01(\x01\x12\x12\n\nacceptance\x18\t \x01(\x01\x12\x17\n\x0fpublished_at_ms\x18\n \x01(\x03\"\x12\n\x10GetStatusRequest\"\x14\n\x12WatchStatusRequest\"\x82\x03\n\x11GetStatusResponse\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x14\n\x0ctrajectories\x18\x02 \x01(\x04\x12\x18\n\x10new_trajectories\x18\x03 \x01(\x04\x12\x17\n\x0fstream_position\x18\x04 \x01(\t\x12\x17\n\x0foptimizer_steps\x18\x05 \x01(\x04\x12\x11\n\tpublished\x18\x06 \x01(\x04\x12\x0c\n\x04loss\x18\x07 \x01(\x01\x12\x18\n\x10training_seconds\x18\x08 \x01(\x01\x12\x10\n\x08replicas\x18\t \x01(\r\x12\x1c\n\x14min_new_trajectories\x18\n \x01(\x04\x12\x17\n\x0fsteps_per_round\x18\x0b \x01(\r\x12\x12\n\nsteps_left\x18\x0c \x01(\r\x12\x18\n\x0b\x65ta_seconds\x18\r \x01(\x01H\x00\x88\x01\x01\x12\x12\n\ncheckpoint\x18\x0e \x01(\t\x12\x17\n\nacceptance\x18\x0f \x01(\x01H\x01\x88\x01\x01\x42\x0e\n\x0c_eta_secondsB\r\n\x0b_acceptance\"V\n\x17PruneCheckpointsRequest\x12\x0c\n\x04keep\x18\x01 \x01(\r\x12\x16\n\x0eneeded_digests\x18\x02 \x03(\t\x12\x15\n\rseen_sequence\x18\x03 \x01(\x04\"+\n\x18PruneCheckpointsResponse\x12\x0f\n\x07removed\x18\x01 \x03(\t2\x8d\x03\n\x07Trainer\x12_\n\x10WatchCheckpoints\x12*.aurora.trainer.v1.WatchCheckpointsRequest\x1a\x1d.aurora.trainer.v1.Checkpoint0\x01\x12V\n\tGetStatus\x12#.aurora.trainer.v1.GetStatusRequest\x1a$.aurora.trainer.v1.GetStatusResponse\x12\\\n\x0bWatchStatus\x12%.aurora.trainer.v1.WatchStatusRequest\x1a$.aurora.trainer.v1.GetStatusResponse0\x01\x12k\n\x10PruneCheckpoints\x12*.aurora.trainer.v1.PruneCheckpointsRequest\x1a+.aurora.trainer.v1.PruneCheckpointsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61urora/trainer/v1/trainer.proto\x12\x11\x61urora.trainer.v1\"1\n\x17WatchCheckpointsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\"\xca\x01\n\nCheckpoint\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0b\n\x03uri\x18\x04 \x01(\t\x12\x15\n\rparent_digest\x18\x05 \x01(\t\x12\x17\n\x0ftrained_through\x18\x06 \x01(\t\x12\x14\n\x0ctrajectories\x18\x07 \x01(\x04\x12\x0c\n\x04loss\x18\x08 \x01(\x01\x12\x12\n\nacceptance\x18\t \x01(\x01\x12\x17\n\x0fpublished_at_ms\x18\n \x01(\x03\"\x12\n\x10GetStatusRequest\"\x14\n\x12WatchStatusRequest\"\x93\x03\n\x11GetStatusResponse\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x14\n\x0ctrajectories\x18\x02 \x01(\x04\x12\x18\n\x10new_trajectories\x18\x03 \x01(\x04\x12\x17\n\x0fstream_position\x18\x04 \x01(\t\x12\x17\n\x0foptimizer_steps\x18\x05 \x01(\x04\x12\x11\n\tpublished\x18\x06 \x01(\x04\x12\x0c\n\x04loss\x18\x07 \x01(\x01\x12\x18\n\x10training_seconds\x18\x08 \x01(\x01\x12\x10\n\x08replicas\x18\t \x01(\r\x12\x1c\n\x14min_new_trajectories\x18\n \x01(\x04\x12\x17\n\x0fsteps_per_round\x18\x0b \x01(\r\x12\x12\n\nsteps_left\x18\x0c \x01(\r\x12\x18\n\x0b\x65ta_seconds\x18\r \x01(\x01H\x00\x88\x01\x01\x12\x12\n\ncheckpoint\x18\x0e \x01(\t\x12\x17\n\nacceptance\x18\x0f \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07problem\x18\x10 \x01(\tB\x0e\n\x0c_eta_secondsB\r\n\x0b_acceptance\"V\n\x17PruneCheckpointsRequest\x12\x0c\n\x04keep\x18\x01 \x01(\r\x12\x16\n\x0eneeded_digests\x18\x02 \x03(\t\x12\x15\n\rseen_sequence\x18\x03 \x01(\x04\"+\n\x18PruneCheckpointsResponse\x12\x0f\n\x07removed\x18\x01 \x03(\t2\x8d\x03\n\x07Trainer\x12_\n\x10WatchCheckpoints\x12*.aurora.trainer.v1.WatchCheckpointsRequest\x1a\x1d.aurora.trainer.v1.Checkpoint0\x01\x12V\n\tGetStatus\x12#.aurora.trainer.v1.GetStatusRequest\x1a$.aurora.trainer.v1.GetStatusResponse\x12\\\n\x0bWatchStatus\x12%.aurora.trainer.v1.WatchStatusRequest\x1a$.aurora.trainer.v1.GetStatusResponse0\x01\x12k\n\x10PruneCheckpoints\x12*.aurora.trainer.v1.PruneCheckpointsRequest\x1a+.aurora.trainer.v1.PruneCheckpointsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,11 +40,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHSTATUSREQUEST']._serialized_start=330
   _globals['_WATCHSTATUSREQUEST']._serialized_end=350
   _globals['_GETSTATUSRESPONSE']._serialized_start=353
-  _globals['_GETSTATUSRESPONSE']._serialized_end=739
-  _globals['_PRUNECHECKPOINTSREQUEST']._serialized_start=741
-  _globals['_PRUNECHECKPOINTSREQUEST']._serialized_end=827
-  _globals['_PRUNECHECKPOINTSRESPONSE']._serialized_start=829
-  _globals['_PRUNECHECKPOINTSRESPONSE']._serialized_end=872
-  _globals['_TRAINER']._serialized_start=875
-  _globals['_TRAINER']._serialized_end=1272
+  _globals['_GETSTATUSRESPONSE']._serialized_end=756
+  _globals['_PRUNECHECKPOINTSREQUEST']._serialized_start=758
+  _globals['_PRUNECHECKPOINTSREQUEST']._serialized_end=844
+  _globals['_PRUNECHECKPOINTSRESPONSE']._serialized_start=846
+  _globals['_PRUNECHECKPOINTSRESPONSE']._serialized_end=889
+  _globals['_TRAINER']._serialized_start=892
+  _globals['_TRAINER']._serialized_end=1289
 # @@protoc_insertion_point(module_scope)

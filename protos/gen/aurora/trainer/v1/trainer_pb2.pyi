@@ -45,7 +45,7 @@ class WatchStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("phase", "trajectories", "new_trajectories", "stream_position", "optimizer_steps", "published", "loss", "training_seconds", "replicas", "min_new_trajectories", "steps_per_round", "steps_left", "eta_seconds", "checkpoint", "acceptance")
+    __slots__ = ("phase", "trajectories", "new_trajectories", "stream_position", "optimizer_steps", "published", "loss", "training_seconds", "replicas", "min_new_trajectories", "steps_per_round", "steps_left", "eta_seconds", "checkpoint", "acceptance", "problem")
     PHASE_FIELD_NUMBER: _ClassVar[int]
     TRAJECTORIES_FIELD_NUMBER: _ClassVar[int]
     NEW_TRAJECTORIES_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class GetStatusResponse(_message.Message):
     ETA_SECONDS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     ACCEPTANCE_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
     phase: str
     trajectories: int
     new_trajectories: int
@@ -76,7 +77,8 @@ class GetStatusResponse(_message.Message):
     eta_seconds: float
     checkpoint: str
     acceptance: float
-    def __init__(self, phase: _Optional[str] = ..., trajectories: _Optional[int] = ..., new_trajectories: _Optional[int] = ..., stream_position: _Optional[str] = ..., optimizer_steps: _Optional[int] = ..., published: _Optional[int] = ..., loss: _Optional[float] = ..., training_seconds: _Optional[float] = ..., replicas: _Optional[int] = ..., min_new_trajectories: _Optional[int] = ..., steps_per_round: _Optional[int] = ..., steps_left: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., checkpoint: _Optional[str] = ..., acceptance: _Optional[float] = ...) -> None: ...
+    problem: str
+    def __init__(self, phase: _Optional[str] = ..., trajectories: _Optional[int] = ..., new_trajectories: _Optional[int] = ..., stream_position: _Optional[str] = ..., optimizer_steps: _Optional[int] = ..., published: _Optional[int] = ..., loss: _Optional[float] = ..., training_seconds: _Optional[float] = ..., replicas: _Optional[int] = ..., min_new_trajectories: _Optional[int] = ..., steps_per_round: _Optional[int] = ..., steps_left: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., checkpoint: _Optional[str] = ..., acceptance: _Optional[float] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class PruneCheckpointsRequest(_message.Message):
     __slots__ = ("keep", "needed_digests", "seen_sequence")
