@@ -8,8 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast test-vllm e2e check crd protos bench bench-serving bench-vllm bench-operator figures images clean
-.PHONY: help demo test test-fast e2e check crd protos bench bench-serving bench-operator bench-judgement figures images clean
+.PHONY: help demo test test-fast test-vllm e2e check crd protos bench bench-serving bench-vllm bench-operator bench-judgement figures images clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
 	@echo "make test    all tests but those of a Kubernetes node and of a stock vLLM"
@@ -17,8 +16,7 @@ help:
 	@echo "make test-vllm  tests with a stock vLLM, which is installed apart on first use; Linux"
 	@echo "make e2e     tests with real pods on a Kubernetes node; needs root on Linux"
 	@echo "make check   formatting, lint, types, layering, generated code"
-	@echo "make bench   all benchmarks but those of serving, vLLM and the operator, into out/bench"
-	@echo "make bench   all benchmarks but those of serving, operator and judgement, into out/bench"
+	@echo "make bench   all benchmarks but those with a target of their own, into out/bench"
 	@echo "make bench-serving  wrong requests, attacks, disconnects, overload and clients, half an hour"
 	@echo "make bench-vllm  what a change of draft costs a stock vLLM"
 	@echo "make bench-operator  the operator's latency and footprint, against a real Kubernetes API server"
