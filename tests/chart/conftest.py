@@ -66,6 +66,6 @@ def objects(render) -> Callable:
 def exported() -> dict[str, set[str]]:
     """The labels of every exported series, by its name."""
     # Imported only here: it imports the components, and torch.
-    from exported import exported_series
+    from support.exported import exported_series
 
     return exported_series()

@@ -13,7 +13,7 @@ from aurora_operator.cluster.metrics import Metrics as OperatorMetrics
 from aurora_trainer.progress import Progress
 from aurora_trainer.standing import Standing, StandingCollector
 
-TRAINER = Path(__file__).parents[2] / "services/trainer/aurora_trainer/process.py"
+TRAINER = Path(__file__).parents[3] / "services/trainer/aurora_trainer/process.py"
 _BODY = {
     "metadata": {"namespace": "serving", "name": "chat"},
     "spec": {},
