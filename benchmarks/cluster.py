@@ -22,7 +22,7 @@ from support.control_plane import ApiServer
 from support.operator_process import OperatorProcess, install_rights
 
 _OBTAIN = Path(__file__).parents[1] / "tools/kubernetes/obtain.py"
-_PROGRAMS = ("etcd", "kube-apiserver", "helm")
+_PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "helm")
 _CREATORS = 8
 _POLL_SECONDS = 0.2
 _WAIT_SECONDS = 600.0
@@ -129,13 +129,41 @@ class Settling:
         return next((each for each in found if each in self._names), None)
 
 
-class Cluster:
-    """One API server and one operator, which is primed."""
+class Restoring:
+    """How long the operator takes to make anew what another writer deleted."""
 
-    def __init__(self, server: ApiServer, operator: OperatorProcess, audit_log: Path) -> None:
+    def __init__(self, user: str, count: int) -> None:
+        self._user = user
+        self._count = count
+        self._deleted: dict[tuple[str, str], float] = {}
+        self._restored: dict[tuple[str, str], float] = {}
+
+    def take(self, write: Write) -> None:
+        place = (write.resource, write.name)
+        if write.verb == "delete" and write.user != self._user:
+            self._deleted.setdefault(place, write.answered_at)
+        elif write.created and write.user == self._user and place in self._deleted:
+            self._restored.setdefault(place, write.answered_at)
+
+    @property
+    def is_over(self) -> bool:
+        return len(self._restored) >= self._count
+
+    def seconds(self) -> list[float]:
+        return [self._restored[place] - self._deleted[place] for place in self._restored]
+
+
+class Cluster:
+    """One API server and one operator, which is primed; `folder` is for more processes."""
+
+    def __init__(
+        self, server: ApiServer, programs: Path, operator: OperatorProcess, folder: Path
+    ) -> None:
         self.server = server
+        self.programs = programs
         self.operator = operator
-        self.writes = Writes(audit_log)
+        self.folder = folder
+        self.writes = Writes(folder / "audit.log")
         self.namespace = server.create_namespace("bench")
         self.path = f"/apis/aurora.dev/v1alpha1/namespaces/{self.namespace}/auroradeployments"
 
@@ -189,8 +217,8 @@ def _await_writes(server: ApiServer) -> None:
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
-    """A fresh cluster for the block, without controller manager, scheduler and nodes."""
+def api_server() -> Iterator[tuple[ApiServer, Path, Path]]:
+    """A fresh API server for the block, the programs' folder, and one for the block."""
     told = subprocess.run(
         [sys.executable, _OBTAIN, *_PROGRAMS], stdout=subprocess.PIPE, text=True, check=True
     )
@@ -202,14 +230,19 @@ def cluster() -> Iterator[Cluster]:
             server.start()
             server.install_aurora_deployments()
             _await_writes(server)
-            user = install_rights(
-                server, programs / "helm", server.create_namespace("aurora-system")
-            )
-            operator = OperatorProcess(server, user, folder)
-            operator.start()
-            try:
-                yield Cluster(server, operator, folder / "audit.log")
-            finally:
-                operator.stop()
+            yield server, programs, folder
         finally:
             server.stop()
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """A fresh cluster for the block, without controller manager, scheduler and nodes."""
+    with api_server() as (server, programs, folder):
+        user = install_rights(server, programs / "helm", server.create_namespace("aurora-system"))
+        operator = OperatorProcess(server, user, folder)
+        operator.start()
+        try:
+            yield Cluster(server, programs, operator, folder)
+        finally:
+            operator.stop()

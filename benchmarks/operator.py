@@ -17,23 +17,33 @@ child is applied and its status is written.
   and restarted, as a kubelet restarts a container; from the start of the process to the first
   reconcile of each rollout (all generations changed meanwhile, so each reconcile writes a status).
   `restart_stopped_seconds` is the same after SIGTERM.
+- `owned_restored_p99_seconds`: from the deletion of an object that a deployment owns, Secrets
+  included, until it is there again; of all objects of 20 deployments, deleted at once.
+- `overlap_writes`: of both operators, in a minute after a second release began beside the first.
+- `degraded_named_share`: of the causes in tests/cluster/support/causes.py, those that Degraded
+  tells within two minutes; with controllers, and a node whose pods are stand-ins.
+- `soak_diverged`: how many of 200 deployments are, five minutes after 20 minutes of random faults
+  (benchmarks/soak.py), not as they would be without.
 
-    PYTHONPATH=.:tests/cluster python -m benchmarks.operator [--rounds N]
+    PYTHONPATH=.:tests/cluster python -m benchmarks.operator [--quick] [--rounds N] …
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.cluster import Cluster, Settling, Write, body, cluster
-from benchmarks.report import Figure, median_figure, write_report
+from benchmarks.operator_faults import named_share, overlap_writes, restored_seconds
+from benchmarks.option import Count, parse
+from benchmarks.report import Figure, exact_figure, median_figure, write_report
+from benchmarks.soak import soak
 from support.desired import SETTING, deployment
 from support.status import full_status
 
@@ -42,15 +52,27 @@ from aurora_operator.domain.objects import desired_objects
 from aurora_operator.domain.rollout.state import Pending
 from aurora_operator.domain.status.status_json import status_to_json
 
-SINGLE = 50
-MANY = 200
-MOST = 1000
 LIVE = 20
-QUIET_SECONDS = 150.0
-IDLE_SECONDS = 60.0
 _MERGE = "application/merge-patch+json"
+_QUICK_SOAK_SECONDS = 10.0
 
 Samples = defaultdict[str, list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How much is measured: numbers of deployments, and seconds."""
+
+    single: int
+    many: int
+    most: int
+    live: int
+    quiet_seconds: float
+    idle_seconds: float
+
+
+USUAL = Amount(50, 200, 1000, LIVE, 150.0, 60.0)
+QUICK = Amount(2, 3, 4, 2, 0.0, 2.0)
 
 
 def children() -> int:
@@ -70,32 +92,35 @@ def settle(place: Cluster, wanted: Sequence[str]) -> Settling:
     return settling
 
 
-def measure_single(samples: Samples) -> None:
+def measure_single(samples: Samples, amount: Amount) -> None:
     with cluster() as place:
         # The first one counts, though nothing is warm: a person's first one is no different.
-        for name in names(SINGLE):
+        for name in names(amount.single):
             samples["apply"] += settle(place, [name]).apply_seconds()
+        owners = names(amount.single)[: amount.live]
+        samples["owned_restored"] += restored_seconds(place, owners)
+        samples["overlap_writes"].append(overlap_writes(place, amount.idle_seconds))
 
 
-def measure_many(samples: Samples, count: int) -> None:
+def measure_many(samples: Samples, amount: Amount, count: int) -> None:
     """Settles `count` deployments at once, then measures idling or restarts with them."""
     with cluster() as place:
         before = place.cpu_seconds()
         samples[f"settle_{count}"].append(settle(place, names(count)).seconds)
         spent = place.cpu_seconds() - before
         samples["cpu_per_deployment"].append(1000 * spent / count)
-        if count == MOST:
-            measure_idle(place, samples)
+        if count == amount.most:
+            measure_idle(place, samples, amount)
         else:
-            measure_restarts(place, samples)
+            measure_restarts(place, samples, names(amount.live))
 
 
-def measure_idle(place: Cluster, samples: Samples) -> None:
+def measure_idle(place: Cluster, samples: Samples, amount: Amount) -> None:
     samples["rss"].append(float(place.process.memory_info().rss))
-    time.sleep(QUIET_SECONDS)
+    time.sleep(amount.quiet_seconds)
     place.writes.read()
     began, before = time.monotonic(), place.cpu_seconds()
-    time.sleep(IDLE_SECONDS)
+    time.sleep(amount.idle_seconds)
     spent, seconds = place.cpu_seconds() - before, time.monotonic() - began
     samples["idle_cpu"].append(100 * spent / seconds)
     ours = [write for write in place.writes.read() if write.user == place.operator.user]
@@ -103,10 +128,10 @@ def measure_idle(place: Cluster, samples: Samples) -> None:
     samples["idle_writes"].append(float(sum(write.resource != "leases" for write in ours)))
 
 
-def measure_restarts(place: Cluster, samples: Samples) -> None:
-    began = restart(place, place.operator.kill, replicas=2)
+def measure_restarts(place: Cluster, samples: Samples, live: Sequence[str]) -> None:
+    began = restart(place, live, place.operator.kill, replicas=2)
     samples["restart_resume"] += [reported - began.started_at for reported in began.reported_at()]
-    began = restart(place, lambda: None, replicas=3)
+    began = restart(place, live, lambda: None, replicas=3)
     samples["restart_stopped"] += [reported - began.started_at for reported in began.reported_at()]
 
 
@@ -130,9 +155,10 @@ class Restart:
         return list(self._reported.values())
 
 
-def restart(place: Cluster, end: Callable[[], None], *, replicas: int) -> Restart:
+def restart(
+    place: Cluster, live: Sequence[str], end: Callable[[], None], *, replicas: int
+) -> Restart:
     """Ends the operator, changes deployments, restarts it and waits for their reconciles."""
-    live = names(LIVE)
     end()
     place.operator.stop()
     for name in live:
@@ -159,40 +185,55 @@ def patch(place: Cluster, path: str, content: dict[str, Any]) -> None:
         raise RuntimeError(answer.data.decode())
 
 
-def figures(samples: Samples) -> dict[str, Figure]:
-    single = samples["apply"]
+def figures(samples: Samples, amount: Amount) -> dict[str, Figure]:
+    many, most = amount.many, amount.most
     return {
-        "apply_p99_seconds": Figure(
-            statistics.quantiles(single, n=100, method="inclusive")[98],
-            "s",
-            (min(single), max(single)),
-        ),
-        f"settle_{MANY}_seconds": median_figure(samples[f"settle_{MANY}"], "s"),
-        f"settle_{MOST}_seconds": median_figure(samples[f"settle_{MOST}"], "s"),
+        "apply_p99_seconds": _p99(samples["apply"]),
+        f"settle_{many}_seconds": median_figure(samples[f"settle_{many}"], "s"),
+        f"settle_{most}_seconds": median_figure(samples[f"settle_{most}"], "s"),
         "cpu_per_deployment_ms": median_figure(samples["cpu_per_deployment"], "ms"),
-        f"rss_{MOST}_bytes": median_figure(samples["rss"], "B"),
+        f"rss_{most}_bytes": median_figure(samples["rss"], "B"),
         "idle_cpu_percent": median_figure(samples["idle_cpu"], "%"),
         "idle_writes": median_figure(samples["idle_writes"], "1"),
         "restart_resume_seconds": median_figure(samples["restart_resume"], "s"),
         "restart_stopped_seconds": median_figure(samples["restart_stopped"], "s"),
+        "owned_restored_p99_seconds": _p99(samples["owned_restored"]),
+        "overlap_writes": median_figure(samples["overlap_writes"], "1"),
     }
+
+
+def _p99(seconds: Sequence[float]) -> Figure:
+    value = statistics.quantiles(seconds, n=100, method="inclusive")[98]
+    return Figure(value, "s", (min(seconds), max(seconds)))
 
 
 def main() -> None:
     """Measures, prints, and writes out/bench/operator.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    options = parse(
+        __doc__,
+        {
+            "rounds": Count(3, 1),
+            "soak_deployments": Count(200, 4),
+            "soak_minutes": Count(20, 0, "how long faults happen; 0: ten seconds"),
+        },
+    )
+    amount = QUICK if options.quick else USUAL
     # As in the chart.
     os.environ["MALLOC_ARENA_MAX"] = "2"
     samples: Samples = defaultdict(list)
     for _ in range(options.rounds):
-        measure_single(samples)
-        measure_many(samples, MANY)
-        measure_many(samples, MOST)
+        measure_single(samples, amount)
+        measure_many(samples, amount, amount.many)
+        measure_many(samples, amount, amount.most)
+    found = figures(samples, amount)
+    found["degraded_named_share"] = exact_figure(named_share(quick=options.quick), "1")
+    seconds = 60.0 * options.soak_minutes or _QUICK_SOAK_SECONDS
+    diverged, happened = soak(options.soak_deployments, seconds)
+    print(f"{happened} faults in {seconds:.0f} s of soak")
+    found["soak_diverged"] = exact_figure(diverged, "1")
     load = os.getloadavg()
     print(f"load over 15 minutes: {load[2]:.1f} on {os.cpu_count()} cores")
-    write_report("operator", figures(samples))
+    write_report("operator", found)
 
 
 if __name__ == "__main__":
