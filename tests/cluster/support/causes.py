@@ -244,7 +244,7 @@ CAUSES: Mapping[str, Cause] = {
         ("cannot be enlarged to 2Gi", "must support resize"), _on_class("1Gi"), _fixed_class, _grow
     ),
     "tokens that do not exist": Cause(
-        ("cannot mount its volumes", 'secret "absent" not found'),
+        ("cannot mount its volumes",),
         lambda scene: {"security": {"authSecretRef": {"name": "absent"}}},
     ),
     "a config map that does not exist": Cause(
@@ -285,8 +285,8 @@ CAUSES: Mapping[str, Cause] = {
         _pod("inference", lambda scene: {"unknown": 1}),
     ),
     "a value in a podTemplate that is not allowed": Cause(
-        ("spec.template.spec.terminationGracePeriodSeconds", "Invalid value"),
-        _pod("trainer", lambda scene: {"terminationGracePeriodSeconds": -1}),
+        ("spec.template.spec.dnsPolicy", "Unsupported value"),
+        _pod("trainer", lambda scene: {"dnsPolicy": "Wrong"}),
     ),
     "a Service of that name": Cause(("Service", "-buffer exists"), before=_service),
     "a Secret of that name": Cause(("Secret", "-ca exists"), before=_secret("{}-ca")),

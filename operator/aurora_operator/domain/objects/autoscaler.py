@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 # It reports that it knows no metric yet when it is new.
-_STARTING = timedelta(seconds=45)
+_STARTING = timedelta(seconds=30)
 _WORKING = ("AbleToScale", "ScalingActive")
 # What somebody chose.
 _CHOSEN = frozenset({"ScalingDisabled"})

@@ -23,9 +23,9 @@ def autoscaler(kind, status, reason, *, seconds):
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        (autoscaler("ScalingActive", "False", "FailedGetPodsMetric", seconds=46), True),
-        (autoscaler("AbleToScale", "False", "FailedGetScale", seconds=46), True),
-        (autoscaler("ScalingActive", "False", "FailedGetPodsMetric", seconds=44), False),
+        (autoscaler("ScalingActive", "False", "FailedGetPodsMetric", seconds=31), True),
+        (autoscaler("AbleToScale", "False", "FailedGetScale", seconds=31), True),
+        (autoscaler("ScalingActive", "False", "FailedGetPodsMetric", seconds=29), False),
         (autoscaler("ScalingActive", "False", "ScalingDisabled", seconds=999), False),
         (autoscaler("ScalingActive", "True", "ValidMetricFound", seconds=999), False),
         (autoscaler("ScalingLimited", "False", "DesiredWithinRange", seconds=999), False),
