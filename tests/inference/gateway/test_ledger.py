@@ -93,6 +93,19 @@ def test_a_request_that_ends_while_a_switch_is_under_way_is_counted_once_it_is_k
     assert len(served) == 1
 
 
+def test_a_request_answered_only_after_the_switch_was_asked_for_is_the_new_drafts(ledger, clock):
+    before, after = ledger.begin("before"), ledger.begin("after")
+    before.arrived(clock.now)
+    clock.now += 1
+    ledger.switching()
+    after.arrived(clock.now)
+    ledger.switched(CANDIDATE, {}, None)
+    ended(ledger, after, (4, 2))
+    ended(ledger, before, (4, 3))
+    assert drafted(ledger, "candidate") == (1, 4, 2)
+    assert drafted(ledger, "stable") == (1, 4, 3)
+
+
 def test_a_failed_switch_changes_nothing(ledger):
     request = ledger.begin("a")
     ledger.switching()

@@ -66,6 +66,7 @@ class Ledger:
     _in_flight: dict[str, InFlight] = field(default_factory=dict)
     # Ended while a switch is under way.
     _deferred: list[tuple[InFlight, Report, OnEnd]] | None = None
+    _switching_since: float = 0.0
 
     @property
     def running(self) -> int:
@@ -86,6 +87,7 @@ class Ledger:
     def switching(self) -> None:
         """A switch is under way: until `switched` nobody knows which steps come after it."""
         self._deferred = []
+        self._switching_since = self.clock()
 
     def switched(
         self, serving: Serving | None, steps: Mapping[str, int], block: Block | None
@@ -108,8 +110,8 @@ class Ledger:
     def _switch(self, request: InFlight, stretch: _Stretch, block: Block | None) -> None:
         if stretch.since_step:
             request.stretches.append(stretch)
-        elif request.first_at is None:
-            # It has not begun: the block before has nothing of it.
+        elif request.first_at is None or request.first_at >= self._switching_since:
+            # It had not begun: the block before has nothing of it.
             request.stretches = [stretch]
             if request.block is not None:
                 self._pairs.withdraw(request.block)
