@@ -85,15 +85,19 @@ class Recorder:
         return self._bytes
 
     def steps_by_key(self) -> dict[str, int]:
-        """Per request in flight, how many of its verify steps check tokens proposed until now."""
+        """Per request, how many of its verify steps check tokens proposed until now.
+
+        Those that ended a moment ago are there too: their answers may be under way.
+        """
         if self._broken:
             return {}
-        self._forget_ended()
-        return {
+        steps = {
             followed.key: followed.verified + followed.proposed
             for followed in self._followed.values()
             if followed is not None
         }
+        self._forget_ended()
+        return steps
 
     def hand_out(self, *, max_bytes: int, acknowledged: int | None) -> tuple[int, bytes]:
         """The batch's number and bytes: the same again until it is acknowledged, 0 if none is."""
