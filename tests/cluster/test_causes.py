@@ -60,7 +60,8 @@ def test_a_bad_image_is_named_while_the_old_pods_serve_on(chat, kubelet, begin, 
     served = {pod["metadata"]["name"] for pod in chat.pods("inference")}
 
     chat.apply(replicas=2, inference={"image": IMAGE})
-    status = chat.await_status(says("Degraded", *told))
+    is_told = says("Degraded", *told)
+    status = chat.await_status(lambda status: is_told(status) and status["updatedReplicas"] == 1)
 
     (bad,) = {pod["metadata"]["name"] for pod in chat.pods("inference")} - served
     assert f"pod {bad}: " in condition(status, "Degraded")["message"]

@@ -54,7 +54,16 @@ PATCHES = {
         "imagePullSecrets": [{"name": "registry"}],
         "containers": [
             {"name": "inference", "ports": [{"containerPort": 7, "protocol": "UDP"}]},
-            {"name": "sidecar", "image": "sidecar:1", "env": [{"name": "A", "value": None}]},
+            # Confined already, as Aurora would confine it.
+            {
+                "name": "sidecar",
+                "image": "sidecar:1",
+                "env": [{"name": "A", "value": None}],
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            },
         ],
     },
 }

@@ -71,6 +71,10 @@ def _pod(component: str, content: Callable[[Scene], Json]) -> Callable[[Scene], 
     return lambda scene: {component: {"podTemplate": {"spec": content(scene)}}}
 
 
+def _unsafe_sysctl(scene: Scene) -> Json:
+    return {"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}
+
+
 def _held_image(reason: str, message: str) -> Cause:
     def before(scene: Scene) -> None:
         scene.kubelet.faults.held[scene.image] = (reason, message)
@@ -274,11 +278,11 @@ CAUSES: Mapping[str, Cause] = {
     "a quota": Cause(("its pods are refused", "exceeded quota"), before=_quota, alone=True),
     "inference that Pod Security refuses": Cause(
         ("inference: its pods are refused", "violates PodSecurity"),
-        _pod("inference", lambda scene: {"hostNetwork": True}),
+        _pod("inference", _unsafe_sysctl),
     ),
     "a trainer that Pod Security refuses": Cause(
         ("trainer: its pods are refused", "violates PodSecurity"),
-        _pod("trainer", lambda scene: {"hostNetwork": True}),
+        _pod("trainer", _unsafe_sysctl),
     ),
     "an unknown field in a podTemplate": Cause(
         ("Deployment", "-inference", "unknown"),

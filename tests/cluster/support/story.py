@@ -96,7 +96,8 @@ class Story:
     def _is_over(self, digest: str) -> bool:
         status = self._deployments.status(NAME)
         conditions = {each["type"]: each["status"] for each in status.get("conditions", ())}
-        is_settled = conditions == {"Ready": "True", "Progressing": "False", "Degraded": "False"}
+        settled = {"Ready": "True", "Progressing": "False", "Degraded": "False"}
+        is_settled = settled.items() <= conditions.items()
         state = status.get("rollout", {}).get("state")
         return is_settled and state == "Promoted" and self._serves(digest)
 

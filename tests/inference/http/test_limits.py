@@ -12,6 +12,7 @@ import pytest
 
 from aurora_common.errors import UnavailableError
 from aurora_common.grpc_server import GrpcServer
+from aurora_common.port import listening
 from aurora_inference.http import body as body_module
 from aurora_inference.http import connection
 from aurora_inference.http.app import openai_app
@@ -180,7 +181,7 @@ async def test_a_grpc_connection_that_says_nothing_is_closed(monkeypatch):
 
 
 async def test_vanished_peers_are_probed():
-    listener = connection.listening("127.0.0.1", 0)
+    listener = listening("127.0.0.1", 0)
     assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     listener.close()
 
