@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -19,6 +19,7 @@ from aurora_common.grpc_reflection import add_reflection
 from aurora_common.tls import CertificateFolder
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # Prompts and distributions outgrow gRPC's 4 MiB.
 MAX_MESSAGE_BYTES = 64 << 20
@@ -260,3 +261,14 @@ def stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, event.set)
     return event
+
+
+async def unless_stopped(stop: asyncio.Event, task: asyncio.Task[T]) -> T | None:
+    """The task's result; None if the stop signal comes first, which cancels it."""
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if task.done():
+        return await task
+    task.cancel()
+    return None

@@ -10,13 +10,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from aurora.inference.v1 import inference_pb2_grpc
 from aurora_common import leash, log
 from aurora_common.admission import Admission, all_of, only_bearers, only_methods
 from aurora_common.errors import AuroraError, exit_code
-from aurora_common.grpc_server import GrpcServer, stop_signal
+from aurora_common.grpc_server import GrpcServer, stop_signal, unless_stopped
 from aurora_common.kept_running import kept_running
 from aurora_common.store.model_store import ModelStore
 from aurora_common.store.registry import model_store
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 
 # With the six seconds of a default drain, under the ten in which every component stops.
 _ENGINE_STOP_SECONDS = 0.5
@@ -110,7 +109,7 @@ async def serve(settings: Settings) -> None:
             logger.info("listening", extra={"fields": {"control_port": port}})
         port = http.start()
         logger.info("listening", extra={"fields": {"http_port": port}})
-        loaded = await _unless_stopped(stop, asyncio.create_task(_load(settings, certificates)))
+        loaded = await unless_stopped(stop, asyncio.create_task(_load(settings, certificates)))
         if loaded is not None:
             loaded.worker.start()
             if control is not None:
@@ -119,7 +118,7 @@ async def serve(settings: Settings) -> None:
             follow = partial(_follow_health, grpc_server, loaded.serving.engine)
             health = asyncio.create_task(kept_running("health", follow))
             logger.info("serving", extra={"fields": {"model": settings.model_name}})
-            await _unless_stopped(stop, asyncio.create_task(http.ended()))
+            await unless_stopped(stop, asyncio.create_task(http.ended()))
             health.cancel()
     finally:
         gate.close()
@@ -215,17 +214,6 @@ def _load_target(settings: Settings, store: ModelStore) -> tuple[Target, ModelFo
 
 def _discard(_: Completion) -> None:
     """Records nothing: no buffer is configured."""
-
-
-async def _unless_stopped(stop: asyncio.Event, task: asyncio.Task[T]) -> T | None:
-    """The task's result; None if the stop signal comes first."""
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if task.done():
-        return await task
-    task.cancel()
-    return None
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from support.collecting_buffer import CollectingBuffer
 
-from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
+from aurora.buffer.v1 import buffer_pb2_grpc
 from aurora.inference.v1 import inference_pb2_grpc
 
 MODEL = "tiny"
@@ -102,31 +103,6 @@ def running(target_folder: Path, *flags: str) -> Iterator[Process]:
         popen.stderr.close()
 
 
-class CollectingBuffer(buffer_pb2_grpc.BufferServicer):
-    """A buffer that keeps everything in a list."""
-
-    def __init__(self) -> None:
-        self.trajectories: list[buffer_pb2.Trajectory] = []
-        self.changed = threading.Condition()
-
-    def Append(self, request_iterator, context):  # noqa: N802
-        got = [one for request in request_iterator for one in request.trajectories]
-        with self.changed:
-            self.trajectories += got
-            self.changed.notify_all()
-        return buffer_pb2.AppendResponse(appended=len(got))
-
-    def of(self, domain: str, count: int = 1) -> list[buffer_pb2.Trajectory]:
-        """The trajectories of a domain, once there are at least `count`."""
-
-        def found() -> list[buffer_pb2.Trajectory]:
-            return [one for one in self.trajectories if one.domain == domain]
-
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(found()) >= count, 30)
-            return found()
-
-
 @dataclass
 class BufferServer:
     """The collecting buffer on a port that it keeps across restarts."""
@@ -147,7 +123,7 @@ class BufferServer:
 
 @pytest.fixture(scope="session")
 def buffer_server() -> Iterator[BufferServer]:
-    server = BufferServer(CollectingBuffer())
+    server = BufferServer(CollectingBuffer(seconds=30))
     server.start()
     yield server
     server.stop()

@@ -17,36 +17,12 @@ from pathlib import Path
 import grpc
 import pytest
 from stock.server import KEY, Server
+from support.collecting_buffer import CollectingBuffer
 
-from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
+from aurora.buffer.v1 import buffer_pb2_grpc
 from aurora.inference.v1 import inference_pb2_grpc
 
 START_SECONDS = 60
-
-
-class CollectingBuffer(buffer_pb2_grpc.BufferServicer):
-    """A buffer that keeps everything in a list."""
-
-    def __init__(self) -> None:
-        self.trajectories: list[buffer_pb2.Trajectory] = []
-        self.changed = threading.Condition()
-
-    def Append(self, request_iterator, context):  # noqa: N802
-        got = [one for request in request_iterator for one in request.trajectories]
-        with self.changed:
-            self.trajectories += got
-            self.changed.notify_all()
-        return buffer_pb2.AppendResponse(appended=len(got))
-
-    def of(self, domain: str, count: int = 1) -> list[buffer_pb2.Trajectory]:
-        """The trajectories of a domain, once there are at least `count`."""
-
-        def found() -> list[buffer_pb2.Trajectory]:
-            return [one for one in self.trajectories if one.domain == domain]
-
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(found()) >= count, 60)
-            return found()
 
 
 @dataclass
@@ -92,7 +68,7 @@ class Gateway:
 @contextmanager
 def fronted(vllm: Server, target: Path, folder: Path, *flags: str) -> Iterator[Gateway]:
     """A serving gateway; killed at the end if it is still running."""
-    buffer, server = CollectingBuffer(), grpc.server(futures.ThreadPoolExecutor(4))
+    buffer, server = CollectingBuffer(seconds=60), grpc.server(futures.ThreadPoolExecutor(4))
     buffer_pb2_grpc.add_BufferServicer_to_server(buffer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aurora_common import leash, log
 from aurora_common.errors import AuroraError, InvalidInputError, exit_code
-from aurora_common.grpc_server import stop_signal
+from aurora_common.grpc_server import stop_signal, unless_stopped
 from aurora_common.kept_running import kept_running
 from aurora_common.store.model_store import ModelStore
 from aurora_common.store.registry import model_store
@@ -99,14 +99,8 @@ async def serve(settings: Settings) -> None:
                 logger.info("listening", extra={"fields": {"drain_port": port}})
             port = await clients.start()
             logger.info("listening", extra={"fields": {"http_port": port}})
-            start = asyncio.create_task(running.start(proxy, operators))
-            stopped = asyncio.create_task(stop.wait())
-            await asyncio.wait({start, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if start.done():
-                await start
-                await stopped
-            start.cancel()
-            stopped.cancel()
+            await unless_stopped(stop, asyncio.create_task(running.start(proxy, operators)))
+            await stop.wait()
         finally:
             await clients.stop()
             if operators is not None:
