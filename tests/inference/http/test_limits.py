@@ -144,6 +144,13 @@ async def _trickle(writer: asyncio.StreamWriter, data: bytes) -> None:
         writer.write(data)
 
 
+async def _send_on(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
 async def test_a_connection_is_kept_between_requests(port, monkeypatch):
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -164,6 +171,31 @@ async def test_a_body_that_never_ends_is_not_waited_for(port, monkeypatch):
     assert b" 408 " in await _ended(reader)
     trickle.cancel()
     writer.close()
+
+
+async def test_an_answer_reaches_a_client_that_still_sends(port, monkeypatch):
+    monkeypatch.setattr(body_module, "BODY_SECONDS", 0.1)
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head + b"content-length: 9000000\r\n\r\n{")
+    await asyncio.sleep(0.3)
+    # The answer lies unread while this arrives.
+    for _ in range(10):
+        writer.write(b" " * 100_000)
+        await writer.drain()
+        await asyncio.sleep(0.02)
+    assert b" 408 " in await _ended(reader)
+    writer.close()
+
+
+async def test_a_client_that_never_stops_sending_is_left(port, monkeypatch):
+    monkeypatch.setattr(connection, "LINGER_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"no HTTP at all\r\n\r\n")
+    assert b" 400 " in await _ended(reader)
+    async with asyncio.timeout(5):
+        with pytest.raises(ConnectionError):
+            await _send_on(writer)
 
 
 async def test_a_grpc_connection_that_says_nothing_is_closed(monkeypatch):

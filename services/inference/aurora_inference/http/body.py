@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -16,7 +15,6 @@ MAX_BODY_BYTES = 16 << 20
 BODY_SECONDS = 60.0
 # Of all bodies that are being received or answered together.
 _MAX_HELD_BYTES = 512 << 20
-_MAX_DISCARDED_BYTES = 64 << 20
 _GZIP = zlib.MAX_WBITS | 16
 
 
@@ -80,23 +78,12 @@ class _Body:
         chunk = self._decoded(message.get("body", b""))
         self.size += len(chunk)
         if self.size > self._max_bytes:
-            await self._discard()
             raise _refused(
                 413,
                 f"the body is larger than {self._max_bytes} bytes, which is more than this "
                 "model's context can hold",
             )
         return {**message, "body": chunk}
-
-    async def _discard(self) -> None:
-        """Reads on for a while: an answer is lost if the connection ends while more arrives."""
-        discarded = 0
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._deadline):
-                while not self._complete and discarded < _MAX_DISCARDED_BYTES:
-                    message = await self._receive()
-                    discarded += len(message.get("body", b""))
-                    self._complete = not message.get("more_body", False)
 
     def _decoded(self, chunk: bytes) -> bytes:
         if self._encoding in ("", "identity"):
@@ -115,5 +102,5 @@ class _Body:
 
 
 def _refused(status: int, message: str) -> HTTPException:
-    """The rest of the body is not waited for."""
+    """The rest of the body is not waited for: the connection throws it away."""
     return HTTPException(status, message, {"Connection": "close"})
