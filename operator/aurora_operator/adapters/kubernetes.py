@@ -107,27 +107,36 @@ class KubernetesApi:
         *,
         labels: str = "",
         fields: str = "",
-        metadata_only: bool = False,
     ) -> list[Json]:
         """Every object that matches the selectors."""
-        accept = _METADATA.format("List") if metadata_only else _JSON
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(_PAGE)}
-        return [body async for page in self._pages(kind, namespace, query, accept) for body in page]
+        pages = self._pages(kind, namespace, query, _JSON)
+        return [body async for page in pages for body in _items(page)]
 
-    def pages(
+    async def list_metadata(
+        self, kind: Kind, namespace: str | None, *, labels: str = ""
+    ) -> tuple[int, Sequence[Json]]:
+        """The version at which the list is true, and the metadata of every object that matches."""
+        query = {"labelSelector": labels, "limit": str(_PAGE)}
+        accept = _METADATA.format("List")
+        pages = [page async for page in self._pages(kind, namespace, query, accept)]
+        version = min(int(page["metadata"]["resourceVersion"]) for page in pages)
+        return version, [body for page in pages for body in _items(page)]
+
+    async def pages(
         self, kind: Kind, namespace: str | None, *, labels: str = ""
     ) -> AsyncIterator[Sequence[Json]]:
         """Every object that matches the selector, page by page, to save memory."""
         query = {"labelSelector": labels, "limit": str(_SMALL_PAGE)}
-        return self._pages(kind, namespace, query, _JSON)
+        async for page in self._pages(kind, namespace, query, _JSON):
+            yield _items(page)
 
     async def _pages(
         self, kind: Kind, namespace: str | None, query: dict[str, str], accept: str
-    ) -> AsyncIterator[Sequence[Json]]:
+    ) -> AsyncIterator[Json]:
         while True:
             page = await self._call("GET", kind.path(namespace), query=query, accept=accept)
-            # An empty list of metadata is null.
-            yield page["items"] or []
+            yield page
             if not (rest := page["metadata"].get("continue")):
                 return
             query["continue"] = rest
@@ -259,6 +268,11 @@ def _escaped(character: re.Match[str]) -> str:
     code = ord(character[0])
     # Half a pair is no character; JSON parsers put U+FFFD in its place.
     return f"\\u{0xFFFD if 0xD800 <= code <= 0xDFFF else code:04x}"
+
+
+def _items(page: Json) -> list[Json]:
+    # An empty list of metadata is null.
+    return page["items"] or []
 
 
 def _object(content: bytes) -> Json:

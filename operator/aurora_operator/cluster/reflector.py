@@ -102,18 +102,18 @@ class Reflector:
     async def _relist(self, kind: Kind) -> None:
         before = self._known(kind)
         listed: dict[tuple[Key, Reference], int] = {}
+        versions = []
         for namespace in self._namespaces:
-            found = await self._api.list(
-                kind, namespace, labels=_selector(kind), metadata_only=True
-            )
+            version, found = await self._api.list_metadata(kind, namespace, labels=_selector(kind))
+            versions.append(version)
             for body in found:
                 named = {**body, "kind": kind.kind}
                 if (key := _key(kind, named)) is not None:
                     version = int(body["metadata"]["resourceVersion"])
                     listed[key, reference(named)] = version
         for (key, place), entry in before.items():
-            # The list may be older than an entry that changed since.
-            missing = (key, place) not in listed
+            # What the list does not name may be newer than the list, or have changed since.
+            missing = (key, place) not in listed and entry.version <= min(versions)
             if missing and self._known_one(kind, key, place) == entry:
                 self._on_event(True, entry.body)
         for (key, place), version in listed.items():
