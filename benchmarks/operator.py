@@ -30,6 +30,7 @@ child is applied and its status is written.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import statistics
@@ -221,19 +222,34 @@ def main() -> None:
     # As in the chart.
     os.environ["MALLOC_ARENA_MAX"] = "2"
     samples: Samples = defaultdict(list)
-    for _ in range(options.rounds):
+    for number in range(1, options.rounds + 1):
+        say = functools.partial(_say, f"round {number} of {options.rounds}", samples)
+        say(f"{amount.single} deployments, one at a time")
         measure_single(samples, amount)
+        say(f"{amount.many} at once", "apply", "owned_restored", "overlap_writes")
         measure_many(samples, amount, amount.many)
+        say(f"{amount.most} at once", f"settle_{amount.many}", "restart_resume", "restart_stopped")
         measure_many(samples, amount, amount.most)
+        say("ended", f"settle_{amount.most}", "rss", "idle_cpu", "idle_writes")
     found = figures(samples, amount)
-    found["degraded_named_share"] = exact_figure(named_share(quick=options.quick), "1")
-    seconds = 60.0 * options.soak_minutes or _QUICK_SOAK_SECONDS
-    diverged, happened = soak(options.soak_deployments, seconds)
-    print(f"{happened} faults in {seconds:.0f} s of soak")
-    found["soak_diverged"] = exact_figure(diverged, "1")
-    load = os.getloadavg()
-    print(f"load over 15 minutes: {load[2]:.1f} on {os.cpu_count()} cores")
-    write_report("operator", found)
+    try:
+        print("causes that last", flush=True)
+        found["degraded_named_share"] = exact_figure(named_share(quick=options.quick), "1")
+        seconds = 60.0 * options.soak_minutes or _QUICK_SOAK_SECONDS
+        print(f"{options.soak_deployments} deployments and {seconds:.0f} s of faults", flush=True)
+        diverged, happened = soak(options.soak_deployments, seconds)
+        print(f"{happened} faults happened")
+        found["soak_diverged"] = exact_figure(diverged, "1")
+    finally:
+        load = os.getloadavg()
+        print(f"load over 15 minutes: {load[2]:.1f} on {os.cpu_count()} cores")
+        write_report("operator", found)
+
+
+def _say(title: str, samples: Samples, begins: str, *measured: str) -> None:
+    """Says what begins, and the medians so far of what was measured."""
+    medians = (f"{name} {statistics.median(samples[name]):.3g}" for name in measured)
+    print("; ".join((f"{title}: {begins}", *medians)), flush=True)
 
 
 if __name__ == "__main__":
