@@ -19,7 +19,8 @@ child is applied and its status is written.
   `restart_stopped_seconds` is the same after SIGTERM.
 - `owned_restored_p99_seconds`: from the deletion of an object that a deployment owns, Secrets
   included, until it is there again; of all objects of 20 deployments, deleted at once.
-- `overlap_writes`: of both operators, in a minute after a second release began beside the first.
+- `overlap_writes`: of both operators, in the minute after that, in which a second release begins
+  beside the first.
 - `degraded_named_share`: of the causes in tests/cluster/support/causes.py, those that Degraded
   tells within two minutes; with controllers, and a node whose pods are stand-ins.
 - `soak_diverged`: how many of 200 deployments are, five minutes after 20 minutes of random faults
@@ -100,7 +101,6 @@ def measure_single(samples: Samples, amount: Amount) -> None:
             samples["apply"] += settle(place, [name]).apply_seconds()
         owners = names(amount.single)[: amount.live]
         samples["owned_restored"] += restored_seconds(place, owners)
-        samples["overlap_writes"].append(overlap_writes(place, amount.idle_seconds))
 
 
 def measure_many(samples: Samples, amount: Amount, count: int) -> None:
@@ -112,6 +112,7 @@ def measure_many(samples: Samples, amount: Amount, count: int) -> None:
         samples["cpu_per_deployment"].append(1000 * spent / count)
         if count == amount.most:
             measure_idle(place, samples, amount)
+            samples["overlap_writes"].append(overlap_writes(place, amount.idle_seconds))
         else:
             measure_restarts(place, samples, names(amount.live))
 
@@ -226,11 +227,11 @@ def main() -> None:
         say = functools.partial(_say, f"round {number} of {options.rounds}", samples)
         say(f"{amount.single} deployments, one at a time")
         measure_single(samples, amount)
-        say(f"{amount.many} at once", "apply", "owned_restored", "overlap_writes")
+        say(f"{amount.many} at once", "apply", "owned_restored")
         measure_many(samples, amount, amount.many)
         say(f"{amount.most} at once", f"settle_{amount.many}", "restart_resume", "restart_stopped")
         measure_many(samples, amount, amount.most)
-        say("ended", f"settle_{amount.most}", "rss", "idle_cpu", "idle_writes")
+        say("ended", f"settle_{amount.most}", "rss", "idle_cpu", "idle_writes", "overlap_writes")
     found = figures(samples, amount)
     try:
         print("causes that last", flush=True)
