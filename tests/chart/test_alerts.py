@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -142,15 +141,6 @@ CASES = {
         },
     ),
 }
-
-
-@pytest.fixture(scope="session")
-def promtool():
-    """Prometheus' own; Debian's package `prometheus` has it."""
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("promtool is not on PATH")
-    return found
 
 
 @pytest.fixture(scope="module")

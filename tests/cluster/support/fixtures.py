@@ -32,6 +32,8 @@ _NEEDED = {
     "kubectl": ("kubectl",),
     "operator_user": ("helm",),
     "cert_manager": ("cert-manager",),
+    "promtool": ("promtool",),
+    "gitops_tools": ("gitops",),
 }
 _FOLDER = pytest.StashKey[Path]()
 
@@ -84,6 +86,17 @@ def helm(kubernetes_programs: Path) -> Path:
 @pytest.fixture(scope="session")
 def kubectl(kubernetes_programs: Path) -> Path:
     return kubernetes_programs / "kubectl"
+
+
+@pytest.fixture(scope="session")
+def promtool(kubernetes_programs: Path) -> Path:
+    return kubernetes_programs / "promtool"
+
+
+@pytest.fixture(scope="session")
+def gitops_tools(kubernetes_programs: Path) -> Path:
+    """Judges an object as Argo CD, Flux and kstatus do."""
+    return kubernetes_programs / "gitops"
 
 
 @pytest.fixture(scope="session")
