@@ -15,7 +15,8 @@ from pathlib import Path
 
 from aurora_demo.models import cache_root
 
-SCRIPTS = Path(__file__).parents[1] / "examples/clients"
+_ROOT = Path(__file__).parents[1]
+SCRIPTS = _ROOT / "examples/clients"
 _INSTALL_SECONDS, _RUN_SECONDS = 900, 300
 
 
@@ -56,6 +57,7 @@ class NotInstalledError(Exception):
 def run(client: Client, served: Served) -> None:
     """Raises NotInstalledError, or CalledProcessError with what the script said."""
     folder = cache_root() / "clients" / client.name
+    folder.mkdir(parents=True, exist_ok=True)
     install = _npm if client.script.endswith(".mjs") else _pip
     command, environment = install(client, folder)
     environment |= {
@@ -92,39 +94,50 @@ def passed(served: Served, *, names: Collection[str] = ()) -> Iterator[str]:
 
 
 def _pip(client: Client, folder: Path) -> tuple[list[str], dict[str, str]]:
-    binaries = folder / "bin"
-    if not (folder / ".installed").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        _install([str(binaries / "python"), "-m", "pip", "install", "-q", client.package], folder)
+    binaries = (_vllm() if client.package == "vllm" else _venv(client, folder)) / "bin"
     script = str(SCRIPTS / client.script)
     command = ["sh", script] if script.endswith(".sh") else [str(binaries / "python"), script]
     return command, {"PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": ""}
 
 
+def _venv(client: Client, folder: Path) -> Path:
+    if not (folder / ".installed").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        pip = [str(folder / "bin/python"), "-m", "pip", "install", "-q", client.package]
+        _install(pip, folder)
+        (folder / ".installed").touch()
+    return folder
+
+
+def _vllm() -> Path:
+    """The one for CPUs, which tests share: the package `vllm` brings CUDA, 9 GB."""
+    return Path(_install([str(_ROOT / "tools/vllm/setup.sh")], _ROOT).strip())
+
+
 def _npm(client: Client, folder: Path) -> tuple[list[str], dict[str, str]]:
-    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / ".installed").exists():
         _install(["npm", "install", "--silent", client.package], folder)
+        (folder / ".installed").touch()
     # Node looks for packages beside the script.
     script = folder / client.script
     script.write_bytes((SCRIPTS / client.script).read_bytes())
     return ["node", script.name], {}
 
 
-def _install(command: list[str], folder: Path) -> None:
+def _install(command: list[str], folder: Path) -> str:
+    """What the command printed."""
     try:
-        subprocess.run(
+        return subprocess.run(
             command,
             cwd=folder,
             check=True,
             capture_output=True,
             text=True,
             timeout=_INSTALL_SECONDS,
-        )
+        ).stdout
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error)
         raise NotInstalledError(said.strip()[-500:]) from error
-    (folder / ".installed").touch()
 
 
 def main() -> None:
