@@ -16,7 +16,7 @@ from aurora_operator.cluster.fleet import component_pods, is_leaving, is_ready
 from aurora_operator.cluster.kinds import AUTOSCALER, CLAIM, EVENT, Key, Reference
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects.autoscaler import autoscaler_cause
-from aurora_operator.domain.objects.cause import Surroundings
+from aurora_operator.domain.objects.cause import EventsByObject, Surroundings, by_object
 from aurora_operator.domain.objects.trainer import has_gradient_pods
 from aurora_operator.domain.objects.workload import component_view, scale
 from aurora_operator.domain.plan.observation import ComponentView, Scale
@@ -38,7 +38,7 @@ class PodWorkloads:
     def __init__(self, api: KubernetesApi, children: ChildStore) -> None:
         self._api = api
         self._children = children
-        self._events: dict[str, tuple[float, list[Json]]] = {}
+        self._events: dict[str, tuple[float, EventsByObject]] = {}
         # Claims and autoscalers that were read, None for a missing one.
         self._read: dict[tuple[Kind, str, str], tuple[float, Json | None]] = {}
         # Since when a component of a deployment has had fewer pods than are wanted.
@@ -95,7 +95,7 @@ class PodWorkloads:
             and _is_old(workload, now)
             for workload in workloads.values()
         )
-        events = await self._events_of(key.namespace) if stuck or missing else []
+        events = await self._events_of(key.namespace) if stuck or missing else {}
         unscheduled = [pod for pod in stuck if _is_unscheduled(pod)]
         names = {name for pod in unscheduled for name in _claim_names(pod)}
         claims = await self._claims_of(key.namespace, names)
@@ -120,16 +120,17 @@ class PodWorkloads:
             self._missing[key] = missing
         return missing
 
-    async def _events_of(self, namespace: str) -> list[Json]:
+    async def _events_of(self, namespace: str) -> EventsByObject:
         """The namespace's recent warnings; empty if they cannot be read."""
-        at, found = self._events.get(namespace, (0.0, []))
+        nothing: EventsByObject = {}
+        at, found = self._events.get(namespace, (0.0, nothing))
         now = time.monotonic()
         if now - at < _FRESH_SECONDS:
             return found
         # Concurrent callers of the namespace get the previous warnings.
         self._events = {**_fresh(self._events), namespace: (now, found)}
         try:
-            found = await self._api.list(EVENT, namespace, fields="type=Warning")
+            found = by_object(await self._api.list(EVENT, namespace, fields="type=Warning"))
         except AuroraError as error:
             logger.warning("events not read", extra={"fields": {"reason": str(error)}})
         self._events[namespace] = (time.monotonic(), found)

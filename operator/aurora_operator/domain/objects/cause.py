@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -50,29 +50,37 @@ class Cause:
     failing: bool
 
 
+# Kind and name of the object, and its events in any order.
+EventsByObject = Mapping[tuple[str, str], Sequence[Json]]
+
+
+def by_object(events: Iterable[Json]) -> EventsByObject:
+    """A namespace may have thousands, and each of its pods may ask."""
+    found: dict[tuple[str, str], list[Json]] = {}
+    for event in events:
+        about = event.get("involvedObject", {})
+        found.setdefault((about.get("kind", ""), about.get("name", "")), []).append(event)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What is known besides the pods.
 
     `claims`: PersistentVolumeClaims by name, None if one does not exist, absent if it was not
-    looked up. `events`: recent Events of the namespace, in any order. `missing`: since when a
-    component has had fewer pods than are wanted.
+    looked up. `events`: recent Events of the namespace, by what they are about. `missing`: since
+    when a component has had fewer pods than are wanted.
     """
 
     now: datetime
     claims: Mapping[str, Json | None]
-    events: Sequence[Json]
+    events: EventsByObject
     missing: Mapping[str, datetime] = field(default_factory=dict)
 
     def event(self, kind: str, name: str, reasons: Collection[str]) -> str:
         """The message of the newest event about an object, or empty."""
-        found = [
-            event
-            for event in self.events
-            if event.get("reason", "") in reasons
-            and event.get("involvedObject", {}).get("kind") == kind
-            and event.get("involvedObject", {}).get("name") == name
-        ]
+        about = self.events.get((kind, name), ())
+        found = [event for event in about if event.get("reason", "") in reasons]
         newest = max(found, key=_seen_at, default=None)
         return "" if newest is None else _one_line(newest.get("message"))
 

@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from aurora_operator.domain.objects.cause import Surroundings
+from aurora_operator.domain.objects.cause import Surroundings, by_object
 from aurora_operator.domain.objects.workload import component_view, scale
 from aurora_operator.domain.plan.observation import ComponentView, Scale
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-NOWHERE = Surroundings(NOW, claims={}, events=())
+NOWHERE = Surroundings(NOW, claims={}, events={})
 
 
 def time(seconds):
@@ -215,7 +215,7 @@ def test_a_claim_is_named(claims, says):
         event("PersistentVolumeClaim", "others", "ProvisioningFailed", "else", seconds=9),
     ]
     unbound = unscheduled("pod has unbound immediate PersistentVolumeClaims")
-    found = view(unbound, around=Surroundings(NOW, claims, events))
+    found = view(unbound, around=Surroundings(NOW, claims, by_object(events)))
     assert found.failing
     assert found.message.startswith(f"pod {NAME}: {says}")
 
@@ -227,7 +227,7 @@ def test_a_volume_that_cannot_be_mounted_is_told_by_its_newest_event():
         event("Pod", NAME, "Pulled", "newer", seconds=5),
     ]
     creating = scheduled(container(waiting("ContainerCreating")))
-    found = view(creating, around=Surroundings(NOW, {}, events))
+    found = view(creating, around=Surroundings(NOW, {}, by_object(events)))
     assert found.failing
     assert found.message.endswith('its volumes: MountVolume.SetUp failed: secret "x" not found')
 
@@ -235,7 +235,7 @@ def test_a_volume_that_cannot_be_mounted_is_told_by_its_newest_event():
 def test_a_probe_that_fails_is_told():
     events = [event("Pod", NAME, "Unhealthy", "Readiness probe failed: connection refused")]
     running = scheduled(container({"running": {"startedAt": time(-90)}}, started=True))
-    found = view(running, around=Surroundings(NOW, {}, events))
+    found = view(running, around=Surroundings(NOW, {}, by_object(events)))
     assert found.message.endswith("is not ready: Readiness probe failed: connection refused")
 
 
@@ -251,7 +251,7 @@ def test_pods_that_are_refused_are_told_by_the_deployment():
 def test_pods_that_are_refused_are_told_by_a_stateful_sets_event():
     message = "create Pod chat-trainer-0 failed: violates PodSecurity"
     events = [event("StatefulSet", "chat-inference", "FailedCreate", message)]
-    around = Surroundings(NOW, {}, events)
+    around = Surroundings(NOW, {}, by_object(events))
     found = view(of=workload("StatefulSet"), around=around)
     assert found.message == f"its pods are refused: {message}"
     # An old event says nothing once the pod is there.
@@ -328,7 +328,7 @@ def test_a_pod_that_does_not_end_holds_up_its_successor(body, message, failing):
 @pytest.mark.parametrize(("seconds", "failing"), [(59, False), (61, True)])
 def test_pods_that_nobody_creates(seconds, failing):
     since = NOW - timedelta(seconds=seconds)
-    around = Surroundings(NOW, claims={}, events=(), missing={"inference": since})
+    around = Surroundings(NOW, claims={}, events={}, missing={"inference": since})
     found = view(of=workload(replicas=2), around=around)
     assert found.message.startswith("0 of 2 pods are created")
     assert found.failing is failing
