@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
 import grpc
@@ -18,7 +19,7 @@ from aurora_operator.domain.plan.action import (
     UnstageDraft,
 )
 from aurora_operator.domain.plan.observation import InferenceView, OutcomeBatch, Problem
-from aurora_operator.domain.rollout.outcome import Arm, Ending, Outcome
+from aurora_operator.domain.rollout.outcome import Arm, Block, Ending, Outcome, Pair
 from aurora_operator.domain.status.deployment import Cursor, Draft
 
 _CALL_SECONDS = 5.0
@@ -74,7 +75,7 @@ class GrpcInference:
     async def outcomes(self, rollout_id: str, cursor: Cursor | None) -> OutcomeBatch:
         """The outcomes of a rollout after the cursor; UnavailableError if it does not answer."""
         cursor = cursor or Cursor("", 0)
-        found: list[tuple[int, Outcome]] = []
+        found: list[inference_pb2.Outcome] = []
         for _ in range(_CALLS_PER_BATCH):
             request = inference_pb2.ListOutcomesRequest(
                 rollout_id=rollout_id,
@@ -88,7 +89,7 @@ class GrpcInference:
                 raise _unavailable(error) from error
             if page.instance != cursor.instance:
                 found = []
-            found += [(outcome.sequence, _outcome(outcome)) for outcome in page.outcomes]
+            found += page.outcomes
             cursor = Cursor(page.instance, page.next_after)
             if len(page.outcomes) < _OUTCOMES_PER_CALL:
                 break
@@ -96,7 +97,7 @@ class GrpcInference:
             self.name,
             cursor.instance,
             rollout_id,
-            tuple(found),
+            tuple(_counted(found)),
             open_stable=page.unlisted_stable,
             open_candidate=page.unlisted_candidate,
         )
@@ -127,9 +128,9 @@ class GrpcInference:
                 await self._stub.UnstageDraft(
                     inference_pb2.UnstageDraftRequest(), timeout=_CALL_SECONDS
                 )
-            case SetTraffic(rollout_id=rollout_id, candidate_bps=candidate_bps):
+            case SetTraffic(rollout_id=rollout_id, candidate_bps=candidate_bps, crossed=crossed):
                 share = inference_pb2.SetTrafficRequest(
-                    rollout_id=rollout_id, candidate_bps=candidate_bps
+                    rollout_id=rollout_id, candidate_bps=candidate_bps, crossed=crossed
                 )
                 await self._stub.SetTraffic(share, timeout=_CALL_SECONDS)
             case PromoteDraft(digest=digest):
@@ -143,6 +144,32 @@ class GrpcInference:
 
 def _draft(draft: inference_pb2.Draft) -> Draft:
     return Draft(draft.name, draft.digest, draft.uri)
+
+
+def _counted(found: Sequence[inference_pb2.Outcome]) -> Iterator[tuple[int, Outcome | Pair]]:
+    """Requests and pairs of blocks; a pair of which half is listed waits for the next time."""
+    former = None
+    for outcome in found:
+        if not outcome.pair:
+            yield outcome.sequence, _outcome(outcome)
+        elif former is not None and former.pair == outcome.pair:
+            yield outcome.sequence, _pair(former, outcome)
+        former = outcome
+
+
+def _pair(first: inference_pb2.Outcome, second: inference_pb2.Outcome) -> Pair:
+    stable, candidate = (second, first) if first.arm == "candidate" else (first, second)
+    return Pair(_block(stable), _block(candidate), stable.stable_digest, candidate.candidate_digest)
+
+
+def _block(outcome: inference_pb2.Outcome) -> Block:
+    return Block(
+        outcome.requests,
+        outcome.failed_requests,
+        outcome.drafted_tokens,
+        outcome.accepted_tokens,
+        outcome.time_per_output_token_us,
+    )
 
 
 def _outcome(outcome: inference_pb2.Outcome) -> Outcome:

@@ -61,7 +61,7 @@ class Guardrail:
     margin_bps: int = 0
     """How much worse the candidate may be; basis points."""
     requests: int = 0
-    """How many requests were scored."""
+    """How many requests, or pairs of blocks, were scored."""
     mean_score: float = 0.0
     """Mean of their scores."""
     effect: float = 0.0
@@ -120,6 +120,8 @@ class Evidence:
     """What the candidate must not make worse."""
     crashes: int = 0
     """How often an inference that had the candidate died."""
+    pairs: int | None = None
+    """How many pairs of time blocks were judged, if drafts alternate."""
     threshold: float = 0.0
     """What either e-value's logarithm must reach."""
     cursors: tuple[Cursor, ...] = ()

@@ -287,6 +287,20 @@ async def test_a_restart_that_nobody_saw_is_noticed(control, plugin, draft):
     await until(lambda: not control.problem())
 
 
+async def test_an_engine_that_dies_begins_the_evidence_anew(control, plugin, ledger, draft):
+    await canary(control, draft)
+    await control.split("chat-1", 5000)
+    former = (await control.status()).instance
+    plugin.restart()
+    await until(lambda: ledger.outcomes.instance != former)
+    await until(lambda: not control.problem())
+
+    assert (await control.status()).instance == ledger.outcomes.instance
+    page = await control.outcomes("chat-1", cursor=Cursor(former, 3), limit=10)
+    assert page.outcomes == ()
+    assert page.next == Cursor(ledger.outcomes.instance, 0)
+
+
 async def test_an_engine_that_lost_a_draft_of_which_no_files_are_known_keeps_its_own(
     control, plugin
 ):

@@ -25,9 +25,13 @@ class UnstageDraft:
 
 @dataclass(frozen=True, slots=True)
 class SetTraffic:
+    """`crossed`: where drafts alternate, it begins each pair of blocks with the arm with which the
+    other half of the inferences end it."""
+
     inference: str
     rollout_id: str
     candidate_bps: int
+    crossed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,13 @@ Action = StageDraft | UnstageDraft | SetTraffic | PromoteDraft
 
 def due_actions(status: Status, observed: Observation) -> Iterator[Action]:
     """The actions that bring the inferences in line with the status."""
-    for view in observed.inferences:
-        yield from _due(status, view, observed)
+    for number, view in enumerate(sorted(observed.inferences, key=lambda view: view.name)):
+        yield from _due(status, view, observed, crossed=number % 2 == 1)
 
 
-def _due(status: Status, view: InferenceView, observed: Observation) -> Iterator[Action]:
+def _due(
+    status: Status, view: InferenceView, observed: Observation, *, crossed: bool
+) -> Iterator[Action]:
     """The actions for one inference, in a safe order.
 
     A candidate's share is removed before the candidate and set after it is staged. It gets none
@@ -79,7 +85,7 @@ def _due(status: Status, view: InferenceView, observed: Observation) -> Iterator
     if promoting:
         yield PromoteDraft(view.name, candidate.digest)
     elif has_stable and (view.rollout_id, view.candidate_bps) != (rollout_id, share_bps(rollout)):
-        yield SetTraffic(view.name, rollout_id, share_bps(rollout))
+        yield SetTraffic(view.name, rollout_id, share_bps(rollout), crossed)
 
 
 def _stable(view: InferenceView, draft: Draft, observed: Observation) -> Iterator[Action]:

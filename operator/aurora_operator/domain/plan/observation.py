@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aurora_operator.domain.plan.command import Command
-from aurora_operator.domain.rollout.outcome import Outcome
+from aurora_operator.domain.rollout.outcome import Outcome, Pair
 from aurora_operator.domain.status.deployment import Candidate, Draft
 
 
@@ -58,7 +58,8 @@ class InferenceView:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeBatch:
-    """Outcomes that one inference instance lists for a rollout, each with its sequence number.
+    """Outcomes that one inference instance lists for a rollout, each with its sequence number, a
+    pair of blocks with that of its last.
 
     `open_stable`, `open_candidate`: requests admitted after these, by the draft they were given.
     """
@@ -66,7 +67,7 @@ class OutcomeBatch:
     inference: str
     instance: str
     rollout_id: str
-    outcomes: tuple[tuple[int, Outcome], ...]
+    outcomes: tuple[tuple[int, Outcome | Pair], ...]
     open_stable: int = 0
     open_candidate: int = 0
 

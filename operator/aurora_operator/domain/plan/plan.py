@@ -118,6 +118,9 @@ def _with_stable(status: Status, observed: Observation) -> Status:
     if status.stable is not None or status.live_rollout is not None:
         return status
     found = next((view.stable for view in observed.inferences if view.stable is not None), None)
+    if found is not None and observed.initial is not None and not found.uri:
+        # An engine that began with it was not told where it is from.
+        found = replace(found, uri=observed.initial.uri)
     return replace(status, stable=found)
 
 

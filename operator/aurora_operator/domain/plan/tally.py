@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from aurora_operator.domain.plan.action import share_bps
 from aurora_operator.domain.plan.observation import Observation, OutcomeBatch
-from aurora_operator.domain.rollout.evidence import observe
-from aurora_operator.domain.rollout.outcome import Outcome
+from aurora_operator.domain.rollout.evidence import observe, observe_pair
+from aurora_operator.domain.rollout.outcome import Outcome, Pair
 from aurora_operator.domain.status.deployment import Cursor, Draft, Rollout
 
 
@@ -21,7 +21,7 @@ def tallied(rollout: Rollout, stable: Draft | None, observed: Observation) -> Ro
     """
     cursors = dict(rollout.cursors)
     batches = [batch for batch in observed.batches if batch.rollout_id == rollout.id]
-    lost: list[Outcome] = []
+    lost: list[Outcome | Pair] = []
     crashes = 0
     for name, instance in _instances(observed, batches):
         cursor = cursors.get(name)
@@ -37,13 +37,13 @@ def tallied(rollout: Rollout, stable: Draft | None, observed: Observation) -> Ro
         found += gone
         # If it was unseen for a moment only, what it tells of these does not count again.
         cursors[name] = Cursor(cursor.instance, cursor.after + len(gone))
-    evidence = rollout.evidence
+    evidence, min_effect = rollout.evidence, rollout.plan.min_effect_bps / 10_000
     for outcome in found:
+        if isinstance(outcome, Pair):
+            evidence = observe_pair(evidence, outcome, min_effect=min_effect)
+            continue
         evidence = observe(
-            evidence,
-            outcome,
-            min_effect=rollout.plan.min_effect_bps / 10_000,
-            without_stable=rollout.without_stable,
+            evidence, outcome, min_effect=min_effect, without_stable=rollout.without_stable
         )
     evidence = replace(evidence, crashes=evidence.crashes + crashes)
     return replace(rollout, evidence=evidence, cursors=cursors)
@@ -62,7 +62,7 @@ def _listed(
     stable: Draft | None,
     batches: list[OutcomeBatch],
     cursors: dict[str, Cursor],
-) -> Iterator[Outcome]:
+) -> Iterator[Outcome | Pair]:
     """The outcomes of this rollout's pair of drafts after the cursors, which are moved on."""
     pair = ("" if stable is None else stable.digest, rollout.candidate.draft.digest)
     for batch in batches:

@@ -27,7 +27,8 @@ from its batch, not from a request's arm, and a draft cannot have made anybody c
 drafted. If there is no stable draft, the stable arm never drafts; then it scores 0 whatever became
 of it, and so does not drafting in the other arm.
 
-Between inferences the order is that of reading, each one's own being kept.
+Between inferences the order is that of reading, each one's own being kept. Engines whose drafts
+alternate tell of pairs of blocks instead: `switchback` has how these count.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ from aurora_operator.domain.rollout.betting import (
     past_mean,
 )
 from aurora_operator.domain.rollout.guardrail import MAX_GUARDRAILS, GuardrailState
-from aurora_operator.domain.rollout.outcome import Arm, Outcome
+from aurora_operator.domain.rollout.outcome import Arm, Outcome, Pair
+from aurora_operator.domain.rollout.switchback import bet_on_pair, scores
 
 # The requests after which the confidence sequence of the effect is narrowest.
 _TUNED_FOR_REQUESTS = 300
@@ -62,9 +64,12 @@ class ArmMean:
     requests: Annotated[int, "How many were counted.", REQUIRED] = 0
     acceptance: Annotated[float, "Their mean acceptance rate.", REQUIRED] = 0.0
 
-    def add(self, score: float) -> ArmMean:
-        requests = self.requests + 1
-        return ArmMean(requests, self.acceptance + (score - self.acceptance) / requests)
+    def add(self, score: float, *, of: int = 1) -> ArmMean:
+        """With so many more requests of that mean score."""
+        requests = self.requests + of
+        if not of:
+            return self
+        return ArmMean(requests, self.acceptance + (score - self.acceptance) * of / requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +80,10 @@ class Evidence:
     `effect` is the mean of ψ and `effect_scatter` the sum of its squared deviations from it.
     """
 
-    method: Annotated[Literal["per-request-betting/v1"], "The test by which it is judged."] = (
-        "per-request-betting/v1"
-    )
+    method: Annotated[
+        Literal["per-request-betting/v1", "switchback-betting/v1"],
+        "The test by which it is judged.",
+    ] = "per-request-betting/v1"
     stable: Annotated[ArmMean, "Requests that the stable draft served.", REQUIRED] = ArmMean()
     candidate: Annotated[ArmMean, "Requests that the candidate served.", REQUIRED] = ArmMean()
     log_wealth: Annotated[tuple[float, ...], "Log wealth of each gambler on better.", WEALTH] = FAIR
@@ -93,10 +99,18 @@ class Evidence:
         Wire(max_items=MAX_GUARDRAILS),
     ] = ()
     crashes: Annotated[int, "How often an inference that had the candidate died."] = 0
+    pairs: Annotated[
+        int | None, "How many pairs of time blocks were judged, if drafts alternate."
+    ] = None
 
     @property
     def requests(self) -> Annotated[int, "How many requests were judged."]:
         return self.stable.requests + self.candidate.requests
+
+    @property
+    def units(self) -> int:
+        """What the effect is a mean of: pairs of blocks, else requests."""
+        return self.pairs or self.requests
 
     @property
     def log_e(self) -> Annotated[float, "Natural logarithm of the e-value for better.", ROUNDED]:
@@ -169,14 +183,35 @@ def observe(
     return _count(betted, outcome.arm, scores.better, better.value)
 
 
+def observe_pair(evidence: Evidence, pair: Pair, *, min_effect: float = 0.0) -> Evidence:
+    """The evidence once a pair of blocks is counted; `min_effect` as in `observe`."""
+    if evidence.guardrails:
+        guardrails = tuple(guardrail.observe_pair(pair) for guardrail in evidence.guardrails)
+        evidence = replace(evidence, guardrails=guardrails)
+    found = scores(pair)
+    if found is None:
+        return evidence
+    pairs = evidence.pairs or 0
+    counted = _with_effect(evidence, found.candidate - found.stable, units=pairs)
+    return replace(
+        counted,
+        method="switchback-betting/v1",
+        log_wealth=bet_on_pair(evidence.log_wealth, found.better - min_effect),
+        log_harm_wealth=bet_on_pair(evidence.log_harm_wealth, -found.worse),
+        stable=evidence.stable.add(found.stable, of=pair.stable.requests),
+        candidate=evidence.candidate.add(found.candidate, of=pair.candidate.requests),
+        pairs=pairs + 1,
+    )
+
+
 def effect_interval(evidence: Evidence) -> tuple[float, float] | None:
-    """A 95% asymptotic confidence sequence of the mean effect; None for fewer than two requests.
+    """A 95% asymptotic confidence sequence of the mean effect; None before two requests or pairs.
 
     Valid at all times at once, but only asymptotically (Waudby-Smith, Arbour, Sinha, Kennedy and
     Ramdas 2024, "Time-uniform central limit theory and asymptotic confidence sequences", eq. 2):
     it is shown to people and decides nothing. The e-process alone promotes.
     """
-    n = evidence.requests
+    n = evidence.units
     if n < 2:
         return None
     log_term = -2 * math.log(_CONFIDENCE_ALPHA)
@@ -218,13 +253,21 @@ def _scores(outcome: Outcome, *, without_stable: bool) -> _Scores | None:
 
 
 def _count(evidence: Evidence, arm: Arm, score: float, effect: float) -> Evidence:
-    """Welford's update of the means, after the bets: the next request's m̂ may know this one."""
-    deviation = effect - evidence.effect
-    mean = evidence.effect + deviation / (evidence.requests + 1)
+    """The means, after the bets: the next request's m̂ may know this one."""
+    counted = _with_effect(evidence, effect, units=evidence.requests)
     return replace(
-        evidence,
+        counted,
         stable=evidence.stable.add(score) if arm == "stable" else evidence.stable,
         candidate=evidence.candidate.add(score) if arm == "candidate" else evidence.candidate,
+    )
+
+
+def _with_effect(evidence: Evidence, effect: float, *, units: int) -> Evidence:
+    """Welford's update of the effect, which is the mean of `units` so far."""
+    deviation = effect - evidence.effect
+    mean = evidence.effect + deviation / (units + 1)
+    return replace(
+        evidence,
         effect=mean,
         effect_scatter=evidence.effect_scatter + deviation * (effect - mean),
     )

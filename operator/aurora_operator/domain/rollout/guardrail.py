@@ -14,6 +14,8 @@ served. The first request, failed ones and those of a single token have no score
 favour the candidate, since a draft does not change the distribution of the text. A candidate that
 fails instead of being slow is caught by its acceptance rate, where a failure scores 0.
 
+Of a pair of blocks the difference of both scores is bet on, as in `switchback`.
+
 Limit of `tpot`: requests of both arms decode in one batch, whose steps pay for both drafts. A slow
 candidate slows its neighbours down too, so the difference is diluted, the more the larger its
 share. Only measuring each draft's own propose time can separate them.
@@ -36,7 +38,8 @@ from aurora_operator.domain.rollout.betting import (
     log_e_value,
     past_mean,
 )
-from aurora_operator.domain.rollout.outcome import Outcome
+from aurora_operator.domain.rollout.outcome import Arm, Block, Outcome, Pair
+from aurora_operator.domain.rollout.switchback import bet_on_pair
 
 MAX_GUARDRAILS = 16
 
@@ -91,7 +94,7 @@ class GuardrailState:
 
     name: Annotated[str, "As in spec.rollout.guardrails."]
     margin_bps: Annotated[int, "How much worse the candidate may be; basis points."]
-    requests: Annotated[int, "How many requests were scored.", REQUIRED] = 0
+    requests: Annotated[int, "How many requests, or pairs of blocks, were scored.", REQUIRED] = 0
     mean_score: Annotated[float, "Mean of their scores.", REQUIRED] = 0.0
     effect: Annotated[float, "Running mean of the effect.", REQUIRED] = 0.0
     log_harm_wealth: Annotated[tuple[float, ...], "Log wealth of each gambler on harm.", WEALTH] = (
@@ -129,17 +132,48 @@ class GuardrailState:
         if score is None or found is None:
             return replace(self, memory=memory)
         margin = self.margin_bps / 10_000 / guardrail.unit
+        wealth = bet(self.log_harm_wealth, found.value - margin, largest_loss=found.loss + margin)
+        return self._counted(score, found.value * guardrail.unit, wealth, memory)
+
+    def observe_pair(self, pair: Pair) -> GuardrailState:
+        """The state once a pair of blocks is counted."""
+        guardrail = GUARDRAILS.get(self.name)
+        if guardrail is None:
+            return self
+        stable, memory = guardrail.score(_whole(pair.stable, "stable"), self.memory)
+        candidate, _ = guardrail.score(_whole(pair.candidate, "candidate"), self.memory)
+        _, memory = guardrail.score(_whole(pair.candidate, "candidate"), memory)
+        if stable is None or candidate is None:
+            return replace(self, memory=memory)
+        difference = candidate - stable
+        margin = self.margin_bps / 10_000 / guardrail.unit
+        wealth = bet_on_pair(self.log_harm_wealth, difference - margin)
+        mean_score = (stable + candidate) / 2
+        return self._counted(mean_score, difference * guardrail.unit, wealth, memory)
+
+    def _counted(
+        self, score: float, effect: float, wealth: tuple[float, ...], memory: Memory
+    ) -> GuardrailState:
         requests = self.requests + 1
         return replace(
             self,
             requests=requests,
             mean_score=self.mean_score + (score - self.mean_score) / requests,
-            effect=self.effect + (found.value * guardrail.unit - self.effect) / requests,
-            log_harm_wealth=bet(
-                self.log_harm_wealth, found.value - margin, largest_loss=found.loss + margin
-            ),
+            effect=self.effect + (effect - self.effect) / requests,
+            log_harm_wealth=wealth,
             memory=memory,
         )
+
+
+def _whole(block: Block, arm: Arm) -> Outcome:
+    """What a guardrail may score of a block: all of its requests as one."""
+    return Outcome(
+        arm,
+        0,
+        block.drafted_tokens,
+        block.accepted_tokens,
+        time_per_output_token_us=block.time_per_output_token_us,
+    )
 
 
 def guardrail_state(name: str, margin_bps: int | None) -> GuardrailState:

@@ -26,3 +26,24 @@ class Outcome:
     time_per_output_token_us: int = 0
     stable_digest: str = ""
     candidate_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The requests that began while one arm served; the times are their mean."""
+
+    requests: int
+    failed_requests: int
+    drafted_tokens: int
+    accepted_tokens: int
+    time_per_output_token_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two blocks of time of one inference, of which a coin decided which arm began."""
+
+    stable: Block
+    candidate: Block
+    stable_digest: str = ""
+    candidate_digest: str = ""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -136,6 +137,9 @@ class GatewayControl:
             return
         if ledger.block is not None:
             ledger.discard_pair(ledger.block)
+        if former is not None and not same:
+            # The candidate may have had a part in its death.
+            ledger.outcomes.begin_anew()
         stable, candidate = self.slots.stable, self.slots.candidate
         if stable is None or not stable.uri:
             # Whatever it serves; the control plane stages another if it disagrees.
@@ -349,7 +353,9 @@ class GatewayControl:
         return True
 
     async def outcomes(self, rollout_id: str, *, cursor: Cursor, limit: int) -> OutcomePage:
-        return self.slots.outcomes.page(rollout_id, cursor, limit)
+        page = self.slots.outcomes.page(rollout_id, cursor, limit)
+        # If it dies, a pair that is not told of is lost as a whole, and says nothing.
+        return replace(page, unlisted={"stable": 0, "candidate": 0})
 
     async def drain(self) -> None:
         # Only the reader's next cursor confirms that a page has arrived.

@@ -9,6 +9,7 @@ was admitted, or 32,768 requests later. It then counts as timed out, whatever be
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -52,6 +53,12 @@ class OutcomeLog:
             self._last_sequence = self._candidates = 0
             self._kept_rollout_id = rollout_id
         self.rollout_id = rollout_id
+
+    def begin_anew(self) -> None:
+        """The engine has died: what was not read of the former instance is lost."""
+        self.instance = uuid.uuid4().hex
+        self._entries.clear()
+        self._last_sequence = self._candidates = 0
 
     def admit(
         self, arm: Arm, *, stable_digest: str, candidate_digest: str, candidate_bps: int
