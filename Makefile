@@ -8,13 +8,14 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast test-vllm e2e check crd protos bench bench-serving bench-vllm bench-operator bench-judgement figures images clean
+.PHONY: help demo test test-fast test-vllm e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-operator bench-judgement figures images clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
 	@echo "make test    all tests but those of a Kubernetes node and of a stock vLLM"
 	@echo "make test-fast  tests without Redis, Kubernetes or slow training"
 	@echo "make test-vllm  tests with a stock vLLM, which is installed apart on first use; Linux"
 	@echo "make e2e     tests with real pods on a Kubernetes node; needs root on Linux"
+	@echo "make e2e-vllm  the same with a stock vLLM in the pods"
 	@echo "make check   formatting, lint, types, layering, generated code"
 	@echo "make bench   all benchmarks but those with a target of their own, into out/bench"
 	@echo "make bench-serving  wrong requests, attacks, disconnects, overload and clients, half an hour"
@@ -48,6 +49,10 @@ test-vllm: $(STAMP)
 e2e: $(STAMP)
 	@PYTHONPATH=tests/node $(BIN)/python -m harness.run
 
+e2e-vllm: $(STAMP)
+	@folder=$$(PYTHON="$(PYTHON)" tools/vllm/setup.sh) && AURORA_VLLM=$$folder \
+	    PYTHONPATH=tests/node $(BIN)/python -m harness.run -k vllm
+
 check: $(STAMP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -79,6 +84,7 @@ bench-operator: $(STAMP)
 
 bench-judgement: $(STAMP)
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.judgement
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.switchback
 
 figures: $(STAMP)
 	@$(BIN)/python tools/figures.py

@@ -33,6 +33,8 @@ def cache(tmp_path_factory) -> Path:
         ("serving", "clients_passed"),
         ("trainer_replicas", "two_replicas_over_one"),
         ("judgement", "false_promotion_upper_01"),
+        ("switchback", "median_pairs_plus3"),
+        ("operator", "soak_diverged"),
     ],
 )
 def test_a_quick_run_writes_its_report(cache, tmp_path, name, figure):

@@ -19,7 +19,7 @@ from aurora_vllm.distribution import write_folder
 
 _HERE = Path(__file__).parent
 # The fixtures that start a vLLM.
-_SERVERS = {"vllm", "unsupported", "eagle3"}
+_SERVERS = {"vllm", "unsupported", "eagle3", "aurora"}
 _LIMIT_SECONDS = 900
 _PROMPT_TOKENS = 24
 PLAIN_TOKENS = 160

@@ -1,4 +1,4 @@
-"""Readiness probes: gRPC's health protocol, and PING for Redis."""
+"""Readiness probes: gRPC's health protocol, GET /health, and PING for Redis."""
 
 from __future__ import annotations
 
@@ -36,6 +36,29 @@ class GrpcProbe:
 
     async def close(self) -> None:
         await self._channel.close(grace=None)
+
+
+class HttpProbe:
+    """Asks for /health at one address, HOST:PORT, and expects 200."""
+
+    def __init__(self, address: str) -> None:
+        self._host, _, self._port = address.rpartition(":")
+
+    async def is_ready(self, timeout_seconds: float) -> bool:
+        request = f"GET /health HTTP/1.1\r\nHost: {self._host}\r\nConnection: close\r\n\r\n"
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                reader, writer = await asyncio.open_connection(self._host, int(self._port))
+                try:
+                    writer.write(request.encode())
+                    return (await reader.readline()).split()[1:2] == [b"200"]
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError, ValueError):
+            return False
+
+    async def close(self) -> None:
+        """Does nothing: each probe closes its connection."""
 
 
 class RedisProbe:

@@ -47,11 +47,13 @@ def is_leaving(pod: Json) -> bool:
 
 
 def is_reachable(pod: Json, component: str) -> bool:
-    """Whether the pod has an address and its main container runs."""
+    """Whether the pod has an address and its component's container runs, perhaps a sidecar."""
     status = pod.get("status", {})
+    kinds = ("containerStatuses", "initContainerStatuses")
     return bool(status.get("podIP")) and any(
         container["name"] == component and "running" in container.get("state", {})
-        for container in status.get("containerStatuses", ())
+        for kind in kinds
+        for container in status.get(kind, ())
     )
 
 

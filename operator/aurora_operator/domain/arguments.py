@@ -41,7 +41,7 @@ class Places:
 class Listening:
     """The addresses that a component listens on, HOST:PORT each; None: not served separately."""
 
-    grpc: str
+    grpc: str | None = None
     http: str | None = None
     control: str | None = None
     health: str | None = None
@@ -121,6 +121,62 @@ def inference_arguments(
         flags["--allowed-origins"] = json.dumps(spec.inference.allowed_origins)
     adaptive = () if spec.draft.speculation_length.adaptive else ("--no-adaptive-speculation",)
     return ("-m", "aurora_inference", *_flags(flags), *adaptive)
+
+
+def vllm_arguments(
+    deployment: AuroraDeployment, verb: str, *, claims: str, folder: str, listen: str
+) -> tuple[str, ...]:
+    """Prepares `folder` for a vLLM that listens on `listen`; with the verb `run`, runs it too."""
+    spec = deployment.spec
+    initial = spec.draft.initial_checkpoint
+    assert initial is not None
+    flags = {
+        "--into": folder,
+        "--target": spec.target.uri,
+        "--draft": initial.uri,
+        "--claims": claims,
+        "--listen": listen,
+        "--model-name": deployment.metadata.name,
+        "--dtype": spec.target.dtype,
+        "--speculation-length": spec.draft.speculation_length.max,
+        "--max-context-tokens": spec.inference.max_context_tokens,
+        "--executable": spec.engine.executable if verb == "run" else None,
+    }
+    return ("-m", "aurora_inference.vllm", verb, *_flags(flags), "--", *spec.engine.args)
+
+
+def gateway_arguments(
+    deployment: AuroraDeployment,
+    places: Places,
+    listening: Listening,
+    *,
+    buffer: str,
+    engine: str,
+    folder: str,
+    drain_listen: str | None = None,
+    drain_seconds: int | None = None,
+) -> tuple[str, ...]:
+    """In front of the vLLM at `engine`, HOST:PORT, which `vllm_arguments` prepared in `folder`."""
+    spec = deployment.spec
+    flags = {
+        "--engine": f"http://{engine}",
+        "--engine-key": f"{folder}/key",
+        "--target": spec.target.uri,
+        "--claims": places.claims,
+        "--http-listen": listening.http,
+        "--control-listen": listening.control,
+        "--drain-listen": drain_listen,
+        "--buffer": buffer,
+        # The trainer learns from what was captured alone; samplePercent limits the cost.
+        "--capture-percent": 100,
+        "--sample-percent": spec.buffer.privacy.sample_percent,
+        "--opt-out-header": spec.buffer.privacy.opt_out_header,
+        "--tls": places.tls,
+        "--admit": _admitted(deployment, places, "inference"),
+        "--tokens": places.tokens,
+        "--drain-seconds": drain_seconds,
+    }
+    return ("-m", "aurora_inference.gateway", *_flags(flags))
 
 
 def trainer_arguments(

@@ -30,7 +30,13 @@ from aurora_operator.local.layout import Layout, prepared_layout
 from aurora_operator.local.log_tail import last_error_line
 from aurora_operator.local.narrator import Narrator, narrate, say, serving_lines
 from aurora_operator.local.port import free_ports
-from aurora_operator.local.preflight import check_models, check_ports, check_secrets, check_socket
+from aurora_operator.local.preflight import (
+    check_engine,
+    check_models,
+    check_ports,
+    check_secrets,
+    check_socket,
+)
 from aurora_operator.local.process import DRAIN_SECONDS, stop_recorded
 from aurora_operator.local.record import RecordBook
 from aurora_operator.local.state_file import accept
@@ -92,6 +98,7 @@ def guard(options: LocalOptions) -> int:
             options = replace(options, manifest=layout.manifest)
         check_secrets(deployment)
         check_socket(deployment, layout)
+        check_engine(deployment)
         check_models(deployment, model_store(claims=layout.claims))
         accept(layout.deployment, deployment)
         return asyncio.run(_guard(options, deployment, layout))
@@ -112,7 +119,9 @@ async def _guard(options: LocalOptions, deployment: AuroraDeployment, layout: La
     say(f"starting {name}: target {deployment.spec.target.uri}, logs in {layout.logs}")
     # A killed guardian's: nobody listens there any more.
     layout.operator.unlink(missing_ok=True)
-    narrator = Narrator(serving_lines(name, http=http, grpc=grpc))
+    # A gateway has nothing to generate with.
+    served = grpc if deployment.spec.engine.type == "native" else None
+    narrator = Narrator(serving_lines(name, http=http, grpc=served))
     narrating = asyncio.create_task(narrate(layout, narrator))
     reading, writing = os.pipe()
     argv = (

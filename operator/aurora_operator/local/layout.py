@@ -56,6 +56,11 @@ class Layout:
         return self.redis / "redis.sock"
 
     @property
+    def engine(self) -> Path:
+        """What an engine that is not Aurora's own is started with."""
+        return self.root / "engine"
+
+    @property
     def trainer(self) -> Path:
         return self.root / "trainer"
 
@@ -75,7 +80,8 @@ class Layout:
 def prepared_layout(root: Path) -> Layout:
     """Makes the folders under `root`; StorageError names the one that cannot be written."""
     layout = Layout(root.absolute())
-    for folder in (layout.root, layout.logs, layout.redis, layout.trainer, layout.claims):
+    folders = (layout.logs, layout.redis, layout.engine, layout.trainer, layout.claims)
+    for folder in (layout.root, *folders):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -66,11 +66,12 @@ class Narrator:
                 self._serving = ()
 
 
-def serving_lines(name: str, *, http: int, grpc: int) -> tuple[str, ...]:
+def serving_lines(name: str, *, http: int, grpc: int | None) -> tuple[str, ...]:
     """Where a deployment can be reached, and a command that reaches it."""
+    also = "" if grpc is None else f", gRPC 127.0.0.1:{grpc}"
     content = json.dumps({"model": name, "prompt": "Hello", "max_tokens": 32})
     return (
-        f"{name} serves: base_url http://127.0.0.1:{http}/v1, gRPC 127.0.0.1:{grpc}",
+        f"{name} serves: base_url http://127.0.0.1:{http}/v1{also}",
         f"try: curl http://127.0.0.1:{http}/v1/completions -H 'content-type: application/json' "
         f"-d {shlex.quote(content)}",
     )

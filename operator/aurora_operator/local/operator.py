@@ -28,8 +28,13 @@ from aurora_operator.local.child import adopted
 from aurora_operator.local.guardian import LocalOptions, read_manifest_file
 from aurora_operator.local.layout import Layout
 from aurora_operator.local.port import chosen_ports
-from aurora_operator.local.preflight import check_models, check_secrets, check_socket
-from aurora_operator.local.process import ProcessRuntime
+from aurora_operator.local.preflight import (
+    check_engine,
+    check_models,
+    check_secrets,
+    check_socket,
+)
+from aurora_operator.local.process import ComponentDetail, ProcessRuntime
 from aurora_operator.local.process_spec import (
     HOST,
     Ports,
@@ -45,7 +50,7 @@ from aurora_operator.reconcile.reconciler import Generation, Reconciler
 
 logger = logging.getLogger(__name__)
 
-_KEPT_PORTS = ("buffer", "trainer", "control", "operator")
+_KEPT_PORTS = ("buffer", "trainer", "control", "operator", "engine")
 # Calls are short, and watches are closed first.
 _DRAIN_SECONDS = 1.0
 _PRUNE_RETRY_SECONDS = 2.0
@@ -91,7 +96,7 @@ class LocalOperator:
     async def run(self) -> str:
         """Runs until SIGTERM, then stops the components before it returns.
 
-        Returns why inference can never start, with every component stopped as well; else "".
+        Returns why nothing can ever serve, with every component stopped as well; else "".
         """
         stop = stop_signal()
         reload = asyncio.Event()
@@ -121,7 +126,7 @@ class LocalOperator:
         # A loop that ends by itself is a bug: the guardian restarts the operator, which adopts the
         # components.
         await asyncio.wait((stopped, refused, *loops), return_when=asyncio.FIRST_COMPLETED)
-        refusal = self._inference_problem() if self._refused.is_set() else ""
+        refusal = self._refusal() if self._refused.is_set() else ""
         if stop.is_set():
             # Before the loops end: inference waits until its last outcomes have been fetched.
             await self._runtime.stop_servers()
@@ -157,6 +162,7 @@ class LocalOperator:
             control=ports["control"],
             buffer=ports["buffer"],
             trainer=ports["trainer"],
+            engine=ports["engine"],
         )
         return components, ports["operator"]
 
@@ -184,16 +190,21 @@ class LocalOperator:
         for detail in self._runtime.details():
             if detail.view.name == "inference":
                 self._has_served |= detail.view.ready
-                if detail.refused and not self._has_served:
-                    self._refused.set()
+            if self._is_refused(detail):
+                self._refused.set()
         self._reconciler.wake()
         self._changes.notify()
 
-    def _inference_problem(self) -> str:
+    def _is_refused(self, detail: ComponentDetail) -> bool:
+        """Whether nothing will ever serve."""
+        serves = detail.view.name in ("engine", "inference")
+        return serves and detail.refused and not self._has_served
+
+    def _refusal(self) -> str:
         return next(
-            f"inference cannot start: it {detail.view.message}"
+            f"{detail.view.name} cannot start: it {detail.view.message}"
             for detail in self._runtime.details()
-            if detail.view.name == "inference"
+            if self._is_refused(detail)
         )
 
     def _status_changed(self) -> None:
@@ -237,6 +248,7 @@ class LocalOperator:
                 deployment = read_manifest_file(self._options.manifest)
                 check_secrets(deployment)
                 check_socket(deployment, self._layout)
+                check_engine(deployment)
                 check_models(deployment, self._store)
                 accepted = accept(self._layout.deployment, deployment)
             except AuroraError as error:

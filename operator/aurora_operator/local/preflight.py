@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 from aurora_common.checkpoint import read_manifest
 from aurora_common.errors import (
@@ -43,6 +44,18 @@ def check_socket(deployment: AuroraDeployment, layout: Layout) -> None:
         raise InvalidInputError(
             f"the data directory {layout.root} is {excess} bytes too long for the path of a socket "
             "in it: choose a shorter one with --data-dir"
+        )
+
+
+def check_engine(deployment: AuroraDeployment) -> None:
+    """Raises NotFoundError if vLLM is wanted and is not there."""
+    engine = deployment.spec.engine
+    program = engine.executable or "vllm"
+    if engine.type == "vllm" and shutil.which(program) is None:
+        where = "" if "/" in program else " on PATH"
+        raise NotFoundError(
+            f"spec.engine: there is no program {program}{where}: install vLLM 0.32 or later, or "
+            "name its program in spec.engine.executable"
         )
 
 

@@ -15,8 +15,9 @@ from aurora_operator.local.record import RecordBook
 from aurora_operator.local.supervision import Supervisor, SupervisorContext, stop_child
 
 DRAIN_SECONDS = 10.0
-# Producers and consumers of trajectories flush while buffer and Redis still run.
-_STOP_ORDER = (("inference", "trainer"), ("buffer",), ("redis",))
+# Inference drains while its engine runs; producers and consumers of trajectories flush while buffer
+# and Redis do.
+_STOP_ORDER = (("inference", "trainer"), ("engine", "buffer"), ("redis",))
 
 
 @dataclass(frozen=True, slots=True)

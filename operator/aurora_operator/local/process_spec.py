@@ -15,15 +15,17 @@ from aurora_operator.domain.arguments import (
     Listening,
     Places,
     buffer_arguments,
+    gateway_arguments,
     inference_arguments,
     redis_arguments,
     trainer_arguments,
+    vllm_arguments,
 )
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.local.layout import Layout
 
 HOST = "127.0.0.1"
-COMPONENTS = ("redis", "buffer", "inference", "trainer")
+COMPONENTS = ("redis", "buffer", "engine", "inference", "trainer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class ProcessSpec:
     name: str
     argv: tuple[str, ...]
     address: str
-    probe: Literal["grpc", "redis"]
+    probe: Literal["grpc", "http", "redis"]
     requires: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -50,13 +52,17 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Loopback ports by name; `http` and `grpc` are the clients', `control` is inference's too."""
+    """Loopback ports by name; `http` and `grpc` are the clients', `control` is inference's too.
+
+    `engine`: of an engine that is not Aurora's own.
+    """
 
     http: int
     grpc: int
     control: int
     buffer: int
     trainer: int
+    engine: int
 
 
 def desired_processes(
@@ -73,19 +79,46 @@ def desired_processes(
         argv = (python, *redis_arguments(deployment, places))
         processes.append(ProcessSpec("redis", argv, places.redis_socket, "redis"))
     processes.append(_buffer(deployment, places, ports, python))
-    inference = inference_arguments(
-        deployment,
-        places,
-        Listening(grpc=_at(ports.grpc), http=_at(ports.http), control=_at(ports.control)),
-        buffer=_at(ports.buffer),
-    )
-    processes.append(ProcessSpec("inference", (python, *inference), _at(ports.grpc), "grpc"))
+    if spec.engine.type == "vllm":
+        processes += _vllm(deployment, layout, places, ports, python)
+    else:
+        processes.append(_native(deployment, places, ports, python))
     if not spec.trainer.suspend:
         listening = Listening(grpc=_at(ports.trainer))
         trainer = trainer_arguments(deployment, places, listening, buffer=_at(ports.buffer))
         argv = (python, *trainer)
         processes.append(ProcessSpec("trainer", argv, _at(ports.trainer), "grpc", ("buffer",)))
     return tuple(processes)
+
+
+def _native(deployment: AuroraDeployment, places: Places, ports: Ports, python: str) -> ProcessSpec:
+    arguments = inference_arguments(
+        deployment,
+        places,
+        Listening(grpc=_at(ports.grpc), http=_at(ports.http), control=_at(ports.control)),
+        buffer=_at(ports.buffer),
+    )
+    return ProcessSpec("inference", (python, *arguments), _at(ports.grpc), "grpc")
+
+
+def _vllm(
+    deployment: AuroraDeployment, layout: Layout, places: Places, ports: Ports, python: str
+) -> tuple[ProcessSpec, ProcessSpec]:
+    """vLLM, and the gateway in front of it, which is what clients and the operator reach."""
+    folder, engine = str(layout.engine), _at(ports.engine)
+    run = vllm_arguments(deployment, "run", claims=places.claims, folder=folder, listen=engine)
+    gateway = gateway_arguments(
+        deployment,
+        places,
+        Listening(http=_at(ports.http), control=_at(ports.control)),
+        buffer=_at(ports.buffer),
+        engine=engine,
+        folder=folder,
+    )
+    return (
+        ProcessSpec("engine", (python, *run), engine, "http"),
+        ProcessSpec("inference", (python, *gateway), _at(ports.control), "grpc", ("engine",)),
+    )
 
 
 def local_places(deployment: AuroraDeployment, layout: Layout) -> Places:

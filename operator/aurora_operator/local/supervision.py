@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from aurora_common.errors import REFUSED, AuroraError
 from aurora_common.leash import LEASH_VARIABLE
-from aurora_operator.adapters.probe import GrpcProbe, RedisProbe
+from aurora_operator.adapters.probe import GrpcProbe, HttpProbe, RedisProbe
 from aurora_operator.domain.arguments import ENVIRONMENT
 from aurora_operator.domain.plan.observation import ComponentView
 from aurora_operator.local.backoff import RESET_AFTER_SECONDS, Backoff
@@ -38,6 +38,13 @@ _ORDERS = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHU
 class Probe(Protocol):
     async def is_ready(self, timeout_seconds: float) -> bool: ...
     async def close(self) -> None: ...
+
+
+_PROBES: Mapping[str, Callable[[str], Probe]] = {
+    "grpc": GrpcProbe,
+    "http": HttpProbe,
+    "redis": RedisProbe,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +72,7 @@ class Supervisor:
         self._context = context
         self._log = context.log_path(spec.name)
         self._tail = LogTail(self._log)
-        self._probe: Probe = (
-            RedisProbe(spec.address) if spec.probe == "redis" else GrpcProbe(spec.address)
-        )
+        self._probe: Probe = _PROBES[spec.probe](spec.address)
         self._child: Child | None = None
         self._backoff = Backoff()
         self._start_at = 0.0

@@ -96,6 +96,15 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     "several trainers": {"trainer": {"replicas": 3}},
     "template": {"inference": {"podTemplate": _TEMPLATE}},
+    "vllm": {
+        "draft": {"initialCheckpoint": {"uri": "pvc://drafts/first"}},
+        "engine": {
+            "type": "vllm",
+            "args": ["--tensor-parallel-size=2", "--gpu-memory-utilization", "0.8"],
+            "resources": {"limits": {"nvidia.com/gpu": 2}},
+        },
+        "security": {"authSecretRef": {"name": "tokens"}},
+    },
 }  # fmt: skip
 
 

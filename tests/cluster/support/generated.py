@@ -31,6 +31,7 @@ _OBEYING = {
             {"minReplicas": st.just(least), "maxReplicas": st.integers(least, 1000)}
         )
     ),
+    "args": st.sampled_from([[], ["--seed=7"], ["--tensor-parallel-size", "2"]]),
     "tls": st.sampled_from(
         [{}, {"mode": "Disabled"}, {"mode": "CertManager", "issuerRef": {"name": "ours"}}]
     ),
@@ -47,6 +48,7 @@ def manifests():
         _drawn(_SCHEMA)
         .map(_with_one_redis)
         .map(_with_a_request_for_each_trainer)
+        .map(_with_what_its_engine_takes)
         .map(
             lambda spec: {
                 "apiVersion": "aurora.dev/v1alpha1",
@@ -72,6 +74,25 @@ def _with_a_request_for_each_trainer(spec):
     batch_size = trainer.get("hyperparameters", {}).get("batchSize", 32)
     if trainer.get("replicas", 1) > batch_size:
         spec = {**spec, "trainer": {**trainer, "replicas": batch_size}}
+    return spec
+
+
+def _with_what_its_engine_takes(spec):
+    spec = json.loads(json.dumps(spec))
+    engine, rollout = spec.get("engine", {}), spec.get("rollout", {})
+    if engine.get("type") != "vllm":
+        for field in ("image", "executable", "args"):
+            engine.pop(field, None)
+        if rollout.get("assignment") == "Switchback":
+            del rollout["assignment"]
+        return spec
+    draft = spec.setdefault("draft", {})
+    draft.setdefault("initialCheckpoint", {"uri": "pvc://models/draft"})
+    if draft.get("speculationLength", {}).get("max") == 0:
+        draft["speculationLength"]["max"] = 1
+    spec.get("inference", {}).pop("autoscaling", None)
+    if rollout.get("assignment") == "PerRequest":
+        rollout["assignment"] = "Switchback"
     return spec
 
 

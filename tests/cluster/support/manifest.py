@@ -25,6 +25,12 @@ def changed(path, value):
     return document
 
 
+VLLM = {
+    **MINIMAL["spec"],
+    "draft": {"initialCheckpoint": {"uri": "pvc://models/draft"}},
+    "engine": {"type": "vllm", "args": ["--tensor-parallel-size=2", "--seed", "7"]},
+}
+
 # A path, the value put there, the path of the problem, and its message.
 BAD = [
     ("apiVersion", "aurora.dev/v1", "apiVersion", "allowed: aurora.dev/v1alpha1"),
@@ -44,7 +50,23 @@ BAD = [
     ("spec.target.uri", "file:///", "spec.target.uri", "use file:///folder or pvc://"),
     ("spec.target.uri", None, "spec.target.uri", "null is not a string"),
     ("spec.target.dtype", "fp16", "spec.target.dtype", "allowed: float32, bfloat16"),
-    ("spec.engine.type", "vllm", "spec.engine.type", "allowed: native"),
+    ("spec.engine.type", "sglang", "spec.engine.type", "allowed: native, vllm"),
+    ("spec.engine.type", "vllm", "spec.engine", "set draft.initialCheckpoint"),
+    ("spec.engine", {"args": ["--seed=7"]}, "spec.engine", "args are vLLM's: set type: vllm"),
+    ("spec.engine.image", "vllm/vllm-openai:v0.32.0", "spec.engine", "image, executable and args"),
+    ("spec.engine", {"type": "vllm", "args": ["--seed=7", "--port=80"]}, "spec.engine.args[1]",
+     "without those that Aurora sets"),
+    ("spec.engine", {"type": "vllm", "args": ["--speculative_config", "{}"]},
+     "spec.engine.args[0]", "those that Aurora sets"),
+    ("spec.engine", {"type": "vllm", "args": ["-sc={}"]}, "spec.engine.args[0]",
+     "those that Aurora sets"),
+    ("spec", {**VLLM, "draft": {**VLLM["draft"], "speculationLength": {"max": 0}}}, "spec.engine",
+     "set speculationLength.max above 0"),
+    ("spec", {**VLLM, "inference": {"autoscaling": {"maxReplicas": 2}}}, "spec.inference",
+     "scale vllm by /scale"),
+    ("spec", {**VLLM, "rollout": {"assignment": "PerRequest"}}, "spec.rollout",
+     "Switchback with vllm"),
+    ("spec.rollout.assignment", "Switchback", "spec.rollout", "PerRequest with the native engine"),
     ("spec.draft.kind", "Eagle3", "spec.draft.kind", "allowed: Standalone"),
     ("spec.draft.initialCheckpoint", {}, "spec.draft.initialCheckpoint.uri", "is required"),
     ("spec.draft.initialCheckpoint", {"uri": "pvc://m/d", "digest": "md5:1"},
@@ -111,7 +133,8 @@ BAD = [
     ("spec.modelStore.s3", {}, "spec.modelStore.s3", "known fields: keep, pvc"),
     ("spec.rollout.paused", 1, "spec.rollout.paused", "1 is not true or false"),
     ("spec.rollout.supersede", "Replace", "spec.rollout.supersede", "allowed: QueueLatest"),
-    ("spec.rollout.assignment", "InRequest", "spec.rollout.assignment", "allowed: PerRequest"),
+    ("spec.rollout.assignment", "InRequest", "spec.rollout.assignment",
+     "allowed: PerRequest, Switchback"),
     ("spec.rollout.onInconclusive", "Promote", "spec.rollout.onInconclusive", "KeepStable"),
     ("spec.rollout.steps", [], "spec.rollout.steps", "1 to 20"),
     ("spec.rollout.steps", {"weightPercent": 5}, "spec.rollout.steps", "is not a list"),

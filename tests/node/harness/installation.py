@@ -14,6 +14,7 @@ from harness.model import Models
 CHART = place.REPOSITORY / "deploy/helm/aurora"
 _EXAMPLE = place.REPOSITORY / "examples/kubernetes-quickstart.yaml"
 ANOTHER_IMAGE = "aurora-inference:another"
+_VLLM_IMAGE = "vllm/vllm-openai:v0.32.0"
 COMPONENTS = ("inference", "buffer", "trainer")
 _CONTAINERS = {"inference": ("inference",), "buffer": ("buffer", "redis"), "trainer": ("trainer",)}
 # Every pod and the cluster itself share two cores.
@@ -21,10 +22,11 @@ _ONE_THREAD = [{"name": "OMP_NUM_THREADS", "value": "1"}]
 
 
 def images() -> list[str]:
-    """The images of `make images`, and a second one of inference to upgrade to."""
+    """The images of `make images`, a second one of inference to upgrade to, and vLLM's."""
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     made = [f"aurora-{component}:{version}" for component in ("operator", *COMPONENTS)]
-    return [f"docker.io/library/{name}" for name in (*made, ANOTHER_IMAGE)]
+    ours = [f"docker.io/library/{name}" for name in (*made, ANOTHER_IMAGE)]
+    return [*ours, f"docker.io/{_VLLM_IMAGE}"]
 
 
 def chart_values(folders: Mapping[str, Path], namespaces: Sequence[str]) -> dict[str, Any]:
@@ -58,6 +60,49 @@ def deployment(
     spec["inference"] = {"maxContextTokens": 256}
     for component in COMPONENTS:
         spec.setdefault(component, {})["podTemplate"] = _pod_template(component, folders)
+    return result
+
+
+def vllm_deployment(
+    namespace: str, models: Models, folders: Mapping[str, Path], *, vllm: Path
+) -> dict[str, Any]:
+    """The same behind a stock vLLM, whose environment for CPUs is in `vllm`."""
+    result = deployment(namespace, 1, models, folders)
+    spec = result["spec"]
+    spec["engine"] = {
+        "type": "vllm",
+        "args": ["--enforce-eager", "--max-num-seqs=16", "--max-num-batched-tokens=512"],
+    }
+    # A worker of vLLM's wheel for CPUs dies on some processors with bfloat16.
+    spec["target"]["dtype"] = "float32"
+    spec["draft"]["speculationLength"] = {"max": 4}
+    spec["rollout"] = {
+        "steps": [{"weightPercent": 50}],
+        "analysis": {"alpha": "0.05", "minRequests": 40, "maxDuration": "5m"},
+        "guardrails": [],
+    }
+    ours = {"volumeMounts": mounts(folders), "env": _ONE_THREAD}
+    all_folders = {**folders, "vllm": vllm}
+    environment = {
+        "PATH": f"{vllm}/bin:/usr/bin",
+        "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    engine = {
+        "name": "vllm",
+        "volumeMounts": mounts(all_folders),
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
+    }
+    spec["inference"]["podTemplate"] = {
+        "spec": {
+            "initContainers": [{"name": "prepare", **ours}, {"name": "inference", **ours}],
+            "containers": [engine],
+            "volumes": volumes(all_folders),
+        }
+    }
     return result
 
 

@@ -2,10 +2,11 @@ import json
 
 import pytest
 
+from aurora_inference.gateway.settings import parse_settings as parse_gateway
 from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.local.process_spec import Ports, desired_processes
 
-PORTS = Ports(http=8000, grpc=9000, control=4, buffer=2, trainer=3)
+PORTS = Ports(http=8000, grpc=9000, control=4, buffer=2, trainer=3, engine=5)
 
 
 def commands(layout, **spec):
@@ -30,6 +31,24 @@ def test_the_order_of_start(layout):
     assert list(found) == ["redis", "buffer", "inference", "trainer"]
     requires = [command.requires for command in found.values()]
     assert requires == [(), ("redis",), (), ("buffer",)]
+
+
+def test_vllm_runs_behind_its_gateway(layout):
+    found = commands(
+        layout,
+        draft={"initialCheckpoint": {"uri": "pvc://models/draft"}},
+        engine={"type": "vllm", "executable": "/opt/vllm", "args": ["--enforce-eager"]},
+    )
+    assert list(found) == ["redis", "buffer", "engine", "inference", "trainer"]
+    engine, gateway = found["engine"], found["inference"]
+    assert (engine.probe, engine.address, engine.requires) == ("http", "127.0.0.1:5", ())
+    assert engine.argv[-2:] == ("--", "--enforce-eager")
+    assert "/opt/vllm" in engine.argv
+    assert (gateway.probe, gateway.address) == ("grpc", "127.0.0.1:4")
+    assert gateway.requires == ("engine",)
+    settings = parse_gateway(gateway.argv[3:])
+    assert settings.engine == "http://127.0.0.1:5"
+    assert settings.engine_key == layout.engine / "key"
 
 
 def test_an_external_redis_is_not_started(layout):

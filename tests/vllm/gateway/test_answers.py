@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
+from collections.abc import Callable
 
 import httpx2
 import pytest
@@ -168,21 +170,26 @@ def _metric(page: str, name: str) -> float:
     )
 
 
+def _await(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_client_that_leaves_ends_its_request_in_vllm(gateway, streamed):
     body = json.dumps(PROMPT | {"stream": streamed, "max_tokens": 450, "ignore_eos": True}).encode()
     port = int(gateway.url.rpartition(":")[2])
 
-    def running() -> float:
-        return _metric(httpx2.get(f"{gateway.url}/metrics").text, "vllm:num_requests_running")
+    def metric(name: str) -> float:
+        return _metric(httpx2.get(f"{gateway.url}/metrics").text, name)
 
+    before = metric("vllm:generation_tokens_total")
     with socket.create_connection(("127.0.0.1", port), 30) as client:
         head = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
         client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        while not running():
-            pass
-    before = _metric(httpx2.get(f"{gateway.url}/metrics").text, "vllm:generation_tokens_total")
-    while running():
-        pass
-    after = _metric(httpx2.get(f"{gateway.url}/metrics").text, "vllm:generation_tokens_total")
-    assert after - before < 400
+        # Not the gauge of running requests, which a poll may miss.
+        _await(lambda: metric("vllm:generation_tokens_total") > before)
+    _await(lambda: metric("vllm:num_requests_running") == 0)
+    assert metric("vllm:generation_tokens_total") - before < 400

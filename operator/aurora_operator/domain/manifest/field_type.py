@@ -244,6 +244,26 @@ Quantity = Annotated[
     ),
     BeforeValidator(_number_as_text),
 ]
+# vLLM takes them with '_' for '-' too; its short forms are -sc and -dp.
+_AURORA_SETS = (
+    "model", "served-model-name", "tokenizer", "dtype", "host", "port", "uds", "api-key",
+    "speculative-config", "data-parallel-.*", "worker-extension-cls",
+    "per-request-spec-decode-metrics", "config", "root-path", "ssl-.*", "max-model-len",
+)  # fmt: skip
+_OWN_FLAG = re.compile(
+    f"^(-sc|-dp|--({'|'.join(_AURORA_SETS).replace('-', '[-_]')}))(=|$)",
+)
+VllmArgument = Annotated[
+    str,
+    Text(
+        r"^[^\x00]+$",
+        longest=4096,
+        allowed="use vLLM's own flags without those that Aurora sets: --model, --port, "
+        "--speculative-config and the like",
+        check=lambda text: _OWN_FLAG.match(text) is None,
+        cel=f"!self.matches(r'{_OWN_FLAG.pattern}')",
+    ),
+]
 HeaderName = Annotated[
     str,
     Text(

@@ -167,23 +167,32 @@ def _claim_cause(pod: Json, around: Surroundings) -> str:
 
 
 def _container_causes(pod: Json, around: Surroundings) -> list[Cause]:
-    """One per container that is not ready; main containers only once init containers are done."""
+    """One per container that is not ready; main containers only once init containers are done.
+
+    A sidecar that runs holds up none, and may wait for one.
+    """
     status, spec = pod.get("status", {}), pod.get("spec", {})
     images = {
         container["name"]: container.get("image", "")
         for container in (*spec.get("initContainers", ()), *spec.get("containers", ()))
     }
-    first = [
-        container
-        for container in status.get("initContainerStatuses", ())
-        if not container.get("ready")
-    ]
+    sidecars = {
+        container["name"]
+        for container in spec.get("initContainers", ())
+        if container.get("restartPolicy") == "Always"
+    }
+    first: list[Json] = []
+    running: list[Json] = []
+    for container in status.get("initContainerStatuses", ()):
+        is_beside = container["name"] in sidecars and "running" in container.get("state", {})
+        if not container.get("ready"):
+            (running if is_beside else first).append(container)
     main = [
         container for container in status.get("containerStatuses", ()) if not container.get("ready")
     ]
     return [
         _container_cause(pod, container, images.get(container["name"], ""), around)
-        for container in first or main
+        for container in first or main or running
     ]
 
 

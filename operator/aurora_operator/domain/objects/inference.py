@@ -8,6 +8,7 @@ from aurora_operator.domain.objects import pod
 from aurora_operator.domain.objects.metadata import Json, component_name, metadata, selector
 from aurora_operator.domain.objects.service import service
 from aurora_operator.domain.objects.setting import Setting
+from aurora_operator.domain.objects.vllm import vllm_spec
 
 WAITING_METRIC = "aurora_waiting_requests"
 
@@ -17,17 +18,20 @@ _ENDPOINTS_SECONDS = 5
 _DRAIN_SECONDS = 40
 _GRACE_SECONDS = 60
 _CLIENT_PORTS = {"http": pod.HTTP, "grpc": pod.GRPC}
+# A gateway has nothing to generate with.
+_GATEWAY_PORTS = {"http": pod.HTTP}
 
 
 def inference_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:
+    ports = _CLIENT_PORTS if deployment.spec.engine.type == "native" else _GATEWAY_PORTS
     objects = [
         _deployment(deployment, setting),
-        service(deployment, setting, "inference", ports=_CLIENT_PORTS),
+        service(deployment, setting, "inference", ports=ports),
         service(
             deployment,
             setting,
             "inference",
-            ports=_CLIENT_PORTS,
+            ports=ports,
             headless_name=f"{component_name(deployment, 'inference')}-pods",
         ),
         _budget(deployment, setting),
@@ -40,6 +44,16 @@ def inference_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[J
 def _deployment(deployment: AuroraDeployment, setting: Setting) -> Json:
     inference = deployment.spec.inference
     tokens = deployment.spec.security.auth_secret_ref
+    own = (
+        vllm_spec(
+            deployment,
+            setting,
+            endpoints_seconds=_ENDPOINTS_SECONDS,
+            drain_seconds=_DRAIN_SECONDS,
+        )
+        if deployment.spec.engine.type == "vllm"
+        else {"containers": [_container(deployment, setting)], "volumes": []}
+    )
     spec: Json = {
         "selector": {"matchLabels": selector(deployment, "inference")},
         # Pods are replaced one by one, each only once its successor serves.
@@ -56,8 +70,9 @@ def _deployment(deployment: AuroraDeployment, setting: Setting) -> Json:
             spec={
                 "terminationGracePeriodSeconds": _GRACE_SECONDS,
                 "topologySpreadConstraints": [_spread(deployment)],
-                "containers": [_container(deployment, setting)],
+                **own,
                 "volumes": [
+                    *own["volumes"],
                     *pod.claim_volumes(deployment, writes_models=False),
                     *pod.tls_volumes(deployment, "inference"),
                     *([] if tokens is None else [pod.secret_volume("aurora-tokens", tokens.name)]),

@@ -7,6 +7,8 @@ from support.desired import SPECS, deployment
 from support.desired import objects as objects_of
 
 from aurora_buffer.__main__ import _parser as buffer_parser
+from aurora_inference.gateway.settings import parse_settings as parse_gateway
+from aurora_inference.vllm.__main__ import parse as parse_vllm
 
 COMPONENTS = ("inference", "buffer", "trainer")
 LONGEST = "a" * 40
@@ -349,6 +351,8 @@ def test_each_component_understands_its_command(spec):
     trainer = pytest.importorskip("aurora_trainer.settings")
     parse = {
         "aurora_inference": inference.parse_settings,
+        "aurora_inference.gateway": parse_gateway,
+        "aurora_inference.vllm": parse_vllm,
         "aurora_trainer": trainer.parse_settings,
         "aurora_buffer": buffer_parser().parse_args,
     }
@@ -356,8 +360,9 @@ def test_each_component_understands_its_command(spec):
     for component in ("inference", "trainer", "buffer", "gradient"):
         if component == "gradient" and ("Deployment", "chat-gradient") not in found:
             continue
-        for known in pod_spec(found, component)["containers"]:
-            if known["name"] == "sidecar":
+        pod = pod_spec(found, component)
+        for known in (*pod.get("initContainers", ()), *pod["containers"]):
+            if known["name"] in ("fetch", "sidecar", "vllm"):
                 continue
             python, option, module, *arguments = known["command"]
             assert (python, option) == ("python", "-m")

@@ -265,6 +265,19 @@ def test_an_init_container_is_told_before_those_that_wait_for_it():
     assert found.message.startswith(f"pod {NAME}: prepare ended with exit code 1")
 
 
+def test_a_sidecar_that_waits_hides_no_failure():
+    gateway = container({"running": {}}, name="inference")
+    crashed = container(
+        waiting("CrashLoopBackOff"), name="vllm", last={"terminated": {"exitCode": 1}}
+    )
+    body = scheduled(crashed, initContainerStatuses=[gateway])
+    body["spec"]["initContainers"] = [{"name": "inference", "restartPolicy": "Always"}]
+
+    assert "vllm" in view(body).message
+    body["status"]["containerStatuses"] = [container({"running": {}}, name="vllm", ready=True)]
+    assert "inference" in view(body).message
+
+
 def test_the_failing_one_is_told_of_many():
     starting = scheduled(container(waiting("ContainerCreating")))
     failing = unscheduled(FULL)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from aurora_operator.domain.manifest.field_type import DnsLabel, Name
+from aurora_operator.domain.manifest.field_type import DnsLabel, Name, rule
 from aurora_operator.domain.manifest.spec.buffer import Buffer
 from aurora_operator.domain.manifest.spec.inference import Inference
-from aurora_operator.domain.manifest.spec.model import Model
+from aurora_operator.domain.manifest.spec.model import Model, with_rules
 from aurora_operator.domain.manifest.spec.rollout import Rollout
 from aurora_operator.domain.manifest.spec.security import Security
 from aurora_operator.domain.manifest.spec.target import Draft, Engine, Target
@@ -23,8 +23,42 @@ class Metadata(Model):
     annotations: dict[str, str] = Field(default_factory=dict)
 
 
+_IS_VLLM = "has(self.engine) && has(self.engine.type) && self.engine.type == 'vllm'"
+_NEEDS_DRAFT = "vllm speculates from its start: set draft.initialCheckpoint"
+_NEEDS_LENGTH = (
+    "vllm without speculation has no draft to improve: set speculationLength.max above 0"
+)
+_NO_AUTOSCALING = "autoscaling counts the native engine's queue: scale vllm by /scale, as KEDA does"
+_ASSIGNMENTS = "assignment is PerRequest with the native engine, Switchback with vllm; leave it out"
+
+
 class Spec(Model):
     """What should run."""
+
+    model_config = with_rules(
+        rule(
+            f"!({_IS_VLLM}) || (has(self.draft) && has(self.draft.initialCheckpoint))",
+            _NEEDS_DRAFT,
+            "engine",
+        ),
+        rule(
+            f"!({_IS_VLLM}) || !has(self.draft) || !has(self.draft.speculationLength) || "
+            "!has(self.draft.speculationLength.max) || self.draft.speculationLength.max > 0",
+            _NEEDS_LENGTH,
+            "engine",
+        ),
+        rule(
+            f"!({_IS_VLLM}) || !has(self.inference) || !has(self.inference.autoscaling)",
+            _NO_AUTOSCALING,
+            "inference",
+        ),
+        rule(
+            "!has(self.rollout) || !has(self.rollout.assignment) || "
+            f"(self.rollout.assignment == 'Switchback') == ({_IS_VLLM})",
+            _ASSIGNMENTS,
+            "rollout",
+        ),
+    )
 
     target: Target
     """The model that is served."""
@@ -46,6 +80,35 @@ class Spec(Model):
     """How a new draft is tried and promoted."""
     security: Security = Security()
     """Which components may connect to which."""
+
+    @field_validator("engine")
+    @classmethod
+    def _with_draft(cls, engine: Engine, info: ValidationInfo) -> Engine:
+        draft: Draft | None = info.data.get("draft")
+        if engine.type == "vllm" and draft is not None:
+            if draft.initial_checkpoint is None:
+                raise ValueError(_NEEDS_DRAFT)
+            if draft.speculation_length.max == 0:
+                raise ValueError(_NEEDS_LENGTH)
+        return engine
+
+    @field_validator("inference")
+    @classmethod
+    def _scaled(cls, inference: Inference, info: ValidationInfo) -> Inference:
+        engine: Engine | None = info.data.get("engine")
+        if engine is not None and engine.type == "vllm" and inference.autoscaling is not None:
+            raise ValueError(_NO_AUTOSCALING)
+        return inference
+
+    @field_validator("rollout")
+    @classmethod
+    def _assigned(cls, rollout: Rollout, info: ValidationInfo) -> Rollout:
+        engine: Engine | None = info.data.get("engine")
+        if engine is None or rollout.assignment is None:
+            return rollout
+        if (rollout.assignment == "Switchback") != (engine.type == "vllm"):
+            raise ValueError(_ASSIGNMENTS)
+        return rollout
 
 
 class AuroraDeployment(Model):

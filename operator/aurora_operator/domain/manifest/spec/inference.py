@@ -51,11 +51,13 @@ class Inference(Model):
     autoscaling: Autoscaling | None = None
     """Scale by waiting requests. On Kubernetes only."""
     max_batch: int = Field(default=8, ge=1, le=256)
-    """How many requests are decoded concurrently."""
+    """How many requests are decoded concurrently. Native engine only, as is what follows but
+    maxContextTokens: vLLM has flags of its own."""
     max_waiting: int = Field(default=64, ge=0, le=65_536)
     """How many requests may wait; further ones get a 429."""
     max_context_tokens: int | None = Field(default=None, ge=2, le=16_777_216)
-    """Prompt and output together; defaults to the target's context length, at most 4096."""
+    """Prompt and output together; defaults to the target's context length, at most 4096 with the
+    native engine."""
     generation_config: Literal["auto", "vllm"] = "auto"
     """Defaults of requests, as in vLLM. `auto`: those in the target's generation_config.json;
     `vllm`: none."""

@@ -24,7 +24,7 @@ class Step(Model):
     """One step of a rollout."""
 
     weight_percent: int = Field(ge=1, le=99)
-    """The candidate's share of new requests."""
+    """The candidate's share of new requests, or with Switchback of the time."""
 
 
 class Analysis(Model):
@@ -82,8 +82,9 @@ class Rollout(Model):
     """Hold the rollout where it is and begin no other. Harm still rolls back."""
     supersede: Literal["QueueLatest"] = "QueueLatest"
     """Of the drafts published during a rollout, the newest is tried next."""
-    assignment: Literal["PerRequest"] = "PerRequest"
-    """Each new request draws its draft independently."""
+    assignment: Literal["PerRequest", "Switchback"] | None = None
+    """PerRequest: each new request draws its draft independently. Switchback: drafts alternate in
+    pairs of time blocks. By default the engine's own: native PerRequest, vllm Switchback."""
     # Strictness is each step's; a YAML sequence is a list, never a tuple.
     steps: tuple[Step, ...] = Field(
         default=(Step(weightPercent=5), Step(weightPercent=20), Step(weightPercent=50)),

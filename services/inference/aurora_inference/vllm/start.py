@@ -1,0 +1,101 @@
+"""What a stock vLLM needs to serve behind a gateway: one folder, and a script in it that starts it.
+
+    plugin/  aurora_vllm, for PYTHONPATH
+    key      vLLM's API key, made once, which the gateway reads as well
+    start    sets the environment and becomes `vllm serve`; needs no Aurora, only /bin/sh
+
+A container of Aurora's image writes the folder into a volume, and vLLM's own image runs the script.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aurora_common.errors import StorageError
+from aurora_inference.settings import Address
+from aurora_vllm.distribution import write_folder
+
+KEY, PLUGIN, START = "key", "plugin", "start"
+_SHUTDOWN_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Vllm:
+    """How vLLM is started; `target` and `draft` are folders, `arguments` the user's own flags.
+
+    `store`: checkpoints are taken from inside this folder only. `max_context_tokens` None: the
+    target's own.
+    """
+
+    executable: str
+    target: Path
+    draft: Path
+    store: Path
+    listen: Address
+    model_name: str
+    dtype: str
+    speculation_length: int
+    max_context_tokens: int | None
+    arguments: Sequence[str] = ()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Aurora's flags come last, so that they hold."""
+        speculation = {
+            "method": "draft_model",
+            "model": str(self.draft),
+            "num_speculative_tokens": self.speculation_length,
+        }
+        context = self.max_context_tokens
+        return (
+            *(self.executable, "serve", str(self.target)),
+            *("--shutdown-timeout", str(_SHUTDOWN_SECONDS), *self.arguments),
+            *("--host", self.listen.host, "--port", str(self.listen.port)),
+            *("--served-model-name", self.model_name, "--dtype", self.dtype),
+            *(() if context is None else ("--max-model-len", str(context))),
+            *("--speculative-config", json.dumps(speculation)),
+            *("--worker-extension-cls", "aurora_vllm.worker.AuroraWorker"),
+            *("--per-request-spec-decode-metrics", "detailed"),
+        )
+
+
+def write_start(vllm: Vllm, folder: Path) -> Path:
+    """Writes the folder, keeping a key that is there; the script's path. Raises StorageError."""
+    try:
+        write_folder(folder / PLUGIN)
+        if not (folder / KEY).exists():
+            _write(folder / KEY, secrets.token_urlsafe(32), mode=0o600)
+        return _write(folder / START, _script(vllm, folder), mode=0o700)
+    except OSError as error:
+        raise StorageError(f"cannot write {error.filename}: {error.strerror}") from error
+
+
+def _script(vllm: Vllm, folder: Path) -> str:
+    """What the user set for Python's path and vLLM's plugins stays."""
+    plugin, key, store = (
+        shlex.quote(str(path)) for path in (folder / PLUGIN, folder / KEY, vllm.store)
+    )
+    return f"""\
+#!/bin/sh
+set -eu
+export PYTHONPATH={plugin}${{PYTHONPATH:+:$PYTHONPATH}}
+export VLLM_PLUGINS=${{VLLM_PLUGINS:+$VLLM_PLUGINS,}}aurora
+export VLLM_USE_V2_MODEL_RUNNER=0
+export AURORA_VLLM_STORE={store}
+VLLM_API_KEY=$(cat {key})
+export VLLM_API_KEY
+exec {shlex.join(vllm.command)}
+"""
+
+
+def _write(path: Path, content: str, *, mode: int) -> Path:
+    beside = path.with_name(f".{path.name}")
+    beside.unlink(missing_ok=True)
+    beside.touch(mode=mode)
+    beside.write_text(content)
+    return beside.replace(path)
