@@ -30,6 +30,8 @@ _HEAL_SECONDS = 300.0
 _POLL_SECONDS = 2.0
 _MOST_JUMP_SECONDS = 1800
 _MOST_DELETED = 10
+# Of a CA that is being succeeded, as one is whose time has not come because the clock went back.
+_OF_SUCCESSION = frozenset({"next.crt", "next.key", "previous.crt", "since"})
 # Of a deployment without an embedded Redis, TLS and a trainer that runs.
 _FEWEST_OBJECTS = 10
 # Of a deployment's spec, one of which each has in the end.
@@ -177,7 +179,7 @@ def _comparable(found: Json, name: str, uid: str) -> Json:
         "spec": spec,
         "labels": metadata.get("labels"),
         "owned": [each["uid"] == uid for each in metadata.get("ownerReferences", ())],
-        "data": sorted(found.get("data") or {}),
+        "data": sorted((found.get("data") or {}).keys() - _OF_SUCCESSION),
     }
     anonymous: Json = json.loads(json.dumps(content).replace(name, "NAME"))
     return anonymous
