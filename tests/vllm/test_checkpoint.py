@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from aurora_common import checkpoint as auroras
@@ -37,6 +39,24 @@ def test_a_malformed_manifest_is_refused(publish, content):
 
     with pytest.raises(RefusedError, match=r"aurora\.json"):
         checkpoint.read_checkpoint(folder, manifest.digest, folder.parent)
+
+
+def test_what_lies_beside_a_checkpoint_is_found_and_what_cannot_be_read_is_not(publish, tmp_path):
+    folder, manifest = publish("beside", seed=5)
+    store = tmp_path / "store"
+    for name in ("one", "other"):
+        (store / name).mkdir(parents=True)
+        (store / name / "aurora.json").write_bytes((folder / "aurora.json").read_bytes())
+    (store / "other" / "aurora.json").write_text('{"digest": "sha256:b", "parent_digest": "a"}')
+    (store / "broken").mkdir()
+    (store / "broken" / "aurora.json").write_text("[]")
+    (store / "link").symlink_to(folder)
+    (store / "fifo").mkdir()
+    os.mkfifo(store / "fifo" / "aurora.json")
+    (store / ".trainer").write_text("no folder")
+
+    found = {each.digest for each in checkpoint.manifests_beside(store / "one", store)}
+    assert found == {manifest.digest, "sha256:b"}
 
 
 def test_without_a_store_nothing_is_taken():

@@ -9,8 +9,10 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +23,7 @@ CONFIG = "config.json"
 WEIGHTS_SUFFIX = ".safetensors"
 _MANIFEST_LIMIT_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 24
+_MOST_BESIDE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,17 @@ def read_checkpoint(folder: Path, digest: str, store: Path) -> Checkpoint:
         raise bad_checkpoint(f"{folder} has no {WEIGHTS_SUFFIX} file")
     config = _parse_object(folder / CONFIG, contents.get(CONFIG))
     return Checkpoint(folder, actual, manifest, config, weights)
+
+
+def manifests_beside(folder: Path, store: Path) -> Iterator[Manifest]:
+    """Of the checkpoints in the same folder of the store, those that can be read."""
+    with suppress(OSError):
+        for beside in islice(folder.parent.iterdir(), _MOST_BESIDE):
+            with suppress(OSError, RefusedError):
+                content, _ = _read_regular(
+                    beside / MANIFEST, store, keep=True, limit=_MANIFEST_LIMIT_BYTES
+                )
+                yield parse_manifest(beside, content)
 
 
 def listing_digest(digests: Mapping[str, str]) -> str:

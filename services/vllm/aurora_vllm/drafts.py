@@ -18,6 +18,7 @@ from aurora_vllm.checkpoint import (
     Manifest,
     folder_digest,
     folder_in_store,
+    manifests_beside,
     parse_manifest,
     read_checkpoint,
 )
@@ -46,11 +47,13 @@ class Draft:
 
 @dataclass(slots=True)
 class _Loading:
-    """A checkpoint on its way into the copy. The thread ends by setting one of the last two."""
+    """A checkpoint on its way into the copy. The thread ends by setting `manifest` or `problem`."""
 
     draft: Draft
     load_seconds: float = 0.0
     manifest: Manifest | None = None
+    # Those that lie beside it may link it to the live draft.
+    others: tuple[Manifest, ...] = ()
     problem: Exception | None = None
 
 
@@ -185,6 +188,8 @@ class Drafts:
         except RefusedError as error:
             return error
         self._load_seconds = loading.load_seconds + time.perf_counter() - started
+        for each in loading.others:
+            self._lineage.add(each.digest, each.parent_digest)
         self._lineage.add(loading.draft.digest, loading.manifest.parent_digest)
         self._staged = loading.draft
         return None
@@ -199,6 +204,7 @@ class Drafts:
             started = time.perf_counter()
             self._copy.load(tensors)
             loading.load_seconds = time.perf_counter() - started
+            loading.others = tuple(manifests_beside(folder, self._store))
             loading.manifest = checkpoint.manifest
         except Exception as error:  # noqa: BLE001  (the thread's boundary: `staging` raises it)
             loading.problem = error

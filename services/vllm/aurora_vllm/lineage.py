@@ -1,4 +1,4 @@
-"""Which drafts descend from one another, as far as this engine has seen them."""
+"""Which drafts descend from one another, as far as this engine has seen or found them."""
 
 from __future__ import annotations
 
