@@ -207,6 +207,17 @@ def test_a_draft_that_learned_from_vllms_traffic_is_promoted_without_a_restart(a
     assert aurora.component("inference").restarts == 0
 
 
+def test_the_command_shows_engine_gateway_and_evidence(aurora, load):
+    aurora.wait_for(lambda: promoted(aurora), "promotion", PROMOTED_SECONDS)
+    command = [sys.executable, "-m", "aurora_client", "status", "--data-dir", str(aurora.data)]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert shown.returncode == 0, shown.stderr
+    ready = ("engine     ● ready", "inference  ● ready")
+    for text in (*ready, "AcceptanceBetter", "requests on stable"):
+        assert text in shown.stdout, shown.stdout
+
+
 def test_a_vllm_that_dies_comes_back_with_the_stable_draft(aurora, load):
     stable = aurora.wait_for(lambda: promoted(aurora), "promotion")[0].digest
     before = aurora.component("engine")

@@ -178,10 +178,13 @@ class LocalOperator:
         return desired_processes(deployment, self._layout, self._ports, python=sys.executable)
 
     def _write_address(self) -> None:
+        is_native = self._reconciler.generation.deployment.spec.engine.type == "native"
+        # Without a port of its own for clients' gRPC, whoever asks for the state asks there.
+        grpc = self._options.grpc_port if is_native else self._ports.control
         content = {
             "address": f"{HOST}:{self._port}",
             "http": f"{HOST}:{self._options.http_port}",
-            "grpc": f"{HOST}:{self._options.grpc_port}",
+            "grpc": f"{HOST}:{grpc}",
             "pid": os.getpid(),
         }
         write_file(self._layout.operator, json.dumps(content, indent=2).encode())
@@ -256,6 +259,7 @@ class LocalOperator:
                 logger.error("manifest refused; keeping the current one", extra={"fields": fields})
                 continue
             self._reconciler.generation = self._generation(accepted.generation, deployment)
+            self._write_address()
             await self._runtime.apply(self._processes(deployment))
             self._reconciler.wake()
             fields = {"generation": accepted.generation}

@@ -175,7 +175,10 @@ def _evidence(evidence: Evidence) -> Iterator[tuple[str, Text]]:
     if evidence.interval_bps is not None:
         low, high = evidence.interval_bps
         effect += f" (95%: {points(low)} to {points(high)})"
-    yield "effect", Text(f"{effect}, {evidence.requests:,} requests judged")
+    judged = f"{evidence.requests:,} requests"
+    if evidence.pairs:
+        judged += f" in {evidence.pairs:,} pairs"
+    yield "effect", Text(f"{effect}, {judged} judged")
 
 
 def _bar(share: float, style: str) -> Text:
