@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -46,16 +47,9 @@ class HttpProbe:
 
     async def is_ready(self, timeout_seconds: float) -> bool:
         request = f"GET /health HTTP/1.1\r\nHost: {self._host}\r\nConnection: close\r\n\r\n"
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                reader, writer = await asyncio.open_connection(self._host, int(self._port))
-                try:
-                    writer.write(request.encode())
-                    return (await reader.readline()).split()[1:2] == [b"200"]
-                finally:
-                    writer.close()
-        except (OSError, TimeoutError, ValueError):
-            return False
+        opening = asyncio.open_connection(self._host, int(self._port))
+        status = await _first_line(opening, request.encode(), timeout_seconds)
+        return status.split()[1:2] == [b"200"]
 
     async def close(self) -> None:
         """Does nothing: each probe closes its connection."""
@@ -68,16 +62,26 @@ class RedisProbe:
         self._socket = socket
 
     async def is_ready(self, timeout_seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                reader, writer = await asyncio.open_unix_connection(self._socket)
-                try:
-                    writer.write(b"PING\r\n")
-                    return await reader.readline() == b"+PONG\r\n"
-                finally:
-                    writer.close()
-        except (OSError, TimeoutError):
-            return False
+        opening = asyncio.open_unix_connection(self._socket)
+        return await _first_line(opening, b"PING\r\n", timeout_seconds) == b"+PONG\r\n"
 
     async def close(self) -> None:
         """Does nothing: each probe closes its connection."""
+
+
+async def _first_line(
+    opening: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]],
+    request: bytes,
+    timeout_seconds: float,
+) -> bytes:
+    """Of the answer, on a connection of its own; empty if there is none in time."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            reader, writer = await opening
+            try:
+                writer.write(request)
+                return await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return b""

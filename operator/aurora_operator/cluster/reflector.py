@@ -104,16 +104,17 @@ class Reflector:
         listed: dict[tuple[Key, Reference], int] = {}
         versions = []
         for namespace in self._namespaces:
-            version, found = await self._api.list_metadata(kind, namespace, labels=_selector(kind))
-            versions.append(version)
+            at, found = await self._api.list_metadata(kind, namespace, labels=_selector(kind))
+            versions.append(at)
             for body in found:
                 named = {**body, "kind": kind.kind}
                 if (key := _key(kind, named)) is not None:
                     version = int(body["metadata"]["resourceVersion"])
                     listed[key, reference(named)] = version
+        oldest = min(versions)
         for (key, place), entry in before.items():
             # What the list does not name may be newer than the list, or have changed since.
-            missing = (key, place) not in listed and entry.version <= min(versions)
+            missing = (key, place) not in listed and entry.version <= oldest
             if missing and self._known_one(kind, key, place) == entry:
                 self._on_event(True, entry.body)
         for (key, place), version in listed.items():

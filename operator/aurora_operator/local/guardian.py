@@ -30,13 +30,7 @@ from aurora_operator.local.layout import Layout, prepared_layout
 from aurora_operator.local.log_tail import last_error_line
 from aurora_operator.local.narrator import Narrator, narrate, say, serving_lines
 from aurora_operator.local.port import free_ports
-from aurora_operator.local.preflight import (
-    check_engine,
-    check_models,
-    check_ports,
-    check_secrets,
-    check_socket,
-)
+from aurora_operator.local.preflight import check, check_ports
 from aurora_operator.local.process import DRAIN_SECONDS, stop_recorded
 from aurora_operator.local.record import RecordBook
 from aurora_operator.local.state_file import accept
@@ -96,10 +90,7 @@ def guard(options: LocalOptions) -> int:
         if from_stdin:
             write_file(layout.manifest, text.encode())
             options = replace(options, manifest=layout.manifest)
-        check_secrets(deployment)
-        check_socket(deployment, layout)
-        check_engine(deployment)
-        check_models(deployment, model_store(claims=layout.claims))
+        check(deployment, layout, model_store(claims=layout.claims))
         accept(layout.deployment, deployment)
         return asyncio.run(_guard(options, deployment, layout))
 

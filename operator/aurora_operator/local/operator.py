@@ -28,12 +28,7 @@ from aurora_operator.local.child import adopted
 from aurora_operator.local.guardian import LocalOptions, read_manifest_file
 from aurora_operator.local.layout import Layout
 from aurora_operator.local.port import chosen_ports
-from aurora_operator.local.preflight import (
-    check_engine,
-    check_models,
-    check_secrets,
-    check_socket,
-)
+from aurora_operator.local.preflight import check
 from aurora_operator.local.process import ComponentDetail, ProcessRuntime
 from aurora_operator.local.process_spec import (
     HOST,
@@ -249,10 +244,7 @@ class LocalOperator:
             requested.clear()
             try:
                 deployment = read_manifest_file(self._options.manifest)
-                check_secrets(deployment)
-                check_socket(deployment, self._layout)
-                check_engine(deployment)
-                check_models(deployment, self._store)
+                check(deployment, self._layout, self._store)
                 accepted = accept(self._layout.deployment, deployment)
             except AuroraError as error:
                 fields: dict[str, object] = {"reason": str(error)}

@@ -21,6 +21,14 @@ from aurora_operator.local.port import is_free
 _MAX_SOCKET_BYTES = 103
 
 
+def check(deployment: AuroraDeployment, layout: Layout, store: ModelStore) -> None:
+    """Raises an AuroraError if the deployment cannot run on this machine, ports aside."""
+    check_secrets(deployment)
+    check_socket(deployment, layout)
+    check_engine(deployment)
+    check_models(deployment, store)
+
+
 def check_secrets(deployment: AuroraDeployment) -> None:
     """Raises InvalidInputError if the manifest refers to a Secret."""
     external = deployment.spec.buffer.external

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from support.manifest import changed
 
 from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.domain.plan.action import SetTraffic
@@ -23,17 +24,7 @@ NAMES = ("pod-1", "pod-2", "pod-3")
 
 @pytest.fixture
 def deployment():
-    manifest = {
-        "apiVersion": "aurora.dev/v1alpha1",
-        "kind": "AuroraDeployment",
-        "metadata": {"name": "chat"},
-        "spec": {
-            "target": {"uri": "file:///models/target"},
-            "buffer": {"embedded": {}},
-            "modelStore": {"pvc": {"claimName": "models"}},
-            "rollout": {"steps": [{"weightPercent": 50}]},
-        },
-    }
+    manifest = changed("spec.rollout.steps", [{"weightPercent": 50}])
     return parse_manifest(json.dumps(manifest), "test")
 
 
