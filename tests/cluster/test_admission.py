@@ -158,7 +158,9 @@ def test_a_status_is_stored_whole(api_server, api_namespace):
         assert stored["status"] == written
 
 
-@pytest.mark.parametrize("name", ["local", "kubernetes", "kubernetes-quickstart", "vllm"])
+@pytest.mark.parametrize(
+    "name", ["local", "kubernetes", "kubernetes-quickstart", "vllm", "vllm-attached"]
+)
 def test_the_examples_are_admitted(create, name, pytestconfig):
     path = pytestconfig.rootpath / f"examples/{name}.yaml"
     for document in yaml.safe_load_all(path.read_text()):

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 from support.manifest import MINIMAL
 
 STATUS = {
@@ -168,3 +169,38 @@ def test_reports_an_error_in_one_line(aurora, objects, arguments, says):
     assert told.returncode == 1
     assert says in told.stderr
     assert len(told.stderr.strip().splitlines()) == 1
+
+
+def test_attach_says_what_a_vllm_lacks(aurora, api_server, api_namespace):
+    confined = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "vllm-0", "labels": {"app": "vllm"}},
+        "spec": {
+            "serviceAccountName": "owner",
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {"name": "vllm", "image": "vllm/vllm-openai:v0.32.0", "securityContext": confined}
+            ],
+        },
+    }
+    # The namespace's own account may not exist yet.
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "owner"}}
+    for plural, body in (("serviceaccounts", account), ("pods", pod)):
+        api_server.request("POST", f"/api/v1/namespaces/{api_namespace}/{plural}", body)
+    labels = ("--selector", "app=vllm", "--claim", "models")
+
+    checked = aurora("attach", "--check", *labels)
+    assert checked.returncode == 1, checked.stderr
+    assert checked.stdout.startswith("vllm-0  lacks")
+    assert "--worker-extension-cls aurora_vllm.worker.AuroraWorker" in checked.stdout
+
+    printed = aurora("attach", *labels)
+    assert printed.returncode == 0, printed.stderr
+    made = yaml.safe_load(printed.stdout)["spec"]["template"]["spec"]
+    assert made["initContainers"][0]["image"].startswith("aurora-inference:")
+
+    none = aurora("attach", "--check", "--selector", "app=other", "--claim", "models")
+    assert none.returncode == 1
+    assert "has the labels app=other" in none.stderr

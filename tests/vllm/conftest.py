@@ -15,11 +15,14 @@ from stock import server
 from stock.models import Models, made_models
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from aurora_model.draft import publish_draft
+from aurora_model.draft.standalone import StandaloneDraft
+from aurora_model.target import target_identity
 from aurora_vllm.distribution import write_folder
 
 _HERE = Path(__file__).parent
 # The fixtures that start a vLLM.
-_SERVERS = {"vllm", "unsupported", "eagle3", "aurora"}
+_SERVERS = {"vllm", "unsupported", "eagle3", "aurora", "theirs"}
 _LIMIT_SECONDS = 900
 _PROMPT_TOKENS = 24
 PLAIN_TOKENS = 160
@@ -41,6 +44,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def models(target_folder, tmp_path_factory) -> Models:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(target_folder)
     return made_models(tmp_path_factory.mktemp("vllm"), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def weak_draft(models, tmp_path_factory) -> Path:
+    """Half of the target's layers, with noise: it has much to learn."""
+    made = StandaloneDraft.load(models.start, dtype=torch.float32, device="cpu")
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter) * parameter.std() * 1.0)
+    store = tmp_path_factory.mktemp("drafts")
+    return publish_draft(made, store, name="begin", target=target_identity(models.target))[0]
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from aurora_operator.adapters.inference import GrpcInference
 from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.cluster.kinds import COMPONENT, Key
 from aurora_operator.domain.certificate import dns_name
+from aurora_operator.domain.objects.attached import ENGINE
 from aurora_operator.domain.objects.pod import CONTROL
 from aurora_operator.domain.plan.observation import ComponentView, Problem, Scale
 
@@ -28,6 +29,8 @@ def is_run_by(pod: Json, key: Key) -> bool:
     metadata = pod["metadata"]
     labels = metadata.get("labels", {})
     workload = f"{key.name}-{labels.get(COMPONENT)}"
+    if ENGINE in labels:
+        workload += f"-{labels[ENGINE]}"
     names = {workload, f"{workload}-{labels.get(_TEMPLATE_HASH)}"}
     return any(
         each.get("controller") and each["kind"] in _CONTROLLERS and each["name"] in names

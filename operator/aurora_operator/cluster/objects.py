@@ -13,6 +13,7 @@ from aurora_operator.adapters.kubernetes import FIELD_MANAGER, Json, KubernetesA
 from aurora_operator.cluster.child_store import ChildStore
 from aurora_operator.cluster.credentials import Credentials, name_taken
 from aurora_operator.cluster.directory import Directory, Tracked
+from aurora_operator.cluster.engines import Engines
 from aurora_operator.cluster.kinds import (
     CERTIFICATE,
     CHILDREN,
@@ -50,6 +51,7 @@ class ObjectReconciler:
         *,
         setting: Setting,
         credentials: Credentials,
+        engines: Engines,
         metrics: Metrics,
         on_change: Callable[[Key], None],
     ) -> None:
@@ -58,6 +60,7 @@ class ObjectReconciler:
         self._children = children
         self._setting = setting
         self._credentials = credentials
+        self._engines = engines
         self._volumes = Volumes(api, metrics)
         self._metrics = metrics
         self._on_change = on_change
@@ -113,7 +116,9 @@ class ObjectReconciler:
     async def _reconcile_all(
         self, tracked: Tracked, deployment: AuroraDeployment, generation: int
     ) -> list[Problem]:
-        wanted = desired_objects(deployment, replace(self._setting, owner_uid=tracked.uid))
+        engines = await self._engines.of(tracked, deployment)
+        setting = replace(self._setting, owner_uid=tracked.uid)
+        wanted = desired_objects(deployment, setting, engines)
         known = self._children.places(tracked.key)
         # The objects of a new deployment are created without reading them first.
         is_new = tracked.problems is None and not known

@@ -15,6 +15,7 @@ from aurora_operator.cluster.child_store import ChildStore, News
 from aurora_operator.cluster.claims import Claims
 from aurora_operator.cluster.credentials import Credentials
 from aurora_operator.cluster.directory import Directory
+from aurora_operator.cluster.engines import Engines
 from aurora_operator.cluster.event_recorder import EventRecorder, Notice
 from aurora_operator.cluster.kinds import (
     CERTIFICATE,
@@ -96,12 +97,14 @@ class ClusterOperator:
             metrics=metrics,
             enqueue=lambda key: self._rollouts.add(key),
         )
+        self._engines = Engines(api, self._directory, on_change=lambda key: self._objects.add(key))
         object_reconciler = ObjectReconciler(
             api,
             self._directory,
             self._children,
             setting=setting,
             credentials=Credentials(api, metrics),
+            engines=self._engines,
             metrics=metrics,
             on_change=lambda key: self._rollouts.add(key),
         )
@@ -180,6 +183,7 @@ class ClusterOperator:
                 group.create_task(self._reflector.run(_ALL))
                 group.create_task(self._reflector.poll(CERTIFICATE, _POLL_SECONDS))
                 group.create_task(self._secret_poll.run())
+                group.create_task(self._engines.run())
         finally:
             self._watches.stop(_STOP_SECONDS)
             await self._rollout_reconciler.close()

@@ -15,10 +15,12 @@ from aurora_operator.cluster.child_store import ChildStore
 from aurora_operator.cluster.fleet import component_pods, is_leaving, is_ready
 from aurora_operator.cluster.kinds import AUTOSCALER, CLAIM, EVENT, Key, Reference
 from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.objects.attached import ENGINE, engine_selector
 from aurora_operator.domain.objects.autoscaler import autoscaler_cause
 from aurora_operator.domain.objects.cause import EventsByObject, Surroundings, by_object
+from aurora_operator.domain.objects.metadata import selector
 from aurora_operator.domain.objects.trainer import has_gradient_pods
-from aurora_operator.domain.objects.workload import component_view, scale
+from aurora_operator.domain.objects.workload import component_view, scale, together
 from aurora_operator.domain.plan.observation import ComponentView, Scale
 
 logger = logging.getLogger(__name__)
@@ -51,13 +53,20 @@ class PodWorkloads:
             component: self._children.get(key, Reference(kind, f"{key.name}-{component}"))
             for component, kind in _workload_kinds(deployment)
         }
+        if (attach := deployment.spec.engine.attach) is not None:
+            found = self._children.of_kind(key, "Deployment")
+            gateways = [body for body in found if ENGINE in body["metadata"].get("labels", {})]
+            workloads["inference"] = together(gateways, selector(deployment, "inference"))
         now = datetime.now(UTC)
         around = await self._surroundings(key, pods, workloads, now)
-        found = [
+        seen = [
             component_view(component, workload, component_pods(pods, component), around)
             for component, workload in workloads.items()
         ]
-        views = [view for view in found if view is not None]
+        views = [view for view in seen if view is not None]
+        if attach is not None and not any(view.name == "inference" for view in views):
+            message = f"no pod that runs has the labels {engine_selector(attach)}"
+            views.append(ComponentView("inference", ready=False, failing=True, message=message))
         inference = workloads["inference"]
         counted = None
         if inference is not None:

@@ -152,15 +152,15 @@ def gateway_arguments(
     *,
     buffer: str,
     engine: str,
-    folder: str,
+    key: str,
     drain_listen: str | None = None,
     drain_seconds: int | None = None,
 ) -> tuple[str, ...]:
-    """In front of the vLLM at `engine`, HOST:PORT, which `vllm_arguments` prepared in `folder`."""
+    """In front of the vLLM at the URL `engine`; `key`: the file that holds its API key."""
     spec = deployment.spec
     flags = {
-        "--engine": f"http://{engine}",
-        "--engine-key": f"{folder}/key",
+        "--engine": engine,
+        "--engine-key": key,
         "--target": spec.target.uri,
         "--claims": places.claims,
         "--http-listen": listening.http,
@@ -176,7 +176,11 @@ def gateway_arguments(
         "--tokens": places.tokens,
         "--drain-seconds": drain_seconds,
     }
-    return ("-m", "aurora_inference.gateway", *_flags(flags))
+    attached = ()
+    if spec.engine.attach is not None:
+        # Its clients have its keys already, unless the manifest gives them others.
+        attached = ("--put-back", *(("--pass-authorization",) if places.tokens is None else ()))
+    return ("-m", "aurora_inference.gateway", *_flags(flags), *attached)
 
 
 def trainer_arguments(

@@ -23,7 +23,7 @@ _INT32 = 2**31 - 1
 # Copied as they are.
 _KEPT = (
     "type", "description", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength",
-    "minItems", "maxItems", "maxProperties", "x-kubernetes-validations",
+    "minItems", "maxItems", "minProperties", "maxProperties", "x-kubernetes-validations",
     "x-kubernetes-list-map-keys",
 )  # fmt: skip
 _COLUMNS = (

@@ -14,6 +14,7 @@ from aurora_common.errors import (
 )
 from aurora_common.store.model_store import ModelStore
 from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.manifest.spec.engine import Attach
 from aurora_operator.local.layout import Layout
 from aurora_operator.local.port import is_free
 
@@ -56,14 +57,31 @@ def check_socket(deployment: AuroraDeployment, layout: Layout) -> None:
 
 
 def check_engine(deployment: AuroraDeployment) -> None:
-    """Raises NotFoundError if vLLM is wanted and is not there."""
+    """Raises NotFoundError or InvalidInputError if vLLM is wanted and is not on this machine."""
     engine = deployment.spec.engine
+    if engine.attach is not None:
+        check_attached(engine.attach)
+        return
     program = engine.executable or "vllm"
     if engine.type == "vllm" and shutil.which(program) is None:
         where = "" if "/" in program else " on PATH"
         raise NotFoundError(
             f"spec.engine: there is no program {program}{where}: install vLLM 0.32 or later, or "
             "name its program in spec.engine.executable"
+        )
+
+
+def check_attached(attach: Attach) -> None:
+    """Raises InvalidInputError if it is in pods, NotFoundError if its key's file is missing."""
+    if attach.key_file is None:
+        raise InvalidInputError(
+            "spec.engine.attach.selector names pods, and there are none on one machine: use url "
+            "and keyFile"
+        )
+    if not os.access(attach.key_file, os.R_OK):
+        raise NotFoundError(
+            f"spec.engine.attach.keyFile: {attach.key_file} is missing or cannot be read; it must "
+            "hold vLLM's --api-key"
         )
 
 

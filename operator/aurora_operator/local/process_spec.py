@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -103,22 +103,27 @@ def _native(deployment: AuroraDeployment, places: Places, ports: Ports, python: 
 
 def _vllm(
     deployment: AuroraDeployment, layout: Layout, places: Places, ports: Ports, python: str
-) -> tuple[ProcessSpec, ProcessSpec]:
-    """vLLM, and the gateway in front of it, which is what clients and the operator reach."""
+) -> list[ProcessSpec]:
+    """The gateway in front of a vLLM, which is what clients and the operator reach, and that vLLM
+    unless others run it."""
     folder, engine = str(layout.engine), _at(ports.engine)
-    run = vllm_arguments(deployment, "run", claims=places.claims, folder=folder, listen=engine)
+    attach = deployment.spec.engine.attach
     gateway = gateway_arguments(
         deployment,
         places,
         Listening(http=_at(ports.http), control=_at(ports.control)),
         buffer=_at(ports.buffer),
-        engine=engine,
-        folder=folder,
+        engine=f"http://{engine}" if attach is None else str(attach.url),
+        key=f"{folder}/key" if attach is None else str(attach.key_file),
     )
-    return (
+    inference = ProcessSpec("inference", (python, *gateway), _at(ports.control), "grpc")
+    if attach is not None:
+        return [inference]
+    run = vllm_arguments(deployment, "run", claims=places.claims, folder=folder, listen=engine)
+    return [
         ProcessSpec("engine", (python, *run), engine, "http"),
-        ProcessSpec("inference", (python, *gateway), _at(ports.control), "grpc", ("engine",)),
-    )
+        replace(inference, requires=("engine",)),
+    ]
 
 
 def local_places(deployment: AuroraDeployment, layout: Layout) -> Places:

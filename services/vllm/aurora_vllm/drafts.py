@@ -70,10 +70,10 @@ class Drafts:
         self._store = Path(os.environ[STORE]) if os.environ.get(STORE) else None
         if runner.device.type == "cpu":
             mend()
-        folder = _start_folder(self._speculation.draft_model_config)
+        self._start_folder = folder = _start_folder(self._speculation.draft_model_config)
         self._start = _start_manifest(folder)
         self._layout = layout_of(folder)
-        self._live = Draft(folder_digest(folder), self._start.name or folder.name)
+        self._first = self._live = Draft(folder_digest(folder), self._start.name or folder.name)
         self._lineage = Lineage()
         self._lineage.add(self._live.digest, self._start.parent_digest)
         self._staged: Draft | None = None
@@ -87,6 +87,7 @@ class Drafts:
             "instance": self._instance,
             "method": self._speculation.method,
             "speculation_length": self._speculation.num_speculative_tokens,
+            "start": self._first.to_json(),
             "live": self._live.to_json(),
             "staged": [self._staged.to_json()] if self._staged else [],
             "capture": {
@@ -96,14 +97,25 @@ class Drafts:
             },
         }
 
-    def stage(self, digest: str, name: str, path: str) -> Answer:
-        """Begins to load a checkpoint; `staging` says when it is resident."""
+    def stage(self, digest: str, name: str, path: str | None) -> Answer:
+        """Begins to load a checkpoint; `staging` says when it is resident.
+
+        Without a path it is the draft that the engine started with, from where that was read.
+        """
         if not _DIGEST.fullmatch(digest):
             raise RefusedError(
                 f"digest {digest!r} is not of the form sha256:<64 hex digits>",
                 status=400,
                 code="bad_digest",
                 param="digest",
+            )
+        if path is None and digest != self._first.digest:
+            raise RefusedError(
+                f"path is missing: only the draft {self._first.digest}, which the engine started "
+                "with, needs none",
+                status=400,
+                code="bad_path",
+                param="path",
             )
         self._settle()
         if digest in self._resident():
@@ -194,17 +206,21 @@ class Drafts:
         self._staged = loading.draft
         return None
 
-    def _load(self, loading: _Loading, path: str) -> None:
+    def _load(self, loading: _Loading, path: str | None) -> None:
         try:
-            folder = folder_in_store(path, self._store)
-            assert self._store is not None
-            checkpoint = read_checkpoint(folder, loading.draft.digest, self._store)
+            # Its files may be links, as in a cache of Hugging Face, and were trusted at the start.
+            folder, store = self._start_folder, Path("/")
+            if path is not None:
+                folder = folder_in_store(path, self._store)
+                assert self._store is not None
+                store = self._store
+            checkpoint = read_checkpoint(folder, loading.draft.digest, store)
             self._check_tokenizer(checkpoint.manifest)
             tensors = fitting_tensors(checkpoint, self._layout)
             started = time.perf_counter()
             self._copy.load(tensors)
             loading.load_seconds = time.perf_counter() - started
-            loading.others = tuple(manifests_beside(folder, self._store))
+            loading.others = tuple(manifests_beside(folder, store))
             loading.manifest = checkpoint.manifest
         except Exception as error:  # noqa: BLE001  (the thread's boundary: `staging` raises it)
             loading.problem = error

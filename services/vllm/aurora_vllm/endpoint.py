@@ -80,9 +80,11 @@ class _Body(BaseModel):
 
 
 class StageBody(_Body):
+    """Without a path, the draft that vLLM started with."""
+
     digest: str
     name: Annotated[str, Field(max_length=253)]
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[str, Field(min_length=1)] | None = None
 
 
 class UnstageBody(_Body):
@@ -108,7 +110,13 @@ async def status(engine: CalledEngine) -> dict[str, Any]:
         "vllm": vllm_version(),
         "runner": "V1",
         **answer,
-        "target": {"model": model.model, "max_model_len": model.max_model_len},
+        "target": {
+            "model": model.model,
+            "max_model_len": model.max_model_len,
+            "vocab_size": model.get_vocab_size(),
+            "hidden_size": model.get_hidden_size(),
+            "num_hidden_layers": model.get_total_num_hidden_layers(),
+        },
     }
 
 
@@ -120,7 +128,7 @@ async def stage(body: StageBody, engine: CalledEngine) -> dict[str, Any]:
         while not all(answer["resident"] for answer in answers):
             if asyncio.get_running_loop().time() > deadline:
                 raise RefusedError(
-                    f"{body.path} was not read within {_STAGE_SECONDS:.0f} s",
+                    f"{body.path or body.digest} was not read within {_STAGE_SECONDS:.0f} s",
                     status=503,
                     code="slow_store",
                 )

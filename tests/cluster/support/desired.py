@@ -8,6 +8,7 @@ from typing import Any
 from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects import desired_objects
+from aurora_operator.domain.objects.attached import EnginePod
 from aurora_operator.domain.objects.setting import Setting
 
 SETTING = Setting(
@@ -105,7 +106,20 @@ SPECS: dict[str, dict[str, Any]] = {
         },
         "security": {"authSecretRef": {"name": "tokens"}},
     },
+    "attached": {
+        "draft": {"initialCheckpoint": {"uri": "pvc://drafts/first"}},
+        "engine": {
+            "type": "vllm",
+            "attach": {
+                "selector": {"app": "vllm", "model": "qwen"},
+                "port": 8100,
+                "keySecretRef": {"name": "vllm", "key": "api-key"},
+            },
+        },
+    },
 }  # fmt: skip
+# The pods that "attached" finds.
+ENGINES = (EnginePod("vllm-0", "uid-a", "10.0.0.7"), EnginePod("vllm-1", "uid-b", "fd00::7"))
 
 
 def deployment(name: str = "chat", namespace: str = "serving", **spec: Any) -> AuroraDeployment:
@@ -126,5 +140,5 @@ def deployment(name: str = "chat", namespace: str = "serving", **spec: Any) -> A
 
 def objects(wanted: AuroraDeployment) -> dict[tuple[str, str], dict[str, Any]]:
     """The deployment's objects by kind and name."""
-    found = desired_objects(wanted, SETTING)
+    found = desired_objects(wanted, SETTING, ENGINES)
     return {(made["kind"], made["metadata"]["name"]): made for made in found}

@@ -31,6 +31,9 @@ _OBEYING = {
             {"minReplicas": st.just(least), "maxReplicas": st.integers(least, 1000)}
         )
     ),
+    "attach": st.just(
+        {"selector": {"app": "vllm"}, "keySecretRef": {"name": "vllm", "key": "key"}}
+    ),
     "args": st.sampled_from([[], ["--seed=7"], ["--tensor-parallel-size", "2"]]),
     "tls": st.sampled_from(
         [{}, {"mode": "Disabled"}, {"mode": "CertManager", "issuerRef": {"name": "ours"}}]
@@ -81,11 +84,15 @@ def _with_what_its_engine_takes(spec):
     spec = json.loads(json.dumps(spec))
     engine, rollout = spec.get("engine", {}), spec.get("rollout", {})
     if engine.get("type") != "vllm":
-        for field in ("image", "executable", "args"):
+        for field in ("image", "executable", "args", "attach"):
             engine.pop(field, None)
         if rollout.get("assignment") == "Switchback":
             del rollout["assignment"]
         return spec
+    if "attach" in engine:
+        for field in ("image", "executable", "args", "resources"):
+            engine.pop(field, None)
+        spec.pop("replicas", None)
     draft = spec.setdefault("draft", {})
     draft.setdefault("initialCheckpoint", {"uri": "pvc://models/draft"})
     if draft.get("speculationLength", {}).get("max") == 0:

@@ -31,6 +31,16 @@ VLLM = {
     "engine": {"type": "vllm", "args": ["--tensor-parallel-size=2", "--seed", "7"]},
 }
 
+ATTACH = {"selector": {"app": "vllm"}, "keySecretRef": {"name": "vllm", "key": "key"}}
+ATTACHED = {**VLLM, "engine": {"type": "vllm", "attach": ATTACH}}
+
+
+def attached(**attach):
+    """The spec with changes to its `attach`; None takes a field away."""
+    fields = {name: value for name, value in {**ATTACH, **attach}.items() if value is not None}
+    return {**ATTACHED, "engine": {"type": "vllm", "attach": fields}}
+
+
 # A path, the value put there, the path of the problem, and its message.
 BAD = [
     ("apiVersion", "aurora.dev/v1", "apiVersion", "allowed: aurora.dev/v1alpha1"),
@@ -52,8 +62,23 @@ BAD = [
     ("spec.target.dtype", "fp16", "spec.target.dtype", "allowed: float32, bfloat16"),
     ("spec.engine.type", "sglang", "spec.engine.type", "allowed: native, vllm"),
     ("spec.engine.type", "vllm", "spec.engine", "set draft.initialCheckpoint"),
-    ("spec.engine", {"args": ["--seed=7"]}, "spec.engine", "args are vLLM's: set type: vllm"),
-    ("spec.engine.image", "vllm/vllm-openai:v0.32.0", "spec.engine", "image, executable and args"),
+    ("spec.engine", {"args": ["--seed=7"]}, "spec.engine", "attach are vLLM's: set type: vllm"),
+    ("spec.engine.image", "vllm/vllm-openai:v0.32.0", "spec.engine", "args and attach are vLLM's"),
+    ("spec.engine", {"attach": ATTACH}, "spec.engine", "args and attach are vLLM's"),
+    ("spec", {**ATTACHED, "engine": {**ATTACHED["engine"], "args": ["--seed=7"]}}, "spec.engine",
+     "leave out image, executable, args"),
+    ("spec", {**ATTACHED, "replicas": 2}, "spec.replicas", "that its owner gives it"),
+    ("spec", attached(selector=None), "spec.engine.attach", "set selector and keySecretRef"),
+    ("spec", attached(keySecretRef=None), "spec.engine.attach", "set selector and keySecretRef"),
+    ("spec", attached(url="http://127.0.0.1:8000"), "spec.engine.attach",
+     "set selector and keySecretRef"),
+    ("spec", attached(selector={}), "spec.engine.attach.selector", "at least 1"),
+    ("spec", attached(selector={"app": "a b"}), "spec.engine.attach.selector.app",
+     "a label's value"),
+    ("spec", attached(selector={"a b": "x"}), "spec.engine.attach.selector", "a label's name"),
+    ("spec", attached(port=0), "spec.engine.attach.port", "at least 1"),
+    ("spec", attached(url="vllm:8000", keyFile="/key", selector=None, keySecretRef=None),
+     "spec.engine.attach.url", "http://host:port"),
     ("spec.engine", {"type": "vllm", "args": ["--seed=7", "--port=80"]}, "spec.engine.args[1]",
      "without those that Aurora sets"),
     ("spec.engine", {"type": "vllm", "args": ["--speculative_config", "{}"]},

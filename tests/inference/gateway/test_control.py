@@ -21,12 +21,18 @@ from aurora_inference.gateway import control as module
 from aurora_inference.gateway.answer import Report
 from aurora_inference.gateway.control import GatewayControl
 from aurora_inference.gateway.ledger import Ledger
-from aurora_inference.gateway.plugin import PluginStatus, Switch, UnrelatedDraftError
+from aurora_inference.gateway.plugin import (
+    PluginStatus,
+    Switch,
+    TargetShape,
+    UnrelatedDraftError,
+)
 from aurora_inference.slots.outcome_log import OutcomeLog
 from aurora_model.target import TargetIdentity
 
 TARGET = TargetIdentity("sha256:target", "sha256:tokenizer", 320)
 START = DraftReference("start", "sha256:start")
+SHAPE = TargetShape(320, 64, 2)
 
 
 @dataclass
@@ -57,7 +63,7 @@ class RoomForTwo:
         self._up()
         staged = frozenset({self.staged.digest} if self.staged else ())
         live = DraftReference(self.live.name, self.live.digest)
-        return PluginStatus(self.instance, live, staged, 4, "draft_model")
+        return PluginStatus(self.instance, START, live, staged, 4, "draft_model", SHAPE)
 
     async def stage(self, draft, path):
         self._up()
@@ -441,3 +447,38 @@ async def test_draining_waits_until_the_outcomes_are_fetched(control, draft, led
     assert not draining.done()
     await control.outcomes("chat-1", cursor=page.next, limit=1000)
     await asyncio.wait_for(draining, 5)
+
+
+async def test_one_that_puts_back_leaves_the_engine_with_the_draft_that_it_started_with(
+    plugin, ledger, draft
+):
+    control = GatewayControl(plugin, model_store(), ledger, target=TARGET, puts_back=True)
+    await canary(control, draft)
+
+    await control.stop()
+
+    assert plugin.live == START
+    assert ("stage", START.digest, None) in plugin.calls
+
+
+async def test_an_engine_that_is_gone_does_not_keep_the_gateway_from_stopping(
+    plugin, ledger, draft
+):
+    control = GatewayControl(plugin, model_store(), ledger, target=TARGET, puts_back=True)
+    await canary(control, draft)
+    plugin.down = True
+
+    await control.stop()
+
+
+async def test_an_engine_with_another_target_is_never_well(plugin, ledger, monkeypatch):
+    monkeypatch.setattr(module, "_POLL_SECONDS", 0.01)
+    other = TargetShape(320, 128, 4)
+    control = GatewayControl(plugin, model_store(), ledger, target=TARGET, shape=other)
+    watch = asyncio.create_task(control.watch())
+
+    await until(lambda: "another target" in control.problem())
+
+    assert "2 layers of 64, 320 tokens" in control.problem()
+    assert "4 layers of 128, 320 tokens" in control.problem()
+    watch.cancel()

@@ -19,6 +19,7 @@ from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
 from aurora.inference.v1 import inference_pb2 as pb
 from aurora.inference.v1 import inference_pb2_grpc
 from aurora_common.grpc_server import GrpcServer
+from aurora_model.config import DecoderConfig, read_config
 
 from .conftest import Upstream
 
@@ -30,8 +31,14 @@ K = 2
 class Engine:
     """Answers as much of an engine's HTTP as the gateway's process needs."""
 
-    def __init__(self, digest: str) -> None:
-        self.live, self.staged = {"digest": digest, "name": "start"}, None
+    def __init__(self, digest: str, target: DecoderConfig) -> None:
+        self.target = {
+            "vocab_size": target.vocab_size,
+            "hidden_size": target.hidden_size,
+            "num_hidden_layers": target.num_layers,
+        }
+        self.start = self.live = {"digest": digest, "name": "start"}
+        self.staged: dict | None = None
         self.instance = "1"
         self.ended: list[str] = []
         self.gate: asyncio.Event | None = None
@@ -67,12 +74,14 @@ class Engine:
 
     def status(self) -> dict:
         return {
-            "plugin": "0.1.0",
+            "plugin": "0.2.0",
             "instance": self.instance,
+            "start": self.start,
             "live": self.live,
             "staged": [self.staged] if self.staged else [],
             "speculation_length": 4,
             "method": "draft_model",
+            "target": self.target,
         }
 
     async def complete(self, content: dict) -> web.StreamResponse:
@@ -155,8 +164,8 @@ def drafts(publish):
 
 
 @pytest.fixture
-async def engine(drafts):
-    engine = Engine(drafts["one"][1].digest)
+async def engine(drafts, target_folder):
+    engine = Engine(drafts["one"][1].digest, read_config(target_folder))
     upstream = Upstream(engine.handle)
     await upstream.start()
     engine.url = upstream.url
@@ -293,3 +302,20 @@ async def test_a_taken_port_and_a_missing_key_are_one_line(engine, tmp_path):
     async with started("--engine", engine.url, "--engine-key", str(tmp_path / "none")) as process:
         assert await process.process.wait() == 78
         assert b"--engine-key" in await process.process.stderr.read()
+
+
+async def test_until_the_engine_is_fit_the_operator_hears_why(engine, target_folder, tmp_path):
+    engine.target = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 7}
+    (tmp_path / "key").write_text("k\n")
+    async with started(
+        *("--engine", engine.url, "--engine-key", str(tmp_path / "key")),
+        *("--target", str(target_folder)),
+    ) as process:
+        await process.logged("engine unhealthy")
+        async with grpc.aio.insecure_channel(await process.control()) as channel:
+            stub = inference_pb2_grpc.InferenceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.GetStatus(pb.GetStatusRequest(), timeout=10)
+
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "7 layers of 8, 9 tokens" in caught.value.details()

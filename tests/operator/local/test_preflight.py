@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from aurora_common.errors import InvalidInputError
+from aurora_common.errors import InvalidInputError, NotFoundError
 from aurora_operator.domain.manifest.parser import parse_manifest
+from aurora_operator.domain.manifest.spec.engine import Attach
 from aurora_operator.local.layout import Layout
-from aurora_operator.local.preflight import check_socket
+from aurora_operator.local.preflight import check_attached, check_socket
 
 
 def deployment(buffer):
@@ -30,3 +31,20 @@ def test_a_data_directory_leaves_room_for_the_path_of_a_socket():
     with pytest.raises(InvalidInputError, match=r"3 bytes too long .* with --data-dir"):
         check_socket(deployment({"embedded": {}}), too_long)
     check_socket(deployment({"external": {"url": "redis://elsewhere:6379/0"}}), too_long)
+
+
+def attach(**fields):
+    return Attach.model_validate(fields)
+
+
+def test_an_attached_vllm_is_on_this_machine_and_its_key_can_be_read(tmp_path):
+    key = tmp_path / "key"
+    on_machine = attach(url="http://127.0.0.1:8000", keyFile=str(key))
+    with pytest.raises(NotFoundError, match=f"keyFile: {key} is missing"):
+        check_attached(on_machine)
+    key.write_text("k")
+    check_attached(on_machine)
+
+    in_cluster = attach(selector={"app": "vllm"}, keySecretRef={"name": "vllm", "key": "key"})
+    with pytest.raises(InvalidInputError, match="there are none on one machine: use url"):
+        check_attached(in_cluster)

@@ -51,6 +51,21 @@ def test_vllm_runs_behind_its_gateway(layout):
     assert settings.engine_key == layout.engine / "key"
 
 
+def test_a_vllm_that_others_run_is_not_started(layout):
+    found = commands(
+        layout,
+        draft={"initialCheckpoint": {"uri": "pvc://models/draft"}},
+        engine={"type": "vllm", "attach": {"url": "http://127.0.0.1:8000", "keyFile": "/key"}},
+    )
+    assert list(found) == ["redis", "buffer", "inference", "trainer"]
+    settings = parse_gateway(found["inference"].argv[3:])
+    assert settings.engine == "http://127.0.0.1:8000"
+    assert str(settings.engine_key) == "/key"
+    assert settings.put_back
+    assert settings.pass_authorization
+    assert found["inference"].requires == ()
+
+
 def test_an_external_redis_is_not_started(layout):
     found = commands(layout, buffer={"external": {"url": "redis://elsewhere:6379/0"}})
     assert "redis" not in found

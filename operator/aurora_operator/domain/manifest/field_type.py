@@ -264,6 +264,30 @@ VllmArgument = Annotated[
         cel=f"!self.matches(r'{_OWN_FLAG.pattern}')",
     ),
 ]
+EngineUrl = Annotated[
+    str,
+    Text(
+        r"^https?://(\[[0-9a-fA-F:.]+\]|[^@/?#:\[\]\s]+)(:[0-9]{1,5})?/?$",
+        longest=1024,
+        allowed="use http://host:port, without a path",
+    ),
+]
+AbsolutePath = Annotated[
+    str, Text(r"^/[^\x00]*$", longest=4096, allowed="use an absolute path such as /etc/key")
+]
+LABEL_NAME = Text(
+    r"^([a-z0-9][-a-z0-9.]{0,251}/)?[a-zA-Z0-9]([-._a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$",
+    longest=317,
+    allowed="use a label's name such as app or example.com/model",
+)
+LabelValue = Annotated[
+    str,
+    Text(
+        r"^([a-zA-Z0-9]([-._a-zA-Z0-9]{0,61}[a-zA-Z0-9])?)?$",
+        longest=63,
+        allowed="use a label's value: letters, digits, '-', '_' and '.', at most 63",
+    ),
+]
 HeaderName = Annotated[
     str,
     Text(

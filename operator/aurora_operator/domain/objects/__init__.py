@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.objects.attached import EnginePod
 from aurora_operator.domain.objects.buffer import buffer_objects
 from aurora_operator.domain.objects.cert_manager import certificates
 from aurora_operator.domain.objects.drift import stamped
@@ -13,14 +16,19 @@ from aurora_operator.domain.objects.setting import Setting
 from aurora_operator.domain.objects.trainer import trainer_objects
 
 
-def desired_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:
-    """Everything but the Secrets of a self-managed CA, ready for server-side apply."""
+def desired_objects(
+    deployment: AuroraDeployment, setting: Setting, engines: Sequence[EnginePod] = ()
+) -> tuple[Json, ...]:
+    """Everything but the Secrets of a self-managed CA, ready for server-side apply.
+
+    `engines`: the pods of an attached vLLM.
+    """
     objects = (
         _service_account(deployment, setting),
         *network_policies(deployment, setting),
         *certificates(deployment, setting),
         *buffer_objects(deployment, setting),
-        *inference_objects(deployment, setting),
+        *inference_objects(deployment, setting, engines),
         *trainer_objects(deployment, setting),
     )
     return tuple(stamped(desired) for desired in objects)

@@ -1,10 +1,18 @@
-"""Inference: a Deployment behind two Services, with a disruption budget and optional autoscaler."""
+"""Inference: Deployments behind two Services, with a disruption budget and optional autoscaler."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from aurora_operator.domain.arguments import Listening, inference_arguments
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects import pod
+from aurora_operator.domain.objects.attached import (
+    ENGINE,
+    ENGINE_POD,
+    EnginePod,
+    attached_spec,
+)
 from aurora_operator.domain.objects.metadata import Json, component_name, metadata, selector
 from aurora_operator.domain.objects.service import service
 from aurora_operator.domain.objects.setting import Setting
@@ -22,10 +30,13 @@ _CLIENT_PORTS = {"http": pod.HTTP, "grpc": pod.GRPC}
 _GATEWAY_PORTS = {"http": pod.HTTP}
 
 
-def inference_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:
+def inference_objects(
+    deployment: AuroraDeployment, setting: Setting, engines: Sequence[EnginePod] = ()
+) -> tuple[Json, ...]:
+    """`engines`: of an attached vLLM."""
     ports = _CLIENT_PORTS if deployment.spec.engine.type == "native" else _GATEWAY_PORTS
     objects = [
-        _deployment(deployment, setting),
+        *_deployments(deployment, setting, engines),
         service(deployment, setting, "inference", ports=ports),
         service(
             deployment,
@@ -41,19 +52,40 @@ def inference_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[J
     return tuple(objects)
 
 
-def _deployment(deployment: AuroraDeployment, setting: Setting) -> Json:
+def _deployments(
+    deployment: AuroraDeployment, setting: Setting, engines: Sequence[EnginePod]
+) -> list[Json]:
+    seconds = {"endpoints_seconds": _ENDPOINTS_SECONDS, "drain_seconds": _DRAIN_SECONDS}
+    if deployment.spec.engine.attach is not None:
+        return [
+            _of_engine(
+                _deployment(
+                    deployment, setting, attached_spec(deployment, setting, engine, **seconds)
+                ),
+                engine,
+            )
+            for engine in engines
+        ]
+    if deployment.spec.engine.type == "vllm":
+        return [_deployment(deployment, setting, vllm_spec(deployment, setting, **seconds))]
+    own = {"containers": [_container(deployment, setting)], "volumes": []}
+    return [_deployment(deployment, setting, own)]
+
+
+def _of_engine(made: Json, engine: EnginePod) -> Json:
+    """The Deployment as that of one engine's gateway."""
+    made["metadata"]["name"] += f"-{engine.label}"
+    for named in (made["metadata"], made["spec"]["template"]["metadata"]):
+        named["labels"] = {**named["labels"], ENGINE: engine.label}
+        named["annotations"] = {**named.get("annotations", {}), ENGINE_POD: engine.name}
+    made["spec"]["selector"]["matchLabels"][ENGINE] = engine.label
+    return made
+
+
+def _deployment(deployment: AuroraDeployment, setting: Setting, own: Json) -> Json:
+    """`own`: containers and volumes."""
     inference = deployment.spec.inference
     tokens = deployment.spec.security.auth_secret_ref
-    own = (
-        vllm_spec(
-            deployment,
-            setting,
-            endpoints_seconds=_ENDPOINTS_SECONDS,
-            drain_seconds=_DRAIN_SECONDS,
-        )
-        if deployment.spec.engine.type == "vllm"
-        else {"containers": [_container(deployment, setting)], "volumes": []}
-    )
     spec: Json = {
         "selector": {"matchLabels": selector(deployment, "inference")},
         # Pods are replaced one by one, each only once its successor serves.

@@ -38,7 +38,7 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
             setting,
             "inference",
             ingress=[_from_clients(deployment), _from([operator], pod.CONTROL)],
-            egress=[to_buffer, _DNS],
+            egress=[to_buffer, *_to_engines(deployment), _DNS],
         ),
         _policy(
             deployment,
@@ -64,6 +64,14 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
     # on each reconcile.
     called = [_from([trainer], pod.GRPC), _from([_ANY_POD], pod.METRICS)]
     return (*policies, _policy(deployment, setting, "gradient", ingress=called, egress=[_DNS]))
+
+
+def _to_engines(deployment: AuroraDeployment) -> list[Json]:
+    """To an attached vLLM; one of Aurora's is on loopback."""
+    attach = deployment.spec.engine.attach
+    if attach is None:
+        return []
+    return [_to({"podSelector": {"matchLabels": dict(attach.selector or {})}}, attach.port)]
 
 
 def _policy(

@@ -10,9 +10,10 @@ a vLLM that breaks exits.
 
 from __future__ import annotations
 
-from aurora_operator.domain.arguments import Listening, gateway_arguments, vllm_arguments
+from aurora_operator.domain.arguments import vllm_arguments
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects import pod
+from aurora_operator.domain.objects.gateway import gateway_container, inference_container
 from aurora_operator.domain.objects.metadata import Json
 from aurora_operator.domain.objects.setting import Setting
 
@@ -38,7 +39,7 @@ def vllm_spec(
     return {
         "initContainers": [
             _prepare(deployment, setting, mounts),
-            _gateway(deployment, setting, mounts, drain_seconds=drain_seconds),
+            _gateway(deployment, setting, drain_seconds=drain_seconds),
         ],
         "containers": [
             _vllm(
@@ -62,59 +63,20 @@ def _prepare(deployment: AuroraDeployment, setting: Setting, mounts: dict[str, s
     arguments = vllm_arguments(
         deployment, "prepare", claims=pod.CLAIMS, folder=_FOLDER, listen=_ENGINE
     )
-    return _ours("prepare", deployment, setting, arguments, ports={}, mounts=mounts)
+    return inference_container("prepare", deployment, setting, arguments, ports={}, mounts=mounts)
 
 
-def _gateway(
-    deployment: AuroraDeployment, setting: Setting, mounts: dict[str, str], *, drain_seconds: int
-) -> Json:
-    listening = Listening(http=pod.listen(pod.HTTP), control=pod.listen(pod.CONTROL))
-    arguments = gateway_arguments(
+def _gateway(deployment: AuroraDeployment, setting: Setting, *, drain_seconds: int) -> Json:
+    made = gateway_container(
         deployment,
-        pod.places(deployment),
-        listening,
-        buffer=pod.call(deployment, "buffer"),
-        engine=_ENGINE,
-        folder=_FOLDER,
+        setting,
+        engine=f"http://{_ENGINE}",
+        key=f"{_FOLDER}/key",
+        mounts={"vllm": _FOLDER},
         drain_listen=_DRAIN,
         drain_seconds=drain_seconds,
     )
-    all_mounts = {**mounts, **pod.tls_mounts(deployment)}
-    if deployment.spec.security.auth_secret_ref is not None:
-        all_mounts["aurora-tokens"] = pod.TOKENS
-    ports = {"http": pod.HTTP, "control": pod.CONTROL}
-    return {
-        **_ours("inference", deployment, setting, arguments, ports=ports, mounts=all_mounts),
-        "restartPolicy": "Always",
-        "readinessProbe": {
-            "httpGet": {"path": "/health", "port": "http"},
-            "periodSeconds": 2,
-            "timeoutSeconds": 5,
-            "failureThreshold": 3,
-        },
-        "livenessProbe": pod.liveness_probe(tcpSocket={"port": "http"}),
-    }
-
-
-def _ours(
-    name: str,
-    deployment: AuroraDeployment,
-    setting: Setting,
-    arguments: tuple[str, ...],
-    *,
-    ports: dict[str, int],
-    mounts: dict[str, str],
-) -> Json:
-    inference = deployment.spec.inference
-    made = pod.container(
-        name,
-        inference.image or setting.inference_image,
-        arguments,
-        resources=inference.resources,
-        ports=ports,
-        mounts=mounts,
-    )
-    return {**made, "imagePullPolicy": setting.image_pull_policy}
+    return {**made, "restartPolicy": "Always"}
 
 
 def _vllm(

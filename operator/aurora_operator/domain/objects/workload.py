@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aurora_operator.domain.objects.cause import (
     Cause,
@@ -57,6 +58,32 @@ def scale(deployment: Json, pods: Sequence[Json]) -> Scale:
         updated=status.get("updatedReplicas", 0) if is_current else 0,
         selector=",".join(f"{name}={value}" for name, value in sorted(labels.items())),
     )
+
+
+def together(deployments: Sequence[Json], labels: Mapping[str, str]) -> dict[str, Any]:
+    """Many Deployments, as of gateways, as if they were one whose selector is `labels`."""
+    bodies = [(each["metadata"], each["spec"], each.get("status", {})) for each in deployments]
+    current = [
+        status
+        for metadata, _, status in bodies
+        if status.get("observedGeneration", 0) >= metadata.get("generation", 0)
+    ]
+    times = [metadata["creationTimestamp"] for metadata, _, _ in bodies]
+    return {
+        "kind": "Deployment",
+        "metadata": {"creationTimestamp": max(times)} if times else {},
+        "spec": {
+            "replicas": sum(spec.get("replicas", 1) for _, spec, _ in bodies),
+            "selector": {"matchLabels": dict(labels)},
+        },
+        "status": {
+            "replicas": sum(status.get("replicas", 0) for _, _, status in bodies),
+            "updatedReplicas": sum(status.get("updatedReplicas", 0) for status in current),
+            "conditions": [
+                condition for _, _, status in bodies for condition in status.get("conditions", ())
+            ],
+        },
+    }
 
 
 def _missing(component: str, pods: Sequence[Json], wanted: int, around: Surroundings) -> Cause:

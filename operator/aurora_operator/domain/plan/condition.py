@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aurora_operator.domain.manifest.spec import AuroraDeployment
-from aurora_operator.domain.plan.observation import Observation, Scale
+from aurora_operator.domain.plan.observation import ComponentView, Observation, Scale
 from aurora_operator.domain.rollout.state import Analyzing
 from aurora_operator.domain.status.deployment import Condition, ConditionType, Status
 
@@ -81,6 +81,8 @@ def _ready(observed: Observation) -> _Finding:
 def _all_ready(scale: Scale, cause: str) -> _Finding:
     """Like a Deployment's Available with maxUnavailable 0: pods of any template count."""
     if scale.wanted == 0:
+        if cause:
+            return _Finding(False, "InferenceNotReady", cause)
         return _Finding(False, "ScaledToZero", "no inference is wanted")
     # A pod that is being replaced may be ready beside its successor.
     count = min(scale.ready, scale.wanted)
@@ -118,6 +120,8 @@ def _clients_guarded(deployment: AuroraDeployment) -> _Finding:
         return _Finding(True, "TokensRequired")
     if security.client_peers:
         return _Finding(True, "PeersLimited")
+    if deployment.spec.engine.attach is not None:
+        return _Finding(True, "EngineKeysRequired")
     message = (
         f"whoever reaches the Service {deployment.metadata.name}-inference may send requests: "
         "set security.authSecretRef or security.clientPeers"
@@ -176,7 +180,7 @@ def _degraded(status: Status, observed: Observation) -> _Finding:
     """Every problem, under the reason of the first."""
     found = [(problem.reason, problem.message) for problem in observed.problems]
     found += [
-        ("ComponentFailing", f"{view.name}: {view.message}")
+        ("ComponentFailing", "; ".join([f"{view.name}: {view.message}", *_said(view, observed)]))
         for view in observed.components
         if view.failing
     ]
@@ -189,6 +193,14 @@ def _degraded(status: Status, observed: Observation) -> _Finding:
     if not found:
         return _Finding(False, "AsExpected")
     return _Finding(True, found[0][0], "; ".join(message for _, message in found))
+
+
+def _said(view: ComponentView, observed: Observation) -> Sequence[str]:
+    """What inferences that do not serve answer, which a probe cannot tell; the first few."""
+    if view.name != "inference":
+        return []
+    found = sorted(observed.absences.items())
+    return _few([f"{name} {cause}" for name, cause in found if name not in observed.expected])
 
 
 def _trainer_problem(observed: Observation) -> str | None:

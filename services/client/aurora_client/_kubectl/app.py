@@ -18,7 +18,15 @@ from aurora_client._cli.run import CommandError
 from aurora_client._cli.terminal import console, note, show
 from aurora_client._cli.version import Version
 from aurora_client._kubectl import view
+from aurora_client._kubectl.attach import (
+    Attachment,
+    attachment_of,
+    container_of,
+    missing,
+    patch,
+)
 from aurora_client._kubectl.cluster import Cluster, Json
+from aurora_common.version import VERSION
 
 _REFRESH_SECONDS = 1.0
 _ANSWER_SECONDS = 30.0
@@ -154,6 +162,56 @@ def drafts(
 ) -> None:
     """List a deployment's known drafts and their outcomes."""
     show(view.drafts(Cluster(namespace, context, kubeconfig).deployment(name)))
+
+
+@app.command()
+def attach(
+    name: Annotated[
+        str | None, typer.Argument(help="An AuroraDeployment with spec.engine.attach.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say what each pod lacks; exit with 1 if any does.")
+    ] = False,
+    selector: Annotated[
+        str | None,
+        typer.Option("--selector", "-l", help="Without NAME: the labels of vLLM's pods."),
+    ] = None,
+    claim: Annotated[
+        str | None, typer.Option(help="Without NAME: the claim of modelStore.pvc.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Without NAME: vLLM's port.")] = 8000,
+    key: Annotated[
+        str, typer.Option(metavar="SECRET/KEY", help="Without NAME: where vLLM's API key is.")
+    ] = "vllm/api-key",
+    image: Annotated[
+        str, typer.Option(help="The image that brings the plugin.")
+    ] = f"aurora-inference:{VERSION}",
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Print the patch that a vLLM of yours needs to be attached, or check its pods."""
+    cluster = Cluster(namespace, context, kubeconfig)
+    if name is not None:
+        wanted = attachment_of(cluster.deployment(name), image)
+    elif selector is None or claim is None:
+        raise CommandError("name an AuroraDeployment, or give --selector and --claim")
+    else:
+        secret, _, secret_key = key.partition("/")
+        wanted = Attachment(selector, port, claim, secret, secret_key or "api-key", image)
+    pods = cluster.selected_pods(wanted.selector)
+    if not pods:
+        raise CommandError(f"no pod in {cluster.namespace} has the labels {wanted.selector}")
+    containers = [container_of(pod, wanted.port) for pod in pods]
+    if not check:
+        yaml.safe_dump(patch(containers[0], wanted), sys.stdout, sort_keys=False)
+        return
+    lacking = {
+        container.pod["metadata"]["name"]: missing(container, wanted) for container in containers
+    }
+    show(view.attachable(lacking))
+    if any(lacking.values()):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -56,7 +56,11 @@ class Cluster:
 
     def pods(self, name: str) -> Sequence[Json]:
         """The pods of a deployment's components, sorted by name."""
-        selector = f"app.kubernetes.io/managed-by=aurora-operator,app.kubernetes.io/instance={name}"
+        labels = f"app.kubernetes.io/managed-by=aurora-operator,app.kubernetes.io/instance={name}"
+        return self.selected_pods(labels)
+
+    def selected_pods(self, selector: str) -> Sequence[Json]:
+        """The pods that have these labels, sorted by name."""
         path = f"/api/v1/namespaces/{self.namespace}/pods?{urlencode({'labelSelector': selector})}"
         items = cast(Sequence[Json], self._call("GET", path)["items"])
         return sorted(items, key=lambda pod: str(pod["metadata"]["name"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,6 +35,21 @@ def read_deployment(body: Json) -> Deployment:
         status=parse_status(status),
         status_json=status,
     )
+
+
+def attachable(lacking: Mapping[str, Sequence[str]]) -> RenderableType:
+    """What each pod lacks, pods that lack the same together."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for pod, found in lacking.items():
+        alike.setdefault(tuple(found), []).append(pod)
+    shown: list[RenderableType] = []
+    for found, pods in alike.items():
+        verdict = Text("lacks", style="red") if found else Text("can be attached", style="green")
+        tree = Tree(Text.assemble(", ".join(pods), "  ", verdict))
+        for each in found:
+            tree.add(Text(each))
+        shown.append(tree)
+    return Group(*shown)
 
 
 def deployments_table(bodies: Sequence[Json], *, with_namespace: bool) -> Table:

@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aurora_common import leash, log
@@ -24,7 +25,7 @@ from aurora_inference.gateway.capture import Captures
 from aurora_inference.gateway.control import GatewayControl
 from aurora_inference.gateway.ledger import Ledger
 from aurora_inference.gateway.metrics import MetricsPage
-from aurora_inference.gateway.plugin import Plugin
+from aurora_inference.gateway.plugin import Plugin, TargetShape
 from aurora_inference.gateway.proxy import Behind, Proxy, ProxySettings, engine_session
 from aurora_inference.gateway.recorder import Recorder
 from aurora_inference.gateway.server import DrainServer, ProxyServer
@@ -35,6 +36,7 @@ from aurora_inference.serving.metrics import TrajectoryCounts
 from aurora_inference.slots.outcome_log import OutcomeLog
 from aurora_inference.trajectory.completion import Completion
 from aurora_inference.trajectory.sender import TrajectorySender
+from aurora_model.config import read_config
 from aurora_model.target import TargetIdentity, target_identity
 
 logger = logging.getLogger(__name__)
@@ -92,7 +94,7 @@ async def serve(settings: Settings) -> None:
         running = _Running(settings, Plugin(session, settings.engine, key), ledger, certificates)
         try:
             if operators is not None:
-                port = await operators.start()
+                port = await operators.start(running.problem)
                 logger.info("listening", extra={"fields": {"control_port": port}})
             if drain is not None:
                 port = await drain.start()
@@ -129,12 +131,18 @@ class _Running:
         self._captures: Captures | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
+    def problem(self) -> str:
+        """Why it does not serve yet."""
+        return self._control.problem() if self._control is not None else "the target is being read"
+
     async def start(self, proxy: Proxy, operators: ControlServer[Gateway] | None) -> None:
         """Opens the ports once the engine serves the draft that it should."""
         settings, plugin, ledger = self._settings, self._plugin, self._ledger
         store = model_store(claims=settings.claims)
-        identity = await self._identity(store)
-        self._control = control = GatewayControl(plugin, store, ledger, target=identity)
+        identity, shape = await self._target(store)
+        self._control = control = GatewayControl(
+            plugin, store, ledger, target=identity, shape=shape, puts_back=settings.put_back
+        )
         sender = None
         if settings.buffer is not None and identity is not None:
             self._sender = sender = TrajectorySender(
@@ -143,9 +151,13 @@ class _Running:
                 tokenizer_digest=identity.tokenizer_digest,
                 certificates=self._certificates,
             )
-        log.report("waiting for the engine")
         self._tasks.append(asyncio.create_task(kept_running("engine health", control.watch)))
-        while control.problem():  # noqa: ASYNC110 - no event: the next problem may come meanwhile
+        reported = ""
+        while problem := control.problem():
+            if problem != reported:
+                log.report(f"waiting for the engine: {problem}")
+                reported = problem
+            # No event: the next problem may come meanwhile.
             await asyncio.sleep(_START_POLL_SECONDS)
         models = await plugin.models()
         target = next((model for model in models if model.is_base), models[0])
@@ -184,12 +196,19 @@ class _Running:
         if self._sender is not None:
             await self._sender.stop(flush_seconds=_FLUSH_SECONDS)
 
-    async def _identity(self, store: ModelStore) -> TargetIdentity | None:
+    async def _target(self, store: ModelStore) -> tuple[TargetIdentity | None, TargetShape | None]:
         uri = self._settings.target
         if uri is None:
-            return None
+            return None, None
         log.report(f"reading the target {uri}")
-        return await in_background(lambda: target_identity(store.fetch(uri)))
+        return await in_background(partial(_read_target, store, uri))
+
+
+def _read_target(store: ModelStore, uri: str) -> tuple[TargetIdentity, TargetShape]:
+    folder = store.fetch(uri)
+    config = read_config(folder)
+    shape = TargetShape(config.vocab_size, config.hidden_size, config.num_layers)
+    return target_identity(folder), shape
 
 
 def _proxy_settings(settings: Settings, key: str) -> ProxySettings:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +34,13 @@ from aurora_inference.contract import (
 )
 from aurora_inference.gateway.ledger import Ledger, Serving
 from aurora_inference.gateway.pair import Block, block_seconds, order
-from aurora_inference.gateway.plugin import Plugin, PluginStatus, Switch, UnrelatedDraftError
+from aurora_inference.gateway.plugin import (
+    Plugin,
+    PluginStatus,
+    Switch,
+    TargetShape,
+    UnrelatedDraftError,
+)
 from aurora_inference.slots.slots import FULL_BPS, Slots
 from aurora_model.target import TargetIdentity
 
@@ -53,7 +58,8 @@ _KINDS = {"draft_model": "standalone", "eagle3": "eagle3", "medusa": "medusa", "
 class GatewayControl:
     """Fulfils EngineControl over the plugin; all of it on the event loop's thread.
 
-    `target`: what the engine serves; if None, a checkpoint may name any.
+    `target`: what the engine serves, of that `shape`; if None, a checkpoint may name any.
+    `puts_back`: when it stops, the engine gets back the draft that it started with.
     """
 
     def __init__(
@@ -63,6 +69,8 @@ class GatewayControl:
         ledger: Ledger,
         *,
         target: TargetIdentity | None,
+        shape: TargetShape | None = None,
+        puts_back: bool = False,
     ) -> None:
         self.slots = Slots(ledger.outcomes)
         self.switches = 0
@@ -71,6 +79,8 @@ class GatewayControl:
         self._store = store
         self._ledger = ledger
         self._target = target
+        self._shape = shape
+        self._puts_back = puts_back
         self._problem = "the engine has not answered yet"
         self._status: PluginStatus | None = None
         self._switching = asyncio.Lock()
@@ -130,7 +140,15 @@ class GatewayControl:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _follow(self, status: PluginStatus) -> None:
-        """Has an engine that started anew, or was switched by another, serve the stable draft."""
+        """Has an engine that started anew, or was switched by another, serve the stable draft.
+
+        Raises UnavailableError if it serves another target.
+        """
+        if self._shape not in (None, status.target):
+            raise UnavailableError(
+                f"the engine serves another target than --target: it has {status.target}; "
+                f"--target has {self._shape}"
+            )
         ledger, former, self._status = self._ledger, self._status, status
         same = former is not None and former.instance == status.instance
         if same and status.live.digest == ledger.serving.digest:
@@ -363,11 +381,26 @@ class GatewayControl:
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
 
     async def stop(self) -> None:
-        """Leaves the engine with the stable draft, if it can."""
+        """Leaves the engine with the stable draft, or with its own first one, if it can."""
         async with self._switching:
             await self._stop_alternating()
-            with suppress(AuroraError):
-                await self._serve_stable()
+            try:
+                await (self._put_back() if self._puts_back else self._serve_stable())
+            except AuroraError as error:
+                fields = {"reason": str(error)}
+                logger.warning("the engine keeps its draft", extra={"fields": fields})
+
+    async def _put_back(self) -> None:
+        status = await self._plugin.status()
+        start = status.start
+        if status.live.digest == start.digest:
+            return
+        for digest in status.staged - {start.digest}:
+            await self._plugin.unstage(digest)
+        await self._plugin.stage(start, None)
+        await self._switch(start.digest)
+        fields = {"draft": start.name, "digest": start.digest}
+        logger.info("draft put back", extra={"fields": fields})
 
 
 async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:

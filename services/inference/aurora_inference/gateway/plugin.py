@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 
@@ -21,7 +21,7 @@ from aurora_inference.contract import DraftReference
 
 ROUTES = "/v1/aurora"
 # Of the plugin: its routes may change with the second number.
-_WORKS_WITH = "0.1."
+_WORKS_WITH = "0.2."
 _PROBE_SECONDS = 5.0
 # The plugin answers between two steps, and one with a long prompt may take its time.
 _SWITCH_SECONDS = 30.0
@@ -33,15 +33,31 @@ class UnrelatedDraftError(ConflictError):
     """What the live draft left in the attention cache misleads this one: it needs a reset."""
 
 
+class TargetShape(NamedTuple):
+    """Of the model that an engine serves: enough to tell it from most others."""
+
+    vocab_size: int
+    hidden_size: int
+    layers: int
+
+    def __str__(self) -> str:
+        return f"{self.layers} layers of {self.hidden_size}, {self.vocab_size} tokens"
+
+
 @dataclass(frozen=True, slots=True)
 class PluginStatus:
-    """`instance` changes with every start of the engine; `staged`: digests beside `live`."""
+    """`instance` changes with every start of the engine; `staged`: digests beside `live`.
+
+    `start`: the draft that it started with.
+    """
 
     instance: str
+    start: DraftReference
     live: DraftReference
     staged: frozenset[str]
     speculation_length: int
     method: str
+    target: TargetShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +113,23 @@ class Plugin:
             )
         return PluginStatus(
             instance=content["instance"],
-            live=DraftReference(content["live"]["name"], content["live"]["digest"]),
+            start=_draft(content["start"]),
+            live=_draft(content["live"]),
             staged=frozenset(draft["digest"] for draft in content["staged"]),
             speculation_length=content["speculation_length"],
             method=content["method"],
+            target=TargetShape(
+                content["target"]["vocab_size"],
+                content["target"]["hidden_size"],
+                content["target"]["num_hidden_layers"],
+            ),
         )
 
-    async def stage(self, draft: DraftReference, path: str) -> None:
-        """Loads a checkpoint beside the live one; raises CheckpointError if it is refused."""
+    async def stage(self, draft: DraftReference, path: str | None) -> None:
+        """Loads a checkpoint beside the live one; raises CheckpointError if it is refused.
+
+        Without a path, the draft that the engine started with, wherever it read that.
+        """
         body = {"digest": draft.digest, "name": draft.name, "path": path}
         await self._command("stage", body, seconds=_STAGE_SECONDS)
 
@@ -160,6 +185,10 @@ class Plugin:
         if response.status >= 400:
             raise _refusal(path, response.status, answer)
         return answer
+
+
+def _draft(content: Mapping[str, str]) -> DraftReference:
+    return DraftReference(content["name"], content["digest"])
 
 
 def _refusal(path: str, status: int, answer: bytes) -> AuroraError:

@@ -36,6 +36,7 @@ class Settings:
     drain_listen: Address | None
     claims: Path | None
     buffer: Address | None
+    put_back: bool
     tls: Path | None
     admit: tuple[str, ...]
     tokens: Path | None
@@ -85,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
         type=listening_address,
         metavar="HOST:PORT",
         help="loopback: POST /drain here before the engine ends; it answers once nothing is left",
+    )
+    add(
+        "--put-back",
+        action="store_true",
+        help="leave the engine with the draft that it started with; by default with the stable one",
     )
     add("--target", type=model_uri, metavar="URI", help="the model that the engine serves")
     add(

@@ -41,8 +41,10 @@ class ControlServer(Generic[B]):
         )
         self._server.add(inference_pb2_grpc.add_InferenceServicer_to_server, servicer(self._gate))
 
-    async def start(self) -> int:
-        """Binds and returns the port; every call is UNAVAILABLE until `open`."""
+    async def start(self, awaits: Callable[[], str] | None = None) -> int:
+        """Binds and returns the port; until `open`, every call is UNAVAILABLE and says why."""
+        if awaits is not None:
+            self._gate.awaits = awaits
         return await self._server.start([SERVICE], serving=False)
 
     async def open(self, serving: B) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -74,6 +75,8 @@ class Gate(Generic[B]):
     """Admits requests from `open` to `close`."""
 
     def __init__(self) -> None:
+        # Says what it waits for until it opens.
+        self.awaits: Callable[[], str] = lambda: "the model is still loading"
         self._serving: B | None = None
         self._closed = False
 
@@ -93,5 +96,5 @@ class Gate(Generic[B]):
         if self._closed:
             raise UnavailableError("the server is stopping and takes no new requests")
         if self._serving is None:
-            raise UnavailableError("the model is still loading; try again in a few seconds")
+            raise UnavailableError(f"{self.awaits()}; try again in a few seconds")
         return self._serving

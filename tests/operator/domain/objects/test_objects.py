@@ -22,7 +22,7 @@ def pod_spec(found, component):
     return next(
         made["spec"]["template"]["spec"]
         for (kind, name), made in found.items()
-        if kind in ("Deployment", "StatefulSet") and name.endswith(component)
+        if kind in ("Deployment", "StatefulSet") and name.startswith(f"chat-{component}")
     )
 
 

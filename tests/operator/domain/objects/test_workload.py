@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aurora_operator.domain.objects.cause import Surroundings, by_object
-from aurora_operator.domain.objects.workload import component_view, scale
+from aurora_operator.domain.objects.workload import component_view, scale, together
 from aurora_operator.domain.plan.observation import ComponentView, Scale
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -368,3 +368,27 @@ def test_an_image_may_take_minutes_to_pull(minutes, failing):
     found = view(body)
     assert "inference is being created" in found.message
     assert found.failing is failing
+
+
+def gateway(generation=1, observed=1, **status):
+    return {
+        "metadata": {"creationTimestamp": time(-60), "generation": generation},
+        "spec": {"replicas": 1},
+        "status": {"observedGeneration": observed, "replicas": 1, **status},
+    }
+
+
+def test_gateways_count_as_one_workload():
+    one, other = gateway(updatedReplicas=1), gateway(generation=2, updatedReplicas=1)
+    merged = together([one, other], {"app": "gateway"})
+
+    assert scale(merged, [ready_pod("a"), ready_pod("b")]) == Scale(
+        wanted=2, replicas=2, ready=2, updated=1, selector="app=gateway"
+    )
+
+
+def test_no_gateways_are_no_pods_wanted():
+    merged = together([], {"app": "gateway"})
+
+    assert component_view("inference", merged, [], NOWHERE) is None
+    assert scale(merged, []).wanted == 0

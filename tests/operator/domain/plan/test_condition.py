@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from support.desired import deployment
+from support.desired import SPECS, deployment
 
 from aurora_operator.domain.plan.condition import conditions
 from aurora_operator.domain.plan.observation import ComponentView, Observation, Problem, Scale
@@ -97,3 +97,41 @@ def test_tools_learn_whether_it_gets_there(observed, reconciling, stalled):
         condition = conditions[kind]
         assert condition.status == bool(reason)
         assert condition.reason == (reason or "AsExpected")
+
+
+def test_an_inference_that_does_not_serve_says_why_itself():
+    failing = ComponentView("inference", ready=False, failing=True, message="is not ready")
+    observed = Observation(
+        components=(failing,),
+        expected=frozenset({"b"}),
+        absences={
+            "a": "answers UNAVAILABLE: the engine does not have Aurora's plugin",
+            "b": "slow",
+        },
+    )
+
+    message = found(observed)["Degraded"].message
+
+    assert (
+        "is not ready; a answers UNAVAILABLE: the engine does not have Aurora's plugin" in message
+    )
+    assert "slow" not in message
+
+
+def test_an_attached_engine_that_is_not_there_is_named():
+    failing = ComponentView("inference", ready=False, failing=True, message="no pod has app=vllm")
+    none = Scale(wanted=0, replicas=0, ready=0, updated=0, selector="")
+
+    ready = found(Observation(components=(failing,), scale=none))["Ready"]
+
+    assert (ready.status, ready.reason) == (False, "InferenceNotReady")
+    assert ready.message == "no pod has app=vllm"
+
+
+def test_an_attached_engine_checks_its_clients_keys():
+    made = deployment(**SPECS["attached"])
+    observed = Observation(scale=scale(1))
+    every = conditions(Status(), observed, now=NOW, deployment=made)
+
+    (guarded,) = [each for each in every if each.type == "ClientsGuarded"]
+    assert (guarded.status, guarded.reason) == (True, "EngineKeysRequired")

@@ -8,11 +8,12 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from aurora_operator.domain.manifest.field_type import DnsLabel, Name, rule
 from aurora_operator.domain.manifest.spec.buffer import Buffer
+from aurora_operator.domain.manifest.spec.engine import Engine
 from aurora_operator.domain.manifest.spec.inference import Inference
 from aurora_operator.domain.manifest.spec.model import Model, with_rules
 from aurora_operator.domain.manifest.spec.rollout import Rollout
 from aurora_operator.domain.manifest.spec.security import Security
-from aurora_operator.domain.manifest.spec.target import Draft, Engine, Target
+from aurora_operator.domain.manifest.spec.target import Draft, Target
 from aurora_operator.domain.manifest.spec.trainer import ModelStore, Trainer
 
 
@@ -29,6 +30,7 @@ _NEEDS_LENGTH = (
     "vllm without speculation has no draft to improve: set speculationLength.max above 0"
 )
 _NO_AUTOSCALING = "autoscaling counts the native engine's queue: scale vllm by /scale, as KEDA does"
+_OF_ITS_OWNER = "an attached vLLM has the replicas that its owner gives it: leave it out"
 _ASSIGNMENTS = "assignment is PerRequest with the native engine, Switchback with vllm; leave it out"
 
 
@@ -53,6 +55,11 @@ class Spec(Model):
             "inference",
         ),
         rule(
+            "!has(self.engine) || !has(self.engine.attach) || self.replicas == 1",
+            _OF_ITS_OWNER,
+            "replicas",
+        ),
+        rule(
             "!has(self.rollout) || !has(self.rollout.assignment) || "
             f"(self.rollout.assignment == 'Switchback') == ({_IS_VLLM})",
             _ASSIGNMENTS,
@@ -67,7 +74,8 @@ class Spec(Model):
     engine: Engine = Engine()
     """What runs the target."""
     replicas: int = Field(default=1, ge=0, le=1000)
-    """How many inference pods. On one machine there is always one process."""
+    """How many inference pods. On one machine there is always one process; in front of an attached
+    vLLM, a gateway for each of its pods."""
     inference: Inference = Inference()
     """The pods that serve."""
     buffer: Buffer
@@ -91,6 +99,14 @@ class Spec(Model):
             if draft.speculation_length.max == 0:
                 raise ValueError(_NEEDS_LENGTH)
         return engine
+
+    @field_validator("replicas")
+    @classmethod
+    def _counted(cls, replicas: int, info: ValidationInfo) -> int:
+        engine: Engine | None = info.data.get("engine")
+        if engine is not None and engine.attach is not None and replicas != 1:
+            raise ValueError(_OF_ITS_OWNER)
+        return replicas
 
     @field_validator("inference")
     @classmethod

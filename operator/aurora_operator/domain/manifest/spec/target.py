@@ -1,20 +1,13 @@
-"""The served model, its draft and the engine."""
+"""The served model and its draft."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from aurora_operator.domain.manifest.field_type import (
-    Digest,
-    Image,
-    ModelUri,
-    VllmArgument,
-    rule,
-)
+from aurora_operator.domain.manifest.field_type import Digest, ModelUri, rule
 from aurora_operator.domain.manifest.spec.model import Model, immutable, with_rules
-from aurora_operator.domain.manifest.spec.pod import Resources
 
 
 class Target(Model):
@@ -62,37 +55,3 @@ class Draft(Model):
     starts from random weights."""
     speculation_length: SpeculationLength = SpeculationLength()
     """How many tokens are drafted in a step."""
-
-
-_OF_VLLM = "image, executable and args are vLLM's: set type: vllm, or leave them out"
-
-
-class Engine(Model):
-    """What runs the target."""
-
-    model_config = with_rules(
-        rule(
-            "(has(self.type) && self.type == 'vllm') || !(has(self.image) || has(self.executable) "
-            "|| (has(self.args) && size(self.args) > 0))",
-            _OF_VLLM,
-        )
-    )
-
-    type: Literal["native", "vllm"] = "native"
-    """native: Aurora's own engine, on CPUs. vllm: a stock vLLM, 0.32 or later, behind Aurora's
-    gateway; its drafts alternate in time."""
-    image: Image | None = None
-    """vLLM's image; vllm/vllm-openai:v0.32.0 by default. On Kubernetes only."""
-    executable: str | None = Field(default=None, min_length=1, max_length=4096)
-    """vLLM's program; `vllm` on PATH by default. On one machine only."""
-    args: tuple[VllmArgument, ...] = Field(default=(), max_length=64, strict=False)
-    """vLLM's own flags, such as --tensor-parallel-size=2, but those that Aurora sets."""
-    resources: Resources = Resources()
-    """Of the container vllm, such as nvidia.com/gpu. On Kubernetes only."""
-
-    @model_validator(mode="after")
-    def _of_vllm(self) -> Engine:
-        is_set = self.args or self.image is not None or self.executable is not None
-        if self.type == "native" and is_set:
-            raise ValueError(_OF_VLLM)
-        return self
