@@ -46,6 +46,8 @@ def test_promotes_a_better_draft_on_every_pod(chat, kubelet):
 
     assert status["history"][0]["outcome"] == "Promoted"
     assert stable_digests(kubelet, chat.namespace) == [digest, digest]
+    # What the trainer publishes next is judged against it.
+    wait_until(lambda: kubelet.world.pruned[-1].stable_digest == digest)
 
 
 def test_a_pod_that_cannot_stage_delays_the_rollout_and_is_named(chat, kubelet):

@@ -134,15 +134,29 @@ def test_a_round_publishes_then_saves_then_acknowledges(settings, entries, targe
     torch.testing.assert_close(decoder.state_dict(), average.state_dict(), rtol=0, atol=0)
 
 
-def test_checkpoints_descend_from_each_other(settings, entries):
+def test_the_parent_of_a_checkpoint_is_the_draft_that_it_is_judged_against(settings, entries):
     bench = Bench(settings)
-    for start in (0, 20):
-        bench.source.entries = entries[start : start + 20]
+    for start, stable in ((0, ""), (10, ""), (20, "sha256:stable"), (30, "")):
+        if stable:
+            bench.trainer.measure_against(stable)
+        bench.source.entries = entries[start : start + 10]
         bench.turns(4)
-    first, second = published_after(settings.models, 0)
-    assert (first.sequence, second.sequence) == (1, 2)
-    assert first.manifest.parent_digest == ""
-    assert second.manifest.parent_digest == first.manifest.digest
+    found = published_after(settings.models, 0)
+    assert [each.sequence for each in found] == [1, 2, 3, 4]
+    # Not the one before: that may have been refused.
+    parents = [each.manifest.parent_digest for each in found]
+    assert parents == ["", "", "sha256:stable", "sha256:stable"]
+
+
+def test_a_restarted_trainer_remembers_what_it_is_judged_against(settings, entries):
+    bench = Bench(settings)
+    bench.trainer.measure_against("sha256:stable")
+    bench.trainer.take_in(entries)
+    bench.trainer.save()
+    restarted = Bench(settings)
+    restarted.turns(4)
+    (found,) = published_after(settings.models, 0)
+    assert found.manifest.parent_digest == "sha256:stable"
 
 
 def test_training_begins_with_the_given_draft(settings, entries, tmp_path, target):

@@ -47,6 +47,8 @@ def test_trajectories_become_checkpoints_that_a_watch_delivers(world, target, ma
     assert first.trajectories >= 10
     assert 0 < first.acceptance < 1
     assert first.loss > 0
+    promoted = trainer_pb2.PruneCheckpointsRequest(keep=9, stable_digest=first.digest)
+    world.trainer_stub.PruneCheckpoints(promoted, timeout=SECONDS)
     world.append(make_records(30, seed=1))
     second = next(watch)
     assert (second.sequence, second.parent_digest) == (2, first.digest)

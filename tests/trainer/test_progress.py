@@ -11,6 +11,7 @@ from aurora_trainer.progress import (
     Trigger,
     round_is_due,
     with_checkpoint,
+    with_parent,
     with_round_begun,
     with_round_ended,
     with_skipped,
@@ -53,7 +54,8 @@ def test_a_round_goes_through_its_phases():
     assert (progress.phase, progress.loss) == ("Training", 1.5)
     progress = with_step(progress, loss=None, seconds=0.5)
     assert (progress.phase, progress.loss, progress.training_seconds) == ("Publishing", 1.5, 1.0)
-    progress = with_checkpoint(with_round_ended(progress, now_ms=7), sequence=3, digest="sha256:x")
+    progress = with_checkpoint(with_round_ended(progress, now_ms=7), sequence=3)
+    progress = with_parent(progress, "sha256:x")
     assert progress == Progress(
         rounds=1,
         round_ended_at_ms=7,

@@ -27,8 +27,14 @@ def published(tmp_path, target_folder, identity):
     ]
 
 
-async def prune(models, **fields):
-    servicer = TrainerServicer(models, lambda: None, TRIGGER, steps_per_round=60, problem=str)
+def serving(models, standing=lambda: None, *, problem=str, on_stable=lambda digest: None):
+    return TrainerServicer(
+        models, standing, TRIGGER, steps_per_round=60, problem=problem, on_stable=on_stable
+    )
+
+
+async def prune(models, on_stable=lambda digest: None, **fields):
+    servicer = serving(models, on_stable=on_stable)
     request = trainer_pb2.PruneCheckpointsRequest(**fields)
     response = await servicer.PruneCheckpoints(request, None)
     return sorted(int(name.split("-")[1]) for name in response.removed)
@@ -42,6 +48,14 @@ async def test_prunes_unneeded_checkpoints_once(tmp_path, published):
 
 async def test_keeps_checkpoints_not_seen_yet(tmp_path, published):
     assert await prune(tmp_path, keep=1, seen_sequence=2) == [1, 2]
+
+
+async def test_hears_which_draft_is_stable(tmp_path, published):
+    heard = []
+    await prune(tmp_path, heard.append, keep=5)
+    assert heard == []
+    await prune(tmp_path, heard.append, keep=5, stable_digest=published[1])
+    assert heard == [published[1]]
 
 
 async def test_keeps_at_least_one(tmp_path):
@@ -61,9 +75,7 @@ async def test_the_status_says_how_far_a_round_is(tmp_path, identity, target_fol
     progress = Progress(
         phase="Training", new_trajectories=5, steps_left=20, sequence=1, training_seconds=30.0
     )
-    servicer = TrainerServicer(
-        tmp_path, lambda: Standing(progress, 55, 5), TRIGGER, steps_per_round=60, problem=str
-    )
+    servicer = serving(tmp_path, lambda: Standing(progress, 55, 5))
     status = await servicer.GetStatus(trainer_pb2.GetStatusRequest(), None)
     assert (status.new_trajectories, status.min_new_trajectories) == (5, 48)
     assert (status.steps_left, status.steps_per_round, status.eta_seconds) == (20, 60, 10.0)
@@ -71,9 +83,7 @@ async def test_the_status_says_how_far_a_round_is(tmp_path, identity, target_fol
 
 
 async def test_before_the_first_round_nothing_is_made_up(tmp_path):
-    servicer = TrainerServicer(
-        tmp_path, lambda: Standing(Progress(), 0, 0), TRIGGER, steps_per_round=60, problem=str
-    )
+    servicer = serving(tmp_path, lambda: Standing(Progress(), 0, 0))
     status = await servicer.GetStatus(trainer_pb2.GetStatusRequest(), None)
     assert not status.HasField("eta_seconds")
     assert not status.HasField("acceptance")
@@ -83,9 +93,7 @@ async def test_before_the_first_round_nothing_is_made_up(tmp_path):
 async def test_a_watch_of_the_status_sends_problems(tmp_path):
     told = [""]
     standing = Standing(Progress(), 0, 0)
-    servicer = TrainerServicer(
-        tmp_path, lambda: standing, TRIGGER, steps_per_round=60, problem=lambda: told[-1]
-    )
+    servicer = serving(tmp_path, lambda: standing, problem=lambda: told[-1])
     watch = aiter(servicer.WatchStatus(trainer_pb2.WatchStatusRequest(), None))
     assert (await anext(watch)).problem == ""
     told.append("checkpoints cannot be written: no space left")
@@ -95,7 +103,7 @@ async def test_a_watch_of_the_status_sends_problems(tmp_path):
 
 async def test_a_watch_of_the_status_sends_changes_of_phase(tmp_path):
     standing = Standing(Progress(new_trajectories=1), 0, 0)
-    servicer = TrainerServicer(tmp_path, lambda: standing, TRIGGER, steps_per_round=60, problem=str)
+    servicer = serving(tmp_path, lambda: standing)
     watch = aiter(servicer.WatchStatus(trainer_pb2.WatchStatusRequest(), None))
     assert (await anext(watch)).phase == "WaitingForTrajectories"
     # More trajectories are no change of phase.

@@ -73,13 +73,19 @@ class CheckpointFeed:
                 _report("status", error)
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def prune(self, *, keep: int, needed: frozenset[str], seen_sequence: int) -> None:
+    async def prune(
+        self, *, keep: int, needed: frozenset[str], seen_sequence: int, stable: str
+    ) -> None:
         """Removes checkpoints that are neither needed nor among the newest `keep`.
 
-        Raises UnavailableError if the call fails.
+        `stable`: the digest of the draft against which the next is judged, or empty. Raises
+        UnavailableError if the call fails.
         """
         request = trainer_pb2.PruneCheckpointsRequest(
-            keep=keep, needed_digests=sorted(needed), seen_sequence=seen_sequence
+            keep=keep,
+            needed_digests=sorted(needed),
+            seen_sequence=seen_sequence,
+            stable_digest=stable,
         )
         try:
             await self._stub.PruneCheckpoints(request, timeout=_PRUNE_SECONDS)

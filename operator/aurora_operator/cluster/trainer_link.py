@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class TrainerLink:
     """Passes every published checkpoint to `offer`, what the trainer does to `observe`.
 
-    It has the trainer prune old checkpoints.
+    It has the trainer prune old checkpoints, and tells it which draft is stable.
     """
 
     def __init__(
@@ -85,11 +85,12 @@ class TrainerLink:
         """Prunes if what is needed changed; `initial`: the digest of a draft to keep, or empty."""
         feed = self._feed
         needed = status.needed_digests | ({initial} if initial else frozenset())
-        wanted = (keep, needed, status.queue.sequence)
+        stable = "" if status.stable is None else status.stable.digest
+        wanted = (keep, needed, status.queue.sequence, stable)
         if feed is None or wanted == self._pruned:
             return
         self._pruned = wanted
-        self._start(self._prune(feed, keep, needed, status.queue.sequence))
+        self._start(self._prune(feed, *wanted))
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -115,10 +116,10 @@ class TrainerLink:
             self._observe(view)
 
     async def _prune(
-        self, feed: CheckpointFeed, keep: int, needed: frozenset[str], sequence: int
+        self, feed: CheckpointFeed, keep: int, needed: frozenset[str], sequence: int, stable: str
     ) -> None:
         try:
-            await feed.prune(keep=keep, needed=needed, seen_sequence=sequence)
+            await feed.prune(keep=keep, needed=needed, seen_sequence=sequence, stable=stable)
         except AuroraError as error:
             # Retried by the next reconcile.
             self._pruned = None

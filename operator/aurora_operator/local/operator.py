@@ -218,18 +218,21 @@ class LocalOperator:
             self._reconciler.observe_trainer(view)
 
     async def _prune(self) -> None:
-        """Has the trainer prune whenever the set of needed checkpoints changed."""
+        """Has the trainer prune, and says what is stable, whenever what is needed changed."""
         done: object = None
         while True:
             await self._prune_due.wait()
             self._prune_due.clear()
             status, generation = self._reconciler.status, self._reconciler.generation
             keep = generation.deployment.spec.model_store.keep
-            wanted = (keep, _needed(status, generation), status.queue.sequence)
+            stable = "" if status.stable is None else status.stable.digest
+            wanted = (keep, _needed(status, generation), status.queue.sequence, stable)
             if wanted == done:
                 continue
             try:
-                await self._feed.prune(keep=keep, needed=wanted[1], seen_sequence=wanted[2])
+                await self._feed.prune(
+                    keep=keep, needed=wanted[1], seen_sequence=wanted[2], stable=stable
+                )
             except UnavailableError:
                 # It is suspended or restarting, and publishes nothing meanwhile.
                 await asyncio.sleep(_PRUNE_RETRY_SECONDS)

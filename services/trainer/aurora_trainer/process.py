@@ -94,6 +94,7 @@ async def _serve(
         trigger,
         steps_per_round=settings.steps_per_round,
         problem=lambda: "; ".join(filter(None, (subscription.problem, *writes.lasting().values()))),
+        on_stable=trainer.measure_against,
     )
     server = GrpcServer(
         settings.listen,

@@ -24,7 +24,8 @@ class Progress:
 
     `trajectories` counts those taken in, `skipped` those that were malformed, foreign or without
     the target's distributions; `first` and `position` are the oldest and newest stream ids taken
-    in; `sequence` is the last published checkpoint's; `loss` is the last step's.
+    in; `sequence` is the last published checkpoint's; `parent_digest` is the draft's against which
+    the next is judged; `loss` is the last step's.
     """
 
     phase: Phase = "WaitingForTrajectories"
@@ -98,6 +99,11 @@ def with_round_ended(progress: Progress, *, now_ms: int) -> Progress:
     )
 
 
-def with_checkpoint(progress: Progress, *, sequence: int, digest: str) -> Progress:
-    """A checkpoint was published; it is the parent of the next."""
-    return replace(progress, sequence=sequence, parent_digest=digest)
+def with_checkpoint(progress: Progress, *, sequence: int) -> Progress:
+    """A checkpoint was published."""
+    return replace(progress, sequence=sequence)
+
+
+def with_parent(progress: Progress, digest: str) -> Progress:
+    """The next checkpoint is judged against that draft."""
+    return replace(progress, parent_digest=digest)

@@ -36,12 +36,15 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         *,
         steps_per_round: int,
         problem: Callable[[], str],
+        on_stable: Callable[[str], None],
     ) -> None:
+        """`on_stable` is called with the digest of the draft that serves."""
         self._models = models
         self._standing = standing
         self._trigger = trigger
         self._steps_per_round = steps_per_round
         self._problem = problem
+        self._on_stable = on_stable
         self._news = asyncio.Condition()
         self._closing = False
 
@@ -75,6 +78,8 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
     ) -> trainer_pb2.PruneCheckpointsResponse:
         if request.keep < 1:
             raise InvalidInputError("keep is 0; allowed is at least 1")
+        if request.stable_digest:
+            self._on_stable(request.stable_digest)
         removed = await asyncio.to_thread(
             PublishedDrafts(self._models).prune,
             keep=request.keep,

@@ -69,6 +69,8 @@ class Trainer:
         self._seen = seen
         self._unsaved: dict[str, None] = {}
         self._replicas = 1
+        # The stable draft's digest, as last heard; any thread may set it.
+        self._stable = ""
 
     @property
     def standing(self) -> Standing:
@@ -76,6 +78,15 @@ class Trainer:
         return Standing(
             self.progress, self.learner.steps, self.learner.skipped_steps, self._replicas
         )
+
+    def measure_against(self, stable: str) -> None:
+        """What is published from now on is judged against this draft, its parent; thread-safe."""
+        self._stable = stable
+
+    @property
+    def _parent(self) -> str:
+        """The stable draft; until one was heard of, the draft that training began with."""
+        return self._stable or self.progress.parent_digest
 
     @property
     def unsaved_count(self) -> int:
@@ -140,7 +151,7 @@ class Trainer:
             workplace.models,
             name=checkpoint_name(sequence),
             target=workplace.target,
-            parent_digest=progress.parent_digest,
+            parent_digest=self._parent,
             objective=self.learner.settings.objective,
             trained_from=progress.first,
             trained_through=progress.position,
@@ -150,7 +161,6 @@ class Trainer:
         self.progress = moves.with_checkpoint(
             moves.with_round_ended(progress, now_ms=now_ms),
             sequence=sequence,
-            digest=manifest.digest,
         )
         logger.info(
             "checkpoint published",
@@ -169,6 +179,7 @@ class Trainer:
         Raises StorageError if the write fails; the previous file stays intact.
         """
         workplace = self._workplace
+        self.progress = moves.with_parent(self.progress, self._parent)
         save_state(
             workplace.state,
             State(

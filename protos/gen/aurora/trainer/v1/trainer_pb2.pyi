@@ -81,14 +81,16 @@ class GetStatusResponse(_message.Message):
     def __init__(self, phase: _Optional[str] = ..., trajectories: _Optional[int] = ..., new_trajectories: _Optional[int] = ..., stream_position: _Optional[str] = ..., optimizer_steps: _Optional[int] = ..., published: _Optional[int] = ..., loss: _Optional[float] = ..., training_seconds: _Optional[float] = ..., replicas: _Optional[int] = ..., min_new_trajectories: _Optional[int] = ..., steps_per_round: _Optional[int] = ..., steps_left: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., checkpoint: _Optional[str] = ..., acceptance: _Optional[float] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class PruneCheckpointsRequest(_message.Message):
-    __slots__ = ("keep", "needed_digests", "seen_sequence")
+    __slots__ = ("keep", "needed_digests", "seen_sequence", "stable_digest")
     KEEP_FIELD_NUMBER: _ClassVar[int]
     NEEDED_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     SEEN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    STABLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     keep: int
     needed_digests: _containers.RepeatedScalarFieldContainer[str]
     seen_sequence: int
-    def __init__(self, keep: _Optional[int] = ..., needed_digests: _Optional[_Iterable[str]] = ..., seen_sequence: _Optional[int] = ...) -> None: ...
+    stable_digest: str
+    def __init__(self, keep: _Optional[int] = ..., needed_digests: _Optional[_Iterable[str]] = ..., seen_sequence: _Optional[int] = ..., stable_digest: _Optional[str] = ...) -> None: ...
 
 class PruneCheckpointsResponse(_message.Message):
     __slots__ = ("removed",)
