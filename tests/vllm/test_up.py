@@ -22,6 +22,10 @@ def aurora(models, weak_draft, tmp_path_factory) -> Iterator[Aurora]:
         engine={
             "type": "vllm",
             "executable": str(Path(os.environ[VARIABLE]) / "bin/vllm"),
+            # Four clients: fewer tokens than the maximum while all of them wait.
+            "speculative": {
+                "perBatchSize": [{"batchSize": 1, "tokens": 4}, {"batchSize": 4, "tokens": 3}]
+            },
             "args": ["--enforce-eager", "--max-num-seqs=16", "--max-num-batched-tokens=512"],
         },
         inference={"maxContextTokens": CONTEXT_TOKENS},

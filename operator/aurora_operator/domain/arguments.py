@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from aurora_operator.domain.certificate import admitted_names, dns_name
 from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.manifest.spec.engine import Speculative
 
 # Of every component. Idle threads of a parallel loop sleep instead of spinning: others want the
 # cores. PYTHONSAFEPATH: a folder called `operator` in the working directory shadows no module.
@@ -141,8 +142,14 @@ def vllm_arguments(
         "--speculation-length": spec.draft.speculation_length.max,
         "--max-context-tokens": spec.inference.max_context_tokens,
         "--executable": spec.engine.executable if verb == "run" else None,
+        "--speculation-per-batch-size": _per_batch_size(spec.engine.speculative),
     }
     return ("-m", "aurora_inference.vllm", verb, *_flags(flags), "--", *spec.engine.args)
+
+
+def _per_batch_size(speculative: Speculative | None) -> tuple[str, ...]:
+    steps = () if speculative is None else speculative.per_batch_size
+    return tuple(f"{step.batch_size}:{step.tokens}" for step in steps)
 
 
 def gateway_arguments(

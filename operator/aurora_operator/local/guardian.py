@@ -112,7 +112,9 @@ async def _guard(options: LocalOptions, deployment: AuroraDeployment, layout: La
     layout.operator.unlink(missing_ok=True)
     # A gateway has nothing to generate with.
     served = grpc if deployment.spec.engine.type == "native" else None
-    narrator = Narrator(serving_lines(name, http=http, grpc=served))
+    attach = deployment.spec.engine.attach
+    key_file = None if attach is None else attach.key_file
+    narrator = Narrator(serving_lines(name, http=http, grpc=served, key_file=key_file))
     narrating = asyncio.create_task(narrate(layout, narrator))
     reading, writing = os.pipe()
     argv = (

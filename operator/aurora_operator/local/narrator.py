@@ -66,14 +66,21 @@ class Narrator:
                 self._serving = ()
 
 
-def serving_lines(name: str, *, http: int, grpc: int | None) -> tuple[str, ...]:
-    """Where a deployment can be reached, and a command that reaches it."""
+def serving_lines(
+    name: str, *, http: int, grpc: int | None, key_file: str | None = None
+) -> tuple[str, ...]:
+    """Where a deployment can be reached, and a command that reaches it.
+
+    `key_file`: of an attached engine, which has its own name for its model.
+    """
     also = "" if grpc is None else f", gRPC 127.0.0.1:{grpc}"
-    content = json.dumps({"model": name, "prompt": "Hello", "max_tokens": 32})
+    model = {"model": name} if key_file is None else {}
+    content = json.dumps({**model, "prompt": "Hello", "max_tokens": 32})
+    key = "" if key_file is None else f'-H "authorization: Bearer $(cat {shlex.quote(key_file)})" '
     return (
         f"{name} serves: base_url http://127.0.0.1:{http}/v1{also}",
         f"try: curl http://127.0.0.1:{http}/v1/completions -H 'content-type: application/json' "
-        f"-d {shlex.quote(content)}",
+        f"{key}-d {shlex.quote(content)}",
     )
 
 

@@ -102,6 +102,9 @@ SPECS: dict[str, dict[str, Any]] = {
         "engine": {
             "type": "vllm",
             "args": ["--tensor-parallel-size=2", "--gpu-memory-utilization", "0.8"],
+            "speculative": {
+                "perBatchSize": [{"batchSize": 1, "tokens": 4}, {"batchSize": 9, "tokens": 0}]
+            },
             "resources": {"limits": {"nvidia.com/gpu": 2}},
         },
         "security": {"authSecretRef": {"name": "tokens"}},

@@ -34,6 +34,9 @@ _OBEYING = {
     "attach": st.just(
         {"selector": {"app": "vllm"}, "keySecretRef": {"name": "vllm", "key": "key"}}
     ),
+    "perBatchSize": st.sampled_from(
+        [[], [{"batchSize": 1, "tokens": 4}, {"batchSize": 9, "tokens": 0}]]
+    ),
     "args": st.sampled_from([[], ["--seed=7"], ["--tensor-parallel-size", "2"]]),
     "tls": st.sampled_from(
         [{}, {"mode": "Disabled"}, {"mode": "CertManager", "issuerRef": {"name": "ours"}}]
@@ -84,13 +87,13 @@ def _with_what_its_engine_takes(spec):
     spec = json.loads(json.dumps(spec))
     engine, rollout = spec.get("engine", {}), spec.get("rollout", {})
     if engine.get("type") != "vllm":
-        for field in ("image", "executable", "args", "attach"):
+        for field in ("image", "executable", "args", "speculative", "attach"):
             engine.pop(field, None)
         if rollout.get("assignment") == "Switchback":
             del rollout["assignment"]
         return spec
     if "attach" in engine:
-        for field in ("image", "executable", "args", "resources"):
+        for field in ("image", "executable", "args", "resources", "speculative"):
             engine.pop(field, None)
         spec.pop("replicas", None)
     draft = spec.setdefault("draft", {})

@@ -41,6 +41,12 @@ def attached(**attach):
     return {**ATTACHED, "engine": {"type": "vllm", "attach": fields}}
 
 
+def speculative(*steps):
+    """The spec of a vLLM that drafts so many tokens from so many requests on."""
+    found = [{"batchSize": size, "tokens": tokens} for size, tokens in steps]
+    return {**VLLM, "engine": {"type": "vllm", "speculative": {"perBatchSize": found}}}
+
+
 # A path, the value put there, the path of the problem, and its message.
 BAD = [
     ("apiVersion", "aurora.dev/v1", "apiVersion", "allowed: aurora.dev/v1alpha1"),
@@ -63,10 +69,15 @@ BAD = [
     ("spec.engine.type", "sglang", "spec.engine.type", "allowed: native, vllm"),
     ("spec.engine.type", "vllm", "spec.engine", "set draft.initialCheckpoint"),
     ("spec.engine", {"args": ["--seed=7"]}, "spec.engine", "attach are vLLM's: set type: vllm"),
-    ("spec.engine.image", "vllm/vllm-openai:v0.32.0", "spec.engine", "args and attach are vLLM's"),
-    ("spec.engine", {"attach": ATTACH}, "spec.engine", "args and attach are vLLM's"),
+    ("spec.engine.image", "vllm/vllm-openai:v0.32.0", "spec.engine", "and attach are vLLM's"),
+    ("spec.engine", {"attach": ATTACH}, "spec.engine", "and attach are vLLM's"),
     ("spec", {**ATTACHED, "engine": {**ATTACHED["engine"], "args": ["--seed=7"]}}, "spec.engine",
      "leave out image, executable, args"),
+    ("spec.engine", {"speculative": {}}, "spec.engine", "attach are vLLM's"),
+    ("spec", speculative((2, 4)), "spec.engine.speculative.perBatchSize", "must be of batchSize 1"),
+    ("spec", speculative((1, 4), (8, 2), (8, 0)), "spec.engine.speculative.perBatchSize",
+     "batchSize must increase"),
+    ("spec", speculative((1, 17)), "spec.engine.speculative.perBatchSize[0].tokens", "at most 16"),
     ("spec", {**ATTACHED, "replicas": 2}, "spec.replicas", "that its owner gives it"),
     ("spec", attached(selector=None), "spec.engine.attach", "set selector and keySecretRef"),
     ("spec", attached(keySecretRef=None), "spec.engine.attach", "set selector and keySecretRef"),

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,22 @@ def test_run_ends_as_vllm_does(flags, tmp_path):
     command = [sys.executable, "-m", "aurora_inference.vllm", *flags("run")]
 
     assert subprocess.run(command, capture_output=True, timeout=60).returncode == 3
+
+
+def speculation_of(arguments):
+    return json.loads(arguments[arguments.index("--speculative-config") + 1])
+
+
+def test_tokens_by_batch_size_become_vllms_ranges(vllm, tmp_path):
+    vllm = replace(vllm, per_batch_size=((1, 4), (5, 2), (7, 0)))
+    arguments, _ = started(write_start(vllm, tmp_path / "into"))
+
+    found = speculation_of(arguments)["num_speculative_tokens_per_batch_size"]
+    # The last range goes on.
+    assert found == [[1, 4, 4], [5, 6, 2], [7, 7, 0]]
+
+
+def test_without_them_vllm_always_drafts_the_maximum(vllm, tmp_path):
+    arguments, _ = started(write_start(vllm, tmp_path / "into"))
+
+    assert "num_speculative_tokens_per_batch_size" not in speculation_of(arguments)

@@ -66,6 +66,7 @@ def _vllm(options: argparse.Namespace) -> Vllm:
         dtype=options.dtype,
         speculation_length=options.speculation_length,
         max_context_tokens=options.max_context_tokens,
+        per_batch_size=tuple(options.speculation_per_batch_size),
         arguments=options.arguments,
     )
 
@@ -99,9 +100,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--model-name", required=True, metavar="NAME")
     add("--dtype", default="auto", metavar="DTYPE")
     add("--speculation-length", type=whole(1), default=6, metavar="TOKENS")
+    add(
+        "--speculation-per-batch-size",
+        type=_step,
+        action="append",
+        default=[],
+        metavar="REQUESTS:TOKENS",
+        help="draft that many tokens from that many requests on; repeatable, the first from 1",
+    )
     add("--max-context-tokens", type=whole(2), metavar="TOKENS")
     add("--executable", default="vllm", metavar="PATH", help="by default vllm on PATH")
     return parser
+
+
+def _step(text: str) -> tuple[int, int]:
+    requests, colon, tokens = text.partition(":")
+    if not (colon and requests.isdecimal() and tokens.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not REQUESTS:TOKENS, such as 8:2")
+    return int(requests), int(tokens)
 
 
 if __name__ == "__main__":

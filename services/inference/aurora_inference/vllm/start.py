@@ -29,7 +29,7 @@ class Vllm:
     """How vLLM is started; `target` and `draft` are folders, `arguments` the user's own flags.
 
     `store`: checkpoints are taken from inside this folder only. `max_context_tokens` None: the
-    target's own.
+    target's own. `per_batch_size`: from how many requests on how many tokens are drafted.
     """
 
     executable: str
@@ -41,16 +41,24 @@ class Vllm:
     dtype: str
     speculation_length: int
     max_context_tokens: int | None
+    per_batch_size: Sequence[tuple[int, int]] = ()
     arguments: Sequence[str] = ()
 
     @property
     def command(self) -> tuple[str, ...]:
         """Aurora's flags come last, so that they hold."""
-        speculation = {
+        speculation: dict[str, object] = {
             "method": "draft_model",
             "model": str(self.draft),
             "num_speculative_tokens": self.speculation_length,
         }
+        if self.per_batch_size:
+            # Ranges; the last one goes on.
+            ends = [size - 1 for size, _ in self.per_batch_size[1:]] + [self.per_batch_size[-1][0]]
+            speculation["num_speculative_tokens_per_batch_size"] = [
+                [size, end, tokens]
+                for (size, tokens), end in zip(self.per_batch_size, ends, strict=True)
+            ]
         context = self.max_context_tokens
         return (
             *(self.executable, "serve", str(self.target)),

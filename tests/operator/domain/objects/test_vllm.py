@@ -62,6 +62,8 @@ def test_flags_are_passed_on(pod):
     assert flag(prepare, "--draft") == "pvc://drafts/first"
     assert flag(prepare, "--model-name") == "chat"
     assert flag(prepare, "--max-context-tokens") == "4096"
+    steps = [value for name, value in pairwise(prepare["command"]) if name.endswith("batch-size")]
+    assert steps == ["1:4", "9:0"]
 
 
 def test_the_gateway_understands_its_flags(pod):

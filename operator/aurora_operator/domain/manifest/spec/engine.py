@@ -18,11 +18,14 @@ from aurora_operator.domain.manifest.field_type import (
 from aurora_operator.domain.manifest.spec.model import Model, with_rules
 from aurora_operator.domain.manifest.spec.pod import Resources, SecretKeyReference
 
-_OF_VLLM = "image, executable, args and attach are vLLM's: set type: vllm, or leave them out"
-_OF_ITS_OWNER = (
-    "the owner of an attached vLLM decides how it runs: leave out image, executable, args and "
-    "resources"
+_OF_VLLM = (
+    "image, executable, args, speculative and attach are vLLM's: set type: vllm, or leave them out"
 )
+_OF_ITS_OWNER = (
+    "the owner of an attached vLLM decides how it runs: leave out image, executable, args, "
+    "resources and speculative"
+)
+_IN_ORDER = "the first must be of batchSize 1, and batchSize must increase"
 _ON_KUBERNETES = "set selector and keySecretRef; url and keyFile are for one machine"
 _EITHER = "set selector and keySecretRef on Kubernetes, url and keyFile on one machine"
 
@@ -78,18 +81,60 @@ class Attach(Model):
         return self
 
 
+class BatchSpeculation(Model):
+    """How many tokens are drafted while that many requests run or more."""
+
+    batch_size: int = Field(ge=1, le=65535)
+    """How many requests."""
+    tokens: int = Field(ge=0, le=16)
+    """At most speculationLength.max; 0: none."""
+
+
+class Speculative(Model):
+    """How vLLM speculates, besides draft.speculationLength.max."""
+
+    per_batch_size: tuple[BatchSpeculation, ...] = Field(
+        default=(),
+        max_length=16,
+        strict=False,
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                dict(
+                    rule(
+                        "size(self) == 0 || (self[0].batchSize == 1 && "
+                        "self.map(one, one.batchSize).isSorted() && self.all(one, "
+                        "self.exists_one(other, other.batchSize == one.batchSize)))",
+                        _IN_ORDER,
+                    )
+                )
+            ]
+        },
+    )
+    """Fewer tokens when more requests run, by batch size; empty: always the maximum."""
+
+    @field_validator("per_batch_size")
+    @classmethod
+    def _in_order(cls, steps: tuple[BatchSpeculation, ...]) -> tuple[BatchSpeculation, ...]:
+        sizes = [step.batch_size for step in steps]
+        if sizes and (sizes[0] != 1 or sizes != sorted(set(sizes))):
+            raise ValueError(_IN_ORDER)
+        return steps
+
+
 class Engine(Model):
     """What runs the target."""
 
     model_config = with_rules(
         rule(
             "(has(self.type) && self.type == 'vllm') || !(has(self.image) || has(self.executable) "
-            "|| has(self.attach) || (has(self.args) && size(self.args) > 0))",
+            "|| has(self.attach) || has(self.speculative) || "
+            "(has(self.args) && size(self.args) > 0))",
             _OF_VLLM,
         ),
         rule(
             "!has(self.attach) || !(has(self.image) || has(self.executable) || "
-            "(has(self.args) && size(self.args) > 0) || has(self.resources))",
+            "(has(self.args) && size(self.args) > 0) || has(self.resources) || "
+            "has(self.speculative))",
             _OF_ITS_OWNER,
         ),
     )
@@ -105,12 +150,16 @@ class Engine(Model):
     """vLLM's own flags, such as --tensor-parallel-size=2, but those that Aurora sets."""
     resources: Resources = Resources()
     """Of the container vllm, such as nvidia.com/gpu. On Kubernetes only."""
+    speculative: Speculative | None = None
+    """How vLLM speculates."""
     attach: Attach | None = None
     """A vLLM that runs already: Aurora runs only gateways in front of it."""
 
     @model_validator(mode="after")
     def _of_vllm(self) -> Engine:
-        is_set = bool(self.args) or self.image is not None or self.executable is not None
+        is_set = bool(self.args) or any(
+            each is not None for each in (self.image, self.executable, self.speculative)
+        )
         if self.type == "native" and (is_set or self.attach is not None):
             raise ValueError(_OF_VLLM)
         if self.attach is not None and (is_set or self.resources != Resources()):
