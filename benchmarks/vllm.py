@@ -1,134 +1,55 @@
-"""What a change of draft costs a stock vLLM: 300 activations under mixed load, by the plugin.
+"""Behind a stock vLLM: what a change of draft and the gateway cost, and whether evidence is exact.
 
-Eight clients stream, sample, ask for log-probabilities and hang up, while the static and adapted
-draft change places; every tenth time the other one is staged anew. `flip_p99_ms` is the time for
-which the worker exchanged the two, `load_p99_ms` that of a staged checkpoint on its way from the
-host's memory into the engine's. Needs vLLM's environment: `make bench-vllm`.
+`vllm_switch`, `vllm_gateway` and `vllm_evidence` one after the other, into one report. Needs the
+environment of vLLM: `make bench-vllm`, twenty minutes on two cores.
 
-    python -m benchmarks.vllm [--quick] [--activations N]
+    python -m benchmarks.vllm [--quick] [--activations N] [--rounds N] [--requests N] [--steps N]
 """
 
 from __future__ import annotations
 
 import asyncio
-import statistics
 import tempfile
 from pathlib import Path
 
+from benchmarks import vllm_gateway, vllm_switch
 from benchmarks.option import Count, parse
-from benchmarks.report import Figure, exact_figure, write_report
-from benchmarks.workload import Workload, workload
-from stock.server import Client, serving
+from benchmarks.report import write_report
+from benchmarks.vllm_evidence import evidence
+from benchmarks.workload import workload
+from stock.server import serving
 
-from aurora_client import Draft
 from aurora_vllm.distribution import write_folder
-
-CLIENTS = 8
-MAX_TOKENS = 96
-_STAGE_EVERY = 10
-_BETWEEN_SECONDS = 0.02
-
-
-class Load:
-    """Clients that complete one prompt after the other until told to stop."""
-
-    def __init__(self, client: Client, prompts: list[tuple[int, ...]]) -> None:
-        self.finished = 0
-        self.failed = 0
-        self.changed = 0
-        self.stop = asyncio.Event()
-        self._client = client
-        self._prompts = prompts
-        self._greedy: dict[int, list[int]] = {}
-
-    async def run(self, number: int) -> None:
-        """Every client repeats four ways to ask, each greedy one with the same text every time."""
-        turn = 0
-        while not self.stop.is_set():
-            prompt = (number + CLIENTS * turn) % len(self._prompts)
-            try:
-                await self._ask(prompt, turn % 4)
-                self.finished += 1
-            except (AssertionError, OSError) as error:
-                print(f"failed: {error!r:.200}")
-                self.failed += 1
-            turn += 1
-
-    async def _ask(self, prompt: int, way: int) -> None:
-        tokens = self._prompts[prompt]
-        if way == 1:
-            await self._client.complete(tokens, MAX_TOKENS, temperature=0.8, top_p=0.95)
-        elif way == 2:
-            await self._client.complete(tokens, MAX_TOKENS, logprobs=8)
-        elif way == 3:
-            asking = asyncio.create_task(self._client.complete(tokens, MAX_TOKENS))
-            await asyncio.wait([asking], timeout=0.05)
-            asking.cancel()
-        else:
-            said = (await self._client.complete(tokens, MAX_TOKENS)).tokens
-            self.changed += said != self._greedy.setdefault(prompt, said)
-
-
-async def measure(client: Client, work: Workload, activations: int) -> dict[str, Figure]:
-    load = Load(client, list(work.prompts(16)))
-    drafts = [work.draft_named("adapted"), work.draft_named("static")]
-    flips: list[float] = []
-    loads: list[float] = []
-    clients = [asyncio.create_task(load.run(number)) for number in range(CLIENTS)]
-    for number in range(activations):
-        draft, former = drafts[number % 2], drafts[(number + 1) % 2]
-        if number % _STAGE_EVERY == 0:
-            await client.ok("unstage", digest=draft.digest)
-            loads.append((await stage(client, draft))["load_ms"])
-        receipt = await client.ok("activate", digest=draft.digest)
-        assert former.digest != receipt["live"]["digest"] == draft.digest
-        flips.append(receipt["flip_us"] / 1e3)
-        await asyncio.sleep(_BETWEEN_SECONDS)
-    load.stop.set()
-    await asyncio.gather(*clients)
-    return {
-        "flip_p99_ms": _p99(flips),
-        "load_p99_ms": _p99(loads),
-        "activations": exact_figure(len(flips), "activations"),
-        "failed_requests": exact_figure(load.failed, "requests"),
-        "changed_greedy_outputs": exact_figure(load.changed, "requests"),
-        "finished_requests": exact_figure(load.finished, "requests"),
-    }
-
-
-async def stage(client: Client, draft: Draft) -> dict[str, float]:
-    path = draft.uri.removeprefix("file://")
-    answer: dict[str, float] = await client.ok(
-        "stage", digest=draft.digest, name=draft.name, path=path
-    )
-    return answer
-
-
-def _p99(values: list[float]) -> Figure:
-    value = statistics.quantiles(values, n=100)[98] if len(values) > 1 else values[0]
-    return Figure(value, "ms", (min(values), max(values)))
 
 
 def main() -> None:
     """Measures, prints, and writes out/bench/vllm.json."""
-    options = parse(__doc__, {"activations": Count(300, 20)})
-    work = workload(quick=options.quick)
-
-    with tempfile.TemporaryDirectory() as folder:
-        plugin = write_folder(Path(folder) / "plugin")
+    options = parse(
+        __doc__,
+        {
+            "activations": Count(300, 20),
+            "rounds": Count(5, 1),
+            "requests": Count(16, 8, "in each round"),
+            "steps": Count(10_000, 200, "to be attributed"),
+        },
+    )
+    # vLLM's attention on CPUs takes no heads as small as those of the quick models.
+    work = workload(quick=False)
+    amount = {"rounds": options.rounds, "requests": options.requests}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        print("switch: starting vLLM", flush=True)
         with serving(
             target=work.target,
             draft=work.static_draft,
             store=work.target.parent,
-            python_path=[plugin],
-            log=Path(folder) / "vllm.txt",
+            python_path=[write_folder(folder / "plugin")],
+            log=folder / "vllm.txt",
         ) as server:
-
-            async def run() -> dict[str, Figure]:
-                async with server.client() as client:
-                    return await measure(client, work, options.activations)
-
-            figures = asyncio.run(run())
+            switching = vllm_switch.measure(work, server, activations=options.activations, **amount)
+            figures = asyncio.run(switching)
+            figures |= vllm_gateway.measure(work, server, folder, **amount)
+    figures |= evidence(work, options.steps)
     write_report("vllm", figures)
 
 

@@ -22,7 +22,8 @@ class Models:
 
     The others lie in `store`, as Aurora publishes them: `twin` has the start's weights, so every
     token of both is accepted; `cousin` is near them; hardly any token of `stranger` is accepted.
-    `foreign` says that it does not descend from `start`, as the others do.
+    `foreign` and `outsider` do not say that they descend from `start`, as the others do; hardly any
+    token of `outsider` is accepted.
     """
 
     target: Path
@@ -33,6 +34,7 @@ class Models:
     cousin: CheckpointManifest
     stranger: CheckpointManifest
     foreign: CheckpointManifest
+    outsider: CheckpointManifest
 
     def folder(self, draft: CheckpointManifest) -> Path:
         return self.store / draft.name
@@ -80,4 +82,6 @@ def made_models(root: Path, tokenizer: PreTrainedTokenizerFast) -> Models:
         cousin=published("cousin", noise=0.2),
         stranger=published("stranger", noise=20.0),
         foreign=published("foreign", noise=0.1, parent=""),
+        # Other weights than the stranger's, or it would be the stranger.
+        outsider=published("outsider", noise=21.0, parent=""),
     )
