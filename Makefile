@@ -19,7 +19,7 @@ help:
 	@echo "make check   formatting, lint, types, layering, generated code"
 	@echo "make bench   all benchmarks but those with a target of their own, into out/bench"
 	@echo "make bench-serving  wrong requests, attacks, disconnects, overload and clients, half an hour"
-	@echo "make bench-vllm  what a change of draft costs a stock vLLM"
+	@echo "make bench-vllm  what a change of draft and the gateway cost a stock vLLM, 20 minutes"
 	@echo "make bench-operator  the operator's latency and footprint, against a real Kubernetes API server"
 	@echo "make bench-judgement  promotions and rollbacks over simulated fleets, 15 minutes"
 	@echo "make figures  the README's table, from what these measured last"
@@ -34,8 +34,10 @@ $(STAMP): pyproject.toml constraints.txt tools/setup.sh
 demo: $(STAMP)
 	@$(BIN)/aurora demo
 
-# A worker takes whole files, so that fixtures of a module are made once.
-PARALLEL := -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+# A worker takes whole files, so that fixtures of a module are made once. Many tests wait for a clock
+# or a process: one worker more than there are processors.
+WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+PARALLEL := -n $(WORKERS) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test: $(STAMP)
 	@$(BIN)/pytest $(PARALLEL)

@@ -52,6 +52,7 @@ def _at_most(bound: float) -> Callable[[float], bool]:
 _ENGINE = "python -m benchmarks.engine"
 _OPERATOR = "make bench-operator"
 _SERVING = "make bench-serving"
+_VLLM = "make bench-vllm"
 ROWS = (
     Row(
         "tokens/s after the shift, adapted ÷ frozen draft, serving only",
@@ -188,6 +189,59 @@ ROWS = (
         _SERVING,
         "1",
         _at_most(1),
+    ),
+    Row(
+        "vLLM: exchange of the draft in the worker, p99",
+        "vllm",
+        ("flip_p99_ms",),
+        "{:.1f} ms",
+        _VLLM,
+        "≤ 5 ms",
+        _at_most(5),
+    ),
+    Row(
+        "… requests failed over 300 exchanges under load",
+        "vllm",
+        ("failed_requests",),
+        "{:.0f}",
+        _VLLM,
+        "0",
+        _at_most(0),
+    ),
+    Row(
+        "… tokens/s behind the gateway ÷ without it, 8 clients",
+        "vllm",
+        ("gateway_tokens_per_second_ratio_b8",),
+        "{:.2f}",
+        _VLLM,
+        "≥ 0.98",
+        _at_least(0.98),
+    ),
+    Row(
+        "… and with the target's distributions of every request recorded",
+        "vllm",
+        ("capture_all_ratio_b8",),
+        "{:.2f}",
+        _VLLM,
+        "≥ 0.90",
+        _at_least(0.9),
+    ),
+    Row(
+        "… verify steps counted for the draft that proposed them",
+        "vllm",
+        ("attributed_share",),
+        "{:.2f}%",
+        _VLLM,
+        "≥ 99.9%",
+        _at_least(99.9),
+        scale=100,
+    ),
+    Row(
+        "… tokens/s, adapted ÷ frozen draft",
+        "vllm",
+        ("adapted_over_static",),
+        "{:.2f}×",
+        _VLLM,
     ),
     Row(
         "operator: `kubectl apply` to the last object created, p99",
