@@ -33,6 +33,7 @@ spec:
   replicas: 1
   target: {uri: "pvc://models/target"}
   modelStore: {pvc: {claimName: models}}
+  engine: {type: vllm, attach: {keySecretRef: {name: tokens, key: vllm}}}
   buffer:
     external:
       urlSecretRef: {name: tokens, key: url}
@@ -88,6 +89,7 @@ def test_every_name_follows(built):
     assert spec["security"]["tls"]["issuerRef"]["name"] == "dev-ours"
     external = spec["buffer"]["external"]
     assert external["urlSecretRef"]["name"] == external["caSecretRef"]["name"] == tokens
+    assert spec["engine"]["attach"]["keySecretRef"]["name"] == tokens
     (container,) = spec["buffer"]["podTemplate"]["spec"]["containers"]
     assert container["envFrom"] == [{"configMapRef": {"name": "dev-settings"}}]
     pod = spec["inference"]["podTemplate"]["spec"]

@@ -493,6 +493,19 @@ FIELDS = [
         "spec.buffer.external.caSecretRef.name: tenant may not get secrets/theirs",
     ),
     (
+        {
+            "engine": {
+                "type": "vllm",
+                "attach": {
+                    "selector": {"app": "vllm"},
+                    "keySecretRef": {"name": "theirs", "key": "key"},
+                },
+            },
+            "draft": {"initialCheckpoint": {"uri": "pvc://datasets/draft"}},
+        },
+        "spec.engine.attach.keySecretRef.name: tenant may not get secrets/theirs",
+    ),
+    (
         {"modelStore": {"pvc": {"claimName": "theirs"}}},
         "spec.modelStore.pvc.claimName: tenant may not update persistentvolumeclaims/theirs",
     ),
