@@ -18,16 +18,10 @@ from aurora_model.target import TargetIdentity, target_identity
 pytest_plugins = ["support.fixtures"]
 
 CONTEXT_TOKENS = 512
-# A file goes to one worker: what takes minutes begins first, so that no other waits for it.
-_LONG_FILES = ("test_kill_sweep.py", "test_quick.py", "test_faulty_api.py", "test_every_cause.py")
 _TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in _LONG_FILES)
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

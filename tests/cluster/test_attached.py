@@ -117,6 +117,22 @@ def test_a_new_pod_of_the_same_name_gets_a_gateway_of_its_own(chat, engine):
     wait_until(is_replaced)
 
 
+def test_a_pod_follows_the_older_of_two_deployments(chat):
+    before = gateways(chat)
+    chat.apply("later", **SPEC)
+    degraded = wait_until(
+        lambda: (
+            (found := chat.condition("Degraded", "later")).get("reason") == "EngineTaken" and found
+        )
+    )
+    assert "pod vllm-0 is attached to the AuroraDeployment chat already" in degraded["message"]
+    assert chat.pods("inference", "later") == []
+    assert gateways(chat) == before
+
+    chat.delete()
+    chat.await_status(lambda status: status.get("readyReplicas") == 2, "later")
+
+
 def test_without_a_pod_the_conditions_name_the_labels(chat):
     for name in ("vllm-0", "vllm-1"):
         chat.delete_object("v1", "pods", name)

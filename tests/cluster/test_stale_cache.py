@@ -10,6 +10,7 @@ from aurora_operator.adapters.kubernetes import KubernetesApi
 from aurora_operator.cluster.child_store import ChildStore
 from aurora_operator.cluster.credentials import Credentials
 from aurora_operator.cluster.directory import Directory
+from aurora_operator.cluster.engines import Engines
 from aurora_operator.cluster.kinds import Key, is_owned_by
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.cluster.objects import ObjectReconciler
@@ -43,6 +44,7 @@ def test_what_an_earlier_deployment_had_takes_no_name(api_server, api_namespace)
             children,
             setting=SETTING,
             credentials=Credentials(api, metrics),
+            engines=Engines(api, directory, on_change=lambda key: None),
             metrics=metrics,
             on_change=lambda key: None,
         )

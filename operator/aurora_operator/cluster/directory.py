@@ -10,7 +10,7 @@ from aurora_common.tls import Certificates
 from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.cluster.child_store import Known, News, known
 from aurora_operator.cluster.kinds import ADOPT, Key, is_left_by, is_owned_by
-from aurora_operator.domain.objects.attached import EnginePod
+from aurora_operator.domain.objects.attached import Followed
 from aurora_operator.domain.plan.observation import Problem
 
 
@@ -33,8 +33,9 @@ class Tracked:
     # The generation whose certificates were found correct, and when (monotonic) to check again.
     certified_generation: int | None = None
     certificates_due: float = 0.0
-    # The pods of an attached vLLM, and their labels; None before they were asked for.
-    engines: tuple[EnginePod, ...] = ()
+    # The pods of an attached vLLM.
+    engines: Followed = field(default_factory=Followed)
+    # Their labels; empty: it is attached to none; None: not looked at yet.
     engine_selector: str | None = None
     # The resourceVersion of each Secret as it was left.
     secrets: Mapping[str, str] = field(default_factory=dict)

@@ -1,17 +1,20 @@
-"""Follows the pods of attached engines: without a label of Aurora's they are in no watch."""
+"""Follows the pods of attached engines: without a label of Aurora's they are in no watch.
+
+An engine has one draft, so it follows one deployment: of several that select it, the oldest.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from aurora_common.errors import AuroraError
-from aurora_operator.adapters.kubernetes import KubernetesApi
+from aurora_operator.adapters.kubernetes import Json, KubernetesApi
 from aurora_operator.cluster.directory import Directory, Tracked
 from aurora_operator.cluster.kinds import POD, Key
 from aurora_operator.domain.manifest.spec import AuroraDeployment
-from aurora_operator.domain.objects.attached import EnginePod, engine_pods, engine_selector
+from aurora_operator.domain.objects.attached import Followed, engine_pods, engine_selector
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +32,13 @@ class Engines:
         self._directory = directory
         self._on_change = on_change
 
-    async def of(self, tracked: Tracked, deployment: AuroraDeployment) -> tuple[EnginePod, ...]:
+    async def of(self, tracked: Tracked, deployment: AuroraDeployment) -> Followed:
         """The engines that a deployment is attached to, which are followed from now on."""
         attach = deployment.spec.engine.attach
         selector = "" if attach is None else engine_selector(attach)
         if tracked.engine_selector != selector:
             # Not before they are known: a gateway whose engine is not is removed.
-            tracked.engines = await self._read(tracked.key, selector) if selector else ()
+            tracked.engines = await self._read(tracked, selector) if selector else Followed()
             tracked.engine_selector = selector
         return tracked.engines
 
@@ -51,7 +54,7 @@ class Engines:
     async def _follow(self, tracked: Tracked) -> None:
         selector = tracked.engine_selector
         try:
-            found = await self._read(tracked.key, selector or "")
+            found = await self._read(tracked, selector or "")
         except AuroraError as error:
             fields = {"key": str(tracked.key), "reason": str(error)}
             logger.warning("engines not read", extra={"fields": fields})
@@ -62,5 +65,35 @@ class Engines:
             tracked.unsettle()
             self._on_change(tracked.key)
 
-    async def _read(self, key: Key, selector: str) -> tuple[EnginePod, ...]:
-        return engine_pods(await self._api.list(POD, key.namespace, labels=selector))
+    async def _read(self, tracked: Tracked, selector: str) -> Followed:
+        found = await self._api.list(POD, tracked.key.namespace, labels=selector)
+        before = tuple(self._before(tracked))
+        holders = {body["metadata"]["uid"]: _holder(body, before) for body in found}
+        engines = engine_pods(found)
+        return Followed(
+            tuple(engine for engine in engines if not holders[engine.uid]),
+            tuple((engine.name, name) for engine in engines if (name := holders[engine.uid])),
+        )
+
+    def _before(self, tracked: Tracked) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """The older attached deployments of the namespace, and the labels that each selects."""
+        for key in self._directory:
+            other = self._directory.get(key)
+            if other is None or other is tracked or key.namespace != tracked.key.namespace:
+                continue
+            # Once it was looked at, a body without attach need not be decoded again.
+            if other.engine_selector != "" and _age(other) < _age(tracked):
+                attach = other.body["spec"].get("engine", {}).get("attach") or {}
+                if attach.get("selector"):
+                    yield key.name, attach["selector"]
+
+
+def _holder(pod: Json, before: Iterable[tuple[str, Mapping[str, str]]]) -> str:
+    """The first of these deployments that selects the pod; empty if none does."""
+    labels = pod["metadata"].get("labels", {}).items()
+    return next((name for name, wanted in before if wanted.items() <= labels), "")
+
+
+def _age(tracked: Tracked) -> tuple[str, str]:
+    """Sorts the oldest first."""
+    return tracked.body["metadata"]["creationTimestamp"], tracked.key.name

@@ -116,9 +116,9 @@ class ObjectReconciler:
     async def _reconcile_all(
         self, tracked: Tracked, deployment: AuroraDeployment, generation: int
     ) -> list[Problem]:
-        engines = await self._engines.of(tracked, deployment)
+        followed = await self._engines.of(tracked, deployment)
         setting = replace(self._setting, owner_uid=tracked.uid)
-        wanted = desired_objects(deployment, setting, engines)
+        wanted = desired_objects(deployment, setting, followed.engines)
         known = self._children.places(tracked.key)
         # The objects of a new deployment are created without reading them first.
         is_new = tracked.problems is None and not known
@@ -140,7 +140,8 @@ class ObjectReconciler:
         _raise_first(result for result in results if isinstance(result, BaseException))
         issued, *found = results
         assert isinstance(issued, list)
-        return issued + [result for result in found if isinstance(result, Problem)]
+        problems = [result for result in found if isinstance(result, Problem)]
+        return issued + followed.problems + problems
 
     async def _reconcile_one(
         self, tracked: Tracked, desired: Json, *, is_new: bool

@@ -46,7 +46,9 @@ _LAST_WAIT_SECONDS = 320.0
 # Poll interval while all is well: whether pods can be controlled is in no event.
 _PROBE_SECONDS = 60.0
 # Reasons of the conditions that the object reconciler's problems lead to.
-_OBJECT_REASONS = frozenset({"NameTaken", "ApplyRefused", "InvalidSpec", "VolumeNotEnlarged"})
+_OBJECT_REASONS = frozenset(
+    {"NameTaken", "EngineTaken", "ApplyRefused", "InvalidSpec", "VolumeNotEnlarged"}
+)
 
 
 class Workloads(Protocol):

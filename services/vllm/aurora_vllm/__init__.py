@@ -5,4 +5,4 @@ A plugin for the user's own vLLM: it needs nothing but what vLLM brings along.
 
 from __future__ import annotations
 
-VERSION = "0.2.0"
+VERSION = "0.1.0"

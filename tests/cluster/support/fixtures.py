@@ -35,6 +35,8 @@ _NEEDED = {
     "promtool": ("promtool",),
     "gitops_tools": ("gitops",),
 }
+# A file goes to one worker: what takes minutes begins first, so that no other waits for it.
+_LONG_FILES = ("test_kill_sweep.py", "test_quick.py", "test_faulty_api.py", "test_every_cause.py")
 _FOLDER = pytest.StashKey[Path]()
 
 
@@ -46,7 +48,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Running controllers delete objects with a made-up owner, and change others: whole files go
     # last, since a file is what a worker of a parallel run takes.
     late = {item.path for item in items if _runs_controllers(item)}
-    items.sort(key=lambda item: (item.path in late, _runs_controllers(item)))
+
+    def place(item: pytest.Item) -> tuple[bool, bool, bool]:
+        return (item.path in late, item.path.name not in _LONG_FILES, _runs_controllers(item))
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -74,7 +74,7 @@ class Engine:
 
     def status(self) -> dict:
         return {
-            "plugin": "0.2.0",
+            "plugin": "0.1.0",
             "instance": self.instance,
             "start": self.start,
             "live": self.live,

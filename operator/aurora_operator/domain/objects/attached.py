@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.manifest.spec.engine import Attach
@@ -17,6 +17,7 @@ from aurora_operator.domain.objects import pod
 from aurora_operator.domain.objects.gateway import gateway_container
 from aurora_operator.domain.objects.metadata import MANAGER, Json
 from aurora_operator.domain.objects.setting import Setting
+from aurora_operator.domain.plan.observation import Problem
 
 # Labels and annotations of gateways.
 ENGINE = "aurora.dev/engine"
@@ -36,6 +37,20 @@ class EnginePod:
     def label(self) -> str:
         """Another pod of the same name has another one."""
         return hashlib.sha256(self.uid.encode()).hexdigest()[:8]
+
+
+class Followed(NamedTuple):
+    """A deployment's engines; `taken`: pods that it selects, and the deployment they follow."""
+
+    engines: tuple[EnginePod, ...] = ()
+    taken: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def problems(self) -> list[Problem]:
+        return [
+            Problem("EngineTaken", f"pod {pod} is attached to the AuroraDeployment {other} already")
+            for pod, other in self.taken
+        ]
 
 
 def engine_selector(attach: Attach) -> str:

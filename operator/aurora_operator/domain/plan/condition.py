@@ -17,7 +17,14 @@ _NAMED = 3
 # Progress towards what the manifest asks for, and problems that keep it from being carried out.
 _TOWARDS_SPEC = frozenset({"ComponentsStarting", "InferenceUpdating", "DraftsStaging"})
 _UNSOLVED = frozenset(
-    {"ApplyRefused", "CertificateNotIssued", "InvalidSpec", "NameTaken", "StableDraftRefused"}
+    {
+        "ApplyRefused",
+        "CertificateNotIssued",
+        "EngineTaken",
+        "InvalidSpec",
+        "NameTaken",
+        "StableDraftRefused",
+    }
 )
 
 

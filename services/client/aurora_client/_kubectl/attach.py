@@ -198,6 +198,10 @@ def patch(container: Container, attachment: Attachment) -> Json:
                 "image": attachment.image,
                 "command": ["python", "-m", "aurora_vllm", "folder", _PLUGIN_FOLDER],
                 "volumeMounts": [plugin],
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
             }
         ],
         "containers": [changed],

@@ -21,7 +21,7 @@ from aurora_inference.contract import DraftReference
 
 ROUTES = "/v1/aurora"
 # Of the plugin: its routes may change with the second number.
-_WORKS_WITH = "0.2."
+_WORKS_WITH = "0.1."
 _PROBE_SECONDS = 5.0
 # The plugin answers between two steps, and one with a long prompt may take its time.
 _SWITCH_SECONDS = 30.0
