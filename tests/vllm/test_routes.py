@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 ROUTES = [
@@ -42,7 +44,14 @@ async def test_status_names_the_engine_and_its_drafts(vllm, models):
     assert status["live"] == {"digest": models.twin.digest, "name": models.twin.name}
     assert status["staged"] == []
     assert status["capture"]["entries"] == 64
-    assert status["target"] == {"model": str(models.target), "max_model_len": 512}
+    config = json.loads((models.target / "config.json").read_text())
+    shape = ("vocab_size", "hidden_size", "num_hidden_layers")
+    assert status["target"] == {
+        "model": str(models.target),
+        "max_model_len": 512,
+        **{name: config[name] for name in shape},
+    }
+    assert status["start"]["digest"] == models.start_digest
 
 
 @pytest.mark.parametrize(
