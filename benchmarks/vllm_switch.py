@@ -3,9 +3,7 @@
 Eight clients stream, sample, ask for log-probabilities and hang up, while the static and adapted
 draft change places; every tenth time the other one is staged anew. `flip_p99_ms` is the time for
 which the worker exchanged the two, `load_p99_ms` that of a staged checkpoint on its way from the
-host's memory into the engine's. Needs vLLM's environment: `make bench-vllm`.
-
-    python -m benchmarks.vllm [--quick] [--activations N]
+host's memory into the engine's. Then what the adapted draft gains over the static one, in turns.
 """
 
 from __future__ import annotations

@@ -77,12 +77,13 @@ class Engines:
 
     def _before(self, tracked: Tracked) -> Iterator[tuple[str, Mapping[str, str]]]:
         """The older attached deployments of the namespace, and the labels that each selects."""
+        own = _age(tracked)
         for key in self._directory:
             other = self._directory.get(key)
             if other is None or other is tracked or key.namespace != tracked.key.namespace:
                 continue
             # Once it was looked at, a body without attach need not be decoded again.
-            if other.engine_selector != "" and _age(other) < _age(tracked):
+            if other.engine_selector != "" and _age(other) < own:
                 attach = other.body["spec"].get("engine", {}).get("attach") or {}
                 if attach.get("selector"):
                     yield key.name, attach["selector"]

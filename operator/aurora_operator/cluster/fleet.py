@@ -12,7 +12,7 @@ from aurora_operator.adapters.kubernetes import Json
 from aurora_operator.cluster.kinds import COMPONENT, Key
 from aurora_operator.domain.certificate import dns_name
 from aurora_operator.domain.objects.attached import ENGINE
-from aurora_operator.domain.objects.pod import CONTROL
+from aurora_operator.domain.objects.pod import CONTROL, url_host
 from aurora_operator.domain.plan.observation import ComponentView, Problem, Scale
 
 # Of a Deployment's pods, and so of their ReplicaSet's name.
@@ -62,10 +62,8 @@ def is_reachable(pod: Json, component: str) -> bool:
 
 def peer(pod: Json, key: Key, component: str, port: int, identity: Certificates | None) -> Peer:
     """A pod's port; its certificate is issued for the component's Service."""
-    address = pod["status"]["podIP"]
-    host = f"[{address}]" if ":" in address else address
     return Peer(
-        f"{host}:{port}",
+        f"{url_host(pod['status']['podIP'])}:{port}",
         identity,
         "" if identity is None else dns_name(key.name, component, namespace=key.namespace),
     )

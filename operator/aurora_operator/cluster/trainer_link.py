@@ -85,8 +85,7 @@ class TrainerLink:
         """Prunes if what is needed changed; `initial`: the digest of a draft to keep, or empty."""
         feed = self._feed
         needed = status.needed_digests | ({initial} if initial else frozenset())
-        stable = "" if status.stable is None else status.stable.digest
-        wanted = (keep, needed, status.queue.sequence, stable)
+        wanted = (keep, needed, status.queue.sequence, status.stable_digest)
         if feed is None or wanted == self._pruned:
             return
         self._pruned = wanted

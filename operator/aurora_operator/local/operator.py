@@ -225,13 +225,16 @@ class LocalOperator:
             self._prune_due.clear()
             status, generation = self._reconciler.status, self._reconciler.generation
             keep = generation.deployment.spec.model_store.keep
-            stable = "" if status.stable is None else status.stable.digest
-            wanted = (keep, _needed(status, generation), status.queue.sequence, stable)
+            needed, sequence = _needed(status, generation), status.queue.sequence
+            wanted = (keep, needed, sequence, status.stable_digest)
             if wanted == done:
                 continue
             try:
                 await self._feed.prune(
-                    keep=keep, needed=wanted[1], seen_sequence=wanted[2], stable=stable
+                    keep=keep,
+                    needed=needed,
+                    seen_sequence=sequence,
+                    stable=status.stable_digest,
                 )
             except UnavailableError:
                 # It is suspended or restarting, and publishes nothing meanwhile.

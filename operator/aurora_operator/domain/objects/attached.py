@@ -83,11 +83,10 @@ def attached_spec(
     attach = deployment.spec.engine.attach
     assert attach is not None
     assert attach.key_secret_ref is not None
-    host = f"[{engine.address}]" if ":" in engine.address else engine.address
     made = gateway_container(
         deployment,
         setting,
-        engine=f"http://{host}:{attach.port}",
+        engine=f"http://{pod.url_host(engine.address)}:{attach.port}",
         key=f"{_KEY_FOLDER}/key",
         mounts={"engine-key": _KEY_FOLDER},
         drain_seconds=drain_seconds,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from aurora_operator.domain.arguments import Listening, gateway_arguments
 from aurora_operator.domain.manifest.spec import AuroraDeployment
@@ -32,8 +32,7 @@ def gateway_container(
         drain_listen=drain_listen,
         drain_seconds=drain_seconds,
     )
-    tokens = deployment.spec.security.auth_secret_ref
-    made = inference_container(
+    made = pod.inference_container(
         "inference",
         deployment,
         setting,
@@ -43,7 +42,7 @@ def gateway_container(
             **mounts,
             **pod.claim_mounts(deployment),
             **pod.tls_mounts(deployment),
-            **({} if tokens is None else {"aurora-tokens": pod.TOKENS}),
+            **pod.token_mounts(deployment),
         },
     )
     return {
@@ -56,25 +55,3 @@ def gateway_container(
         },
         "livenessProbe": pod.liveness_probe(tcpSocket={"port": "http"}),
     }
-
-
-def inference_container(
-    name: str,
-    deployment: AuroraDeployment,
-    setting: Setting,
-    arguments: Sequence[str],
-    *,
-    ports: Mapping[str, int],
-    mounts: Mapping[str, str],
-) -> Json:
-    """A container of the inference's image."""
-    inference = deployment.spec.inference
-    made = pod.container(
-        name,
-        inference.image or setting.inference_image,
-        arguments,
-        resources=inference.resources,
-        ports=ports,
-        mounts=mounts,
-    )
-    return {**made, "imagePullPolicy": setting.image_pull_policy}

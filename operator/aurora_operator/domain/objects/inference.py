@@ -85,7 +85,6 @@ def _of_engine(made: Json, engine: EnginePod) -> Json:
 def _deployment(deployment: AuroraDeployment, setting: Setting, own: Json) -> Json:
     """`own`: containers and volumes."""
     inference = deployment.spec.inference
-    tokens = deployment.spec.security.auth_secret_ref
     spec: Json = {
         "selector": {"matchLabels": selector(deployment, "inference")},
         # Pods are replaced one by one, each only once its successor serves.
@@ -107,7 +106,7 @@ def _deployment(deployment: AuroraDeployment, setting: Setting, own: Json) -> Js
                     *own["volumes"],
                     *pod.claim_volumes(deployment, writes_models=False),
                     *pod.tls_volumes(deployment, "inference"),
-                    *([] if tokens is None else [pod.secret_volume("aurora-tokens", tokens.name)]),
+                    *pod.token_volumes(deployment),
                 ],
             },
             override=inference.pod_template,
@@ -124,8 +123,6 @@ def _deployment(deployment: AuroraDeployment, setting: Setting, own: Json) -> Js
 
 
 def _container(deployment: AuroraDeployment, setting: Setting) -> Json:
-    inference = deployment.spec.inference
-    tokens = deployment.spec.security.auth_secret_ref
     listening = Listening(
         grpc=pod.listen(pod.GRPC), http=pod.listen(pod.HTTP), control=pod.listen(pod.CONTROL)
     )
@@ -136,19 +133,19 @@ def _container(deployment: AuroraDeployment, setting: Setting) -> Json:
         buffer=pod.call(deployment, "buffer"),
         drain_seconds=_DRAIN_SECONDS,
     )
-    mounts = {**pod.claim_mounts(deployment), **pod.tls_mounts(deployment)}
-    if tokens is not None:
-        mounts["aurora-tokens"] = pod.TOKENS
     return {
-        **pod.container(
+        **pod.inference_container(
             "inference",
-            inference.image or setting.inference_image,
+            deployment,
+            setting,
             arguments,
-            resources=inference.resources,
             ports={**_CLIENT_PORTS, "control": pod.CONTROL},
-            mounts=mounts,
+            mounts={
+                **pod.claim_mounts(deployment),
+                **pod.tls_mounts(deployment),
+                **pod.token_mounts(deployment),
+            },
         ),
-        "imagePullPolicy": setting.image_pull_policy,
         "lifecycle": {"preStop": {"sleep": {"seconds": _ENDPOINTS_SECONDS}}},
         "startupProbe": pod.startup_probe(pod.GRPC),
         "readinessProbe": pod.readiness_probe(pod.GRPC),

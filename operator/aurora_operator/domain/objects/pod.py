@@ -60,6 +60,11 @@ def listen(port: int) -> str:
     return f"[::]:{port}"
 
 
+def url_host(address: str) -> str:
+    """A pod's address as a URL or HOST:PORT has it."""
+    return f"[{address}]" if ":" in address else address
+
+
 def call(deployment: AuroraDeployment, component: Component) -> str:
     """HOST:PORT of a component's Service; the host is the name in its certificate."""
     metadata = deployment.metadata
@@ -103,6 +108,28 @@ def container(
         asked = {"limits": resources.limits, "requests": resources.requests}
         made["resources"] = {key: value for key, value in asked.items() if value}
     return made
+
+
+def inference_container(
+    name: str,
+    deployment: AuroraDeployment,
+    setting: Setting,
+    arguments: Sequence[str],
+    *,
+    ports: Mapping[str, int],
+    mounts: Mapping[str, str],
+) -> Json:
+    """A container of the inference's image."""
+    inference = deployment.spec.inference
+    made = container(
+        name,
+        inference.image or setting.inference_image,
+        arguments,
+        resources=inference.resources,
+        ports=ports,
+        mounts=mounts,
+    )
+    return {**made, "imagePullPolicy": setting.image_pull_policy}
 
 
 def pod_template(
@@ -210,6 +237,16 @@ def tls_volumes(deployment: AuroraDeployment, component: Component) -> list[Json
 
 def tls_mounts(deployment: AuroraDeployment) -> dict[str, str]:
     return {} if deployment.spec.security.tls.mode == "Disabled" else {"aurora-tls": TLS}
+
+
+def token_volumes(deployment: AuroraDeployment) -> list[Json]:
+    tokens = deployment.spec.security.auth_secret_ref
+    return [] if tokens is None else [secret_volume("aurora-tokens", tokens.name)]
+
+
+def token_mounts(deployment: AuroraDeployment) -> dict[str, str]:
+    tokens = deployment.spec.security.auth_secret_ref
+    return {} if tokens is None else {"aurora-tokens": TOKENS}
 
 
 def startup_probe(port: int) -> Json:

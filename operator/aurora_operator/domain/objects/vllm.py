@@ -13,7 +13,7 @@ from __future__ import annotations
 from aurora_operator.domain.arguments import vllm_arguments
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects import pod
-from aurora_operator.domain.objects.gateway import gateway_container, inference_container
+from aurora_operator.domain.objects.gateway import gateway_container
 from aurora_operator.domain.objects.metadata import Json
 from aurora_operator.domain.objects.setting import Setting
 
@@ -63,7 +63,9 @@ def _prepare(deployment: AuroraDeployment, setting: Setting, mounts: dict[str, s
     arguments = vllm_arguments(
         deployment, "prepare", claims=pod.CLAIMS, folder=_FOLDER, listen=_ENGINE
     )
-    return inference_container("prepare", deployment, setting, arguments, ports={}, mounts=mounts)
+    return pod.inference_container(
+        "prepare", deployment, setting, arguments, ports={}, mounts=mounts
+    )
 
 
 def _gateway(deployment: AuroraDeployment, setting: Setting, *, drain_seconds: int) -> Json:

@@ -193,6 +193,11 @@ class Status:
         return self.stable, rollout and (rollout.id, rollout.state)
 
     @property
+    def stable_digest(self) -> str:
+        """Empty while no draft is stable."""
+        return "" if self.stable is None else self.stable.digest
+
+    @property
     def needed_digests(self) -> frozenset[str]:
         """The drafts that a rollout or a restart may still need."""
         rollout, waiting = self.live_rollout, self.queue.waiting
