@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.certificate import Authority
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
-from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from aurora.trainer.v1 import judge_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from aurora_common.port import free_port
 from aurora_model.config import parse_config
 from aurora_model.decoder import Decoder, causal_attend
@@ -263,7 +263,7 @@ class World:
         for child in (self.redis, self.buffer, self.trainer):
             stack.callback(child.close)
         options = [("grpc.max_reconnect_backoff_ms", 200)]
-        self._buffer_channel, self._trainer_channel = (
+        self._buffer_channel, self.trainer_channel = (
             stack.enter_context(
                 certified.channel(port)
                 if certified
@@ -272,7 +272,8 @@ class World:
             for port in (self.buffer_port, self.trainer_port)
         )
         self.buffer_stub = buffer_pb2_grpc.BufferStub(self._buffer_channel)
-        self.trainer_stub = trainer_pb2_grpc.TrainerStub(self._trainer_channel)
+        self.trainer_stub = trainer_pb2_grpc.TrainerStub(self.trainer_channel)
+        self.judge_stub = judge_pb2_grpc.JudgeStub(self.trainer_channel)
 
     def gradient_replica(self, port: int, *flags: object) -> Child:
         """A gradient replica on a port, not started."""
@@ -294,7 +295,7 @@ class World:
 
     def start_trainer(self) -> None:
         self.trainer.start()
-        until(lambda: self._serving(self._trainer_channel), "the trainer serves")
+        until(lambda: self._serving(self.trainer_channel), "the trainer serves")
 
     def _serving(self, channel: grpc.Channel) -> bool:
         try:
@@ -316,6 +317,9 @@ class World:
             if group.name == "trainer":
                 return group.pending, group.lag
         return None
+
+    def last_id(self) -> str:
+        return self.buffer_stub.GetStats(buffer_pb2.GetStatsRequest(), timeout=SECONDS).last_id
 
     def status(self) -> trainer_pb2.GetStatusResponse:
         return self.trainer_stub.GetStatus(trainer_pb2.GetStatusRequest(), timeout=SECONDS)

@@ -7,6 +7,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from aurora.trainer.v1 import judge_pb2
+from aurora_model.draft import publish_draft, random_draft, small_draft_config
+
 pytestmark = pytest.mark.redis
 
 SECONDS = 60.0
@@ -26,6 +29,18 @@ inbox.Inbox.put = crash
 sys.exit(__main__.main(sys.argv[1:]))
 """
 
+_JUDGE_CRASHES_ONCE = """
+import sys
+from aurora_trainer import __main__
+from aurora_trainer.judge import reader
+read = reader.BufferReader.read
+async def crash(self, after):
+    reader.BufferReader.read = read
+    raise RuntimeError("a bug")
+reader.BufferReader.read = crash
+sys.exit(__main__.main(sys.argv[1:]))
+"""
+
 _TRAINING_CRASHES = """
 import sys
 from aurora_trainer import __main__, trainer
@@ -36,6 +51,19 @@ def crash(self, arrived):
 trainer.Trainer.take_in = crash
 sys.exit(__main__.main(sys.argv[1:]))
 """
+
+
+@pytest.fixture
+def judged_pair(target, tmp_path):
+    """Two drafts of one shape, as a question to the judge names them."""
+    config = small_draft_config(target.decoder.config)
+    pair = {}
+    for seed, name in enumerate(("stable", "candidate")):
+        folder, manifest = publish_draft(
+            random_draft(config, seed), tmp_path / "judged", name=name, target=target.identity
+        )
+        pair[name] = judge_pb2.JudgedDraft(digest=manifest.digest, uri=folder.as_uri())
+    return pair
 
 
 @pytest.fixture
@@ -68,6 +96,27 @@ def test_a_subscription_that_crashes_is_shown_counted_and_started_again(
         text = answer.read().decode()
     assert 'aurora_trainer_task_restarts_total{task="subscription"} 1.0' in text
     assert world.trainer.terminate() == 0
+
+
+def test_a_judge_that_crashes_is_counted_and_started_again_and_training_goes_on(
+    world, watched, make_records, judged_pair
+):
+    changes = watched(_JUDGE_CRASHES_ONCE)
+    world.append(make_records(5))
+    last_id = world.last_id()
+    request = judge_pb2.ListScoresRequest(**judged_pair)
+    world.until(
+        lambda: world.judge_stub.ListScores(request, timeout=SECONDS).next_after == last_id,
+        "the requests were read",
+    )
+    world.until(lambda: world.status().trajectories == 5, "all arrive")
+    with urllib.request.urlopen(f"http://127.0.0.1:{world.metrics_port}/metrics") as answer:
+        text = answer.read().decode()
+    assert 'aurora_trainer_task_restarts_total{task="judge"} 1.0' in text
+    assert 'aurora_trainer_unjudged_requests_total{reason="nothing_drafted"} 5.0' in text
+    assert world.trainer.terminate() == 0
+    # It looked ready all the time.
+    assert next(changes).status == NOT_SERVING
 
 
 def test_the_state_which_holds_prompts_is_closed_to_others(world):

@@ -100,12 +100,18 @@ def checked_name(value: str, *, what: str) -> str:
 def checked_ids(ids: Sequence[str]) -> Sequence[str]:
     """`ids`; raises InvalidInputError if one is not a stream id, `<ms>-<sequence>`."""
     for position, value in enumerate(ids):
-        if not _ID.fullmatch(value) or any(int(p) > _MAX_ID_PART for p in value.split("-")):
-            raise InvalidInputError(
-                f"ids[{position}] is not a stream id: expected <milliseconds>-<sequence>, "
-                f"got {len(value)} characters"
-            )
+        checked_id(value, what=f"ids[{position}]")
     return ids
+
+
+def checked_id(value: str, *, what: str) -> str:
+    """`value`; raises InvalidInputError if it is not a stream id, `<ms>-<sequence>`."""
+    if not _ID.fullmatch(value) or any(int(part) > _MAX_ID_PART for part in value.split("-")):
+        raise InvalidInputError(
+            f"{what} is not a stream id: expected <milliseconds>-<sequence>, "
+            f"got {len(value)} characters"
+        )
+    return value
 
 
 def stored_entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> StoredEntry | None:

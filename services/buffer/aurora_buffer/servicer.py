@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import grpc
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
-from aurora_buffer.entry import StoredEntry, checked_ids, checked_name, new_entries
+from aurora_buffer.entry import StoredEntry, checked_id, checked_ids, checked_name, new_entries
 from aurora_buffer.metrics import Metrics
+from aurora_buffer.reading import entries_after
 from aurora_buffer.stream import TrajectoryStream
 from aurora_buffer.subscription import Subscriptions
 from aurora_buffer.writer import Writer
@@ -59,7 +60,7 @@ class BufferServicer(buffer_pb2_grpc.BufferServicer):
             try:
                 async for entries in subscription.batches():
                     self._metrics.delivered.inc(len(entries))
-                    yield _subscribe_response(entries)
+                    yield buffer_pb2.SubscribeResponse(entries=_messages(entries))
             finally:
                 self._subscriptions.close(subscription)
 
@@ -70,6 +71,14 @@ class BufferServicer(buffer_pb2_grpc.BufferServicer):
             group = checked_name(request.group, what="group")
             acked = await self._stream.acknowledge(group, checked_ids(request.ids))
         return buffer_pb2.AckResponse(acked=acked)
+
+    async def Read(  # noqa: N802 - the name in the protocol
+        self, request: buffer_pb2.ReadRequest, context: Context
+    ) -> buffer_pb2.ReadResponse:
+        with self._metrics.counting_errors("Read"):
+            after = checked_id(request.after, what="after") if request.after else ""
+            entries = await entries_after(self._stream, after, request.limit)
+        return buffer_pb2.ReadResponse(entries=_messages(entries))
 
     async def GetStats(  # noqa: N802 - the name in the protocol
         self, request: buffer_pb2.GetStatsRequest, context: Context
@@ -102,9 +111,8 @@ class BufferServicer(buffer_pb2_grpc.BufferServicer):
         return buffer_pb2.DeleteTenantResponse(deleted=deleted)
 
 
-def _subscribe_response(entries: Sequence[StoredEntry]) -> buffer_pb2.SubscribeResponse:
-    response = buffer_pb2.SubscribeResponse()
+def _messages(entries: Sequence[StoredEntry]) -> Iterator[buffer_pb2.Entry]:
     for entry in entries:
-        added = response.entries.add(id=entry.id)
-        added.trajectory.ParseFromString(entry.trajectory)
-    return response
+        message = buffer_pb2.Entry(id=entry.id)
+        message.trajectory.ParseFromString(entry.trajectory)
+        yield message

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from aurora_buffer.appender import Appender
 from aurora_buffer.connection import redis_errors, retried
 from aurora_buffer.entry import NewEntry, StoredEntry, stored_entry
+from aurora_buffer.entry_id import EntryId
 from aurora_buffer.metrics import Metrics
 from aurora_common.errors import OverloadedError
 
@@ -28,6 +29,9 @@ SCRIPT_LIMIT = 1000
 
 # No entry lies beyond it. (The very last id would not do: Redis reads it as ">", new entries.)
 BEYOND_ALL_ID = f"{2**64 - 1}-{2**64 - 2}"
+
+# Redis refuses an interval that begins after it.
+_LAST_ID = EntryId(2**64 - 1, 2**64 - 1)
 
 T = TypeVar("T")
 
@@ -208,6 +212,20 @@ class TrajectoryStream:
                 for entry_id, answer in zip(ids, answers, strict=True)
             ],
         )
+
+    async def read_after(self, entry_id: str, count: int) -> tuple[list[StoredEntry], str | None]:
+        """At most `count` entries beyond `entry_id` (empty: the oldest), whoever received them.
+
+        Returns the id to continue from as well, None at the end of the stream.
+        """
+        if entry_id and EntryId.parsed(entry_id) >= _LAST_ID:
+            return [], None
+        oldest = f"({entry_id}" if entry_id else "-"
+        read = partial(self._redis.xrange, self._name, oldest, count=count)
+        answer = cast(Entries, await self._retried(read, "read trajectories"))
+        entries = [stored_entry(*each) for each in answer]
+        position = answer[-1][0].decode() if len(answer) == count else None
+        return [entry for entry in entries if entry is not None], position
 
     async def _present(self, group: str, answer: Entries) -> list[StoredEntry]:
         """The entries of an answer; deleted ones are acknowledged and left out."""

@@ -1,4 +1,4 @@
-"""The trainer process: wires training thread, subscription, replicas and gRPC server."""
+"""The trainer process: wires training thread, subscription, judge, replicas and gRPC server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import cast
 import grpc
 from prometheus_client import CollectorRegistry, Counter
 
-from aurora.trainer.v1 import trainer_pb2_grpc
+from aurora.trainer.v1 import judge_pb2_grpc, trainer_pb2_grpc
 from aurora_common.admission import named_peers
 from aurora_common.errors import ConflictError, StorageError
 from aurora_common.exposition import metrics_served
@@ -27,6 +27,11 @@ from aurora_common.lasting import LastingFailures
 from aurora_common.tls import CertificateFolder
 from aurora_trainer.assembly import assembled_trainer
 from aurora_trainer.inbox import Inbox
+from aurora_trainer.judge.comparison import Comparisons
+from aurora_trainer.judge.judge import Judge
+from aurora_trainer.judge.metrics import JudgeMetrics
+from aurora_trainer.judge.reader import BufferReader
+from aurora_trainer.judge.servicer import JUDGE_SERVICE, JudgeServicer
 from aurora_trainer.learning.objective import ObjectiveName
 from aurora_trainer.loop import Schedule, TrainingLoop
 from aurora_trainer.progress import Trigger
@@ -72,13 +77,19 @@ def train(settings: TrainSettings, certificates: CertificateFolder | None) -> in
             ["task"],
             registry=registry,
         )
+        judge = Judge(
+            BufferReader(settings.buffer, certificates=certificates),
+            Comparisons(trainer.workplace.target, trainer.workplace.record_format, settings.claims),
+            JudgeMetrics(registry),
+        )
         with metrics_served(settings.metrics_listen, registry):
-            return runner.run(_serve(settings, trainer, replicas, certificates, restarts))
+            return runner.run(_serve(settings, trainer, judge, replicas, certificates, restarts))
 
 
 async def _serve(
     settings: TrainSettings,
     trainer: Trainer,
+    judge: Judge,
     replicas: Replicas | None,
     certificates: CertificateFolder | None,
     restarts: Counter,
@@ -93,7 +104,9 @@ async def _serve(
         lambda: trainer.standing,
         trigger,
         steps_per_round=settings.steps_per_round,
-        problem=lambda: "; ".join(filter(None, (subscription.problem, *writes.lasting().values()))),
+        problem=lambda: "; ".join(
+            filter(None, (subscription.problem, judge.problem, *writes.lasting().values()))
+        ),
         on_stable=trainer.measure_against,
     )
     server = GrpcServer(
@@ -104,7 +117,8 @@ async def _serve(
         health_address=settings.health_listen,
     )
     server.add(trainer_pb2_grpc.add_TrainerServicer_to_server, servicer)
-    await server.start([SERVICE])
+    server.add(judge_pb2_grpc.add_JudgeServicer_to_server, JudgeServicer(judge))
+    await server.start([SERVICE, JUDGE_SERVICE])
     loop = TrainingLoop(
         trainer,
         Schedule(trigger, settings.steps_per_round),
@@ -120,6 +134,10 @@ async def _serve(
         restarts.labels("subscription").inc()
         await server.set_serving(False)
 
+    async def judge_ended() -> None:
+        # Training goes on, and nothing is judged for so long.
+        restarts.labels("judge").inc()
+
     async def discovery_ended() -> None:
         # Training goes on alone.
         restarts.labels("discovery").inc()
@@ -132,6 +150,7 @@ async def _serve(
             on_steady=partial(server.set_serving, True),
         )
     )
+    judging = asyncio.create_task(kept_running("judge", judge.run, on_end=judge_ended))
     discovery = None
     if replicas is not None:
         discovery = asyncio.create_task(
@@ -140,6 +159,9 @@ async def _serve(
     await stop.wait()
     # The training thread may have ended by itself.
     await server.set_serving(False)
+    # It would slow the current step down.
+    await _end(judging)
+    await judge.close()
     # The current step finishes without replicas, which might keep it waiting.
     if discovery is not None:
         await _end(discovery)

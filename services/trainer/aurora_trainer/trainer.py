@@ -62,9 +62,9 @@ class Trainer:
         progress: Progress,
         seen: SeenIds,
     ) -> None:
+        self.workplace = workplace
         self.progress = progress
         self.learner = learner
-        self._workplace = workplace
         self._replay = replay
         self._seen = seen
         self._unsaved: dict[str, None] = {}
@@ -120,8 +120,8 @@ class Trainer:
         """One step of the round."""
         began = time.monotonic()
         draws = np.random.default_rng(
-            [self._workplace.seed, _BATCH_STREAM, self.progress.rounds, self.progress.steps_left]
-        ).random((self._workplace.batch_size, 3))
+            [self.workplace.seed, _BATCH_STREAM, self.progress.rounds, self.progress.steps_left]
+        ).random((self.workplace.batch_size, 3))
         measure = self.learner.step(
             self._replay.batch([BatchDraw(*draw) for draw in draws.tolist()])
         )
@@ -143,7 +143,7 @@ class Trainer:
         Raises StorageError if a write fails, leaving the round to be published, and CheckpointError
         if the weights are not finite.
         """
-        workplace, progress = self._workplace, self.progress
+        workplace, progress = self.workplace, self.progress
         sequence = 1 + max(progress.sequence, newest_sequence(workplace.models))
         evaluation = self.learner.evaluate(list(self._replay.holdout.members))
         folder, manifest = publish_draft(
@@ -178,7 +178,7 @@ class Trainer:
 
         Raises StorageError if the write fails; the previous file stays intact.
         """
-        workplace = self._workplace
+        workplace = self.workplace
         self.progress = moves.with_parent(self.progress, self._parent)
         save_state(
             workplace.state,
@@ -200,7 +200,7 @@ class Trainer:
     def _remember(self, entry: buffer_pb2.Entry) -> None:
         try:
             sample = within_vocabulary(
-                sample_from(entry.id, entry.trajectory, self._workplace.record_format),
+                sample_from(entry.id, entry.trajectory, self.workplace.record_format),
                 self.learner.draft.config.vocab_size,
             )
         except InvalidInputError as error:
@@ -211,7 +211,7 @@ class Trainer:
             logger.log(level, "trajectory skipped", extra={"fields": fields})
             return
         draw = np.random.default_rng(
-            [self._workplace.seed, _SEAT_STREAM, self.progress.trajectories]
+            [self.workplace.seed, _SEAT_STREAM, self.progress.trajectories]
         ).random(2)
         self._replay.add(sample, SeatDraw(*draw.tolist()))
         self.progress = moves.with_trajectory(self.progress, entry.id)

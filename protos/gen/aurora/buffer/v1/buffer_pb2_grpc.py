@@ -50,6 +50,11 @@ class BufferStub:
                 request_serializer=aurora_dot_buffer_dot_v1_dot_buffer__pb2.AckRequest.SerializeToString,
                 response_deserializer=aurora_dot_buffer_dot_v1_dot_buffer__pb2.AckResponse.FromString,
                 _registered_method=True)
+        self.Read = channel.unary_unary(
+                '/aurora.buffer.v1.Buffer/Read',
+                request_serializer=aurora_dot_buffer_dot_v1_dot_buffer__pb2.ReadRequest.SerializeToString,
+                response_deserializer=aurora_dot_buffer_dot_v1_dot_buffer__pb2.ReadResponse.FromString,
+                _registered_method=True)
         self.GetStats = channel.unary_unary(
                 '/aurora.buffer.v1.Buffer/GetStats',
                 request_serializer=aurora_dot_buffer_dot_v1_dot_buffer__pb2.GetStatsRequest.SerializeToString,
@@ -87,6 +92,13 @@ class BufferServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Read(self, request, context):
+        """Reads entries in order, whatever any group received, and leaves them as they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStats(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -117,6 +129,11 @@ def add_BufferServicer_to_server(servicer, server):
                     servicer.Ack,
                     request_deserializer=aurora_dot_buffer_dot_v1_dot_buffer__pb2.AckRequest.FromString,
                     response_serializer=aurora_dot_buffer_dot_v1_dot_buffer__pb2.AckResponse.SerializeToString,
+            ),
+            'Read': grpc.unary_unary_rpc_method_handler(
+                    servicer.Read,
+                    request_deserializer=aurora_dot_buffer_dot_v1_dot_buffer__pb2.ReadRequest.FromString,
+                    response_serializer=aurora_dot_buffer_dot_v1_dot_buffer__pb2.ReadResponse.SerializeToString,
             ),
             'GetStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStats,
@@ -211,6 +228,33 @@ class Buffer:
             '/aurora.buffer.v1.Buffer/Ack',
             aurora_dot_buffer_dot_v1_dot_buffer__pb2.AckRequest.SerializeToString,
             aurora_dot_buffer_dot_v1_dot_buffer__pb2.AckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Read(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aurora.buffer.v1.Buffer/Read',
+            aurora_dot_buffer_dot_v1_dot_buffer__pb2.ReadRequest.SerializeToString,
+            aurora_dot_buffer_dot_v1_dot_buffer__pb2.ReadResponse.FromString,
             options,
             channel_credentials,
             insecure,

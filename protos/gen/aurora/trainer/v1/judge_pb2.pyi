@@ -1,0 +1,53 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class JudgedDraft(_message.Message):
+    __slots__ = ("digest", "uri")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    URI_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    uri: str
+    def __init__(self, digest: _Optional[str] = ..., uri: _Optional[str] = ...) -> None: ...
+
+class ListScoresRequest(_message.Message):
+    __slots__ = ("stable", "candidate", "after", "limit", "greedy_drafts")
+    STABLE_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    GREEDY_DRAFTS_FIELD_NUMBER: _ClassVar[int]
+    stable: JudgedDraft
+    candidate: JudgedDraft
+    after: str
+    limit: int
+    greedy_drafts: bool
+    def __init__(self, stable: _Optional[_Union[JudgedDraft, _Mapping]] = ..., candidate: _Optional[_Union[JudgedDraft, _Mapping]] = ..., after: _Optional[str] = ..., limit: _Optional[int] = ..., greedy_drafts: _Optional[bool] = ...) -> None: ...
+
+class Score(_message.Message):
+    __slots__ = ("id", "domain", "output_tokens", "stable_steps", "candidate_steps")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STABLE_STEPS_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_STEPS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    domain: str
+    output_tokens: int
+    stable_steps: float
+    candidate_steps: float
+    def __init__(self, id: _Optional[str] = ..., domain: _Optional[str] = ..., output_tokens: _Optional[int] = ..., stable_steps: _Optional[float] = ..., candidate_steps: _Optional[float] = ...) -> None: ...
+
+class ListScoresResponse(_message.Message):
+    __slots__ = ("scores", "next_after", "refusal")
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    scores: _containers.RepeatedCompositeFieldContainer[Score]
+    next_after: str
+    refusal: str
+    def __init__(self, scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., next_after: _Optional[str] = ..., refusal: _Optional[str] = ...) -> None: ...

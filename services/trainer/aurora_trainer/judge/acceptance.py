@@ -1,0 +1,105 @@
+"""How likely the target is to accept a draft's token, by teacher forcing on a recorded request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aurora_model.draft import Draft
+from aurora_trainer.data.batch import pack
+from aurora_trainer.data.sample import Sample
+from aurora_trainer.judge.sampling import Sampling, target_probs
+
+# Logits are computed this many values at a time, so that a vocabulary of 150,000 does not cost
+# gigabytes.
+_LOGITS_CHUNK = 1 << 20
+# Covers almost every nucleus; a row with a wider one is sorted whole.
+_NUCLEUS_TOKENS = 128
+
+
+def acceptance(
+    draft: Draft,
+    sample: Sample,
+    sampling: Sampling,
+    *,
+    vocab_size: int,
+    greedy_drafts: bool = False,
+) -> NDArray[np.float64]:
+    """Σ min(target, draft) over the recorded tokens at each output position, [T] in [0, 1].
+
+    Both after the request's sampling, the draft's over its whole vocabulary (Leviathan et al. 2023,
+    corollary 3.6). A lower bound as `target_probs` is one; what the tail would add counts as
+    rejected, as does a position at which the draft's logits are not finite. A seed is not looked
+    at: what it determines is accepted somewhat less often.
+
+    `vocab_size`: the target's. `greedy_drafts`: the draft proposes its most probable token at any
+    temperature. The request is computed alone, so that its score depends on no other.
+    """
+    target = target_probs(sample, sampling, vocab_size)
+    draft_sampling = Sampling(temperature=0.0) if greedy_drafts else sampling
+    overlap = np.minimum(target, _draft_probs(draft, sample, draft_sampling)).sum(axis=1)
+    clipped: NDArray[np.float64] = overlap.clip(0.0, 1.0)
+    return clipped
+
+
+@torch.inference_mode()
+def _draft_probs(draft: Draft, sample: Sample, sampling: Sampling) -> NDArray[np.float64]:
+    """The probability with which the draft proposes each recorded token, [T, k]."""
+    size = draft.config.vocab_size
+    # In the context, the draft's last id stands for those that it lacks, as in training.
+    batch = pack([replace(sample, tokens=np.minimum(sample.tokens, size - 1))])
+    features = draft.features(batch)
+    step = max(64, _LOGITS_CHUNK // size)
+    chunks = [
+        _at(
+            batch.top_ids[start : start + step],
+            draft.logits(features[start : start + step]),
+            sampling,
+        )
+        for start in range(0, len(batch.rows), step)
+    ]
+    return torch.cat(chunks).double().numpy()
+
+
+def _at(ids: Tensor, logits: Tensor, sampling: Sampling) -> Tensor:
+    """ids [n, k] and logits [n, V] -> [n, k] float32; 0 for ids from V on."""
+    if sampling.is_greedy:
+        found = (ids == logits.argmax(dim=-1, keepdim=True)).float()
+    else:
+        size = logits.shape[-1]
+        probs = _probs(logits.float(), sampling)
+        found = probs.gather(-1, ids.clamp_max(size - 1)).masked_fill(ids >= size, 0.0)
+    is_finite = logits.sum(dim=-1, keepdim=True).isfinite()
+    return torch.where(is_finite, found, 0.0).nan_to_num(0.0)
+
+
+def _probs(logits: Tensor, sampling: Sampling) -> Tensor:
+    """[n, V] -> probabilities after temperature, top-k and top-p; ties of the last kept stay."""
+    scaled = logits / sampling.temperature
+    if 0 < sampling.top_k < scaled.shape[-1]:
+        lowest = scaled.topk(sampling.top_k, dim=-1).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < lowest, -torch.inf)
+    probs = scaled.softmax(dim=-1)
+    return _truncated_to_nucleus(probs, sampling.top_p) if sampling.top_p < 1 else probs
+
+
+def _truncated_to_nucleus(probs: Tensor, top_p: float) -> Tensor:
+    """Keeps the smallest set of most probable tokens whose mass reaches top_p (Holtzman 2020)."""
+    top = probs.topk(min(_NUCLEUS_TOKENS, probs.shape[-1]), dim=-1).values
+    lowest = _last_kept(top, top_p)
+    wide = top.sum(dim=-1) < top_p
+    if bool(wide.any()):
+        lowest[wide] = _last_kept(probs[wide].sort(dim=-1, descending=True).values, top_p)
+    kept = torch.where(probs >= lowest, probs, 0.0)
+    return kept / kept.sum(dim=-1, keepdim=True)
+
+
+def _last_kept(descending: Tensor, top_p: float) -> Tensor:
+    """The last of the most probable tokens before which there is less than top_p, [n, 1]."""
+    before = descending.cumsum(dim=-1) - descending
+    last = (before < top_p).sum(dim=-1, keepdim=True) - 1
+    return descending.gather(-1, last.clamp_min(0))

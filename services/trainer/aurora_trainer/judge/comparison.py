@@ -1,0 +1,155 @@
+"""Two drafts on the same recorded requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import torch
+
+from aurora.buffer.v1 import buffer_pb2
+from aurora_common.errors import ConflictError, StorageError
+from aurora_common.store.registry import model_store
+from aurora_model.draft import Draft, load_draft
+from aurora_model.target import TargetIdentity
+from aurora_trainer.data.record import (
+    BareRecordError,
+    ForeignRecordError,
+    MalformedRecordError,
+    RecordFormat,
+    sample_from,
+)
+from aurora_trainer.judge.acceptance import acceptance
+from aurora_trainer.judge.renewal import expected_steps
+from aurora_trainer.judge.sampling import sampling_of
+
+# Of a score: differences far below what could matter, and above what float32 leaves undetermined.
+_DECIMALS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedDraft:
+    """A checkpoint by the digest of its content, and where it is."""
+
+    digest: str
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is compared. `greedy_drafts`: the engine drafts the most probable token, always."""
+
+    stable: JudgedDraft
+    candidate: JudgedDraft
+    greedy_drafts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Verify steps that either draft is expected to need for one request's output tokens."""
+
+    id: str
+    domain: str
+    output_tokens: int
+    stable_steps: float
+    candidate_steps: float
+
+
+class Unjudged(StrEnum):
+    """Why a request has no score."""
+
+    # Whatever a candidate does to requests that it serves, it cannot choose those it is judged by.
+    CANDIDATE_SERVED = "candidate_served"
+    FOREIGN = "foreign"
+    MALFORMED = "malformed"
+    BARE = "bare"
+    NOTHING_DRAFTED = "nothing_drafted"
+    FAILED = "failed"
+
+
+class Comparison:
+    """Scores requests one at a time; the same request gets the same score."""
+
+    def __init__(
+        self, pair: Pair, *, stable: Draft, candidate: Draft, record_format: RecordFormat
+    ) -> None:
+        """Raises ConflictError if a step with one costs another time than with the other."""
+        if (stable.kind, stable.config) != (candidate.kind, candidate.config):
+            raise ConflictError(
+                "their shapes differ, so that a step with one costs another time than with the "
+                "other: only drafts of one kind and config can be compared"
+            )
+        self._pair = pair
+        self._stable = stable.eval()
+        self._candidate = candidate.eval()
+        self._record_format = record_format
+
+    def score(self, entry: buffer_pb2.Entry) -> Score | Unjudged:
+        """What both need for the entry's output, or the last part of it that training keeps."""
+        record, accepted = entry.trajectory, self._record_format
+        if record.draft_digest == self._pair.candidate.digest:
+            return Unjudged.CANDIDATE_SERVED
+        try:
+            sample = sample_from(entry.id, record, accepted)
+            sampling = sampling_of(record)
+        except ForeignRecordError:
+            return Unjudged.FOREIGN
+        except BareRecordError:
+            return Unjudged.BARE
+        except MalformedRecordError:
+            return Unjudged.MALFORMED
+        # At the end of a request the engine drafts fewer.
+        drafted = max((step.drafted for step in record.steps), default=0)
+        if drafted == 0:
+            return Unjudged.NOTHING_DRAFTED
+        stable, candidate = (
+            expected_steps(
+                acceptance(
+                    draft,
+                    sample,
+                    sampling,
+                    vocab_size=accepted.vocab_size,
+                    greedy_drafts=self._pair.greedy_drafts,
+                ),
+                drafted,
+            )
+            for draft in (self._stable, self._candidate)
+        )
+        return Score(
+            id=entry.id,
+            domain=sample.domain,
+            output_tokens=sample.output_count,
+            stable_steps=round(stable, _DECIMALS),
+            candidate_steps=round(candidate, _DECIMALS),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparisons:
+    """Loads drafts for comparison; `claims`: where those of pvc:// are mounted."""
+
+    target: TargetIdentity
+    record_format: RecordFormat
+    claims: Path | None = None
+
+    def load(self, pair: Pair) -> Comparison:
+        """Verifies and loads both.
+
+        Raises ConflictError if these two can never be compared, and other AuroraErrors if one
+        cannot be loaded, which may change.
+        """
+        return Comparison(
+            pair,
+            stable=self._loaded(pair.stable),
+            candidate=self._loaded(pair.candidate),
+            record_format=self.record_format,
+        )
+
+    def _loaded(self, judged: JudgedDraft) -> Draft:
+        try:
+            folder = model_store(claims=self.claims).fetch(judged.uri)
+        except (OSError, ValueError) as error:
+            raise StorageError(f"cannot read {judged.uri!r}: {error}") from error
+        draft, _ = load_draft(folder, digest=judged.digest, target=self.target, dtype=torch.float32)
+        return draft

@@ -1,0 +1,336 @@
+"""The worker: positions, restarts, bounds, refusals, and when it rests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from aurora.buffer.v1 import buffer_pb2
+from aurora_common.errors import CheckpointError, ConflictError, UnavailableError
+from aurora_trainer.data.sample import stream_order
+from aurora_trainer.judge import judge as module
+from aurora_trainer.judge.comparison import JudgedDraft, Pair, Score, Unjudged
+from aurora_trainer.judge.judge import Judge, Timing
+from aurora_trainer.judge.metrics import JudgeMetrics
+
+SOON = Timing(poll_seconds=0.001)
+STABLE = JudgedDraft("sha256:stable", "file:///stable")
+PAIR = Pair(STABLE, JudgedDraft("sha256:candidate", "file:///candidate"))
+OTHER = Pair(STABLE, JudgedDraft("sha256:other", "file:///other"))
+
+
+class Stream:
+    """Entries 1-0, 2-0, …; every third was served by a candidate."""
+
+    problem = ""
+
+    def __init__(self, count=0):
+        self.count = count
+        self.reads = []
+        self.closed = False
+
+    async def read(self, after):
+        self.reads.append(after)
+        begin = stream_order(after)[0]
+        return [
+            buffer_pb2.Entry(id=f"{number}-0")
+            for number in range(begin + 1, min(self.count, begin + 4) + 1)
+        ]
+
+    async def close(self):
+        self.closed = True
+
+
+class Scorer:
+    def __init__(self, pair, threads):
+        self.pair = pair
+        self.threads = threads
+
+    def score(self, entry):
+        self.threads.add(threading.current_thread())
+        number = stream_order(entry.id)[0]
+        if number % 3 == 0:
+            return Unjudged.CANDIDATE_SERVED
+        digits = len(self.pair.candidate.digest)
+        return Score(entry.id, "a", 10, stable_steps=number, candidate_steps=number / digits)
+
+
+class Drafts:
+    """Loads any pair, unless `error` says why not."""
+
+    def __init__(self):
+        self.error = None
+        self.loads = []
+        self.threads = set()
+
+    def load(self, pair):
+        self.threads.add(threading.current_thread())
+        self.loads.append(pair)
+        if self.error is not None:
+            raise self.error
+        return Scorer(pair, self.threads)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Asked:
+    """A judge with what it stands on."""
+
+    def __init__(self, stream, drafts, timing):
+        self.stream, self.drafts, self.clock = stream, drafts, Clock()
+        self.registry = CollectorRegistry()
+        self.judge = Judge(
+            stream, drafts, JudgeMetrics(self.registry), timing=timing, clock=self.clock
+        )
+
+    def ask(self, after="", *, pair=PAIR, limit=100):
+        return self.judge.list_scores(pair, after=after, limit=limit)
+
+    def unavailable(self):
+        """Why it cannot answer yet; empty if it can."""
+        try:
+            self.ask()
+        except UnavailableError as error:
+            return str(error)
+        return ""
+
+    async def until(self, condition):
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110 - a judge knows no events
+                await asyncio.sleep(0.001)
+
+    async def until_read(self, through, after="", **options):
+        """The answer once everything through an entry was read."""
+        await self.until(lambda: self.ask(after, **options).next_after == f"{through}-0")
+        return self.ask(after, **options)
+
+
+@asynccontextmanager
+async def judging(count=0, *, stream=None, drafts=None, timing=SOON):
+    asked = Asked(stream or Stream(count), drafts or Drafts(), timing)
+    running = asyncio.create_task(asked.judge.run())
+    try:
+        yield asked
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        await asked.judge.close()
+        assert running.cancelled()
+
+
+def numbers(answer):
+    return [stream_order(score.id)[0] for score in answer.scores]
+
+
+async def test_scores_come_in_order_and_the_position_passes_what_has_none():
+    async with judging(6) as asked:
+        assert asked.ask() == module.Scores((), next_after="", refusal="")
+        answer = await asked.until_read(6)
+        assert numbers(answer) == [1, 2, 4, 5]
+        assert answer.refusal == ""
+        asked.stream.count = 8
+        assert numbers(await asked.until_read(8, after="6-0")) == [7, 8]
+
+
+async def test_a_page_ends_at_its_last_score():
+    async with judging(7) as asked:
+        await asked.until_read(7)
+        answer = asked.ask(limit=2)
+        assert (numbers(answer), answer.next_after) == ([1, 2], "2-0")
+        answer = asked.ask("2-0", limit=2)
+        assert (numbers(answer), answer.next_after) == ([4, 5], "5-0")
+        answer = asked.ask("5-0", limit=2)
+        assert (numbers(answer), answer.next_after) == ([7], "7-0")
+
+
+async def test_the_same_question_has_the_same_answer():
+    async with judging(8) as asked:
+        answer = await asked.until_read(8)
+        assert asked.ask() == answer
+        assert len(asked.drafts.loads) == 1
+
+
+async def test_a_restarted_judge_gives_the_same_scores():
+    async with judging(8) as asked:
+        await asked.until_read(8)
+        expected = asked.ask("4-0")
+    async with judging(8) as asked:
+        assert await asked.until_read(8, after="4-0") == expected
+
+
+async def test_an_earlier_position_begins_again_with_the_same_drafts():
+    async with judging(8) as asked:
+        everything = await asked.until_read(8)
+        assert numbers(asked.ask("5-0")) == [7, 8]
+        assert asked.ask("1-0").scores == ()
+        assert (await asked.until_read(8, after="1-0")).scores == everything.scores[1:]
+        assert asked.drafts.loads == [PAIR]
+
+
+async def test_a_position_beyond_what_was_read_is_where_it_goes_on():
+    async with judging(4) as asked:
+        await asked.until_read(4)
+        asked.ask("6-0")
+        asked.stream.count = 8
+        assert numbers(await asked.until_read(8, after="6-0")) == [7, 8]
+
+
+async def test_another_pair_begins_anew():
+    async with judging(4) as asked:
+        first = await asked.until_read(4)
+        assert asked.ask(pair=OTHER).scores == ()
+        second = await asked.until_read(4, pair=OTHER)
+        assert numbers(second) == numbers(first)
+        assert second.scores != first.scores
+        assert asked.drafts.loads == [PAIR, OTHER]
+        greedy = Pair(OTHER.stable, OTHER.candidate, greedy_drafts=True)
+        assert asked.ask(pair=greedy).scores == ()
+
+
+async def test_it_holds_a_bounded_number_of_scores(monkeypatch):
+    monkeypatch.setattr(module, "KEPT_SCORES", 4)
+    async with judging(1000) as asked:
+        answer = await asked.until_read(8)
+        assert numbers(answer) == [1, 2, 4, 5, 7, 8]
+        for _ in range(20):
+            assert asked.ask() == answer
+            await asyncio.sleep(0.001)
+        assert asked.stream.reads == ["", "4-0"]
+        received, after = [], ""
+        async with asyncio.timeout(10):
+            while len(received) < 100:
+                answer = asked.ask(after)
+                received += numbers(answer)
+                after = answer.next_after
+                await asyncio.sleep(0)
+        assert received[:100] == [number for number in range(1, 151) if number % 3][:100]
+
+
+async def test_refused_drafts_are_tried_again_later(caplog):
+    drafts = Drafts()
+    drafts.error = CheckpointError("draft checkpoint x is refused: not there")
+    with caplog.at_level(logging.INFO):
+        async with judging(4, drafts=drafts) as asked:
+            await asked.until(asked.unavailable)
+            assert asked.unavailable() == "draft checkpoint x is refused: not there"
+            drafts.error = None
+            asked.clock.now += 9
+            for _ in range(20):
+                assert asked.unavailable()
+                await asyncio.sleep(0.001)
+            assert drafts.loads == [PAIR]
+            asked.clock.now += 2
+            await asked.until(lambda: not asked.unavailable())
+            answer = await asked.until_read(4)
+            assert (numbers(answer), answer.refusal) == ([1, 2, 4], "")
+    said = [record.message for record in caplog.records]
+    assert said == ["drafts are not compared", "drafts loaded for comparison"]
+
+
+async def test_drafts_that_can_never_be_compared_are_not_loaded_again():
+    drafts = Drafts()
+    drafts.error = ConflictError("their shapes differ")
+    async with judging(4, drafts=drafts) as asked:
+        await asked.until(lambda: asked.ask().refusal)
+        for _ in range(10):
+            asked.clock.now += 20
+            assert asked.ask().refusal == "their shapes differ"
+            await asyncio.sleep(0.001)
+        assert drafts.loads == [PAIR]
+        assert asked.ask(pair=OTHER).refusal == ""
+
+
+async def test_a_request_that_cannot_be_scored_keeps_no_other_from_it(caplog, monkeypatch):
+    score = Scorer.score
+
+    def poisoned(scorer, entry):
+        if entry.id == "2-0":
+            raise RuntimeError("its prompt is 17 4 92")
+        return score(scorer, entry)
+
+    monkeypatch.setattr(Scorer, "score", poisoned)
+    async with judging(5) as asked:
+        assert numbers(await asked.until_read(5)) == [1, 4, 5]
+    labels = {"reason": "failed"}
+    assert asked.registry.get_sample_value("aurora_trainer_unjudged_requests_total", labels) == 1
+    assert "17 4 92" not in caplog.text
+
+
+async def test_it_rests_if_nobody_asks_and_forgets_the_drafts():
+    timing = Timing(poll_seconds=0.001, unload_seconds=30.05)
+    async with judging(4, timing=timing) as asked:
+        await asked.until_read(4)
+        asked.clock.now += 30.001
+        reads = -1
+        while reads != len(asked.stream.reads):
+            reads = len(asked.stream.reads)
+            await asyncio.sleep(0.01)
+        asked.clock.now += 1
+        asked.stream.count = 5
+        await asked.until(lambda: asked.judge._loaded is None)
+        assert len(asked.stream.reads) == reads
+        # What it found is kept, and it goes on where it was.
+        assert numbers(asked.ask()) == [1, 2, 4]
+        assert numbers(await asked.until_read(5)) == [1, 2, 4, 5]
+        assert asked.drafts.loads == [PAIR, PAIR]
+
+
+async def test_all_work_is_done_by_one_thread_apart_from_the_event_loop():
+    async with judging(8) as asked:
+        await asked.until_read(8)
+        await asked.until_read(8, pair=OTHER)
+        assert len(asked.drafts.threads) == 1
+        assert threading.main_thread() not in asked.drafts.threads
+
+
+async def test_the_event_loop_goes_on_while_a_request_is_scored():
+    release = threading.Event()
+
+    class Slow(Scorer):
+        def score(self, entry):
+            assert release.wait(10)
+            return super().score(entry)
+
+    drafts = Drafts()
+    drafts.load = lambda pair: Slow(pair, set())
+    async with judging(1, drafts=drafts) as asked:
+        await asked.until(lambda: asked.ask() and asked.stream.reads)
+        assert asked.ask().next_after == ""
+        # Another pair meanwhile: what is being scored is of no use to it.
+        assert asked.ask(pair=OTHER).next_after == ""
+        release.set()
+        assert numbers(await asked.until_read(1, pair=OTHER)) == [1]
+
+
+async def test_what_was_done_is_counted():
+    async with judging(6) as asked:
+        await asked.until_read(6)
+        assert asked.registry.get_sample_value("aurora_trainer_judged_requests_total") == 4
+        unjudged = asked.registry.get_sample_value(
+            "aurora_trainer_unjudged_requests_total", {"reason": "candidate_served"}
+        )
+        assert unjudged == 2
+        assert asked.registry.get_sample_value("aurora_trainer_judging_seconds_total") > 0
+
+
+async def test_closing_it_closes_the_source():
+    async with judging() as asked:
+        pass
+    assert asked.stream.closed
+
+
+@pytest.mark.parametrize("problem", ["", "the buffer is away"])
+async def test_its_problem_is_the_sources(problem):
+    async with judging() as asked:
+        asked.stream.problem = problem
+        assert asked.judge.problem == problem
