@@ -62,7 +62,9 @@ _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def deployment(*, guardrails: bool) -> AuroraDeployment:
     """The rollouts' terms: every default, at level 0.01."""
-    rollout: dict[str, object] = {} if guardrails else {"guardrails": []}
+    rollout: dict[str, object] = {"analysis": {"method": "Canary"}}
+    if not guardrails:
+        rollout["guardrails"] = []
     manifest = {
         "apiVersion": "aurora.dev/v1alpha1",
         "kind": "AuroraDeployment",

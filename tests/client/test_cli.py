@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 
 import grpc
@@ -121,6 +122,30 @@ def test_status_shows_all_sections(busy):
     assert "\x1b" not in shown
     assert not any(line.endswith(" ") for line in shown.splitlines())
     assert "on candidate" not in shown
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_status_shows_what_replay_has_found(server):
+    status = deepcopy(STATUS)
+    status["rollout"]["evidence"]["replay"] = {
+        "logE": "3.45",
+        "logHarm": "-0.2",
+        "savedBps": 153,
+        "ciBps": [-12, 318],
+        "requests": 1180,
+    }
+    status["history"][0] |= {"savedBps": -210, "replayed": 140}
+    server.show(status, [Component("inference", 42, True, 0, server.address, "log", "")])
+    shown = invoke("status")
+    for text in (
+        "━━━━━━━━━━━━━━━━━━────── log E 3.45, promoted at 4.61",
+        "──────────────────────── log E -0.20, rolled back at 4.61",
+        "+1.53% of verify steps saved (95%: -0.12 to +3.18), 1,180 recorded requests replayed",
+        "+1.82 points of acceptance (95%: -0.12 to +3.71), 1,412 requests judged",
+        "RolledBack  Aborted  -2.10%   -0.40",
+    ):
+        assert text in shown
+    assert "better" not in shown
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def _measurement(*, promoted: bool = True) -> Measurement:
     return Measurement(
         requests=(*requests, _request("static", 99, failed=True)),
         blocks=tuple(blocks),
-        canaries=(Canary("a-1", "ckpt-1", outcome, "AcceptanceBetter", 24, 900, 2, 5),),
+        canaries=(Canary("a-1", "ckpt-1", outcome, "ReplayBetter", 24, 900, 310, 60, 2, 5),),
         shift_phase=1,
         requests_per_block=SIZE,
     )

@@ -69,7 +69,7 @@ class Deployment:
                 "modelStore": {"pvc": {"claimName": "models"}, "keep": 2},
                 "rollout": {
                     "steps": [{"weightPercent": 20}, {"weightPercent": 50}],
-                    "analysis": {"minRequests": 30},
+                    "analysis": {"method": "Canary", "minRequests": 30},
                 },
             },
         }

@@ -1,4 +1,4 @@
-"""The trainer's checkpoints over gRPC."""
+"""The trainer over gRPC: its checkpoints, and what it finds by replaying recorded requests."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Callable
 
 import grpc
 
-from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
+from aurora.trainer.v1 import judge_pb2, judge_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from aurora_common.errors import UnavailableError
 from aurora_operator.adapters.channel import Peer, open_channel
-from aurora_operator.domain.plan.observation import TrainerView
+from aurora_operator.domain.plan.observation import ReplayBatch, TrainerView
+from aurora_operator.domain.rollout.replay import Score
 from aurora_operator.domain.status.deployment import Candidate, Draft
+from aurora_operator.reconcile.fleet import Comparison
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +25,7 @@ _RETRY_SECONDS = 0.5
 # A stream that is denied ends sooner.
 _QUIET_SECONDS = 5.0
 _PRUNE_SECONDS = 30.0
+_SCORES_SECONDS = 2.0
 
 
 class CheckpointFeed:
@@ -31,6 +34,7 @@ class CheckpointFeed:
     def __init__(self, peer: Peer, after_sequence: Callable[[], int]) -> None:
         self._channel = open_channel(peer)
         self._stub = trainer_pb2_grpc.TrainerStub(self._channel)  # type: ignore[no-untyped-call]
+        self._judge = judge_pb2_grpc.JudgeStub(self._channel)  # type: ignore[no-untyped-call]
         self._after_sequence = after_sequence
         # The last error of the stream, and when it was seen (monotonic).
         self._error = ""
@@ -92,8 +96,41 @@ class CheckpointFeed:
         except grpc.aio.AioRpcError as error:
             raise UnavailableError(f"trainer: {error.details() or error.code().name}") from error
 
+    async def replay(self, comparison: Comparison) -> ReplayBatch:
+        """The next scores of both drafts, which may be none yet; raises UnavailableError."""
+        request = judge_pb2.ListScoresRequest(
+            stable=_judged(comparison.stable),
+            candidate=_judged(comparison.candidate),
+            after=comparison.after,
+            greedy_drafts=comparison.greedy_drafts,
+        )
+        try:
+            response = await self._judge.ListScores(request, timeout=_SCORES_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise UnavailableError(f"trainer: {error.details() or error.code().name}") from error
+        return ReplayBatch(
+            rollout_id=comparison.rollout_id,
+            scores=tuple(_score(score) for score in response.scores),
+            after=response.next_after,
+            refusal=response.refusal,
+        )
+
     async def close(self) -> None:
         await self._channel.close(grace=None)
+
+
+def _judged(draft: Draft) -> judge_pb2.JudgedDraft:
+    return judge_pb2.JudgedDraft(digest=draft.digest, uri=draft.uri)
+
+
+def _score(score: judge_pb2.Score) -> Score:
+    return Score(
+        id=score.id,
+        domain=score.domain,
+        output_tokens=score.output_tokens,
+        stable_steps=score.stable_steps,
+        candidate_steps=score.candidate_steps,
+    )
 
 
 def _report(stream: str, error: grpc.aio.AioRpcError) -> None:

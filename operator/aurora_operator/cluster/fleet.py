@@ -14,6 +14,7 @@ from aurora_operator.domain.certificate import dns_name
 from aurora_operator.domain.objects.attached import ENGINE
 from aurora_operator.domain.objects.pod import CONTROL, url_host
 from aurora_operator.domain.plan.observation import ComponentView, Problem, Scale
+from aurora_operator.reconcile.fleet import Judge
 
 # Of a Deployment's pods, and so of their ReplicaSet's name.
 _TEMPLATE_HASH = "pod-template-hash"
@@ -76,6 +77,7 @@ class PodFleet:
         self._key = key
         self._channels: dict[tuple[str, Peer], GrpcInference] = {}
         self.inferences: tuple[GrpcInference, ...] = ()
+        self.judge: Judge | None = None
         self.expected: frozenset[str] = frozenset()
         self.existing: frozenset[str] = frozenset()
         self.components: tuple[ComponentView, ...] = ()

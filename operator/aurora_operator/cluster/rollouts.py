@@ -152,6 +152,7 @@ class RolloutReconciler:
         await session.fleet.update_pods(pods, tracked.identity, secure=secure)
         await session.trainer.follow(pods, tracked.identity, secure=secure)
         fleet = session.fleet
+        fleet.judge = session.trainer.judge
         fleet.components, fleet.scale = await self._workloads(tracked.key, deployment, pods)
         before = reconciler.status
         known = tracked.problems

@@ -64,6 +64,11 @@ class TrainerLink:
             self._start(self._observe_all(self._feed))
 
     @property
+    def judge(self) -> CheckpointFeed | None:
+        """What replays recorded requests; None while no trainer is ready."""
+        return self._feed
+
+    @property
     def is_failing(self) -> bool:
         """Whether the trainer could not be followed when `problems` was called last."""
         return bool(self._failures)

@@ -31,7 +31,7 @@ _COLUMNS = (
     ("Stable", "string", ".status.stable.checkpoint", 0),
     ("Candidate", "string", ".status.rollout.candidate.checkpoint", 0),
     ("State", "string", ".status.rollout.state", 0),
-    ("Evidence", "string", ".status.rollout.evidence.logE", 0),
+    ("Evidence", "string", ".status.rollout.evidence.promotingLogE", 0),
     ("Threshold", "string", ".status.rollout.evidence.threshold", 1),
     ("Requests", "integer", ".status.rollout.evidence.requests", 1),
     ("Age", "date", ".metadata.creationTimestamp", 0),

@@ -40,7 +40,7 @@ from aurora_operator.local.process_spec import (
 from aurora_operator.local.record import RecordBook
 from aurora_operator.local.servicer import SERVICE, Changes, OperatorServicer
 from aurora_operator.local.state_file import StatusFile, accept, read_accepted
-from aurora_operator.reconcile.fleet import Inference
+from aurora_operator.reconcile.fleet import Inference, Judge
 from aurora_operator.reconcile.reconciler import Generation, Reconciler
 
 logger = logging.getLogger(__name__)
@@ -73,17 +73,17 @@ class LocalOperator:
         self._ports, self._port = self._chosen_ports()
         status_file = StatusFile(self._layout.status)
         self._inference = GrpcInference("inference", Peer(f"{HOST}:{self._ports.control}"))
+        self._feed = CheckpointFeed(
+            Peer(f"{HOST}:{self._ports.trainer}"), lambda: self._reconciler.status.queue.sequence
+        )
         self._reconciler = Reconciler(
             self._generation(accepted.generation, accepted.deployment),
             status_file.load(),
             store=status_file,
-            fleet=LocalFleet(self._inference, self._runtime),
+            fleet=LocalFleet(self._inference, self._feed, self._runtime),
             on_change=self._status_changed,
         )
         self._published = PublishedDrafts(models_folder(accepted.deployment, self._layout))
-        self._feed = CheckpointFeed(
-            Peer(f"{HOST}:{self._ports.trainer}"), lambda: self._reconciler.status.queue.sequence
-        )
         self._prune_due = asyncio.Event()
         self._has_served = False
         self._refused = asyncio.Event()
@@ -267,8 +267,9 @@ class LocalOperator:
 class LocalFleet:
     """The one inference of this machine, and its processes."""
 
-    def __init__(self, inference: Inference, runtime: ProcessRuntime) -> None:
+    def __init__(self, inference: Inference, judge: Judge, runtime: ProcessRuntime) -> None:
         self._inference = inference
+        self.judge = judge
         self._runtime = runtime
         self._names = frozenset({inference.name})
 

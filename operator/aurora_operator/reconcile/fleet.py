@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from aurora_operator.domain.plan.action import Action
@@ -11,9 +12,10 @@ from aurora_operator.domain.plan.observation import (
     InferenceView,
     OutcomeBatch,
     Problem,
+    ReplayBatch,
     Scale,
 )
-from aurora_operator.domain.status.deployment import Cursor
+from aurora_operator.domain.status.deployment import Cursor, Draft
 
 
 class Inference(Protocol):
@@ -29,6 +31,26 @@ class Inference(Protocol):
     async def view(self) -> InferenceView: ...
     async def outcomes(self, rollout_id: str, cursor: Cursor | None) -> OutcomeBatch: ...
     async def apply(self, action: Action) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is to be replayed: a rollout's drafts, on requests recorded after a stream id.
+
+    `greedy_drafts`: the engine drafts the most probable token at any temperature.
+    """
+
+    rollout_id: str
+    stable: Draft
+    candidate: Draft
+    after: str
+    greedy_drafts: bool
+
+
+class Judge(Protocol):
+    """Replays recorded requests; a call has a deadline and raises AuroraErrors."""
+
+    async def replay(self, comparison: Comparison) -> ReplayBatch: ...
 
 
 class Fleet(Protocol):
@@ -47,6 +69,11 @@ class Fleet(Protocol):
     @property
     def existing(self) -> frozenset[str]:
         """The names of all that exist; a name that is gone never comes back."""
+        ...
+
+    @property
+    def judge(self) -> Judge | None:
+        """None while it cannot be reached."""
         ...
 
     @property

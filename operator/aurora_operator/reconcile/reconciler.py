@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from aurora_common.errors import AuroraError
+from aurora_common.errors import AuroraError, UnavailableError
 from aurora_common.lasting import LastingFailures
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.plan.action import share_bps
@@ -20,17 +20,19 @@ from aurora_operator.domain.plan.observation import (
     Observation,
     OutcomeBatch,
     Problem,
+    ReplayBatch,
     TrainerView,
 )
 from aurora_operator.domain.plan.plan import plan
 from aurora_operator.domain.status.deployment import Candidate, Draft, Rollout, Status
 from aurora_operator.reconcile.dispatcher import LOADING, Dispatcher
-from aurora_operator.reconcile.fleet import Fleet, Inference
+from aurora_operator.reconcile.fleet import Comparison, Fleet, Inference
 
 logger = logging.getLogger(__name__)
 
 LIVE_SECONDS = 0.3
 IDLE_SECONDS = 1.0
+_REPLAY = "replay"
 
 
 class StatusStore(Protocol):
@@ -84,6 +86,7 @@ class Reconciler:
         self._trainer: TrainerView | None = None
         self._dispatcher = Dispatcher()
         self._failures = LastingFailures()
+        self._replay_failures = LastingFailures()
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
 
@@ -169,7 +172,8 @@ class Reconciler:
         pending = self._dispatcher.pending()
         rollout = self.status.live_rollout
         inferences = self._fleet.inferences
-        answers = await asyncio.gather(*(_ask(inference, rollout) for inference in inferences))
+        asked = asyncio.gather(*(_ask(inference, rollout) for inference in inferences))
+        answers, replay = await asyncio.gather(asked, self._replayed())
         absences = {
             inference.name: answer.cause
             for inference, answer in zip(inferences, answers, strict=True)
@@ -183,6 +187,7 @@ class Reconciler:
             existing=self._fleet.existing,
             absences={**pending, **absences},
             batches=tuple(answer.batch for answer in answers if answer.batch is not None),
+            replay=replay,
             published=tuple(self._published),
             refusals=self._dispatcher.refusals(inferences),
             command=command,
@@ -193,8 +198,32 @@ class Reconciler:
         )
         return replace(observed, problems=(*observed.problems, *self._lasting(observed)))
 
+    async def _replayed(self) -> ReplayBatch | None:
+        """What replaying requests for the rollout in progress has shown since it was asked last."""
+        rollout, stable = self.status.live_rollout, self.status.stable
+        if rollout is None or stable is None or rollout.plan.method != "Replay":
+            self._replay_failures.succeeded(_REPLAY)
+            return None
+        judge, known = self._fleet.judge, rollout.evidence.replay
+        comparison = Comparison(
+            rollout_id=rollout.id,
+            stable=stable,
+            candidate=rollout.candidate.draft,
+            after=rollout.candidate.trained_through if known is None else known.after,
+            greedy_drafts=self.generation.deployment.spec.engine.drafts_greedily,
+        )
+        try:
+            if judge is None:
+                raise UnavailableError("no trainer is ready")
+            batch = await judge.replay(comparison)
+        except AuroraError as error:
+            self._replay_failures.failed(_REPLAY, str(error))
+            return None
+        self._replay_failures.succeeded(_REPLAY)
+        return batch
+
     def _lasting(self, observed: Observation) -> list[Problem]:
-        """The inferences that serve, but could not be controlled for a while."""
+        """What could not be done for a while: control an inference that serves, or replay."""
         self._failures.retain(observed.expected)
         for name in observed.expected:
             cause = observed.awaited.get(name, "")
@@ -202,10 +231,15 @@ class Reconciler:
                 self._failures.succeeded(name)
             elif cause != LOADING:
                 self._failures.failed(name, cause)
-        return [
-            Problem("ComponentFailing", f"inference: pod {name} cannot be controlled: {cause}")
+        found = [
+            f"inference: pod {name} cannot be controlled: {cause}"
             for name, cause in sorted(self._failures.lasting().items())
         ]
+        found += [
+            f"recorded requests cannot be replayed: {cause}"
+            for cause in self._replay_failures.lasting().values()
+        ]
+        return [Problem("ComponentFailing", message) for message in found]
 
     def _report(self, after: Status) -> None:
         """Logs each transition of the rollout, with its evidence."""
@@ -217,7 +251,7 @@ class Reconciler:
             "state": type(rollout.state).__name__,
             "share_bps": share_bps(rollout),
             "requests": rollout.evidence.requests,
-            "log_e": round(rollout.evidence.log_e, 3),
+            "log_e": round(rollout.evidence.promoting_log_e, 3),
             "log_harm": round(rollout.evidence.log_harm, 3),
         }
         logger.info("rollout moved", extra={"fields": fields})

@@ -73,6 +73,50 @@ class Guardrail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestClass:
+    """Requests among which the candidate must do no harm."""
+
+    log_harm: float = 0.0
+    """Natural logarithm of the e-value for worse."""
+    name: str = ""
+    """A domain, or a length of answers."""
+    requests: int = 0
+    """How many were judged."""
+    log_harm_wealth: tuple[float, ...] = ()
+    """Log wealth of each gambler on worse."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What replaying recorded requests has shown; it survives a restart exactly."""
+
+    log_e: float = 0.0
+    """Natural logarithm of the e-value for better."""
+    log_harm: float = 0.0
+    """Natural logarithm of the e-value for worse."""
+    saved_bps: int = 0
+    """Share of the verify steps that it saves; basis points."""
+    interval_bps: Annotated[tuple[int, int] | None, Wire("ciBps")] = None
+    """Its 95% interval, asymptotic; absent before two requests."""
+    after: str = ""
+    """Stream id through which recorded requests were judged."""
+    requests: int = 0
+    """How many were judged."""
+    log_wealth: tuple[float, ...] = ()
+    """Log wealth of each gambler on better."""
+    log_harm_wealth: tuple[float, ...] = ()
+    """Log wealth of each gambler on worse."""
+    stable_steps: float = 0.0
+    """Mean verify steps that the stable draft needs."""
+    saved_steps: float = 0.0
+    """Mean verify steps that the candidate saves."""
+    saved_scatter: float = 0.0
+    """Sum of their squared deviations."""
+    classes: tuple[RequestClass, ...] = ()
+    """Requests among which it must do no harm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
     """How far the outcomes of one inference were counted."""
 
@@ -96,6 +140,8 @@ class Evidence:
     """How many requests were judged."""
     log_e: float = 0.0
     """Natural logarithm of the e-value for better."""
+    promoting_log_e: float = 0.0
+    """Natural logarithm of the e-value that promotes."""
     log_harm: float = 0.0
     """Natural logarithm of the e-value for worse."""
     effect_bps: int = 0
@@ -122,6 +168,8 @@ class Evidence:
     """How often an inference that had the candidate died."""
     pairs: int | None = None
     """How many pairs of time blocks were judged, if drafts alternate."""
+    replay: Replay | None = None
+    """What replaying recorded requests has shown, if that decides."""
     threshold: float = 0.0
     """What either e-value's logarithm must reach."""
     cursors: tuple[Cursor, ...] = ()
@@ -141,11 +189,13 @@ class Rollout:
     alpha: Annotated[str, Wire(within="plan")] = ""
     """Bound on the chance of promoting a draft that is no better."""
     min_effect_bps: Annotated[int, Wire(within="plan")] = 0
-    """By how much its acceptance rate must be higher; basis points."""
+    """By how much it must be better, in time or in acceptance; basis points."""
     min_requests: Annotated[int, Wire(within="plan")] = 0
     """How many requests must be judged."""
     max_duration_seconds: Annotated[float, Wire(within="plan")] = 0.0
     """How long it may wait for a first request, and then take; pauses excluded."""
+    method: Annotated[str, Wire(within="plan")] = ""
+    """What promotes: replayed requests, or the live traffic alone."""
     state: str = ""
     """Its state."""
     clock: Clock | None = None
@@ -213,9 +263,13 @@ class PastRollout:
     effect_bps: int = 0
     """Estimated gain in acceptance; basis points."""
     requests: int = 0
-    """How many requests were judged."""
+    """How many live requests were judged."""
     at: str = ""
     """When it ended."""
+    saved_bps: int | None = None
+    """Share of the verify steps that it saves, by replay; basis points."""
+    replayed: int | None = None
+    """How many recorded requests it was replayed on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,6 +62,8 @@ class Canary:
     reason: str
     requests: int
     effect_bps: int | None
+    saved_bps: int | None
+    replayed: int | None
     first_request: int
     last_request: int
 

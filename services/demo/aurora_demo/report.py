@@ -134,8 +134,10 @@ def _card(name: str, figure: Figure) -> str:
 
 def _canary_row(canary: Canary) -> str:
     effect = "" if canary.effect_bps is None else f"{canary.effect_bps / 100:+.1f} pp"
+    saved = "" if canary.saved_bps is None else f"{canary.saved_bps / 100:+.1f}%"
+    replayed = "" if canary.replayed is None else str(canary.replayed)
     colour = _OUTCOMES.get(canary.outcome, "#555555")
-    cells = (canary.id, canary.checkpoint, str(canary.requests), effect)
+    cells = (canary.id, canary.checkpoint, replayed, saved, str(canary.requests), effect)
     columns = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
     verdict = html.escape(
         f"{canary.outcome} ({canary.reason})" if canary.reason else canary.outcome
@@ -159,15 +161,17 @@ td, th {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #e6ea
 </style></head><body>
 <h1>The draft that keeps learning</h1>
 <p>The same requests, sent to a deployment whose draft is frozen and to one whose draft learns from
-them and is replaced whenever a canary proves that more of its tokens are accepted.</p>
+them and is replaced whenever another one has proved to be faster.</p>
 <div class="cards">{cards}</div>
 {picture}
 <p>Acceptance rate over the last {window} requests; gaps mean that the engine had turned
 speculation off because it did not pay. The bars at the foot are canaries, each ending in its
 verdict: green promoted, red rolled back, yellow inconclusive.</p>
 <h2>Canaries</h2>
-<table><tr><th>rollout</th><th>checkpoint</th><th>requests judged</th><th>effect on acceptance</th>
-<th>verdict</th></tr>{rows}</table>
+<p>Both drafts are replayed on the same recorded requests: the verify steps that a candidate saves
+decide. The requests that it serves live guard the promotion.</p>
+<table><tr><th>rollout</th><th>checkpoint</th><th>requests replayed</th><th>steps saved</th>
+<th>live requests</th><th>acceptance, live</th><th>verdict</th></tr>{rows}</table>
 <h2>What was run</h2><ul>{notes}</ul>
 </body></html>
 """

@@ -121,8 +121,9 @@ class Story:
             evidence = rollout.evidence
             line = f"{rollout.id} {rollout.state}"
             if evidence is not None:
-                line += f", log E {evidence.log_e:+.2f} of {evidence.threshold:.2f}"
-                line += f" after {evidence.requests} requests"
+                line += f", log E {evidence.promoting_log_e:+.2f} of {evidence.threshold:.2f}"
+                judged = evidence if evidence.replay is None else evidence.replay
+                line += f" after {judged.requests} requests"
             self._screen.rollout(line)
         for past in reversed(status.history):
             if past.id not in self._canaries:
@@ -137,6 +138,8 @@ def _canary(past: PastRollout, first_request: int, last_request: int) -> Canary:
         reason=past.reason,
         requests=past.requests,
         effect_bps=past.effect_bps,
+        saved_bps=past.saved_bps,
+        replayed=past.replayed,
         first_request=first_request,
         last_request=last_request,
     )

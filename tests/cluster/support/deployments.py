@@ -156,6 +156,6 @@ _SPEC: Json = {
     "modelStore": {"pvc": {"claimName": _CLAIM}, "keep": 2},
     "rollout": {
         "steps": [{"weightPercent": 20}, {"weightPercent": 50}],
-        "analysis": {"minRequests": 100},
+        "analysis": {"method": "Canary", "minRequests": 100},
     },
 }

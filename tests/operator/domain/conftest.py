@@ -14,7 +14,7 @@ MANIFEST = {
         "modelStore": {"pvc": {"claimName": "models"}},
         "rollout": {
             "steps": [{"weightPercent": 20}, {"weightPercent": 50}],
-            "analysis": {"minRequests": 40, "maxDuration": "1h"},
+            "analysis": {"method": "Canary", "minRequests": 40, "maxDuration": "1h"},
         },
     },
 }

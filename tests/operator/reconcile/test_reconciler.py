@@ -13,9 +13,15 @@ from aurora_common.errors import CheckpointError, ConflictError, NotFoundError, 
 from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.domain.plan.action import PromoteDraft, SetTraffic, StageDraft, UnstageDraft
 from aurora_operator.domain.plan.command import Command, parse_request
-from aurora_operator.domain.plan.observation import ComponentView, InferenceView, OutcomeBatch
+from aurora_operator.domain.plan.observation import (
+    ComponentView,
+    InferenceView,
+    OutcomeBatch,
+    ReplayBatch,
+)
 from aurora_operator.domain.rollout.evidence import Evidence, observe
 from aurora_operator.domain.rollout.outcome import Outcome
+from aurora_operator.domain.rollout.replay import Replay, Score
 from aurora_operator.domain.rollout.state import (
     Pending,
     Promoted,
@@ -121,6 +127,7 @@ class PodInference:
 @dataclass
 class Fleet:
     pods: list = field(default_factory=list)
+    judge: object = field(default_factory=lambda: Judge())
 
     @property
     def inferences(self):
@@ -207,6 +214,67 @@ async def test_a_live_rollout_without_traffic_is_not_written():
     saves = store.saves
     assert await it.reconcile() == Result(moved=False, live=True)
     assert store.saves == saves
+
+
+class Judge:
+    """Has scored so many requests, in each of which the candidate saves a tenth."""
+
+    def __init__(self, scored=0):
+        self.scored = scored
+        self.asked = []
+        self.error = None
+
+    async def replay(self, comparison):
+        self.asked.append(comparison)
+        if self.error is not None:
+            raise self.error
+        start = int(comparison.after.partition("-")[0] or 0)
+        scores = tuple(
+            Score(f"{number}-0", "", 50, 20.0, 18.0)
+            for number in range(start + 1, min(self.scored, start + 7) + 1)
+        )
+        last = scores[-1].id if scores else comparison.after
+        return ReplayBatch(comparison.rollout_id, scores, last)
+
+
+async def test_replay_goes_on_where_the_status_says():
+    judge, store = Judge(scored=30), Store()
+    fleet = Fleet([Pod("a", stable=STABLE)], judge)
+    it = reconciler(fleet, store)
+    it.offer(Candidate(CANDIDATE, 1, "12-0"))
+    for _ in range(3):
+        await settle(it)
+    first, second, *_ = judge.asked
+    assert (first.stable, first.candidate, first.after) == (STABLE, CANDIDATE, "12-0")
+    assert (first.rollout_id, first.greedy_drafts) == ("chat-1", False)
+    assert second.after > first.after
+    # Another operator knows nothing but the status.
+    again = reconciler(fleet, store)
+    judge.asked.clear()
+    for _ in range(5):
+        await settle(again)
+    assert judge.asked[0].after != "12-0"
+    assert again.status.rollout.evidence.replay.requests == 18
+    assert again.status.rollout.evidence.replay.after == "30-0"
+    assert again.status.rollout.evidence.replay.log_e > 0
+
+
+async def test_a_judge_that_is_away_changes_nothing_and_is_named_once_it_lasts(monkeypatch):
+    judge = Judge()
+    it = reconciler(Fleet([Pod("a", stable=STABLE)], judge), Store())
+    it.offer(Candidate(CANDIDATE, 1, "12-0"))
+    judge.error = UnavailableError("trainer: connection refused")
+    await settle(it)
+    await settle(it)
+    assert it.status.rollout.evidence.replay == Replay("12-0")
+    monkeypatch.setattr("aurora_common.lasting.LASTING_SECONDS", 0.0)
+    await it.reconcile()
+    degraded = it.status.conditions[2]
+    assert degraded.reason == "ComponentFailing"
+    assert degraded.message == ("recorded requests cannot be replayed: trainer: connection refused")
+    judge.error = None
+    await settle(it)
+    assert not it.status.conditions[2].status
 
 
 async def test_all_are_observed_at_once():

@@ -9,7 +9,7 @@ from datetime import datetime
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.plan.observation import ComponentView, Observation, Scale
 from aurora_operator.domain.rollout.state import Analyzing
-from aurora_operator.domain.status.deployment import Condition, ConditionType, Status
+from aurora_operator.domain.status.deployment import Condition, ConditionType, Rollout, Status
 
 # A thousand pods may each have a cause.
 _MESSAGE_CHARACTERS = 1024
@@ -142,9 +142,8 @@ def _progressing(status: Status, observed: Observation) -> _Finding:
         parts = [f"{rollout.id} is {type(rollout.state).__name__}"]
         if isinstance(rollout.state, Analyzing):
             parts[0] += f" at {rollout.plan.steps_percent[rollout.state.step]}% of the traffic"
-            evidence = rollout.evidence
-            if evidence.log_e >= rollout.plan.threshold and evidence.held_back_by:
-                parts.append(f"held back by {', '.join(evidence.held_back_by)}")
+            if rollout.evidence.promoting_log_e >= rollout.plan.threshold:
+                parts += _held_back(rollout)
         if not observed.participants and not awaited:
             parts.append("waiting for an inference that is ready")
         digest = rollout.candidate.draft.digest
@@ -163,6 +162,17 @@ def _progressing(status: Status, observed: Observation) -> _Finding:
     if _is_beginning(status, observed):
         return _Finding(True, "DraftsStaging", "the draft to begin with is not staged yet")
     return _Finding(False, "Idle")
+
+
+def _held_back(rollout: Rollout) -> list[str]:
+    """Why a candidate that has proved to be better is not promoted yet."""
+    evidence, required = rollout.evidence, rollout.plan.min_requests
+    found = []
+    if evidence.requests < required:
+        found.append(f"better, and {evidence.requests} of {required} live requests judged")
+    if evidence.held_back_by:
+        found.append(f"held back by {', '.join(evidence.held_back_by)}")
+    return found
 
 
 def _is_beginning(status: Status, observed: Observation) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from aurora_operator.domain.plan.command import Command
 from aurora_operator.domain.rollout.outcome import Outcome, Pair
+from aurora_operator.domain.rollout.replay import Score
 from aurora_operator.domain.status.deployment import Candidate, Draft
 
 
@@ -73,6 +74,20 @@ class OutcomeBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayBatch:
+    """Scores of recorded requests that a rollout's two drafts were replayed on, in order.
+
+    `after`: the stream id through which all were read. `refusal`: why the drafts cannot be
+    compared, or empty.
+    """
+
+    rollout_id: str
+    scores: tuple[Score, ...] = ()
+    after: str = ""
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """An inference refuses a draft. `lasting`: it did so again and again.
 
@@ -120,6 +135,7 @@ class Observation:
     # Why one could not be reached or failed an action, by name.
     absences: Mapping[str, str] = field(default_factory=dict)
     batches: tuple[OutcomeBatch, ...] = ()
+    replay: ReplayBatch | None = None
     published: tuple[Candidate, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     command: Command | None = None

@@ -13,7 +13,6 @@ from typing import Literal
 
 from aurora_common.errors import AuroraError
 from aurora_operator.domain.manifest.spec import AuroraDeployment
-from aurora_operator.domain.manifest.spec import Rollout as RolloutSpec
 from aurora_operator.domain.plan.action import Action, due_actions, is_draft, share_bps
 from aurora_operator.domain.plan.candidate_queue import dequeue, enqueue
 from aurora_operator.domain.plan.command import Command, checked
@@ -167,7 +166,7 @@ def _begun(deployment: AuroraDeployment, status: Status, now: datetime) -> Statu
     rollout = Rollout(
         id=f"{deployment.metadata.name}-{candidate.sequence}",
         candidate=candidate,
-        plan=rollout_terms(deployment.spec.rollout),
+        plan=rollout_terms(deployment, status.stable),
         state=Pending(Clock(now)),
         without_stable=status.stable is None,
         evidence=Evidence(
@@ -180,14 +179,20 @@ def _begun(deployment: AuroraDeployment, status: Status, now: datetime) -> Statu
     return replace(status, rollout=rollout, queue=queue)
 
 
-def rollout_terms(spec: RolloutSpec) -> RolloutPlan:
-    """The terms of a rollout that begins now."""
+def rollout_terms(deployment: AuroraDeployment, stable: Draft | None) -> RolloutPlan:
+    """The terms of a rollout against `stable` that begins now.
+
+    The trainer replays, if there are two drafts to read.
+    """
+    spec = deployment.spec.rollout
+    may_replay = stable is not None and bool(stable.uri) and not deployment.spec.trainer.suspend
     return RolloutPlan(
         steps_percent=tuple(step.weight_percent for step in spec.steps),
         alpha=spec.analysis.alpha,
         min_effect_bps=spec.analysis.min_effect_bps,
         min_requests=spec.analysis.min_requests,
         max_duration_seconds=spec.analysis.max_duration_seconds,
+        method=spec.analysis.method if may_replay else "Canary",
     )
 
 
@@ -264,9 +269,15 @@ def _of_rollout(
         promoted=complete and len(promoted) == len(views),
         unpromoted=tuple(sorted(observed.expected - promoted)),
         refusal=_refusal(rollout, observed),
+        not_comparable=_not_comparable(rollout, observed),
         paused=is_paused,
         command=ordered,
     )
+
+
+def _not_comparable(rollout: Rollout, observed: Observation) -> str | None:
+    batch = observed.replay
+    return (batch.refusal or None) if batch is not None and batch.rollout_id == rollout.id else None
 
 
 def _refusal(rollout: Rollout, observed: Observation) -> str | None:
@@ -287,6 +298,7 @@ def _refusal(rollout: Rollout, observed: Observation) -> str | None:
 
 
 def _verdict(rollout: Rollout, state: Ended, now: datetime) -> Verdict:
+    replay = rollout.evidence.replay
     return Verdict(
         id=rollout.id,
         checkpoint=rollout.candidate.draft.checkpoint,
@@ -296,4 +308,6 @@ def _verdict(rollout: Rollout, state: Ended, now: datetime) -> Verdict:
         effect_bps=rollout.evidence.effect_bps,
         requests=rollout.evidence.requests,
         at=now,
+        saved_bps=None if replay is None else replay.saved_bps,
+        replayed=None if replay is None else replay.requests,
     )

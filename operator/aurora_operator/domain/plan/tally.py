@@ -1,4 +1,4 @@
-"""What was read of a rollout's requests, as evidence: each admitted request counts once."""
+"""What was read of a rollout's requests, as evidence: each request counts once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from aurora_operator.domain.plan.action import share_bps
 from aurora_operator.domain.plan.observation import Observation, OutcomeBatch
 from aurora_operator.domain.rollout.evidence import observe, observe_pair
 from aurora_operator.domain.rollout.outcome import Outcome, Pair
+from aurora_operator.domain.rollout.replay import Replay, passed, replayed
 from aurora_operator.domain.status.deployment import Cursor, Draft, Rollout
 
 
@@ -37,7 +38,10 @@ def tallied(rollout: Rollout, stable: Draft | None, observed: Observation) -> Ro
         found += gone
         # If it was unseen for a moment only, what it tells of these does not count again.
         cursors[name] = Cursor(cursor.instance, cursor.after + len(gone))
-    evidence, min_effect = rollout.evidence, rollout.plan.min_effect_bps / 10_000
+    evidence, min_effect = rollout.evidence, rollout.plan.min_effect
+    if rollout.plan.method == "Replay":
+        # The live requests are a guard then: any gain is one.
+        evidence, min_effect = replace(evidence, replay=_replayed(rollout, observed)), 0.0
     for outcome in found:
         if isinstance(outcome, Pair):
             evidence = observe_pair(evidence, outcome, min_effect=min_effect)
@@ -47,6 +51,20 @@ def tallied(rollout: Rollout, stable: Draft | None, observed: Observation) -> Ro
         )
     evidence = replace(evidence, crashes=evidence.crashes + crashes)
     return replace(rollout, evidence=evidence, cursors=cursors)
+
+
+def _replayed(rollout: Rollout, observed: Observation) -> Replay:
+    """What replay has shown once the scores of `observed` are counted.
+
+    Only requests newer than what the candidate was trained on say anything about it.
+    """
+    replay = rollout.evidence.replay or Replay(rollout.candidate.trained_through)
+    batch = observed.replay
+    if batch is None or batch.rollout_id != rollout.id:
+        return replay
+    for score in batch.scores:
+        replay = replayed(replay, score, min_effect=rollout.plan.min_effect)
+    return passed(replay, batch.after)
 
 
 def _instances(observed: Observation, batches: list[OutcomeBatch]) -> Iterator[tuple[str, str]]:

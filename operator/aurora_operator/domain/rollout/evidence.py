@@ -33,7 +33,6 @@ alternate tell of pairs of blocks instead: `switchback` has how these count.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -49,11 +48,11 @@ from aurora_operator.domain.rollout.betting import (
     past_mean,
 )
 from aurora_operator.domain.rollout.guardrail import MAX_GUARDRAILS, GuardrailState
+from aurora_operator.domain.rollout.interval import half_width, welford
 from aurora_operator.domain.rollout.outcome import Arm, Outcome, Pair
+from aurora_operator.domain.rollout.replay import Replay
 from aurora_operator.domain.rollout.switchback import bet_on_pair, scores
 
-# The requests after which the confidence sequence of the effect is narrowest.
-_TUNED_FOR_REQUESTS = 300
 _CONFIDENCE_ALPHA = 0.05
 
 
@@ -102,6 +101,9 @@ class Evidence:
     pairs: Annotated[
         int | None, "How many pairs of time blocks were judged, if drafts alternate."
     ] = None
+    replay: Annotated[
+        Replay | None, "What replaying recorded requests has shown, if that decides."
+    ] = None
 
     @property
     def requests(self) -> Annotated[int, "How many requests were judged."]:
@@ -115,6 +117,12 @@ class Evidence:
     @property
     def log_e(self) -> Annotated[float, "Natural logarithm of the e-value for better.", ROUNDED]:
         return log_e_value(self.log_wealth)
+
+    @property
+    def promoting_log_e(
+        self,
+    ) -> Annotated[float, "Natural logarithm of the e-value that promotes.", ROUNDED]:
+        return self.log_e if self.replay is None else self.replay.log_e
 
     @property
     def log_harm(self) -> Annotated[float, "Natural logarithm of the e-value for worse.", ROUNDED]:
@@ -205,22 +213,10 @@ def observe_pair(evidence: Evidence, pair: Pair, *, min_effect: float = 0.0) -> 
 
 
 def effect_interval(evidence: Evidence) -> tuple[float, float] | None:
-    """A 95% asymptotic confidence sequence of the mean effect; None before two requests or pairs.
-
-    Valid at all times at once, but only asymptotically (Waudby-Smith, Arbour, Sinha, Kennedy and
-    Ramdas 2024, "Time-uniform central limit theory and asymptotic confidence sequences", eq. 2):
-    it is shown to people and decides nothing. The e-process alone promotes.
-    """
-    n = evidence.units
-    if n < 2:
+    """The effect's 95% confidence sequence (see `interval`); None before two requests or pairs."""
+    width = half_width(evidence.effect_scatter, evidence.units, _CONFIDENCE_ALPHA)
+    if width is None:
         return None
-    log_term = -2 * math.log(_CONFIDENCE_ALPHA)
-    tuning = (log_term + math.log(log_term) + 1) / _TUNED_FOR_REQUESTS
-    spread = n * tuning + 1
-    variance = evidence.effect_scatter / n
-    width = math.sqrt(
-        variance * 2 * spread / (n * n * tuning) * math.log(math.sqrt(spread) / _CONFIDENCE_ALPHA)
-    )
     return _possible(evidence.effect - width), _possible(evidence.effect + width)
 
 
@@ -263,14 +259,9 @@ def _count(evidence: Evidence, arm: Arm, score: float, effect: float) -> Evidenc
 
 
 def _with_effect(evidence: Evidence, effect: float, *, units: int) -> Evidence:
-    """Welford's update of the effect, which is the mean of `units` so far."""
-    deviation = effect - evidence.effect
-    mean = evidence.effect + deviation / (units + 1)
-    return replace(
-        evidence,
-        effect=mean,
-        effect_scatter=evidence.effect_scatter + deviation * (effect - mean),
-    )
+    """The evidence with one more effect in its mean, which is that of `units` so far."""
+    mean, scatter = welford(evidence.effect, evidence.effect_scatter, units, effect)
+    return replace(evidence, effect=mean, effect_scatter=scatter)
 
 
 def _possible(effect: float) -> float:

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from aurora_common.codec import Wire
-from aurora_operator.domain.rollout.evidence import Evidence
+from aurora_operator.domain.rollout.evidence import Evidence, effect_interval
 from aurora_operator.domain.rollout.guardrail import harm
+from aurora_operator.domain.rollout.replay import Replay, harmed_class, is_faster, is_futile
 
 MAX_STEPS = 20
 # How long a rollout waits for inferences to load its candidate, and to make it their stable draft.
@@ -30,11 +31,21 @@ class RolloutPlan:
         tuple[int, ...], "Shares of the traffic, in order.", Wire(max_items=MAX_STEPS)
     ]
     alpha: Annotated[str, "Bound on the chance of promoting a draft that is no better."]
-    min_effect_bps: Annotated[int, "By how much its acceptance rate must be higher; basis points."]
+    min_effect_bps: Annotated[
+        int, "By how much it must be better, in time or in acceptance; basis points."
+    ]
     min_requests: Annotated[int, "How many requests must be judged."]
     max_duration_seconds: Annotated[
         float, "How long it may wait for a first request, and then take; pauses excluded."
     ]
+
+    method: Annotated[
+        Literal["Replay", "Canary"], "What promotes: replayed requests, or the live traffic alone."
+    ] = "Canary"
+
+    @property
+    def min_effect(self) -> float:
+        return self.min_effect_bps / 10_000
 
     @property
     def threshold(self) -> float:
@@ -146,6 +157,8 @@ class Observed:
     unpromoted: tuple[str, ...] = ()
     # Why an inference refuses the candidate, though it tried again; only while none serves it.
     refusal: str | None = None
+    # Why the two drafts cannot be replayed.
+    not_comparable: str | None = None
     paused: bool = False
     command: Literal["abort", "promote"] | None = None
 
@@ -155,12 +168,13 @@ def advance(
 ) -> State:
     """The next state; the same state if there is nothing to decide.
 
-    A candidate is promoted once log E ≥ log(1/α) and at least `min_requests` were judged, whatever
-    the step, unless a guardrail holds it back; it is rolled back once the mirrored process or a
-    guardrail shows harm, or inferences die of it. A step ends once it has its requests and the
-    mirrored process speaks for no harm. Missing evidence never promotes: at the deadline the stable
-    draft stays. Every state has a deadline. A pause holds all but harm and commands.
+    `is_better` promotes, whatever the step. A candidate is rolled back once a process against harm
+    reaches log(1/α), of live requests, of replayed ones, of a class of them or of a guardrail, or
+    once inferences die of it. A step ends once it has its requests and nothing speaks for harm.
+    Missing evidence never promotes: at the deadline the stable draft stays. Every state has a
+    deadline. A pause holds all but harm and commands.
     """
+    replay = evidence.replay
     match state:
         case Promoted() | RolledBack() | Inconclusive():
             return state
@@ -185,6 +199,8 @@ def advance(
             return RolledBack("AcceptanceHarm")
         case Analyzing() if (harmful := harm(evidence.guardrails, plan.threshold)) is not None:
             return RolledBack(harmful)
+        case _ if replay is not None and (harmful := _replayed_harm(replay, plan)) is not None:
+            return RolledBack(harmful)
         case Pending(clock=None) | WaitingForTraffic(clock=None):
             return replace(state, clock=Clock(now))
         case (
@@ -195,6 +211,10 @@ def advance(
             return replace(state, clock=clock.pause(now) if observed.paused else clock.resume(now))
         case _ if observed.paused:
             return state
+        case _ if observed.not_comparable is not None:
+            return Inconclusive(f"NotComparable: {observed.not_comparable}")
+        case _ if replay is not None and is_futile(replay, min_effect=plan.min_effect):
+            return Inconclusive("GainTooSmall")
         case Pending() if observed.staged:
             return WaitingForTraffic(Clock(now))
         case Pending(clock=Clock() as clock) if _is_over(clock.elapsed(now)):
@@ -204,7 +224,7 @@ def advance(
         case WaitingForTraffic() if evidence.requests > 0:
             return Analyzing(step=0, entered_at=now, entered_requests=0, clock=Clock(now))
         case Analyzing() if is_better(evidence, plan):
-            return Promoting("AcceptanceBetter", now)
+            return Promoting(f"{'Acceptance' if replay is None else 'Replay'}Better", now)
         case WaitingForTraffic(clock=Clock() as clock) if plan.is_over(clock, now):
             return Inconclusive("NothingJudged")
         case Analyzing(clock=clock) if plan.is_over(clock, now):
@@ -212,6 +232,7 @@ def advance(
         case Analyzing(step=step) if not plan.is_last(step) and (
             evidence.requests - state.entered_requests >= plan.requests_per_step
             and evidence.log_harm < 0
+            and (replay is None or replay.log_harm < 0)
         ):
             return replace(state, step=step + 1, entered_at=now, entered_requests=evidence.requests)
         case _:
@@ -219,9 +240,34 @@ def advance(
 
 
 def is_better(evidence: Evidence, plan: RolloutPlan) -> bool:
-    """The promotion rule."""
-    is_shown = evidence.log_e >= plan.threshold and evidence.requests >= plan.min_requests
-    return is_shown and not evidence.held_back_by
+    """The promotion rule.
+
+    With Replay, recorded requests prove that the candidate is faster, and the live ones that are
+    required confirm that nothing speaks against it. Else the live ones must prove it.
+    """
+    if evidence.requests < plan.min_requests or evidence.held_back_by:
+        return False
+    if plan.method == "Canary":
+        return evidence.log_e >= plan.threshold
+    if evidence.replay is None or evidence.candidate.requests == 0:
+        return False
+    return not _contradicts(evidence) and is_faster(
+        evidence.replay, threshold=plan.threshold, min_effect=plan.min_effect
+    )
+
+
+def _contradicts(evidence: Evidence) -> bool:
+    """Whether live acceptance is lower with the candidate, as far as so few requests can say."""
+    interval = effect_interval(evidence)
+    return interval is None or interval[1] <= 0
+
+
+def _replayed_harm(replay: Replay, plan: RolloutPlan) -> str | None:
+    """Why to roll back: the candidate is slower, on all requests or in a class of them."""
+    if replay.log_harm >= plan.threshold:
+        return "ReplayHarm"
+    name = harmed_class(replay, threshold=plan.threshold)
+    return None if name is None else f"ReplayHarm: {name}"
 
 
 def weight_percent(state: State, plan: RolloutPlan) -> int | None:

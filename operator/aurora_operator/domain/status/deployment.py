@@ -111,8 +111,12 @@ class Verdict:
     outcome: Annotated[str, "Promoted, RolledBack or Inconclusive."]
     reason: Annotated[str, "Why."]
     effect_bps: Annotated[int, "Estimated gain in acceptance; basis points."]
-    requests: Annotated[int, "How many requests were judged."]
+    requests: Annotated[int, "How many live requests were judged."]
     at: Annotated[datetime, "When it ended."]
+    saved_bps: Annotated[
+        int | None, "Share of the verify steps that it saves, by replay; basis points."
+    ] = None
+    replayed: Annotated[int | None, "How many recorded requests it was replayed on."] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from aurora_client._cli.shape import percent, plain_table, points, short_digest
 from aurora_client._cli.snapshot import Served, Snapshot
 from aurora_client._cli.trainer_view import live_trainer, local_time, stored_trainer
 from aurora_client._deployment import Component, Deployment
-from aurora_client._status import Condition, Evidence, PastRollout
+from aurora_client._status import Condition, Evidence, PastRollout, Replay
 
 _BAR_CELLS = 24
 _HISTORY_ROWS = 5
@@ -154,14 +154,14 @@ def _rollout(deployment: Deployment, candidate_bps: int | None) -> Text:
 
 
 def _evidence(evidence: Evidence) -> Iterator[tuple[str, Text]]:
-    threshold = evidence.threshold
+    threshold, replay = evidence.threshold, evidence.replay
     if threshold:
-        bar = _bar(evidence.log_e / threshold, "green")
-        numbers = f" log E {evidence.log_e:.2f}, promoted at {threshold:.2f}"
-        yield "better", bar.append(numbers, style="default")
-        bar = _bar(evidence.log_harm / threshold, "red")
-        numbers = f" log E {evidence.log_harm:.2f}, rolled back at {threshold:.2f}"
-        yield "worse", bar.append(numbers, style="default")
+        if replay is None:
+            yield "better", _log_e(evidence.log_e, threshold, "promoted", "green")
+        else:
+            yield "faster", _log_e(replay.log_e, threshold, "promoted", "green")
+            yield "slower", _log_e(replay.log_harm, threshold, "rolled back", "red")
+        yield "worse", _log_e(evidence.log_harm, threshold, "rolled back", "red")
     for guardrail in evidence.guardrails:
         bar = _bar(guardrail.log_harm / threshold if threshold else 0.0, "red")
         estimate = f" {guardrail.effect_bps / 100:+.1f}%, at most {guardrail.margin_bps / 100:+g}%"
@@ -175,10 +175,25 @@ def _evidence(evidence: Evidence) -> Iterator[tuple[str, Text]]:
     if evidence.interval_bps is not None:
         low, high = evidence.interval_bps
         effect += f" (95%: {points(low)} to {points(high)})"
+    if replay is not None:
+        yield "replay", Text(f"{_saved(replay)}, {replay.requests:,} recorded requests replayed")
     judged = f"{evidence.requests:,} requests"
     if evidence.pairs:
         judged += f" in {evidence.pairs:,} pairs"
     yield "effect", Text(f"{effect}, {judged} judged")
+
+
+def _log_e(log_e: float, threshold: float, verdict: str, style: str) -> Text:
+    numbers = f" log E {log_e:.2f}, {verdict} at {threshold:.2f}"
+    return _bar(log_e / threshold, style).append(numbers, style="default")
+
+
+def _saved(replay: Replay) -> str:
+    saved = f"{points(replay.saved_bps)}% of verify steps saved"
+    if replay.interval_bps is None:
+        return saved
+    low, high = replay.interval_bps
+    return f"{saved} (95%: {points(low)} to {points(high)})"
 
 
 def _bar(share: float, style: str) -> Text:
@@ -211,16 +226,22 @@ def _traffic(served: Served) -> list[tuple[str, Text]]:
 
 def history_table(history: tuple[PastRollout, ...]) -> Table:
     """The most recent past rollouts."""
+    shown = history[:_HISTORY_ROWS]
+    replayed = any(past.saved_bps is not None for past in shown)
     table = plain_table("past rollout", "checkpoint", "outcome", "reason")
+    if replayed:
+        table.add_column("saved", justify="right")
     table.add_column("effect", justify="right")
     table.add_column("requests", justify="right")
     table.add_column("at")
-    for past in history[:_HISTORY_ROWS]:
+    for past in shown:
+        saved = "–" if past.saved_bps is None else f"{points(past.saved_bps)}%"
         table.add_row(
             past.id,
             past.checkpoint or "–",
             Text(past.outcome, style=_OUTCOME_STYLES.get(past.outcome, "")),
             past.reason or "–",
+            *([saved] if replayed else []),
             points(past.effect_bps),
             f"{past.requests:,}",
             local_time(past.at),

@@ -25,6 +25,7 @@ NAMES = ("pod-1", "pod-2", "pod-3")
 @pytest.fixture
 def deployment():
     manifest = changed("spec.rollout.steps", [{"weightPercent": 50}])
+    manifest["spec"]["rollout"]["analysis"] = {"method": "Canary"}
     return parse_manifest(json.dumps(manifest), "test")
 
 

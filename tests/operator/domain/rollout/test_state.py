@@ -8,6 +8,7 @@ import pytest
 
 from aurora_operator.domain.rollout.evidence import ArmMean, Evidence
 from aurora_operator.domain.rollout.guardrail import GuardrailState
+from aurora_operator.domain.rollout.replay import Replay, RequestClass
 from aurora_operator.domain.rollout.state import (
     Analyzing,
     Clock,
@@ -34,6 +35,35 @@ PLAN = RolloutPlan(
 )
 
 
+REPLAYED = replace(PLAN, method="Replay")
+
+
+def replay(requests=300, *, log_e=0.0, log_harm=-0.1, saved=0.1, scatter=0.0, classes=()):
+    """Of drafts of which the stable one needs 10 verify steps a request."""
+    return Replay(
+        "9-0",
+        requests,
+        (log_e,) * 8,
+        (log_harm,) * 8,
+        stable_steps=10.0,
+        saved_steps=saved,
+        saved_scatter=scatter,
+        classes=classes,
+    )
+
+
+def judged(live_requests=30, *, effect=0.0, spread=1.0, guardrails=(), **shown):
+    """Live evidence, half of it of the candidate, beside a replay."""
+    return replace(
+        evidence(guardrails=guardrails),
+        stable=ArmMean(live_requests - live_requests // 2, 0.5),
+        candidate=ArmMean(live_requests // 2, 0.5),
+        effect=effect,
+        effect_scatter=spread,
+        replay=replay(**shown),
+    )
+
+
 def evidence(requests=0, *, log_e=0.0, log_harm=-0.1, guardrails=(), crashes=0):
     return Evidence(
         crashes=crashes,
@@ -53,6 +83,10 @@ def analyzing(step=0, *, entered_requests=0, paused_at=None, paused_seconds=0.0)
     return Analyzing(step, START, entered_requests, Clock(START, paused_at, paused_seconds))
 
 
+def hurt(name, log_harm):
+    return RequestClass(name, 9, (log_harm,) * 8)
+
+
 def pending(**past):
     """Pending for so long."""
     return Pending(Clock(NOW - timedelta(**past)))
@@ -66,6 +100,102 @@ SURE = math.log(100) + 1e-9
 ALMOST = math.log(100) - 1e-6
 NOTHING = Observed()
 STAGED = Observed(staged=True, staged_somewhere=True)
+
+# With Replay: recorded requests decide, live ones confirm.
+REPLAY_ROWS = {
+    "replay better": (
+        analyzing(0),
+        judged(log_e=SURE),
+        NOTHING,
+        Promoting("ReplayBetter", NOW),
+    ),
+    "live evidence alone": (analyzing(2), replace(judged(), log_wealth=(SURE,) * 8), NOTHING, None),
+    "replay almost better": (analyzing(2), judged(log_e=ALMOST), NOTHING, None),
+    "better on requests, not on all together": (
+        analyzing(2),
+        judged(log_e=SURE, saved=-0.1, scatter=900.0),
+        NOTHING,
+        None,
+    ),
+    "replay better, too few live requests": (analyzing(2), judged(29, log_e=SURE), NOTHING, None),
+    "replay better, none of the live ones the candidate's": (
+        analyzing(2),
+        replace(judged(log_e=SURE), stable=ArmMean(30, 0.5), candidate=ArmMean()),
+        NOTHING,
+        None,
+    ),
+    "replay better, live acceptance is lower": (
+        analyzing(2),
+        judged(log_e=SURE, effect=-0.2, spread=0.001),
+        NOTHING,
+        None,
+    ),
+    "replay better, held back": (
+        analyzing(2),
+        judged(log_e=SURE, guardrails=guarded(effect=0.11)),
+        NOTHING,
+        None,
+    ),
+    "replay better while paused": (
+        analyzing(2, paused_at=START),
+        judged(log_e=SURE),
+        Observed(paused=True),
+        None,
+    ),
+    "replay speaks for harm": (analyzing(0), judged(10, log_harm=0.1), NOTHING, None),
+    "replay speaks for no harm": (
+        analyzing(0),
+        judged(10, log_harm=-0.1),
+        NOTHING,
+        Analyzing(1, NOW, 10, Clock(START)),
+    ),
+    **{
+        f"replay harm in {type(state).__name__}": (
+            state,
+            judged(log_harm=SURE),
+            Observed(paused=paused),
+            RolledBack("ReplayHarm"),
+        )
+        for state, paused in [
+            (pending(), False),
+            (waiting(), False),
+            (analyzing(1), False),
+            (analyzing(1, paused_at=START), True),
+        ]
+    },
+    "harm in a class, with its share of alpha": (
+        analyzing(2),
+        judged(log_e=SURE, classes=(RequestClass("a"), hurt("b", SURE + math.log(6)))),
+        NOTHING,
+        RolledBack("ReplayHarm: b"),
+    ),
+    "almost harm in a class": (
+        analyzing(2),
+        judged(classes=(RequestClass("a"), hurt("b", ALMOST + math.log(6)))),
+        NOTHING,
+        None,
+    ),
+    "not comparable": (
+        pending(),
+        judged(),
+        Observed(not_comparable="their shapes differ"),
+        Inconclusive("NotComparable: their shapes differ"),
+    ),
+    "not comparable while paused": (
+        analyzing(1, paused_at=START),
+        judged(),
+        Observed(not_comparable="their shapes differ", paused=True),
+        None,
+    ),
+    "gains too little": (analyzing(2), judged(saved=-0.1), NOTHING, Inconclusive("GainTooSmall")),
+    "gains too little, so far": (analyzing(2), judged(requests=199, saved=-0.1), NOTHING, None),
+    "replay undoes no promotion": (
+        Promoting("x", NOW),
+        judged(log_harm=SURE),
+        NOTHING,
+        Promoting("x", NOW),
+    ),
+}
 
 ROWS = {
     "not staged": (pending(), evidence(), NOTHING, pending()),
@@ -364,6 +494,15 @@ ROWS = {
 @pytest.mark.parametrize(("state", "known", "observed", "expected"), ROWS.values(), ids=ROWS.keys())
 def test_advance(state, known, observed, expected):
     assert advance(state, plan=PLAN, evidence=known, observed=observed, now=NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "known", "observed", "expected"), REPLAY_ROWS.values(), ids=REPLAY_ROWS.keys()
+)
+def test_advance_with_replay(state, known, observed, expected):
+    """`expected` None: the state stays."""
+    found = advance(state, plan=REPLAYED, evidence=known, observed=observed, now=NOW)
+    assert found == (state if expected is None else expected)
 
 
 def test_the_deadline():

@@ -155,6 +155,11 @@ class Engine(Model):
     attach: Attach | None = None
     """A vLLM that runs already: Aurora runs only gateways in front of it."""
 
+    @property
+    def drafts_greedily(self) -> bool:
+        """Whether it drafts the draft's most probable token at any temperature, as vLLM does."""
+        return self.type == "vllm"
+
     @model_validator(mode="after")
     def _of_vllm(self) -> Engine:
         is_set = bool(self.args) or any(

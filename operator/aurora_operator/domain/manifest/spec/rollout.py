@@ -30,12 +30,18 @@ class Step(Model):
 class Analysis(Model):
     """When a candidate counts as better."""
 
+    method: Literal["Replay", "Canary"] = "Replay"
+    """What proves that a candidate is better. Replay: both drafts are scored on the same recorded
+    requests, and live traffic only confirms it; Canary: live traffic alone, which takes about
+    twenty times as many requests. Without a stable draft to compare with, or with a suspended
+    trainer, a rollout begins as with Canary."""
     alpha: Alpha = "0.01"
     """Bound on the probability that a candidate that is not better is ever promoted; a decimal."""
     min_effect_bps: int = Field(default=0, ge=0, le=9999)
-    """By how much its acceptance rate must be higher; basis points."""
+    """By how much it must be better; basis points. With Replay of the verify steps, which is of the
+    time, that it saves; with Canary of its acceptance rate."""
     min_requests: int = Field(default=300, ge=1, le=1_000_000_000)
-    """How many requests must be judged before a promotion."""
+    """How many live requests must be judged before a promotion."""
     max_duration: PositiveDuration = "6h"
     """After this long without a verdict the stable draft stays; pauses do not count."""
 

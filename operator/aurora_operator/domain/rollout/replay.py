@@ -1,0 +1,234 @@
+"""Is the candidate faster? Both drafts, scored on the very same recorded requests.
+
+Verification is lossless: what was said does not depend on the draft. So two drafts can be compared
+on requests that neither served for it, by the verify steps S that each is expected to need for the
+tokens of a request (the trainer's `judge` computes them). A step costs the same with both, which
+have one shape.
+
+A request scores W = 1 − S(candidate) / S(stable), the share of its time that the candidate saves,
+clipped to ±CLIP. The gamblers of `betting` stake against "the mean of W − δ is at no time above 0";
+the mirrored process stakes on −W. Every request weighs the same in W. What all requests together
+save, D = S(stable) − S(candidate), weighs long answers more and is not clipped: a draft that wins
+on many short answers and loses on the few that take most of the time has D below 0. A candidate is
+faster if both say so, at the same level α.
+
+Requests fall into classes, by their domain and by the length of their answers, and each class has a
+process of its own against harm. Class j of a rollout has α / (j (j + 1)), so that all of them
+together raise a false alarm with probability at most α.
+
+Requests that the candidate served have no score: whatever it does to those, it cannot choose the
+requests by which it is judged.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from aurora_common.codec import Wire
+from aurora_operator.domain.rollout.betting import (
+    FAIR,
+    REQUIRED,
+    ROUNDED,
+    WEALTH,
+    bet,
+    log_e_value,
+)
+from aurora_operator.domain.rollout.interval import half_width, welford
+
+# Of W. A narrower one finds small effects sooner, and no longer sees a draft that collapses on 2%
+# of the requests.
+CLIP = 0.25
+# Answers of at most so many tokens, and longer ones.
+_LENGTHS = (64, 512)
+_MAX_DOMAINS = 16
+_MAX_CLASSES = _MAX_DOMAINS + len(_LENGTHS) + 2
+_SHOWN_ALPHA = 0.05
+# The interval is asymptotic, and what is harmful should be found to be so.
+_FUTILE_AFTER_REQUESTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One recorded request: the verify steps that each draft is expected to need for it.
+
+    `id` is its position in the buffer's stream.
+    """
+
+    id: str
+    domain: str
+    output_tokens: int
+    stable_steps: float
+    candidate_steps: float
+
+    @property
+    def saved(self) -> float:
+        """W before it is clipped."""
+        if self.stable_steps <= 0:
+            return 0.0
+        return 1 - self.candidate_steps / self.stable_steps
+
+
+@dataclass(frozen=True, slots=True)
+class RequestClass:
+    """Requests among which the candidate must do no harm."""
+
+    name: Annotated[str, "A domain, or a length of answers."]
+    requests: Annotated[int, "How many were judged.", REQUIRED] = 0
+    log_harm_wealth: Annotated[
+        tuple[float, ...], "Log wealth of each gambler on worse.", WEALTH
+    ] = FAIR
+
+    @property
+    def log_harm(self) -> Annotated[float, "Natural logarithm of the e-value for worse.", ROUNDED]:
+        return log_e_value(self.log_harm_wealth)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What replaying recorded requests has shown; it survives a restart exactly."""
+
+    after: Annotated[str, "Stream id through which recorded requests were judged."] = ""
+    requests: Annotated[int, "How many were judged.", REQUIRED] = 0
+    log_wealth: Annotated[tuple[float, ...], "Log wealth of each gambler on better.", WEALTH] = FAIR
+    log_harm_wealth: Annotated[
+        tuple[float, ...], "Log wealth of each gambler on worse.", WEALTH
+    ] = FAIR
+    stable_steps: Annotated[float, "Mean verify steps that the stable draft needs.", REQUIRED] = 0.0
+    saved_steps: Annotated[float, "Mean verify steps that the candidate saves.", REQUIRED] = 0.0
+    saved_scatter: Annotated[float, "Sum of their squared deviations.", REQUIRED] = 0.0
+    classes: Annotated[
+        tuple[RequestClass, ...],
+        "Requests among which it must do no harm.",
+        Wire(max_items=2 * _MAX_CLASSES),
+    ] = ()
+
+    @property
+    def log_e(self) -> Annotated[float, "Natural logarithm of the e-value for better.", ROUNDED]:
+        return log_e_value(self.log_wealth)
+
+    @property
+    def log_harm(self) -> Annotated[float, "Natural logarithm of the e-value for worse.", ROUNDED]:
+        return log_e_value(self.log_harm_wealth)
+
+    @property
+    def saved_bps(self) -> Annotated[int, "Share of the verify steps that it saves; basis points."]:
+        return self._share_bps(self.saved_steps)
+
+    @property
+    def ci_bps(
+        self,
+    ) -> Annotated[
+        tuple[int, int] | None, "Its 95% interval, asymptotic; absent before two requests."
+    ]:
+        width = half_width(self.saved_scatter, self.requests, _SHOWN_ALPHA)
+        if width is None:
+            return None
+        return self._share_bps(self.saved_steps - width), self._share_bps(self.saved_steps + width)
+
+    def _share_bps(self, steps: float) -> int:
+        if self.stable_steps <= 0:
+            return 0
+        return round(min(max(steps / self.stable_steps, -1.0), 1.0) * 10_000)
+
+
+def replayed(replay: Replay, score: Score, *, min_effect: float = 0.0) -> Replay:
+    """The evidence once `score` is counted; the same if it was before.
+
+    `min_effect` ≥ 0 is δ, the share of its time by which a request must become shorter; it stays
+    the same for a whole rollout.
+    """
+    if _order(score.id) <= _order(replay.after):
+        return replay
+    saved = _clipped(score.saved)
+    mean, scatter = welford(
+        replay.saved_steps,
+        replay.saved_scatter,
+        replay.requests,
+        score.stable_steps - score.candidate_steps,
+    )
+    steps, _ = welford(replay.stable_steps, 0.0, replay.requests, score.stable_steps)
+    return Replay(
+        after=score.id,
+        requests=replay.requests + 1,
+        log_wealth=bet(replay.log_wealth, saved - min_effect, largest_loss=CLIP + min_effect),
+        log_harm_wealth=bet(replay.log_harm_wealth, -saved, largest_loss=CLIP),
+        stable_steps=steps,
+        saved_steps=mean,
+        saved_scatter=scatter,
+        classes=_with_classes(replay.classes, score, saved),
+    )
+
+
+def passed(replay: Replay, after: str) -> Replay:
+    """The evidence once all up to `after` was read, of which the last ones had no score."""
+    return replace(replay, after=after) if _order(after) > _order(replay.after) else replay
+
+
+def is_faster(replay: Replay, *, threshold: float, min_effect: float = 0.0) -> bool:
+    """Whether it saves time on requests and on all of them together; `threshold` is log(1/α)."""
+    # One-sided at α.
+    width = half_width(replay.saved_scatter, replay.requests, 2 * math.exp(-threshold))
+    if width is None or replay.log_e < threshold:
+        return False
+    return replay.saved_steps - width > min_effect * replay.stable_steps
+
+
+def is_futile(replay: Replay, *, min_effect: float = 0.0) -> bool:
+    """Whether it saves less than it must, with 95% confidence; never soon."""
+    width = half_width(replay.saved_scatter, replay.requests, _SHOWN_ALPHA)
+    if width is None or replay.requests < _FUTILE_AFTER_REQUESTS:
+        return False
+    return replay.saved_steps + width < min_effect * replay.stable_steps
+
+
+def harmed_class(replay: Replay, *, threshold: float) -> str | None:
+    """The name of a class in which the candidate is slower; `threshold` is log(1/α)."""
+    for number, one in enumerate(replay.classes, start=1):
+        if one.log_harm >= threshold + math.log(number * (number + 1)):
+            return one.name
+    return None
+
+
+def _with_classes(
+    classes: tuple[RequestClass, ...], score: Score, saved: float
+) -> tuple[RequestClass, ...]:
+    """The classes once a request is counted in its own; a new one comes last."""
+    names = {_length(score.output_tokens), _domain(score.domain, classes)}
+    known = {one.name for one in classes}
+    found = (*classes, *(RequestClass(name) for name in sorted(names - known)))
+    return tuple(
+        replace(
+            one,
+            requests=one.requests + 1,
+            log_harm_wealth=bet(one.log_harm_wealth, -saved, largest_loss=CLIP),
+        )
+        if one.name in names
+        else one
+        for one in found
+    )
+
+
+def _length(tokens: int) -> str:
+    for bound in _LENGTHS:
+        if tokens <= bound:
+            return f"answers of up to {bound} tokens"
+    return f"answers of over {_LENGTHS[-1]} tokens"
+
+
+def _domain(domain: str, classes: tuple[RequestClass, ...]) -> str:
+    """Clients name domains: those after the first few count as one."""
+    name = f"domain {domain}"
+    known = [one.name for one in classes if one.name.startswith("domain ")]
+    return name if name in known or len(known) < _MAX_DOMAINS else "other domains"
+
+
+def _clipped(saved: float) -> float:
+    return min(max(saved, -CLIP), CLIP)
+
+
+def _order(stream_id: str) -> tuple[int, int]:
+    """Sort key of Redis stream ids (`<milliseconds>-<counter>`); the empty id comes first."""
+    milliseconds, _, counter = stream_id.partition("-")
+    return int(milliseconds or 0), int(counter or 0)

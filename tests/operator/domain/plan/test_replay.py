@@ -1,0 +1,171 @@
+"""Rollouts that recorded requests decide, and live ones guard."""
+
+import json
+import random
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from support.manifest import changed
+
+from aurora_operator.domain.manifest.parser import parse_manifest
+from aurora_operator.domain.plan.observation import (
+    InferenceView,
+    Observation,
+    OutcomeBatch,
+    ReplayBatch,
+)
+from aurora_operator.domain.plan.plan import plan
+from aurora_operator.domain.rollout.outcome import Outcome
+from aurora_operator.domain.rollout.replay import Score
+from aurora_operator.domain.status.deployment import Candidate, Draft, Queue, Status
+from aurora_operator.domain.status.status_json import status_from_json, status_to_json
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+STABLE = Draft("stable", "sha256:a", "file:///a")
+CANDIDATE = Draft("candidate", "sha256:b", "file:///b")
+
+
+@pytest.fixture
+def manifest():
+    found = changed("spec.rollout.steps", [{"weightPercent": 50}])
+    found["spec"]["rollout"] |= {"analysis": {"minRequests": 40}, "guardrails": []}
+    return found
+
+
+@pytest.fixture
+def deployment(manifest):
+    return parse_manifest(json.dumps(manifest), "test")
+
+
+class Fleet:
+    """One inference, with the outcomes and scores that a test adds."""
+
+    def __init__(self, deployment, status=None):
+        self.deployment = deployment
+        self.draw = random.Random(1)
+        self.outcomes = []
+        self.scores = []
+        self.refusal = ""
+        waiting = Queue(1, Candidate(CANDIDATE, 1, "5-0"))
+        self.status = replace(status or Status(), queue=waiting)
+        self.view = InferenceView("pod", "1", STABLE)
+
+    def reconcile(self, times=3):
+        for _ in range(times):
+            self.status = plan(self.deployment, self.status, self._seen(), NOW).status
+            # As a restarted operator would read it.
+            self.status = status_from_json(status_to_json(self.status))
+            if self.status.live_rollout is not None:
+                self.view = InferenceView("pod", "1", STABLE, CANDIDATE, "chat-1", 5000)
+
+    def serve(self, count, gain=0.0):
+        for _ in range(count):
+            arm = self.draw.choice(["stable", "candidate"])
+            rate = 0.6 + (gain if arm == "candidate" else 0.0)
+            accepted = sum(self.draw.random() < rate for _ in range(40))
+            number = len(self.outcomes) + 1
+            outcome = Outcome(
+                arm, 5000, 40, accepted, stable_digest="sha256:a", candidate_digest="sha256:b"
+            )
+            self.outcomes.append((number, outcome))
+
+    def record(self, count, saved):
+        for _ in range(count):
+            number = 6 + len(self.scores)
+            steps = 20 * (1 - saved + self.draw.gauss(0, 0.04))
+            self.scores.append(Score(f"{number}-0", "", 50, 20.0, steps))
+
+    def _seen(self):
+        batch = OutcomeBatch("pod", "1", "chat-1", tuple(self.outcomes))
+        last = self.scores[-1].id if self.scores else ""
+        return Observation(
+            inferences=(self.view,),
+            expected=frozenset({"pod"}),
+            existing=frozenset({"pod"}),
+            batches=(batch,),
+            replay=ReplayBatch("chat-1", tuple(self.scores), last, self.refusal),
+        )
+
+    @property
+    def rollout(self):
+        return self.status.rollout
+
+    @property
+    def state(self):
+        return type(self.rollout.state).__name__
+
+
+@pytest.fixture
+def fleet(deployment):
+    return Fleet(deployment)
+
+
+def test_replay_proves_and_live_requests_confirm(fleet):
+    fleet.record(200, saved=0.05)
+    fleet.reconcile()
+    assert fleet.rollout.plan.method == "Replay"
+    assert fleet.rollout.evidence.replay.log_e > fleet.rollout.threshold
+    assert fleet.state == "WaitingForTraffic"
+    fleet.serve(20, gain=0.02)
+    fleet.reconcile()
+    assert fleet.state == "Analyzing"
+    progressing = next(each for each in fleet.status.conditions if each.type == "Progressing")
+    assert "better, and 20 of 40 live requests judged" in progressing.message
+    fleet.serve(20, gain=0.02)
+    fleet.reconcile()
+    assert fleet.state in ("Promoting", "Promoted")
+    assert fleet.rollout.state.reason == "ReplayBetter"
+
+
+def test_live_requests_alone_promote_nothing(fleet):
+    fleet.serve(600, gain=0.3)
+    fleet.reconcile()
+    assert fleet.rollout.evidence.log_e > fleet.rollout.threshold
+    assert fleet.state == "Analyzing"
+
+
+def test_a_slower_candidate_is_refused_before_it_serves_a_request(fleet):
+    fleet.record(200, saved=-0.05)
+    fleet.reconcile()
+    assert fleet.state == "RolledBack"
+    (verdict,) = fleet.status.history
+    assert (verdict.reason, verdict.requests, verdict.replayed) == ("ReplayHarm", 0, 200)
+    assert verdict.saved_bps == pytest.approx(-500, abs=100)
+
+
+def test_only_requests_newer_than_its_training_count(fleet):
+    fleet.reconcile()
+    assert fleet.rollout.evidence.replay.after == "5-0"
+    fleet.scores = [Score(f"{number}-0", "", 50, 20.0, 10.0) for number in range(6)]
+    fleet.reconcile()
+    assert fleet.rollout.evidence.replay.requests == 0
+
+
+def test_drafts_that_cannot_be_compared_end_it(fleet):
+    fleet.refusal = "their shapes differ"
+    fleet.reconcile()
+    assert fleet.state == "Inconclusive"
+    assert fleet.status.history[0].reason == "NotComparable: their shapes differ"
+
+
+def test_a_batch_of_another_rollout_says_nothing(fleet):
+    fleet.reconcile()
+    seen = replace(fleet._seen(), replay=ReplayBatch("chat-0", (), "99-0", "gone"))
+    status = plan(fleet.deployment, fleet.status, seen, NOW).status
+    assert status.rollout.evidence.replay.after == "5-0"
+    assert status.live_rollout is not None
+
+
+@pytest.mark.parametrize("change", ["suspended", "no stable draft", "by choice"])
+def test_where_live_traffic_decides(manifest, change):
+    if change == "suspended":
+        manifest["spec"]["trainer"] = {"suspend": True}
+    if change == "by choice":
+        manifest["spec"]["rollout"]["analysis"]["method"] = "Canary"
+    fleet = Fleet(parse_manifest(json.dumps(manifest), "test"))
+    if change == "no stable draft":
+        fleet.view = replace(fleet.view, stable=None)
+    fleet.reconcile()
+    assert fleet.rollout.plan.method == "Canary"
+    assert fleet.rollout.evidence.replay is None
