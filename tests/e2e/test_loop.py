@@ -51,7 +51,11 @@ def test_a_draft_trained_on_the_traffic_is_promoted(aurora, load, wait_for) -> N
     wait_for(lambda: _promotions(aurora) >= 1, what="a promotion")
     status = aurora.status()
     promoted = [past for past in status.history if past.outcome == "Promoted"]
-    assert promoted[-1].effect_bps > 0
+    # Recorded requests prove it, live ones confirm it.
+    assert promoted[-1].reason == "ReplayBetter"
+    assert promoted[-1].saved_bps > 0
+    assert promoted[-1].replayed > 0
+    assert promoted[-1].requests >= 20
     assert load.failed == 0
 
 

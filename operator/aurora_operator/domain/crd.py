@@ -32,7 +32,7 @@ _COLUMNS = (
     ("Candidate", "string", ".status.rollout.candidate.checkpoint", 0),
     ("State", "string", ".status.rollout.state", 0),
     ("Evidence", "string", ".status.rollout.evidence.promotingLogE", 0),
-    ("Threshold", "string", ".status.rollout.evidence.threshold", 1),
+    ("Threshold", "string", ".status.rollout.evidence.promotionThreshold", 1),
     ("Requests", "integer", ".status.rollout.evidence.requests", 1),
     ("Age", "date", ".metadata.creationTimestamp", 0),
 )

@@ -171,7 +171,9 @@ class Evidence:
     replay: Replay | None = None
     """What replaying recorded requests has shown, if that decides."""
     threshold: float = 0.0
-    """What either e-value's logarithm must reach."""
+    """What the logarithm of an e-value must reach."""
+    promotion_threshold: float = 0.0
+    """What promotingLogE must reach."""
     cursors: tuple[Cursor, ...] = ()
     """How far the outcomes of each inference were counted."""
 
@@ -196,6 +198,8 @@ class Rollout:
     """How long it may wait for a first request, and then take; pauses excluded."""
     method: Annotated[str, Wire(within="plan")] = ""
     """What promotes: replayed requests, or the live traffic alone."""
+    attempt: Annotated[int, Wire(within="plan")] = 0
+    """Which candidate since the last promotion it is, as that sets its share of alpha; 0: all."""
     state: str = ""
     """Its state."""
     clock: Clock | None = None
@@ -316,6 +320,8 @@ class Status:
     """The rollout in progress, or the last one."""
     queue: Queue | None = None
     """Drafts that wait for a rollout."""
+    attempts: int = 0
+    """Candidates that were tried since the last promotion."""
     trainer: Training | None = None
     """What the trainer does, unless it is suspended."""
     paused: bool = False

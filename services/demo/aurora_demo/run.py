@@ -121,7 +121,9 @@ class Story:
             evidence = rollout.evidence
             line = f"{rollout.id} {rollout.state}"
             if evidence is not None:
-                line += f", log E {evidence.promoting_log_e:+.2f} of {evidence.threshold:.2f}"
+                line += (
+                    f", log E {evidence.promoting_log_e:+.2f} of {evidence.promotion_threshold:.2f}"
+                )
                 judged = evidence if evidence.replay is None else evidence.replay
                 line += f" after {judged.requests} requests"
             self._screen.rollout(line)

@@ -142,7 +142,7 @@ def _progressing(status: Status, observed: Observation) -> _Finding:
         parts = [f"{rollout.id} is {type(rollout.state).__name__}"]
         if isinstance(rollout.state, Analyzing):
             parts[0] += f" at {rollout.plan.steps_percent[rollout.state.step]}% of the traffic"
-            if rollout.evidence.promoting_log_e >= rollout.plan.threshold:
+            if rollout.evidence.promoting_log_e >= rollout.plan.promotion_threshold:
                 parts += _held_back(rollout)
         if not observed.participants and not awaited:
             parts.append("waiting for an inference that is ready")

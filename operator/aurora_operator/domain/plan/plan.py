@@ -166,7 +166,7 @@ def _begun(deployment: AuroraDeployment, status: Status, now: datetime) -> Statu
     rollout = Rollout(
         id=f"{deployment.metadata.name}-{candidate.sequence}",
         candidate=candidate,
-        plan=rollout_terms(deployment, status.stable),
+        plan=rollout_terms(deployment, status),
         state=Pending(Clock(now)),
         without_stable=status.stable is None,
         evidence=Evidence(
@@ -176,23 +176,22 @@ def _begun(deployment: AuroraDeployment, status: Status, now: datetime) -> Statu
             )
         ),
     )
-    return replace(status, rollout=rollout, queue=queue)
+    return replace(status, rollout=rollout, queue=queue, attempts=status.attempts + 1)
 
 
-def rollout_terms(deployment: AuroraDeployment, stable: Draft | None) -> RolloutPlan:
-    """The terms of a rollout against `stable` that begins now.
-
-    The trainer replays, if there are two drafts to read.
-    """
-    spec = deployment.spec.rollout
+def rollout_terms(deployment: AuroraDeployment, status: Status) -> RolloutPlan:
+    """The terms of a rollout that begins now; replay needs two drafts and a trainer."""
+    spec, stable = deployment.spec.rollout, status.stable
     may_replay = stable is not None and bool(stable.uri) and not deployment.spec.trainer.suspend
+    method = spec.analysis.method if may_replay else "Canary"
     return RolloutPlan(
         steps_percent=tuple(step.weight_percent for step in spec.steps),
         alpha=spec.analysis.alpha,
         min_effect_bps=spec.analysis.min_effect_bps,
         min_requests=spec.analysis.min_requests,
         max_duration_seconds=spec.analysis.max_duration_seconds,
-        method=spec.analysis.method if may_replay else "Canary",
+        method=method,
+        attempt=status.attempts + 1 if method == "Replay" else 0,
     )
 
 
@@ -220,6 +219,7 @@ def _judged(
         status = replace(
             status,
             stable=rollout.candidate.draft,
+            attempts=0,
             stable_acceptance_bps=(
                 round(measured.acceptance * 10_000) if measured.requests > 0 else None
             ),

@@ -42,6 +42,10 @@ class RolloutPlan:
     method: Annotated[
         Literal["Replay", "Canary"], "What promotes: replayed requests, or the live traffic alone."
     ] = "Canary"
+    attempt: Annotated[
+        int,
+        "Which candidate since the last promotion it is, as that sets its share of alpha; 0: all.",
+    ] = 0
 
     @property
     def min_effect(self) -> float:
@@ -49,8 +53,18 @@ class RolloutPlan:
 
     @property
     def threshold(self) -> float:
-        """log(1/α), which the log of an e-value must reach."""
+        """log(1/α), which the log of an e-value for harm must reach."""
         return -math.log(float(self.alpha))
+
+    @property
+    def promotion_threshold(self) -> float:
+        """log(1/α_j), which that for better must reach.
+
+        Candidate j since the last promotion has α_j = α / (j (j + 1)), together at most α: however
+        many are tried, one that is no better is promoted with probability at most α.
+        """
+        shares = self.attempt * (self.attempt + 1)
+        return self.threshold + (math.log(shares) if shares else 0.0)
 
     @property
     def requests_per_step(self) -> int:
@@ -248,11 +262,11 @@ def is_better(evidence: Evidence, plan: RolloutPlan) -> bool:
     if evidence.requests < plan.min_requests or evidence.held_back_by:
         return False
     if plan.method == "Canary":
-        return evidence.log_e >= plan.threshold
+        return evidence.log_e >= plan.promotion_threshold
     if evidence.replay is None or evidence.candidate.requests == 0:
         return False
     return not _contradicts(evidence) and is_faster(
-        evidence.replay, threshold=plan.threshold, min_effect=plan.min_effect
+        evidence.replay, threshold=plan.promotion_threshold, min_effect=plan.min_effect
     )
 
 

@@ -92,9 +92,15 @@ class Rollout:
     def threshold(
         self,
     ) -> Annotated[
-        float, "What either e-value's logarithm must reach.", Wire(within=_IN_EVIDENCE, digits=4)
+        float, "What the logarithm of an e-value must reach.", Wire(within=_IN_EVIDENCE, digits=4)
     ]:
         return self.plan.threshold
+
+    @property
+    def promotion_threshold(
+        self,
+    ) -> Annotated[float, "What promotingLogE must reach.", Wire(within=_IN_EVIDENCE, digits=4)]:
+        return self.plan.promotion_threshold
 
     @property
     def is_live(self) -> bool:
@@ -168,6 +174,7 @@ class Status:
     ] = None
     rollout: Annotated[Rollout | None, "The rollout in progress, or the last one."] = None
     queue: Annotated[Queue, "Drafts that wait for a rollout."] = Queue()
+    attempts: Annotated[int, "Candidates that were tried since the last promotion."] = 0
     trainer: Annotated[Training | None, "What the trainer does, unless it is suspended."] = None
     # The manifest may pause as well.
     paused: Annotated[bool, "Paused by command."] = False

@@ -155,11 +155,13 @@ def _rollout(deployment: Deployment, candidate_bps: int | None) -> Text:
 
 def _evidence(evidence: Evidence) -> Iterator[tuple[str, Text]]:
     threshold, replay = evidence.threshold, evidence.replay
+    # An earlier operator says nothing of it.
+    promoted = evidence.promotion_threshold or threshold
     if threshold:
         if replay is None:
-            yield "better", _log_e(evidence.log_e, threshold, "promoted", "green")
+            yield "better", _log_e(evidence.log_e, promoted, "promoted", "green")
         else:
-            yield "faster", _log_e(replay.log_e, threshold, "promoted", "green")
+            yield "faster", _log_e(replay.log_e, promoted, "promoted", "green")
             yield "slower", _log_e(replay.log_harm, threshold, "rolled back", "red")
         yield "worse", _log_e(evidence.log_harm, threshold, "rolled back", "red")
     for guardrail in evidence.guardrails:

@@ -62,7 +62,7 @@ def deployments_table(bodies: Sequence[Json], *, with_namespace: bool) -> Table:
         evidence = rollout.evidence if rollout else None
         judged = ""
         if evidence is not None:
-            judged = f"{evidence.promoting_log_e:.2f}/{evidence.threshold:.2f}"
+            judged = f"{evidence.promoting_log_e:.2f}/{evidence.promotion_threshold:.2f}"
         row = [
             deployment.name,
             f"{status.ready_replicas or 0}/{status.replicas or 0}",

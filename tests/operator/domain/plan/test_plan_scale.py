@@ -61,7 +61,7 @@ def trying(deployment):
     """A status with the candidate on trial, in a given state."""
 
     def status(state):
-        terms = rollout_terms(deployment, None)
+        terms = rollout_terms(deployment, Status())
         rollout = Rollout("chat-1", Candidate(CANDIDATE, 1), terms, state)
         return Status(stable=STABLE, rollout=rollout)
 

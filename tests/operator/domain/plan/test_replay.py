@@ -1,6 +1,7 @@
 """Rollouts that recorded requests decide, and live ones guard."""
 
 import json
+import math
 import random
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -51,13 +52,20 @@ class Fleet:
         self.status = replace(status or Status(), queue=waiting)
         self.view = InferenceView("pod", "1", STABLE)
 
+    def offer(self, number):
+        """Another candidate, of the same acceptance."""
+        self.status = replace(self.status, queue=Queue(number, Candidate(CANDIDATE, number, "5-0")))
+        self.view = InferenceView("pod", "1", STABLE)
+        self.scores = []
+
     def reconcile(self, times=3):
         for _ in range(times):
             self.status = plan(self.deployment, self.status, self._seen(), NOW).status
             # As a restarted operator would read it.
             self.status = status_from_json(status_to_json(self.status))
             if self.status.live_rollout is not None:
-                self.view = InferenceView("pod", "1", STABLE, CANDIDATE, "chat-1", 5000)
+                rollout_id = self.status.live_rollout.id
+                self.view = InferenceView("pod", "1", STABLE, CANDIDATE, rollout_id, 5000)
 
     def serve(self, count, gain=0.0):
         for _ in range(count):
@@ -77,14 +85,15 @@ class Fleet:
             self.scores.append(Score(f"{number}-0", "", 50, 20.0, steps))
 
     def _seen(self):
-        batch = OutcomeBatch("pod", "1", "chat-1", tuple(self.outcomes))
+        rollout_id = self.status.rollout.id if self.status.rollout else ""
+        batch = OutcomeBatch("pod", "1", rollout_id, tuple(self.outcomes))
         last = self.scores[-1].id if self.scores else ""
         return Observation(
             inferences=(self.view,),
             expected=frozenset({"pod"}),
             existing=frozenset({"pod"}),
             batches=(batch,),
-            replay=ReplayBatch("chat-1", tuple(self.scores), last, self.refusal),
+            replay=ReplayBatch(rollout_id, tuple(self.scores), last, self.refusal),
         )
 
     @property
@@ -155,6 +164,38 @@ def test_a_batch_of_another_rollout_says_nothing(fleet):
     status = plan(fleet.deployment, fleet.status, seen, NOW).status
     assert status.rollout.evidence.replay.after == "5-0"
     assert status.live_rollout is not None
+
+
+def test_alpha_is_spent_over_the_candidates_since_the_last_promotion(fleet):
+    """However many copies are tried, all of them together have alpha."""
+    spent = []
+    for number in range(1, 6):
+        fleet.reconcile()
+        assert fleet.rollout.plan.attempt == number
+        spent.append(math.exp(-fleet.rollout.promotion_threshold))
+        fleet.scores = []
+        fleet.record(200, saved=-0.05)
+        fleet.reconcile()
+        assert fleet.state == "RolledBack"
+        fleet.offer(number + 1)
+    assert sum(spent) < 0.01
+    assert spent[0] == pytest.approx(0.005)
+    # Harm is harm as before.
+    assert fleet.rollout.threshold == pytest.approx(math.log(100))
+
+
+def test_a_promotion_begins_the_spending_anew(fleet):
+    fleet.status = replace(fleet.status, attempts=7)
+    fleet.record(400, saved=0.05)
+    fleet.reconcile()
+    fleet.serve(60, gain=0.02)
+    fleet.reconcile()
+    assert fleet.rollout.plan.attempt == 8
+    assert fleet.state == "Promoting"
+    fleet.view = InferenceView("pod", "1", CANDIDATE)
+    fleet.status = plan(fleet.deployment, fleet.status, fleet._seen(), NOW).status
+    assert fleet.state == "Promoted"
+    assert fleet.status.attempts == 0
 
 
 @pytest.mark.parametrize("change", ["suspended", "no stable draft", "by choice"])
