@@ -134,6 +134,11 @@ def test_status_shows_what_replay_has_found(server):
         "ciBps": [-12, 318],
         "requests": 1180,
     }
+    status["watch"] = {
+        "former": {"checkpoint": "ckpt-39"},
+        "endsAt": "2026-01-01T10:00:00Z",
+        "replay": {"savedBps": 410, "requests": 75},
+    }
     status["history"][0] |= {"savedBps": -210, "replayed": 140}
     server.show(status, [Component("inference", 42, True, 0, server.address, "log", "")])
     shown = invoke("status")
@@ -143,6 +148,8 @@ def test_status_shows_what_replay_has_found(server):
         "+1.53% of verify steps saved (95%: -0.12 to +3.18), 1,180 recorded requests replayed",
         "+1.82 points of acceptance (95%: -0.12 to +3.71), 1,412 requests judged",
         "RolledBack  Aborted  -2.10%   -0.40",
+        "against ckpt-39 until ",
+        ", +4.10% of verify steps saved, 75 recorded requests",
     ):
         assert text in shown
     assert "better" not in shown

@@ -45,6 +45,7 @@ def notices(before: Status, after: Status) -> tuple[Notice, ...]:
     """The Events for a changed status: for transitions, never for mere progress."""
     return (
         *_rollout_notices(before.rollout, after.rollout),
+        *_watch_notices(before, after),
         *_condition_notices(before, after),
         *_command_notices(before, after),
     )
@@ -61,6 +62,16 @@ def _rollout_notices(before: Rollout | None, after: Rollout | None) -> Sequence[
         message += f": {state.reason}"
     kind: Literal["Normal", "Warning"] = "Warning" if isinstance(state, RolledBack) else "Normal"
     return (Notice(kind, f"Rollout{type(state).__name__}", message),)
+
+
+def _watch_notices(before: Status, after: Status) -> Sequence[Notice]:
+    """A promotion was taken back."""
+    watch = before.watch
+    if watch is None or after.watch is not None or after.stable != watch.former:
+        return ()
+    verdict = after.history[0]
+    message = f"{watch.former.checkpoint} is stable again: {verdict.checkpoint} is slower"
+    return (Notice("Warning", "PromotionReverted", f"{message} ({verdict.reason})"),)
 
 
 def _stage(rollout: Rollout | None) -> object:

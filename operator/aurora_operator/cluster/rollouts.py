@@ -39,6 +39,8 @@ COMMAND_ANNOTATION = "aurora.dev/command"
 
 # Poll interval while something is in progress that no event reports.
 _LIVE_SECONDS = 1.0
+# Poll interval while the last promotion is watched; the judge goes on for longer unasked.
+_WATCH_SECONDS = 10.0
 # Poll interval while pods are not ready, since the cause may appear without an event of theirs.
 # It doubles with each reconcile that changes nothing.
 _FIRST_WAIT_SECONDS = 10.0
@@ -165,6 +167,8 @@ class RolloutReconciler:
             return 0.0
         if result.live:
             return _LIVE_SECONDS
+        if result.watches:
+            return _WATCH_SECONDS
         if reconciler.status != before:
             session.wait_seconds = _FIRST_WAIT_SECONDS
         if session.trainer.is_failing:

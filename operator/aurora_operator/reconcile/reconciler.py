@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 LIVE_SECONDS = 0.3
 IDLE_SECONDS = 1.0
-_REPLAY = "replay"
 
 
 class StatusStore(Protocol):
@@ -55,11 +54,12 @@ class Result:
     """What a reconcile did.
 
     `moved`: reconcile again at once. `live`: something is in progress that no event reports, so
-    reconcile again soon.
+    reconcile again soon. `watches`: so is a watch, which has time.
     """
 
     moved: bool
     live: bool
+    watches: bool = False
 
 
 class Reconciler:
@@ -166,6 +166,7 @@ class Reconciler:
         return Result(
             moved=moved or (acted and done),
             live=self.status.live_rollout is not None or acted or bool(observed.awaited),
+            watches=self.status.watch is not None,
         )
 
     async def _observe(self, command: Command | None) -> Observation:
@@ -173,7 +174,10 @@ class Reconciler:
         rollout = self.status.live_rollout
         inferences = self._fleet.inferences
         asked = asyncio.gather(*(_ask(inference, rollout) for inference in inferences))
-        answers, replay = await asyncio.gather(asked, self._replayed())
+        of_rollout, of_watch = self._comparisons()
+        answers, replay, watch = await asyncio.gather(
+            asked, self._replayed(of_rollout, "rollout"), self._replayed(of_watch, "watch")
+        )
         absences = {
             inference.name: answer.cause
             for inference, answer in zip(inferences, answers, strict=True)
@@ -188,6 +192,7 @@ class Reconciler:
             absences={**pending, **absences},
             batches=tuple(answer.batch for answer in answers if answer.batch is not None),
             replay=replay,
+            watch=watch,
             published=tuple(self._published),
             refusals=self._dispatcher.refusals(inferences),
             command=command,
@@ -198,29 +203,37 @@ class Reconciler:
         )
         return replace(observed, problems=(*observed.problems, *self._lasting(observed)))
 
-    async def _replayed(self) -> ReplayBatch | None:
-        """What replaying requests for the rollout in progress has shown since it was asked last."""
-        rollout, stable = self.status.live_rollout, self.status.stable
-        if rollout is None or stable is None or rollout.plan.method != "Replay":
-            self._replay_failures.succeeded(_REPLAY)
+    async def _replayed(self, comparison: Comparison | None, name: str) -> ReplayBatch | None:
+        """What replaying requests has shown since it was asked last; None if nothing new."""
+        if comparison is None:
+            self._replay_failures.succeeded(name)
             return None
-        judge, known = self._fleet.judge, rollout.evidence.replay
-        comparison = Comparison(
-            rollout_id=rollout.id,
-            stable=stable,
-            candidate=rollout.candidate.draft,
-            after=rollout.candidate.trained_through if known is None else known.after,
-            greedy_drafts=self.generation.deployment.spec.engine.drafts_greedily,
-        )
         try:
-            if judge is None:
+            if self._fleet.judge is None:
                 raise UnavailableError("no trainer is ready")
-            batch = await judge.replay(comparison)
+            batch = await self._fleet.judge.replay(comparison)
         except AuroraError as error:
-            self._replay_failures.failed(_REPLAY, str(error))
+            self._replay_failures.failed(name, str(error))
             return None
-        self._replay_failures.succeeded(_REPLAY)
+        self._replay_failures.succeeded(name)
         return batch
+
+    def _comparisons(self) -> tuple[Comparison | None, Comparison | None]:
+        """What is to be replayed for the rollout in progress, and for the watch."""
+        stable, rollout, watch = self.status.stable, self.status.live_rollout, self.status.watch
+        greedy_drafts = self.generation.deployment.spec.engine.drafts_greedily
+        if stable is None:
+            return None, None
+        of_rollout = of_watch = None
+        if rollout is not None and rollout.plan.method == "Replay":
+            known = rollout.evidence.replay
+            after = rollout.candidate.trained_through if known is None else known.after
+            draft = rollout.candidate.draft
+            of_rollout = Comparison(rollout.id, stable, draft, after, greedy_drafts)
+        if watch is not None:
+            after = watch.replay.after
+            of_watch = Comparison(watch.rollout_id, stable, watch.former, after, greedy_drafts)
+        return of_rollout, of_watch
 
     def _lasting(self, observed: Observation) -> list[Problem]:
         """What could not be done for a while: control an inference that serves, or replay."""
@@ -237,7 +250,7 @@ class Reconciler:
         ]
         found += [
             f"recorded requests cannot be replayed: {cause}"
-            for cause in self._replay_failures.lasting().values()
+            for cause in sorted(set(self._replay_failures.lasting().values()))
         ]
         return [Problem("ComponentFailing", message) for message in found]
 

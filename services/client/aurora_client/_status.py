@@ -221,6 +221,24 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """After a promotion: the draft that served before, with which the new one is compared on."""
+
+    threshold: float = 0.0
+    """What its logHarm must reach to go back."""
+    rollout: str = ""
+    """The rollout that promoted."""
+    former: ServedDraft | None = None
+    """The draft that served before it."""
+    alpha: str = ""
+    """Bound on the chance of going back without a cause."""
+    ends_at: str = ""
+    """Until when."""
+    replay: Replay | None = None
+    """What replaying recorded requests has shown of the new draft."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
     """Published drafts without a rollout; only the newest waits (QueueLatest)."""
 
@@ -318,6 +336,8 @@ class Status:
     """The draft that serves."""
     rollout: Rollout | None = None
     """The rollout in progress, or the last one."""
+    watch: Watch | None = None
+    """The watch over the last promotion, while it lasts."""
     queue: Queue | None = None
     """Drafts that wait for a rollout."""
     attempts: int = 0

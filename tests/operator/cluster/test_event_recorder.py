@@ -2,7 +2,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from aurora_operator.cluster.event_recorder import Notice, notices
-from aurora_operator.domain.status.deployment import Condition, LastCommand, Status
+from aurora_operator.domain.rollout.replay import Replay
+from aurora_operator.domain.status.deployment import (
+    Condition,
+    Draft,
+    LastCommand,
+    Status,
+    Verdict,
+    Watch,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -60,3 +68,20 @@ def test_what_repeats_another_condition_is_not_reported():
         Condition("Reconciling", True, "ComponentsStarting", "", NOW, 1),
     )
     assert notices(Status(), Status(conditions=repeated)) == ()
+
+
+def test_a_promotion_that_is_taken_back_is_reported_once():
+    former, new = Draft("ckpt-1", "sha256:a", "file:///a"), Draft("ckpt-2", "sha256:b", "file:///b")
+    watching = Status(stable=new, watch=Watch("chat-2", former, "0.01", NOW, Replay("5-0")))
+    verdict = Verdict("chat-2-watch", "ckpt-2", "sha256:b", "RolledBack", "WatchHarm: x", 0, 0, NOW)
+    reverted = replace(watching, stable=former, watch=None, history=(verdict,))
+    assert notices(watching, reverted) == (
+        Notice(
+            "Warning",
+            "PromotionReverted",
+            "ckpt-1 is stable again: ckpt-2 is slower (WatchHarm: x)",
+        ),
+    )
+    assert notices(reverted, reverted) == ()
+    # Its time is over.
+    assert notices(watching, replace(watching, watch=None)) == ()

@@ -135,7 +135,9 @@ class Observation:
     # Why one could not be reached or failed an action, by name.
     absences: Mapping[str, str] = field(default_factory=dict)
     batches: tuple[OutcomeBatch, ...] = ()
+    # Of the rollout in progress, and of the watch over the last promotion.
     replay: ReplayBatch | None = None
+    watch: ReplayBatch | None = None
     published: tuple[Candidate, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     command: Command | None = None

@@ -13,12 +13,14 @@ from typing import Literal
 
 from aurora_common.errors import AuroraError
 from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.plan import watch
 from aurora_operator.domain.plan.action import Action, due_actions, is_draft, share_bps
 from aurora_operator.domain.plan.candidate_queue import dequeue, enqueue
 from aurora_operator.domain.plan.command import Command, checked
 from aurora_operator.domain.plan.condition import conditions
 from aurora_operator.domain.plan.observation import Observation, TrainerView
 from aurora_operator.domain.plan.tally import tallied
+from aurora_operator.domain.plan.verdict import verdict_of
 from aurora_operator.domain.rollout.evidence import Evidence
 from aurora_operator.domain.rollout.guardrail import guardrail_state
 from aurora_operator.domain.rollout.state import (
@@ -36,10 +38,7 @@ from aurora_operator.domain.status.deployment import (
     Rollout,
     Status,
     Training,
-    Verdict,
 )
-
-HISTORY_LIMIT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,9 @@ def plan(
     after = _with_queue(after, observed)
     after = _with_trainer(deployment, after, observed.trainer, now)
     is_paused = paused or deployment.spec.rollout.paused
+    after = watch.watched(after, observed, now)
     if after.live_rollout is not None:
-        after = _judged(after, after.live_rollout, observed, is_paused=is_paused, now=now)
+        after = _judged(deployment, after, after.live_rollout, observed, is_paused, now)
     # The baseline must not change during a comparison.
     elif _may_begin(after, observed) and not is_paused:
         after = _begun(deployment, after, now)
@@ -196,7 +196,12 @@ def rollout_terms(deployment: AuroraDeployment, status: Status) -> RolloutPlan:
 
 
 def _judged(
-    status: Status, rollout: Rollout, observed: Observation, *, is_paused: bool, now: datetime
+    deployment: AuroraDeployment,
+    status: Status,
+    rollout: Rollout,
+    observed: Observation,
+    is_paused: bool,
+    now: datetime,
 ) -> Status:
     """The status with the new outcomes counted and the rollout advanced."""
     rollout = tallied(rollout, status.stable, observed)
@@ -220,16 +225,18 @@ def _judged(
             status,
             stable=rollout.candidate.draft,
             attempts=0,
+            watch=watch.begun(
+                rollout,
+                status.stable,
+                seconds=deployment.spec.rollout.watch_seconds,
+                now=now,
+            ),
             stable_acceptance_bps=(
                 round(measured.acceptance * 10_000) if measured.requests > 0 else None
             ),
         )
-    verdict = _verdict(rollout, state, now)
-    return replace(
-        status,
-        rollout=_without_the_gone(rollout, observed),
-        history=(verdict, *status.history)[:HISTORY_LIMIT],
-    )
+    status = status.with_verdict(verdict_of(rollout, state, now))
+    return replace(status, rollout=_without_the_gone(rollout, observed))
 
 
 def _without_the_gone(rollout: Rollout, observed: Observation) -> Rollout:
@@ -295,19 +302,3 @@ def _refusal(rollout: Rollout, observed: Observation) -> str | None:
         for view in observed.participants
     )
     return None if is_loaded else str(refusal)
-
-
-def _verdict(rollout: Rollout, state: Ended, now: datetime) -> Verdict:
-    replay = rollout.evidence.replay
-    return Verdict(
-        id=rollout.id,
-        checkpoint=rollout.candidate.draft.checkpoint,
-        digest=rollout.candidate.draft.digest,
-        outcome=type(state).__name__,
-        reason=state.reason,
-        effect_bps=rollout.evidence.effect_bps,
-        requests=rollout.evidence.requests,
-        at=now,
-        saved_bps=None if replay is None else replay.saved_bps,
-        replayed=None if replay is None else replay.requests,
-    )

@@ -63,6 +63,11 @@ class Score:
     candidate_steps: float
 
     @property
+    def exchanged(self) -> Score:
+        """With the roles of the drafts exchanged."""
+        return replace(self, stable_steps=self.candidate_steps, candidate_steps=self.stable_steps)
+
+    @property
     def saved(self) -> float:
         """W before it is clipped."""
         if self.stable_steps <= 0:
@@ -183,8 +188,10 @@ def is_futile(replay: Replay, *, min_effect: float = 0.0) -> bool:
     return replay.saved_steps + width < min_effect * replay.stable_steps
 
 
-def harmed_class(replay: Replay, *, threshold: float) -> str | None:
-    """The name of a class in which the candidate is slower; `threshold` is log(1/α)."""
+def replayed_harm(replay: Replay, *, threshold: float) -> str | None:
+    """On which requests the candidate is slower, if on any; `threshold` is log(1/α)."""
+    if replay.log_harm >= threshold:
+        return "all requests"
     for number, one in enumerate(replay.classes, start=1):
         if one.log_harm >= threshold + math.log(number * (number + 1)):
             return one.name

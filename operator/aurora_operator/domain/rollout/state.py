@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from aurora_common.codec import Wire
 from aurora_operator.domain.rollout.evidence import Evidence, effect_interval
 from aurora_operator.domain.rollout.guardrail import harm
-from aurora_operator.domain.rollout.replay import Replay, harmed_class, is_faster, is_futile
+from aurora_operator.domain.rollout.replay import is_faster, is_futile, replayed_harm
 
 MAX_STEPS = 20
 # How long a rollout waits for inferences to load its candidate, and to make it their stable draft.
@@ -213,8 +213,11 @@ def advance(
             return RolledBack("AcceptanceHarm")
         case Analyzing() if (harmful := harm(evidence.guardrails, plan.threshold)) is not None:
             return RolledBack(harmful)
-        case _ if replay is not None and (harmful := _replayed_harm(replay, plan)) is not None:
-            return RolledBack(harmful)
+        case _ if (
+            replay is not None
+            and (where := replayed_harm(replay, threshold=plan.threshold)) is not None
+        ):
+            return RolledBack(f"ReplayHarm: {where}")
         case Pending(clock=None) | WaitingForTraffic(clock=None):
             return replace(state, clock=Clock(now))
         case (
@@ -274,14 +277,6 @@ def _contradicts(evidence: Evidence) -> bool:
     """Whether live acceptance is lower with the candidate, as far as so few requests can say."""
     interval = effect_interval(evidence)
     return interval is None or interval[1] <= 0
-
-
-def _replayed_harm(replay: Replay, plan: RolloutPlan) -> str | None:
-    """Why to roll back: the candidate is slower, on all requests or in a class of them."""
-    if replay.log_harm >= plan.threshold:
-        return "ReplayHarm"
-    name = harmed_class(replay, threshold=plan.threshold)
-    return None if name is None else f"ReplayHarm: {name}"
 
 
 def weight_percent(state: State, plan: RolloutPlan) -> int | None:

@@ -5,17 +5,20 @@ From these types follow the JSON, the schema of the cluster and the client's own
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Literal
 
 from aurora_common.codec import Wire
 from aurora_operator.domain.rollout.evidence import Evidence
+from aurora_operator.domain.rollout.replay import Replay
 from aurora_operator.domain.rollout.state import Ended, RolloutPlan, State
 
 # One per inference that ever served in the rollout.
 _MAX_CURSORS = 10_000
+HISTORY_LIMIT = 20
 _IN_EVIDENCE = "evidence"
 
 ConditionType = Literal[
@@ -108,6 +111,23 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """After a promotion: the draft that served before, with which the new one is compared on."""
+
+    rollout_id: Annotated[str, "The rollout that promoted.", Wire("rollout")]
+    former: Annotated[Draft, "The draft that served before it."]
+    alpha: Annotated[str, "Bound on the chance of going back without a cause."]
+    ends_at: Annotated[datetime, "Until when."]
+    replay: Annotated[Replay, "What replaying recorded requests has shown of the new draft."]
+
+    @property
+    def threshold(
+        self,
+    ) -> Annotated[float, "What its logHarm must reach to go back.", Wire(digits=4)]:
+        return -math.log(float(self.alpha))
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """How a rollout ended."""
 
@@ -173,6 +193,7 @@ class Status:
         Wire("acceptanceBps", within="stable"),
     ] = None
     rollout: Annotated[Rollout | None, "The rollout in progress, or the last one."] = None
+    watch: Annotated[Watch | None, "The watch over the last promotion, while it lasts."] = None
     queue: Annotated[Queue, "Drafts that wait for a rollout."] = Queue()
     attempts: Annotated[int, "Candidates that were tried since the last promotion."] = 0
     trainer: Annotated[Training | None, "What the trainer does, unless it is suspended."] = None
@@ -197,6 +218,10 @@ class Status:
     def live_rollout(self) -> Rollout | None:
         return self.rollout if self.rollout is not None and self.rollout.is_live else None
 
+    def with_verdict(self, verdict: Verdict) -> Status:
+        """With one more in the history, which forgets the oldest."""
+        return replace(self, history=(verdict, *self.history)[:HISTORY_LIMIT])
+
     @property
     def decided(self) -> object:
         """The part on which actions rest."""
@@ -216,5 +241,6 @@ class Status:
             self.stable,
             None if rollout is None else rollout.candidate.draft,
             None if waiting is None else waiting.draft,
+            None if self.watch is None else self.watch.former,
         )
         return frozenset(draft.digest for draft in drafts if draft is not None)

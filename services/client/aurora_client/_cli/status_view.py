@@ -12,7 +12,7 @@ from aurora_client._cli.shape import percent, plain_table, points, short_digest
 from aurora_client._cli.snapshot import Served, Snapshot
 from aurora_client._cli.trainer_view import live_trainer, local_time, stored_trainer
 from aurora_client._deployment import Component, Deployment
-from aurora_client._status import Condition, Evidence, PastRollout, Replay
+from aurora_client._status import Condition, Evidence, PastRollout, Replay, Watch
 
 _BAR_CELLS = 24
 _HISTORY_ROWS = 5
@@ -90,6 +90,8 @@ def drafts_table(
     rows.add_column(style="dim")
     rows.add_column()
     rows.add_row("stable", _stable(deployment))
+    if deployment.status.watch is not None:
+        rows.add_row("watch", _watch(deployment.status.watch))
     if deployment.queued is not None:
         rows.add_row("queued", deployment.queued.checkpoint)
     if deployment.rollout is not None:
@@ -130,6 +132,15 @@ def _stable(deployment: Deployment) -> Text:
     )
     if stable.acceptance_bps is not None:
         line.append(f"  {percent(stable.acceptance_bps / 1e4)} accepted", style="not bold")
+    return line
+
+
+def _watch(watch: Watch) -> Text:
+    """Whether the last promotion holds."""
+    former = "" if watch.former is None else watch.former.checkpoint
+    line = Text(f"against {former} until {local_time(watch.ends_at)}")
+    if watch.replay is not None and watch.replay.requests:
+        line.append(f", {_saved(watch.replay)}, {watch.replay.requests:,} recorded requests")
     return line
 
 

@@ -22,7 +22,7 @@ from aurora_operator.domain.plan.observation import (
     Refusal,
     TrainerView,
 )
-from aurora_operator.domain.plan.plan import HISTORY_LIMIT, plan
+from aurora_operator.domain.plan.plan import plan
 from aurora_operator.domain.rollout.evidence import observe
 from aurora_operator.domain.rollout.outcome import Outcome
 from aurora_operator.domain.rollout.state import (
@@ -33,7 +33,13 @@ from aurora_operator.domain.rollout.state import (
     RolledBack,
     WaitingForTraffic,
 )
-from aurora_operator.domain.status.deployment import Candidate, Draft, Queue, Status
+from aurora_operator.domain.status.deployment import (
+    HISTORY_LIMIT,
+    Candidate,
+    Draft,
+    Queue,
+    Status,
+)
 from aurora_operator.domain.status.status_json import status_from_json, status_to_json
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

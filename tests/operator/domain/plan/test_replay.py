@@ -139,7 +139,11 @@ def test_a_slower_candidate_is_refused_before_it_serves_a_request(fleet):
     fleet.reconcile()
     assert fleet.state == "RolledBack"
     (verdict,) = fleet.status.history
-    assert (verdict.reason, verdict.requests, verdict.replayed) == ("ReplayHarm", 0, 200)
+    assert (verdict.reason, verdict.requests, verdict.replayed) == (
+        "ReplayHarm: all requests",
+        0,
+        200,
+    )
     assert verdict.saved_bps == pytest.approx(-500, abs=100)
 
 

@@ -13,11 +13,11 @@ from aurora_operator.domain.rollout.replay import (
     CLIP,
     Replay,
     Score,
-    harmed_class,
     is_faster,
     is_futile,
     passed,
     replayed,
+    replayed_harm,
 )
 
 SURE = math.log(100)
@@ -45,6 +45,8 @@ def test_a_faster_candidate_is_found_and_a_slower_one_too():
     assert is_faster(faster, threshold=SURE)
     assert not is_futile(faster)
     assert slower.log_harm > SURE
+    assert replayed_harm(slower, threshold=SURE) == "all requests"
+    assert replayed_harm(faster, threshold=SURE) is None
     assert not is_faster(slower, threshold=SURE)
     assert is_futile(slower)
     assert faster.saved_bps == pytest.approx(300, abs=100)
@@ -99,7 +101,8 @@ def test_harm_in_one_class_among_gains_in_others():
     ]
     found = after(scores)
     assert found.log_e > SURE
-    assert harmed_class(found, threshold=SURE) in ("domain law", "answers of up to 64 tokens")
+    assert found.log_harm < SURE
+    assert replayed_harm(found, threshold=SURE) in ("domain law", "answers of up to 64 tokens")
 
 
 def test_classes_are_bounded_whatever_clients_call_their_domains():

@@ -154,7 +154,7 @@ REPLAY_ROWS = {
             state,
             judged(log_harm=SURE),
             Observed(paused=paused),
-            RolledBack("ReplayHarm"),
+            RolledBack("ReplayHarm: all requests"),
         )
         for state, paused in [
             (pending(), False),

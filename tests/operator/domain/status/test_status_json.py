@@ -6,7 +6,6 @@ import pytest
 from support.status import NOW, STATES, STATUSES, full_status
 
 from aurora_operator.domain.plan.candidate_queue import SUPERSEDED_LIMIT
-from aurora_operator.domain.plan.plan import HISTORY_LIMIT
 from aurora_operator.domain.rollout.state import (
     Analyzing,
     Clock,
@@ -15,6 +14,7 @@ from aurora_operator.domain.rollout.state import (
     WaitingForTraffic,
 )
 from aurora_operator.domain.status.deployment import (
+    HISTORY_LIMIT,
     Cursor,
     Queue,
     Status,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from aurora_operator.domain.manifest.field_type import Alpha, PositiveDuration, rule
+from aurora_operator.domain.manifest.field_type import Alpha, Duration, PositiveDuration, rule
 from aurora_operator.domain.manifest.quantity import parse_duration
 from aurora_operator.domain.manifest.spec.model import STEPS_PROBLEM, Model
 from aurora_operator.domain.rollout.guardrail import GUARDRAILS, MAX_GUARDRAILS
@@ -108,8 +108,15 @@ class Rollout(Model):
         default_factory=_every_guardrail, strict=False, json_schema_extra=_guardrails_schema
     )
     """What a candidate must not make worse: harm rolls it back. Empty: nothing but acceptance."""
+    watch_after_promotion: Duration = "1h"
+    """How long the former draft stays at hand: if replay shows that the new one is slower on what
+    was recorded since, it is stable again. 0s: no watch. With Replay only."""
     on_inconclusive: Literal["KeepStable"] = "KeepStable"
     """What serves if time runs out without a verdict."""
+
+    @property
+    def watch_seconds(self) -> float:
+        return parse_duration(self.watch_after_promotion).total_seconds()
 
     @field_validator("guardrails")
     @classmethod

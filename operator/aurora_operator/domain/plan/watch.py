@@ -1,0 +1,78 @@
+"""The watch over a promotion: is the draft that served before it the faster one after all?
+
+Traffic may change, and what proved to be faster yesterday may be slower today. So the same replay
+runs on for a while, on requests that were recorded since, and harm goes back to the former draft in
+one step. It says nothing of requests that the former draft served, which `replay` skips.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from aurora_operator.domain.plan.observation import Observation
+from aurora_operator.domain.plan.verdict import verdict_of
+from aurora_operator.domain.rollout.replay import Replay, passed, replayed, replayed_harm
+from aurora_operator.domain.rollout.state import Inconclusive
+from aurora_operator.domain.status.deployment import Draft, Rollout, Status, Verdict, Watch
+
+
+def begun(rollout: Rollout, former: Draft | None, *, seconds: float, now: datetime) -> Watch | None:
+    """The watch over a rollout that has promoted; None if nothing was replayed, or by choice."""
+    replay = rollout.evidence.replay
+    if former is None or replay is None or seconds <= 0:
+        return None
+    return Watch(
+        rollout_id=rollout.id,
+        former=former,
+        alpha=rollout.plan.alpha,
+        ends_at=now + timedelta(seconds=seconds),
+        replay=Replay(replay.after),
+    )
+
+
+def watched(status: Status, observed: Observation, now: datetime) -> Status:
+    """The status with what was recorded since counted; the former draft is stable upon harm."""
+    watch, stable = status.watch, status.stable
+    if watch is None or stable is None:
+        return status
+    watch = replace(watch, replay=_counted(watch, observed))
+    harm = replayed_harm(watch.replay, threshold=watch.threshold)
+    if harm is not None:
+        return _reverted(status, watch, stable, f"WatchHarm: {harm}", now)
+    return replace(status, watch=None if now >= watch.ends_at else watch)
+
+
+def _counted(watch: Watch, observed: Observation) -> Replay:
+    batch, replay = observed.watch, watch.replay
+    if batch is None or batch.rollout_id != watch.rollout_id:
+        return replay
+    for score in batch.scores:
+        # The judge was asked about the former draft as the candidate.
+        replay = replayed(replay, score.exchanged)
+    return passed(replay, batch.after)
+
+
+def _reverted(status: Status, watch: Watch, stable: Draft, reason: str, now: datetime) -> Status:
+    """The former draft is stable; a rollout in progress had another baseline, and ends."""
+    verdict = Verdict(
+        id=f"{watch.rollout_id}-watch",
+        checkpoint=stable.checkpoint,
+        digest=stable.digest,
+        outcome="RolledBack",
+        reason=reason,
+        effect_bps=0,
+        requests=0,
+        at=now,
+        saved_bps=watch.replay.saved_bps,
+        replayed=watch.replay.requests,
+    )
+    status = replace(
+        status.with_verdict(verdict), stable=watch.former, stable_acceptance_bps=None, watch=None
+    )
+    rollout = status.live_rollout
+    if rollout is None:
+        return status
+    ended = Inconclusive("StableReverted")
+    status = status.with_verdict(verdict_of(rollout, ended, now))
+    return replace(status, rollout=replace(rollout, state=ended))
