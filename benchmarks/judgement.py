@@ -1,152 +1,68 @@
 """How often a rollout promotes a draft that is not better, and how soon it sees one that is.
 
-Each rollout is one of `simulated_fleet`: the operator's own `plan` over simulated requests. Both
-levels are read from the same rollouts: the second is what `advance` decides with its own terms.
+Each rollout is one of `simulated_fleet`: the operator's own `plan` over simulated requests, which
+are recorded and replayed as the trainer's judge does. Both levels are read from the same rollouts:
+the second is what `advance` decides with its own terms. Figures of the rule that judges by live
+traffic alone begin with `canary_`.
 
 - `false_promotion_upper_05`, `false_promotion_upper_01`: in the worst of the null worlds, in which
-  the candidate's acceptance is the stable draft's, the exact (Clopper-Pearson) 95% upper bound of
-  the share of rollouts that ever promote it. Guardrails are off: they can only promote less.
-- `longer_answers_…`, `mixed_effects_…`, `shorter_drafts_promoted_share`: the worlds in which the
-  acceptance of requests is better and the draft is not faster. There a rollout that judges by
-  acceptance promotes what it should not; no bound is claimed for them.
-- `median_requests_plus1` … `minus20`: requests judged until a candidate better or worse by so many
-  points is promoted or rolled back, at level 0.01; what is undecided counts as the most tried.
-- `plus…_promoted_share`, `minus…_rolled_back_share`: how many are, within that.
+  the candidate is not faster, the exact (Clopper-Pearson) 95% upper bound of the share of rollouts
+  that ever promote it. Guardrails are off: they can only promote less.
+- `mixed_effects_…`, `mixed_effects_in_flight_…`, `collapse_promoted_share`: a candidate that is
+  faster on most requests and slower in all; guardrails are off.
+- `harmed_domain_…`, `users_in_a_row_…`, `better_early_promoted_share`, `…_rolled_back_share`: one
+  that is faster in all and slower in a domain, faster or slower for forty requests of each user in
+  turn, or faster only at first; no bound is claimed.
+- `median_requests_plus1` … `minus20`: requests replayed until they prove that a candidate accepted
+  more often by so many points is faster, or until one accepted less often is refused, at level
+  0.01; what is undecided counts as the most tried. The operator looks every 3 seconds, which are 30
+  requests.
+- `median_live_requests_plus2`: live requests judged until such a candidate is promoted.
+- `plus…_promoted_share`, `minus…_rolled_back_share`: how many are; `plus1_undecided_share`.
+  `minus…_gain_too_small_share`: those among the refused that were not found to be harmful.
 - `minus10_…`, `minus20_reach_half_share`: rollouts of such a candidate that gave it half the
   traffic.
+- `shown_gain_bias_share`: by how much more than the truth those promoted at +2 points are shown to
+  save.
 - `crash_loop_failed_requests`, `raising_draft_judged_requests`: what a candidate that kills an
   inference at every request costs until it is rolled back; and after how many requests one that
   raises an error at each is, which fails none.
+- `canary_…`: the same by live traffic alone, where requests are those judged.
+  `canary_longer_answers_…`, `canary_mixed_effects_…`, `canary_shorter_drafts_promoted_share`:
+  worlds in which the acceptance of requests is better and the draft is not faster.
 
     python -m benchmarks.judgement [--quick] [--rollouts N] [--effect-rollouts N]
+        [--canary-rollouts N]
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from multiprocessing import get_context
 
-from benchmarks.judgement_world import (
-    BEYOND_ACCEPTANCE,
-    CRASH_LOOP,
-    EFFECTS,
-    NULL_WORLDS,
-    RAISING,
-    effect_world,
-)
+from benchmarks.judgement_world import BEYOND_ACCEPTANCE, EFFECTS, NULL_WORLDS, effect_world
 from benchmarks.option import Count, parse
-from benchmarks.report import Figure, exact_figure, median_figure, write_report
-from benchmarks.simulated_fleet import Setting, SimulatedFleet
-
-from aurora_operator.domain.manifest.parser import parse_manifest
-from aurora_operator.domain.manifest.spec import AuroraDeployment
-from aurora_operator.domain.rollout.state import (
-    Analyzing,
-    Observed,
-    Promoted,
-    Promoting,
-    RolledBack,
-    State,
-    advance,
+from benchmarks.recorded_request import saving
+from benchmarks.replay_world import (
+    AMBIGUOUS,
+    HARMFUL,
+    REPLAY_CRASH_LOOP,
+    REPLAY_NULL_WORLDS,
+    REPLAY_RAISING,
+    replay_effect_population,
+    replay_effect_world,
 )
+from benchmarks.report import Figure, exact_figure, median_figure, write_report
+from benchmarks.rollout_run import Result, Runs
+from benchmarks.simulated_fleet import Setting
 
-_CHUNK = 25
-_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+from aurora_operator.domain.rollout.state import Inconclusive, Promoted, Promoting, RolledBack
 
-
-def deployment(*, guardrails: bool) -> AuroraDeployment:
-    """The rollouts' terms: every default, at level 0.01."""
-    rollout: dict[str, object] = {"analysis": {"method": "Canary"}}
-    if not guardrails:
-        rollout["guardrails"] = []
-    manifest = {
-        "apiVersion": "aurora.dev/v1alpha1",
-        "kind": "AuroraDeployment",
-        "metadata": {"name": "chat"},
-        "spec": {
-            "target": {"uri": "file:///models/target"},
-            "buffer": {"embedded": {}},
-            "modelStore": {"pvc": {"claimName": "models"}},
-            "rollout": rollout,
-        },
-    }
-    return parse_manifest(json.dumps(manifest), "benchmark")
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a rollout ended at level 0.01 and at 0.05; None while undecided."""
-
-    strict: State | None
-    lax: State | None
-    requests: int
-    largest_share_bps: int
-    failed_requests: int
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Some rollouts of one world."""
-
-    setting: Setting
-    requests: int
-    seeds: range
-    guardrails: bool
-
-
-def run(task: Task) -> list[Result]:
-    """Runs each rollout to its verdict, or until all requests have come."""
-    terms = deployment(guardrails=task.guardrails)
-    return [_result(terms, task, seed) for seed in task.seeds]
-
-
-def _result(terms: AuroraDeployment, task: Task, seed: int) -> Result:
-    fleet = SimulatedFleet(terms, task.setting, seed)
-    state: State | None = None
-    lax: State | None = None
-    judged = 0
-    for rollout in fleet.run(task.requests):
-        state, judged = rollout.state, rollout.evidence.requests
-        if isinstance(state, Analyzing) and not isinstance(lax, Promoting | RolledBack):
-            lax = advance(
-                state,
-                plan=replace(rollout.plan, alpha="0.05"),
-                evidence=rollout.evidence,
-                observed=Observed(staged=True),
-                now=_NOW,
-            )
-        elif not isinstance(lax, Promoting | RolledBack):
-            lax = state
-    return Result(state, lax, judged, fleet.largest_share_bps, fleet.failed_requests)
-
-
-class Runs:
-    """Rollouts of many worlds, on all cores."""
-
-    def __init__(self, pool: ProcessPoolExecutor, rollouts: int) -> None:
-        self._pool = pool
-        self._rollouts = rollouts
-
-    def of(
-        self, settings: Mapping[str, Setting], *, requests: int, guardrails: bool
-    ) -> Iterator[tuple[str, list[Result]]]:
-        """Each world's name and results, in order, as soon as they are there."""
-        starts = range(0, self._rollouts, _CHUNK)
-        chunks = [range(start, min(start + _CHUNK, self._rollouts)) for start in starts]
-        tasks = [
-            Task(setting, requests, seeds, guardrails)
-            for setting in settings.values()
-            for seeds in chunks
-        ]
-        found = self._pool.map(run, tasks)
-        for name in settings:
-            yield name, [result for _ in chunks for result in next(found)]
+Found = Iterable[tuple[str, Sequence[Result]]]
 
 
 def upper_bound(count: int, total: int) -> float:
@@ -178,69 +94,166 @@ def _at_most(count: int, total: int, probability: float) -> float:
     )
 
 
-def is_promoted(state: State | None) -> bool:
-    return isinstance(state, Promoting | Promoted)
+def is_promoted(result: Result) -> bool:
+    return isinstance(result.strict, Promoting | Promoted)
 
 
-def share(results: Sequence[Result], holds: Callable[[Result], bool]) -> float:
-    return sum(map(holds, results)) / len(results)
+def is_gain_too_small(result: Result) -> bool:
+    return isinstance(result.strict, Inconclusive) and result.strict.reason == "GainTooSmall"
 
 
-def null_figures(found: Iterable[tuple[str, Sequence[Result]]]) -> dict[str, Figure]:
-    """The worst upper bound of either level; each world's on a line of its own."""
-    strict, lax = {}, {}
+def is_refused(result: Result) -> bool:
+    return isinstance(result.strict, RolledBack) or is_gain_too_small(result)
+
+
+def share(results: Sequence[Result], holds: Callable[[Result], bool]) -> Figure:
+    return exact_figure(sum(map(holds, results)) / len(results), "share")
+
+
+def told(found: Found) -> Iterator[tuple[str, Sequence[Result], tuple[float, float]]]:
+    """Each world with its upper bounds at 0.05 and 0.01, printed as soon as they are known."""
     for name, results in found:
-        counts = [
-            sum(is_promoted(state) for state in states)
-            for states in zip(*((each.strict, each.lax) for each in results), strict=True)
-        ]
-        strict[name], lax[name] = (upper_bound(count, len(results)) for count in counts)
+        lax = sum(isinstance(each.lax, Promoting | Promoted) for each in results)
+        strict = sum(map(is_promoted, results))
+        bounds = (upper_bound(lax, len(results)), upper_bound(strict, len(results)))
+        refused = sum(map(is_refused, results))
+        faster = sum(each.faster_after is not None for each in results)
         print(
-            f"{name}: promoted {counts[1]} at .05, {counts[0]} at .01 of {len(results)}; "
-            f"at most {lax[name]:.4f}, {strict[name]:.4f}",
+            f"{name}: promoted {lax} at .05, {strict} at .01 of {len(results)}; at most "
+            f"{bounds[0]:.4f}, {bounds[1]:.4f}; at .01 {refused} refused, {faster} ever faster",
             flush=True,
         )
+        yield name, results, bounds
+
+
+def null_figures(found: Found, *, prefix: str = "") -> dict[str, Figure]:
+    """The worst upper bound of either level."""
+    bounds = [bound for _, _, bound in told(found)]
+    lax, strict = (max(level) for level in zip(*bounds, strict=True))
     return {
-        "false_promotion_upper_05": exact_figure(max(lax.values()), "share"),
-        "false_promotion_upper_01": exact_figure(max(strict.values()), "share"),
+        f"{prefix}false_promotion_upper_05": exact_figure(lax, "share"),
+        f"{prefix}false_promotion_upper_01": exact_figure(strict, "share"),
     }
 
 
-def effect_figures(found: Iterable[tuple[str, Sequence[Result]]], most: int) -> dict[str, Figure]:
-    """How soon and how often candidates better or worse by some points are told."""
+def promoted_figures(found: Found, *, prefix: str = "") -> dict[str, Figure]:
+    return {
+        f"{prefix}{name}_promoted_share": share(results, is_promoted)
+        for name, results, _ in told(found)
+    }
+
+
+def ambiguous_figures(found: Found) -> dict[str, Figure]:
     figures = {}
-    for name, results in found:
+    for name, results, _ in told(found):
+        figures[f"{name}_promoted_share"] = share(results, is_promoted)
+        figures[f"{name}_rolled_back_share"] = share(results, is_refused)
+    return figures
+
+
+def replayed_until(result: Result, *, is_better: bool) -> int | None:
+    """Requests replayed until they tell, if they do."""
+    if is_better:
+        return result.faster_after
+    return result.replayed if is_refused(result) else None
+
+
+def judged_until(result: Result, *, is_better: bool) -> int | None:
+    """Live requests judged until the verdict, if there is one."""
+    holds = is_promoted if is_better else is_refused
+    return result.requests if holds(result) else None
+
+
+def effect_figures(
+    results: Mapping[str, Sequence[Result]], most: int, *, prefix: str = ""
+) -> dict[str, Figure]:
+    """How soon and how often candidates better or worse by some points are told."""
+    until = judged_until if prefix else replayed_until
+    figures = {}
+    for name, found in results.items():
         is_better = name.startswith("plus")
-
-        def decided(result: Result, *, is_better: bool = is_better) -> bool:
-            state = result.strict
-            return is_promoted(state) if is_better else isinstance(state, RolledBack)
-
-        counts = [each.requests if decided(each) else most for each in results]
-        figures[f"median_requests_{name}"] = median_figure(counts, "requests")
-        verdict = "promoted_share" if is_better else "rolled_back_share"
-        figures[f"{name}_{verdict}"] = exact_figure(share(results, decided), "share")
+        key = f"{prefix}{name}"
+        counts = [until(each, is_better=is_better) or most for each in found]
+        figures[f"{prefix}median_requests_{name}"] = median_figure(counts, "requests")
+        if is_better:
+            figures[f"{key}_promoted_share"] = share(found, is_promoted)
+        else:
+            figures[f"{key}_rolled_back_share"] = share(found, is_refused)
         if name in ("minus10", "minus20"):
-            figures[f"{name}_reach_half_share"] = exact_figure(
-                share(results, lambda each: each.largest_share_bps >= 5000), "share"
+            figures[f"{key}_reach_half_share"] = share(
+                found, lambda each: each.largest_share_bps >= 5000
             )
     return figures
 
 
-def harm_figures(crashing: Sequence[Result], raising: Sequence[Result]) -> dict[str, Figure]:
+def replay_figures(results: Mapping[str, Sequence[Result]], most: int) -> dict[str, Figure]:
+    """What is told of effects, besides how soon and how often."""
+    figures = {
+        f"{name}_gain_too_small_share": share(found, is_gain_too_small)
+        for name, found in results.items()
+        if name.startswith("minus")
+    }
+    figures["plus1_undecided_share"] = share(
+        results["plus1"], lambda each: not is_promoted(each) and not is_refused(each)
+    )
+    live = [judged_until(each, is_better=True) or most for each in results["plus2"]]
+    figures["median_live_requests_plus2"] = median_figure(live, "requests")
+    shown = [each.saved_bps / 10_000 for each in results["plus2"] if is_promoted(each)]
+    if shown:
+        bias = statistics.fmean(shown) / saving(replay_effect_population(2)) - 1
+        figures["shown_gain_bias_share"] = exact_figure(bias, "share")
+    return figures
+
+
+def harm_figures(broken: Mapping[str, Sequence[Result]]) -> dict[str, Figure]:
     """What broken candidates cost; all of them must be rolled back."""
-    for results in (crashing, raising):
+    for results in broken.values():
         left = [each.strict for each in results if not isinstance(each.strict, RolledBack)]
         if left:
             raise RuntimeError(f"{len(left)} broken candidates were not rolled back: {left[0]}")
     return {
         "crash_loop_failed_requests": median_figure(
-            [each.failed_requests for each in crashing], "requests"
+            [each.failed_requests for each in broken["crashing"]], "requests"
         ),
         "raising_draft_judged_requests": median_figure(
-            [each.requests for each in raising], "requests"
+            [each.requests for each in broken["raising"]], "requests"
         ),
     }
+
+
+def effects(world: Callable[[int], Setting]) -> dict[str, Setting]:
+    return {
+        f"{'plus' if sign > 0 else 'minus'}{points}": world(sign * points)
+        for points in EFFECTS
+        for sign in (1, -1)
+    }
+
+
+def by_replay(
+    pool: ProcessPoolExecutor, *, nulls: tuple[int, int], few: tuple[int, int]
+) -> dict[str, Figure]:
+    """The figures of replay; `nulls`, `few`: rollouts of each world, and requests of each."""
+    runs, requests = Runs(pool, "Replay", nulls[0]), nulls[1]
+    figures = null_figures(runs.of(REPLAY_NULL_WORLDS, requests=requests, guardrails=False))
+    figures |= promoted_figures(runs.of(HARMFUL, requests=requests, guardrails=False))
+    runs, most = Runs(pool, "Replay", few[0]), few[1]
+    figures |= ambiguous_figures(runs.of(AMBIGUOUS, requests=most, guardrails=True))
+    found = dict(runs.of(effects(replay_effect_world), requests=most, guardrails=True))
+    figures |= effect_figures(found, most) | replay_figures(found, most)
+    broken = {"crashing": REPLAY_CRASH_LOOP, "raising": REPLAY_RAISING}
+    return figures | harm_figures(dict(runs.of(broken, requests=most, guardrails=True)))
+
+
+def by_canary(pool: ProcessPoolExecutor, rollouts: int, *, most: int) -> dict[str, Figure]:
+    """The figures of live traffic alone; null rollouts have up to 1,000 requests."""
+    runs, prefix = Runs(pool, "Canary", rollouts), "canary_"
+    requests = min(most, 1000)
+    figures = null_figures(runs.of(NULL_WORLDS, requests=requests, guardrails=False), prefix=prefix)
+    figures |= promoted_figures(
+        runs.of(BEYOND_ACCEPTANCE, requests=most, guardrails=False), prefix=prefix
+    )
+    found = dict(runs.of(effects(effect_world), requests=most, guardrails=True))
+    return figures | effect_figures(found, most, prefix=prefix)
 
 
 def main() -> None:
@@ -249,37 +262,19 @@ def main() -> None:
         __doc__,
         {
             "rollouts": Count(2000, 2, "of each null world"),
-            "requests": Count(1000, 400, "of each null rollout"),
+            "requests": Count(500, 320, "of each null rollout"),
             "effect_rollouts": Count(100, 2, "of each effect"),
-            "effect_requests": Count(4000, 1500, "of each rollout with an effect"),
+            "effect_requests": Count(4000, 600, "of each rollout with an effect"),
+            "canary_rollouts": Count(100, 1, "of each world, by live traffic alone"),
         },
     )
-    effects = {
-        f"{'plus' if sign > 0 else 'minus'}{points}": effect_world(sign * points)
-        for points in EFFECTS
-        for sign in (1, -1)
-    }
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        nulls = Runs(pool, options.rollouts)
-        few = Runs(pool, options.effect_rollouts)
-        figures = null_figures(nulls.of(NULL_WORLDS, requests=options.requests, guardrails=False))
-        beyond = few.of(BEYOND_ACCEPTANCE, requests=options.effect_requests, guardrails=False)
-        for name, results in beyond:
-            figures[f"{name}_promoted_share"] = exact_figure(
-                share(results, lambda each: is_promoted(each.strict)), "share"
-            )
-        figures |= effect_figures(
-            few.of(effects, requests=options.effect_requests, guardrails=True),
-            options.effect_requests,
+        figures = by_replay(
+            pool,
+            nulls=(options.rollouts, options.requests),
+            few=(options.effect_rollouts, options.effect_requests),
         )
-        broken = dict(
-            few.of(
-                {"crashing": CRASH_LOOP, "raising": RAISING},
-                requests=options.effect_requests,
-                guardrails=True,
-            )
-        )
-        figures |= harm_figures(broken["crashing"], broken["raising"])
+        figures |= by_canary(pool, options.canary_rollouts, most=options.effect_requests)
     write_report("judgement", figures)
 
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from benchmarks.simulated_fleet import Service, Setting
+from benchmarks.simulated_fleet import Arrival, Service, Setting
 
 from aurora_inference.contract import Ending
 
@@ -42,16 +42,16 @@ class Traffic:
     raises: float = 0.0
     fails: tuple[float, float] = (0.0, 0.0)
 
-    def __call__(self, draw: random.Random, number: int, candidate: bool) -> Service:
+    def __call__(self, draw: random.Random, arrival: Arrival, candidate: bool) -> Service:
         shortest, longest = self.tokens
         length, hardness = draw.random(), draw.random()
         tokens = shortest + int(length * (longest - shortest + 1))
         acceptance = self.base + self.spread * (2 * hardness - 1)
         acceptance += self.length_effect * tokens / 100
         if self.trend is not None:
-            acceptance += self.trend(number)
+            acceptance += self.trend(arrival.number)
         if self.user_requests:
-            user = random.Random(number // self.user_requests)
+            user = random.Random(arrival.number // self.user_requests)
             acceptance += 0.2 * (user.random() - 0.5)
         pace = self.token_seconds * (0.7 + 0.6 * draw.random())
         if candidate:
@@ -162,7 +162,3 @@ EFFECTS = (1, 2, 5, 10, 20)
 
 def effect_world(points: int) -> Setting:
     return Setting(Traffic(effect=points / 100))
-
-
-CRASH_LOOP = Setting(Traffic(kills=1.0), inferences=3)
-RAISING = Setting(Traffic(raises=1.0))

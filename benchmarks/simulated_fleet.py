@@ -2,7 +2,9 @@
 
 Slots and outcome logs are the ones that engines use, `plan` observes, decides and acts as in a
 cluster; only requests, their drafts and the time are simulated. So what is measured is the rule
-with its wiring: the order of admission, lost requests, shares, steps, deadlines.
+with its wiring: the order of admission, lost requests, shares, steps, deadlines. Completed requests
+are recorded as they end, and those that the candidate did not serve are replayed; what is cancelled
+or lost leaves no record.
 """
 
 from __future__ import annotations
@@ -12,37 +14,27 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from aurora_inference.contract import Cursor as LogCursor
-from aurora_inference.contract import DraftReference, Ending
-from aurora_inference.slots.outcome_log import OutcomeLog
-from aurora_inference.slots.slots import Assignment, Slots
+from benchmarks.simulated_inference import SimulatedInference
+from benchmarks.simulated_judge import Replayed, SimulatedJudge
+
+from aurora_inference.contract import Ending
+from aurora_inference.slots.slots import Assignment
 from aurora_operator.domain.manifest.spec import AuroraDeployment
-from aurora_operator.domain.plan.action import (
-    Action,
-    PromoteDraft,
-    SetTraffic,
-    StageDraft,
-    UnstageDraft,
-)
 from aurora_operator.domain.plan.observation import (
     ComponentView,
-    InferenceView,
     Observation,
-    OutcomeBatch,
     Refusal,
 )
 from aurora_operator.domain.plan.plan import plan
-from aurora_operator.domain.rollout.outcome import Outcome
 from aurora_operator.domain.status.deployment import Candidate, Draft, Queue, Rollout, Status
+from aurora_operator.domain.status.status_json import status_from_json, status_to_json
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STABLE = Draft("stable", "sha256:a", "file:///a")
 CANDIDATE = Candidate(Draft("candidate", "sha256:b", "file:///b"), 1)
-_LIMIT = 1000
-_RESTART_SECONDS = 15.0
 _SERVING = (ComponentView("inference", ready=True),)
 
 
@@ -59,10 +51,19 @@ class Service:
     ending: Ending = "completed"
     time_per_output_token_us: int = 20_000
     kills: bool = False
+    replayed: Replayed | None = None
 
 
-# Serves the request that arrives after so many others, with the candidate or not.
-Serve = Callable[[random.Random, int, bool], Service]
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request of a rollout, which has its seed, and how many came before."""
+
+    rollout: int
+    number: int
+
+
+# Serves a request, with the candidate or not.
+Serve = Callable[[random.Random, Arrival, bool], Service]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,100 +88,14 @@ class Setting:
     away_share: float = 0.0
 
 
-@dataclass(slots=True, eq=False)
-class _Inference:
-    """One inference; a death is a new life with empty slots."""
-
-    name: str
-    clock: Callable[[], float]
-    life: int = 0
-    down_until: float = 0.0
-    leaving: bool = False
-    in_flight: int = 0
-    slots: Slots = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.begin()
-
-    @property
-    def instance(self) -> str:
-        return self.slots.outcomes.instance
-
-    def begin(self) -> None:
-        self.slots = Slots(OutcomeLog(f"{self.name}/{self.life}", clock=self.clock))
-        self.in_flight = 0
-
-    def die(self, now: float) -> None:
-        self.life += 1
-        self.down_until = now + _RESTART_SECONDS
-        self.begin()
-
-    def view(self) -> InferenceView:
-        slots = self.slots
-        return InferenceView(
-            self.name,
-            self.instance,
-            _draft(slots.stable),
-            _draft(slots.candidate),
-            slots.outcomes.rollout_id,
-            slots.candidate_bps,
-        )
-
-    def apply(self, action: Action) -> None:
-        match action:
-            case StageDraft(slot=slot, draft=draft):
-                reference = DraftReference(draft.checkpoint, draft.digest, draft.uri)
-                self.slots.stage(slot, reference)
-            case UnstageDraft():
-                self.slots.unstage()
-            case SetTraffic(rollout_id=rollout_id, candidate_bps=bps):
-                self.slots.split(rollout_id, bps)
-            case PromoteDraft(digest=digest):
-                self.slots.promote(digest)
-
-    def batch(self, rollout: Rollout) -> OutcomeBatch:
-        """Everything after the status's cursor."""
-        known = rollout.cursors.get(self.name)
-        cursor = LogCursor(known.instance, known.after) if known else LogCursor("", 0)
-        found: list[tuple[int, Outcome]] = []
-        while True:
-            page = self.slots.outcomes.page(rollout.id, cursor, _LIMIT)
-            found += [
-                (
-                    each.sequence,
-                    Outcome(
-                        each.arm,
-                        each.candidate_bps,
-                        each.drafted_tokens,
-                        each.accepted_tokens,
-                        each.ending,
-                        each.time_per_output_token_us,
-                        each.stable_digest,
-                        each.candidate_digest,
-                    ),
-                )
-                for each in page.outcomes
-            ]
-            cursor = page.next
-            if len(page.outcomes) < _LIMIT:
-                break
-        unlisted = page.unlisted
-        return OutcomeBatch(
-            self.name,
-            self.instance,
-            rollout.id,
-            tuple(found),
-            unlisted["stable"],
-            unlisted["candidate"],
-        )
-
-
 class SimulatedFleet:
     """One rollout of CANDIDATE against STABLE, from its staging on."""
 
     def __init__(self, deployment: AuroraDeployment, setting: Setting, seed: int) -> None:
         self.failed_requests = 0
         self.largest_share_bps = 0
+        self.judge = SimulatedJudge()
+        self._seed = seed
         self._deployment = deployment
         self._setting = setting
         self._draw = random.Random(seed)
@@ -189,12 +104,12 @@ class SimulatedFleet:
         self._inferences = [self._new() for _ in range(setting.inferences)]
         self._status = Status(stable=STABLE, queue=Queue(1, CANDIDATE))
         # Ends of requests: when, a tie-breaker, where, in which life, what.
-        self._ends: list[tuple[float, int, _Inference, int, Assignment, Service]] = []
+        self._ends: list[tuple[float, int, SimulatedInference, int, Assignment, Service]] = []
         self._next_poll = 0.0
         self._refusals: tuple[Refusal, ...] = ()
 
-    def _new(self) -> _Inference:
-        return _Inference(next(self._names), lambda: self._now)
+    def _new(self) -> SimulatedInference:
+        return SimulatedInference(next(self._names), lambda: self._now)
 
     def run(self, requests: int) -> Iterator[Rollout]:
         """The rollout after each reconcile, until it ends or so many requests were served."""
@@ -234,7 +149,7 @@ class SimulatedFleet:
             lag = self._draw.random() * self._setting.lag_seconds
             self._next_poll = self._now + self._setting.poll_seconds + lag
 
-    def _lose_stable(self, inference: _Inference) -> None:
+    def _lose_stable(self, inference: SimulatedInference) -> None:
         inference.die(self._now)
         self._refusals = (
             Refusal(inference.name, STABLE.digest, "no such file", lasting=True, may_retry=False),
@@ -247,14 +162,15 @@ class SimulatedFleet:
         inference = able[int(self._draw.random() * len(able))]
         assignment = inference.slots.assign(self._draw.random())
         self.largest_share_bps = max(self.largest_share_bps, inference.slots.candidate_bps)
-        service = self._setting.serve(self._draw, number, assignment.arm == "candidate")
+        arrival = Arrival(self._seed, number)
+        service = self._setting.serve(self._draw, arrival, assignment.arm == "candidate")
         if assignment.draft is None:
-            service = replace(service, drafted_tokens=0, accepted_tokens=0)
+            service = replace(service, drafted_tokens=0, accepted_tokens=0, replayed=None)
         inference.in_flight += 1
         at = self._now + service.seconds
         heapq.heappush(self._ends, (at, number, inference, inference.life, assignment, service))
 
-    def _serves(self, inference: _Inference) -> bool:
+    def _serves(self, inference: SimulatedInference) -> bool:
         return not inference.leaving and inference.down_until <= self._now
 
     def _end(self) -> None:
@@ -274,6 +190,8 @@ class SimulatedFleet:
             accepted_tokens=service.accepted_tokens,
             time_per_output_token_us=service.time_per_output_token_us,
         )
+        if service.ending in ("completed", "draft_failed"):
+            self.judge.record(service.replayed if assignment.arm == "stable" else None)
 
     def _reconcile(self) -> None:
         """Plans until nothing is left to do, unless the operator dies."""
@@ -284,11 +202,11 @@ class SimulatedFleet:
                 self._observation(),
                 START + timedelta(seconds=self._now),
             )
-            if self._happens(self._setting.kill_share):
+            if self._is_killed():
                 return
             settled = decision.status.decided == self._status.decided and not decision.actions
             self._status = decision.status
-            if self._happens(self._setting.kill_share):
+            if self._is_killed():
                 return
             by_name = {each.name: each for each in self._inferences}
             for action in decision.actions:
@@ -297,6 +215,13 @@ class SimulatedFleet:
                 break
         drained = [each for each in self._inferences if each.leaving and not each.in_flight]
         self._inferences = [each for each in self._inferences if each not in drained]
+
+    def _is_killed(self) -> bool:
+        """Whether the operator dies now; the next one knows what was stored."""
+        if not self._happens(self._setting.kill_share):
+            return False
+        self._status = status_from_json(status_to_json(self._status))
+        return True
 
     def _happens(self, share: float) -> bool:
         return share > 0 and self._draw.random() < share
@@ -314,10 +239,7 @@ class SimulatedFleet:
                 for each in seen
                 if rollout is not None and each.slots.outcomes.rollout_id == rollout.id
             ),
+            replay=None if rollout is None else self.judge.batch(rollout),
             refusals=self._refusals,
             components=_SERVING,
         )
-
-
-def _draft(reference: DraftReference | None) -> Draft | None:
-    return Draft(reference.name, reference.digest, reference.uri) if reference else None

@@ -1,4 +1,4 @@
-"""Each benchmark runs to its report: a quick run of the same code, for which no figure counts."""
+"""Each benchmark runs to its report: a quick run of the same code, of which few figures count."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,15 +34,39 @@ def cache(tmp_path_factory) -> Path:
         ("buffer", "append_over_raw_xadd"),
         ("serving", "clients_passed"),
         ("trainer_replicas", "two_replicas_over_one"),
-        ("judgement", "false_promotion_upper_01"),
         ("switchback", "median_pairs_plus3"),
         ("operator", "soak_diverged"),
     ],
 )
 def test_a_quick_run_writes_its_report(cache, tmp_path, name, figure):
+    figures = quick_figures(name, cache, tmp_path)
+
+    assert figures[figure]["unit"]
+
+
+@pytest.mark.slow
+def test_a_quick_judgement_promotes_what_is_faster_and_nothing_else(cache, tmp_path):
+    figures = quick_figures("judgement", cache, tmp_path)
+
+    value = {key: figure["value"] for key, figure in figures.items()}
+    # The bound where none of two rollouts was promoted, in any world.
+    assert value["false_promotion_upper_05"] < 0.78
+    assert value["mixed_effects_promoted_share"] == value["collapse_promoted_share"] == 0
+    for points in (1, 2, 5, 10, 20):
+        assert value[f"plus{points}_promoted_share"] == 1
+        assert value[f"minus{points}_rolled_back_share"] == 1
+    assert value["minus20_reach_half_share"] == 0
+    assert value["median_requests_plus20"] < value["median_requests_plus1"] < 300
+    assert value["median_live_requests_plus2"] >= 300
+    assert abs(value["shown_gain_bias_share"]) < 0.2
+    assert value["crash_loop_failed_requests"] > 0
+
+
+def quick_figures(name: str, cache: Path, folder: Path) -> Mapping[str, Any]:
+    """The figures that a quick run wrote below `folder`."""
     run = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--quick"],
-        cwd=tmp_path,
+        cwd=folder,
         env={
             **os.environ,
             "AURORA_CACHE_DIR": str(cache),
@@ -52,6 +78,7 @@ def test_a_quick_run_writes_its_report(cache, tmp_path, name, figure):
     )
 
     assert run.returncode == 0, run.stderr[-2000:]
-    report = json.loads((tmp_path / f"out/bench/{name}.json").read_text())
+    report = json.loads((folder / f"out/bench/{name}.json").read_text())
     assert report["command"].endswith(f"-m benchmarks.{name} --quick")
-    assert report["figures"][figure]["unit"]
+    figures: Mapping[str, Any] = report["figures"]
+    return figures

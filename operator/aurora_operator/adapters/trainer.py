@@ -103,6 +103,7 @@ class CheckpointFeed:
             candidate=_judged(comparison.candidate),
             after=comparison.after,
             greedy_drafts=comparison.greedy_drafts,
+            speculation_length=comparison.speculation_length,
         )
         try:
             response = await self._judge.ListScores(request, timeout=_SCORES_SECONDS)

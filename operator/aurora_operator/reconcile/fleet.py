@@ -38,6 +38,7 @@ class Comparison:
     """What is to be replayed: a rollout's drafts, on requests recorded after a stream id.
 
     `greedy_drafts`: the engine drafts the most probable token at any temperature.
+    `speculation_length`: what a step drafts, for requests in which nothing was drafted.
     """
 
     rollout_id: str
@@ -45,6 +46,7 @@ class Comparison:
     candidate: Draft
     after: str
     greedy_drafts: bool
+    speculation_length: int
 
 
 class Judge(Protocol):

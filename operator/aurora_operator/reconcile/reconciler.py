@@ -221,19 +221,30 @@ class Reconciler:
     def _comparisons(self) -> tuple[Comparison | None, Comparison | None]:
         """What is to be replayed for the rollout in progress, and for the watch."""
         stable, rollout, watch = self.status.stable, self.status.live_rollout, self.status.watch
-        greedy_drafts = self.generation.deployment.spec.engine.drafts_greedily
         if stable is None:
             return None, None
         of_rollout = of_watch = None
         if rollout is not None and rollout.plan.method == "Replay":
             known = rollout.evidence.replay
             after = rollout.candidate.trained_through if known is None else known.after
-            draft = rollout.candidate.draft
-            of_rollout = Comparison(rollout.id, stable, draft, after, greedy_drafts)
+            of_rollout = self._comparison(rollout.id, stable, rollout.candidate.draft, after)
         if watch is not None:
             after = watch.replay.after
-            of_watch = Comparison(watch.rollout_id, stable, watch.former, after, greedy_drafts)
+            of_watch = self._comparison(watch.rollout_id, stable, watch.former, after)
         return of_rollout, of_watch
+
+    def _comparison(
+        self, rollout_id: str, stable: Draft, candidate: Draft, after: str
+    ) -> Comparison:
+        spec = self.generation.deployment.spec
+        return Comparison(
+            rollout_id=rollout_id,
+            stable=stable,
+            candidate=candidate,
+            after=after,
+            greedy_drafts=spec.engine.drafts_greedily,
+            speculation_length=spec.draft.speculation_length.max,
+        )
 
     def _lasting(self, observed: Observation) -> list[Problem]:
         """What could not be done for a while: control an inference that serves, or replay."""

@@ -62,7 +62,7 @@ def manifest(side: Side, models: DemoModels) -> dict[str, object]:
                     "alpha": "0.01",
                     "minEffectBps": 0,
                     "minRequests": 24,
-                    "maxDuration": "90s",
+                    "maxDuration": "180s",
                 },
             },
         },

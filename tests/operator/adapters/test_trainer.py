@@ -18,6 +18,7 @@ COMPARISON = Comparison(
     Draft("ckpt-2", "sha256:2", "file:///2"),
     after="7-0",
     greedy_drafts=True,
+    speculation_length=4,
 )
 
 
@@ -55,6 +56,7 @@ async def test_scores_of_a_comparison(served):
         candidate=judge_pb2.JudgedDraft(digest="sha256:2", uri="file:///2"),
         after="7-0",
         greedy_drafts=True,
+        speculation_length=4,
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import math
 
 import pytest
 
 from aurora_common.errors import AuroraError, CheckpointError, ConflictError, StorageError
-from aurora_model.draft import publish_draft, random_draft, small_draft_config
+from aurora_model.draft import load_draft, publish_draft, random_draft, small_draft_config
+from aurora_trainer.judge import comparison as module
 from aurora_trainer.judge.comparison import Comparisons, JudgedDraft, Pair, Unjudged
 
 OUTPUT, DRAFTED = 20, 3
@@ -114,6 +116,15 @@ def test_what_says_nothing_has_no_score(compared, make_entries, spoil, reason):
     assert compared("random", "perfect").score(entry) is reason
 
 
+@pytest.mark.parametrize("spoil", [_unspeculated, _without_steps])
+def test_where_nothing_was_drafted_a_length_is_assumed(compared, make_entries, spoil):
+    """A stale draft is not used at all, and a better one must be seen nevertheless."""
+    drafted, plain = make_entries(1)[0], make_entries(1)[0]
+    spoil(plain.trajectory)
+    comparison = compared("random", "perfect", speculation_length=DRAFTED)
+    assert comparison.score(plain) == comparison.score(drafted)
+
+
 def test_another_shape_is_refused_for_good(comparisons, judge_drafts, target, tmp_path):
     small = random_draft(small_draft_config(target.decoder.config), seed=3)
     folder, manifest = publish_draft(small, tmp_path, name="small", target=target.identity)
@@ -149,3 +160,29 @@ def test_a_claim_is_where_it_is_mounted(target, judge_drafts, make_entries, tmp_
     (entry,) = make_entries(1)
     score = comparisons.load(Pair(judge_drafts["random"], mounted)).score(entry)
     assert score.candidate_steps < score.stable_steps
+
+
+def test_two_comparisons_share_a_draft_while_either_needs_it(
+    target, judge_drafts, make_entries, monkeypatch
+):
+    loads = []
+
+    def load(folder, **options):
+        loads.append(folder.name.split("-")[0])
+        return load_draft(folder, **options)
+
+    monkeypatch.setattr(module, "load_draft", load)
+    comparisons = Comparisons(target.identity, target.record_format)
+    rollout = comparisons.load(Pair(judge_drafts["random"], judge_drafts["perfect"]))
+    watch = comparisons.load(Pair(judge_drafts["perfect"], judge_drafts["random"]))
+    assert loads == ["random", "perfect"]
+    (entry,) = make_entries(1)
+    forwards, backwards = rollout.score(entry), watch.score(entry)
+    assert forwards.candidate_steps == backwards.stable_steps < backwards.candidate_steps
+    del rollout
+    comparisons.load(Pair(judge_drafts["twin"], judge_drafts["perfect"]))
+    assert loads == ["random", "perfect", "twin"]
+    del watch
+    gc.collect()
+    comparisons.load(Pair(judge_drafts["twin"], judge_drafts["perfect"]))
+    assert loads == ["random", "perfect", "twin", "twin", "perfect"]

@@ -1,4 +1,4 @@
-"""The worker: positions, restarts, bounds, refusals, and when it rests."""
+"""The worker: positions, restarts, bounds, refusals, pairs side by side, and when it rests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from contextlib import asynccontextmanager
+from weakref import WeakSet
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -22,6 +23,8 @@ SOON = Timing(poll_seconds=0.001)
 STABLE = JudgedDraft("sha256:stable", "file:///stable")
 PAIR = Pair(STABLE, JudgedDraft("sha256:candidate", "file:///candidate"))
 OTHER = Pair(STABLE, JudgedDraft("sha256:other", "file:///other"))
+THIRD = Pair(STABLE, JudgedDraft("sha256:the third", "file:///third"))
+PAGE = 4
 
 
 class Stream:
@@ -39,7 +42,7 @@ class Stream:
         begin = stream_order(after)[0]
         return [
             buffer_pb2.Entry(id=f"{number}-0")
-            for number in range(begin + 1, min(self.count, begin + 4) + 1)
+            for number in range(begin + 1, min(self.count, begin + PAGE) + 1)
         ]
 
     async def close(self):
@@ -47,13 +50,14 @@ class Stream:
 
 
 class Scorer:
-    def __init__(self, pair, threads):
+    def __init__(self, pair, drafts):
         self.pair = pair
-        self.threads = threads
+        self.drafts = drafts
 
     def score(self, entry):
-        self.threads.add(threading.current_thread())
         number = stream_order(entry.id)[0]
+        self.drafts.threads.add(threading.current_thread())
+        self.drafts.scored.append((self.pair, number))
         if number % 3 == 0:
             return Unjudged.CANDIDATE_SERVED
         digits = len(self.pair.candidate.digest)
@@ -61,19 +65,32 @@ class Scorer:
 
 
 class Drafts:
-    """Loads any pair, unless `error` says why not."""
+    """Loads any pair, unless `errors` says why not; `scored`: what any pair was scored on."""
 
-    def __init__(self):
-        self.error = None
+    def __init__(self, scorer=Scorer):
+        self.scorer = scorer
+        self.errors = {}
         self.loads = []
+        self.scored = []
         self.threads = set()
+        self._scorers = WeakSet()
 
     def load(self, pair):
         self.threads.add(threading.current_thread())
         self.loads.append(pair)
-        if self.error is not None:
-            raise self.error
-        return Scorer(pair, self.threads)
+        if pair in self.errors:
+            raise self.errors[pair]
+        scorer = self.scorer(pair, self)
+        self._scorers.add(scorer)
+        return scorer
+
+    @property
+    def in_memory(self):
+        return {scorer.pair for scorer in self._scorers}
+
+    def numbers(self, pair):
+        """What a pair was scored on, in that order."""
+        return [number for scored, number in self.scored if scored == pair]
 
 
 class Clock:
@@ -185,7 +202,7 @@ async def test_a_position_beyond_what_was_read_is_where_it_goes_on():
         assert numbers(await asked.until_read(8, after="6-0")) == [7, 8]
 
 
-async def test_another_pair_begins_anew():
+async def test_another_pair_has_scores_of_its_own():
     async with judging(4) as asked:
         first = await asked.until_read(4)
         assert asked.ask(pair=OTHER).scores == ()
@@ -195,6 +212,99 @@ async def test_another_pair_begins_anew():
         assert asked.drafts.loads == [PAIR, OTHER]
         greedy = Pair(OTHER.stable, OTHER.candidate, greedy_drafts=True)
         assert asked.ask(pair=greedy).scores == ()
+
+
+async def test_two_pairs_go_on_side_by_side():
+    async with judging(40) as asked:
+        received = {PAIR: [], OTHER: []}
+        after = {PAIR: "", OTHER: "10-0"}
+        async with asyncio.timeout(10):
+            while set(after.values()) != {"40-0"}:
+                for pair in after:
+                    answer = asked.ask(after[pair], pair=pair, limit=3)
+                    received[pair] += numbers(answer)
+                    after[pair] = answer.next_after
+                await asyncio.sleep(0)
+        assert received[PAIR] == [number for number in range(1, 41) if number % 3]
+        assert received[OTHER] == [number for number in range(11, 41) if number % 3]
+        # Neither began anew.
+        assert asked.drafts.loads == [PAIR, OTHER]
+        assert asked.drafts.numbers(PAIR) == list(range(1, 41))
+        assert asked.drafts.numbers(OTHER) == list(range(11, 41))
+
+
+async def test_a_long_backlog_keeps_no_other_pair_waiting():
+    async with judging(4000) as asked:
+        asked.ask()
+        await asked.until(lambda: asked.drafts.scored)
+        before = len(asked.drafts.scored)
+        await asked.until_read(4000, after="3998-0", pair=OTHER)
+        assert asked.drafts.scored.index((OTHER, 3999)) - before <= 2 * PAGE
+        before = len(asked.drafts.scored)
+        asked.stream.count = 4001
+        await asked.until_read(4001, after="4000-0", pair=OTHER)
+        assert asked.drafts.scored.index((OTHER, 4001)) - before <= 2 * PAGE
+        assert asked.drafts.numbers(PAIR)[-1] < 4000
+
+
+async def test_an_earlier_position_leaves_the_other_pair_where_it_is():
+    async with judging(8) as asked:
+        expected = await asked.until_read(8)
+        await asked.until_read(8, after="5-0", pair=OTHER)
+        assert asked.ask("1-0", pair=OTHER).scores == ()
+        assert asked.ask() == expected
+        assert numbers(await asked.until_read(8, after="1-0", pair=OTHER)) == [2, 4, 5, 7, 8]
+        assert asked.ask() == expected
+        assert asked.drafts.loads == [PAIR, OTHER]
+        assert asked.drafts.numbers(PAIR) == list(range(1, 9))
+
+
+async def test_a_third_pair_replaces_the_one_asked_about_longest_ago():
+    async with judging(4) as asked:
+        await asked.until_read(4, pair=OTHER)
+        await asked.until_read(4, pair=PAIR)
+        expected = asked.ask(pair=OTHER)
+        await asked.until_read(4, pair=THIRD)
+        assert asked.drafts.in_memory == {OTHER, THIRD}
+        assert asked.ask(pair=OTHER) == expected
+        assert asked.ask(pair=PAIR).scores == ()
+        await asked.until_read(4, pair=PAIR)
+        assert asked.drafts.in_memory == {OTHER, PAIR}
+        assert asked.drafts.loads == [OTHER, PAIR, THIRD, PAIR]
+
+
+def slow_drafts(release):
+    """Drafts that score nothing until it is set."""
+
+    class Slow(Scorer):
+        def score(self, entry):
+            scored = super().score(entry)
+            assert release.wait(10)
+            return scored
+
+    return Drafts(Slow)
+
+
+async def test_an_earlier_position_ends_what_was_begun_at_a_later_one():
+    release = threading.Event()
+    async with judging(4, drafts=slow_drafts(release)) as asked:
+        await asked.until(lambda: asked.ask("1-0") and asked.drafts.scored)
+        asked.ask()
+        release.set()
+        assert numbers(await asked.until_read(4)) == [1, 2, 4]
+        assert asked.drafts.numbers(PAIR) == [2, 1, 2, 3, 4]
+
+
+async def test_a_pair_that_was_replaced_is_scored_no_further():
+    release = threading.Event()
+    async with judging(4, drafts=slow_drafts(release)) as asked:
+        await asked.until(lambda: asked.ask() and asked.drafts.scored)
+        asked.ask(pair=OTHER)
+        asked.ask(pair=THIRD)
+        release.set()
+        await asked.until_read(4, pair=THIRD)
+        assert asked.drafts.numbers(PAIR) == [1]
+        assert asked.drafts.in_memory == {OTHER, THIRD}
 
 
 async def test_it_holds_a_bounded_number_of_scores(monkeypatch):
@@ -218,12 +328,12 @@ async def test_it_holds_a_bounded_number_of_scores(monkeypatch):
 
 async def test_refused_drafts_are_tried_again_later(caplog):
     drafts = Drafts()
-    drafts.error = CheckpointError("draft checkpoint x is refused: not there")
+    drafts.errors[PAIR] = CheckpointError("draft checkpoint x is refused: not there")
     with caplog.at_level(logging.INFO):
         async with judging(4, drafts=drafts) as asked:
             await asked.until(asked.unavailable)
             assert asked.unavailable() == "draft checkpoint x is refused: not there"
-            drafts.error = None
+            drafts.errors.clear()
             asked.clock.now += 9
             for _ in range(20):
                 assert asked.unavailable()
@@ -239,7 +349,7 @@ async def test_refused_drafts_are_tried_again_later(caplog):
 
 async def test_drafts_that_can_never_be_compared_are_not_loaded_again():
     drafts = Drafts()
-    drafts.error = ConflictError("their shapes differ")
+    drafts.errors[PAIR] = ConflictError("their shapes differ")
     async with judging(4, drafts=drafts) as asked:
         await asked.until(lambda: asked.ask().refusal)
         for _ in range(10):
@@ -247,7 +357,24 @@ async def test_drafts_that_can_never_be_compared_are_not_loaded_again():
             assert asked.ask().refusal == "their shapes differ"
             await asyncio.sleep(0.001)
         assert drafts.loads == [PAIR]
-        assert asked.ask(pair=OTHER).refusal == ""
+
+
+@pytest.mark.parametrize("error", [ConflictError("not these"), CheckpointError("not there")])
+async def test_a_refused_pair_leaves_the_other(error):
+    drafts = Drafts()
+    drafts.errors[PAIR] = error
+
+    def refusal():
+        return asked.unavailable() or asked.ask().refusal
+
+    async with judging(4, drafts=drafts) as asked:
+        await asked.until_read(4, pair=OTHER)
+        await asked.until(refusal)
+        asked.stream.count = 8
+        answer = await asked.until_read(8, pair=OTHER)
+        assert (numbers(answer), answer.refusal) == ([1, 2, 4, 5, 7, 8], "")
+        assert refusal() == str(error)
+        assert drafts.loads == [OTHER, PAIR]
 
 
 async def test_a_request_that_cannot_be_scored_keeps_no_other_from_it(caplog, monkeypatch):
@@ -277,12 +404,30 @@ async def test_it_rests_if_nobody_asks_and_forgets_the_drafts():
             await asyncio.sleep(0.01)
         asked.clock.now += 1
         asked.stream.count = 5
-        await asked.until(lambda: asked.judge._loaded is None)
+        await asked.until(lambda: not asked.drafts.in_memory)
         assert len(asked.stream.reads) == reads
         # What it found is kept, and it goes on where it was.
         assert numbers(asked.ask()) == [1, 2, 4]
         assert numbers(await asked.until_read(5)) == [1, 2, 4, 5]
         assert asked.drafts.loads == [PAIR, PAIR]
+
+
+async def test_it_rests_with_a_pair_that_nobody_asks_about_and_goes_on_with_the_other():
+    timing = Timing(poll_seconds=0.001, unload_seconds=60.0)
+    async with judging(4, timing=timing) as asked:
+        await asked.until_read(4)
+        await asked.until_read(4, pair=OTHER)
+        asked.clock.now += 31
+        asked.stream.count = 5
+        await asked.until_read(5, pair=OTHER)
+        assert asked.drafts.in_memory == {PAIR, OTHER}
+        asked.clock.now += 30
+        asked.stream.count = 6
+        await asked.until_read(6, pair=OTHER)
+        await asked.until(lambda: asked.drafts.in_memory == {OTHER})
+        assert asked.drafts.numbers(PAIR) == [1, 2, 3, 4]
+        assert numbers(await asked.until_read(6)) == [1, 2, 4, 5]
+        assert asked.drafts.loads == [PAIR, OTHER, PAIR]
 
 
 async def test_all_work_is_done_by_one_thread_apart_from_the_event_loop():
@@ -295,20 +440,15 @@ async def test_all_work_is_done_by_one_thread_apart_from_the_event_loop():
 
 async def test_the_event_loop_goes_on_while_a_request_is_scored():
     release = threading.Event()
-
-    class Slow(Scorer):
-        def score(self, entry):
-            assert release.wait(10)
-            return super().score(entry)
-
-    drafts = Drafts()
-    drafts.load = lambda pair: Slow(pair, set())
-    async with judging(1, drafts=drafts) as asked:
+    async with judging(1, drafts=slow_drafts(release)) as asked:
         await asked.until(lambda: asked.ask() and asked.stream.reads)
         assert asked.ask().next_after == ""
-        # Another pair meanwhile: what is being scored is of no use to it.
+        # An earlier position meanwhile, or another pair: what is being scored is of no use to them.
+        assert asked.ask("1-0").next_after == "1-0"
+        assert asked.ask("0-1").next_after == "0-1"
         assert asked.ask(pair=OTHER).next_after == ""
         release.set()
+        assert numbers(await asked.until_read(1, after="0-1")) == [1]
         assert numbers(await asked.until_read(1, pair=OTHER)) == [1]
 
 

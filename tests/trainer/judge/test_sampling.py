@@ -35,10 +35,11 @@ def log_probs_of(seed, scale, rows=5):
 
 def recorded(log_probs, entries):
     """The `entries` most probable tokens, without the rounding of a record."""
-    ids = np.argsort(-log_probs, axis=1)[:, :entries]
-    kept = np.take_along_axis(log_probs, ids, axis=1)
-    tail = np.clip(1 - np.exp(kept).sum(axis=1), 0, 1)
-    return sample_of(ids, kept, tail if entries < VOCABULARY else np.zeros(len(ids)))
+    ids = np.argsort(-log_probs, axis=1)
+    ordered = np.take_along_axis(log_probs, ids, axis=1)
+    # Summed: of a tiny tail, 1 minus the rest leaves rounding errors that a temperature enlarges.
+    tail = np.exp(ordered[:, entries:]).sum(axis=1)
+    return sample_of(ids[:, :entries], ordered[:, :entries], tail)
 
 
 def sample_of(ids, log_probs, tail_mass):

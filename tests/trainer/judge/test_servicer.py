@@ -44,11 +44,12 @@ async def refusal(**fields):
 async def test_a_question_and_its_answer():
     score = Score("7-1", "chat", 200, stable_steps=80.5, candidate_steps=75.25)
     judge = Heard(Scores((score,), next_after="7-1", refusal=""))
-    response = await ask(judge, after="5-0", limit=9, greedy_drafts=True)
+    response = await ask(judge, after="5-0", limit=9, greedy_drafts=True, speculation_length=6)
     pair = Pair(
         JudgedDraft(STABLE.digest, STABLE.uri),
         JudgedDraft(CANDIDATE.digest, CANDIDATE.uri),
         greedy_drafts=True,
+        speculation_length=6,
     )
     assert judge.asked == (pair, "5-0", 9)
     assert response == judge_pb2.ListScoresResponse(
@@ -86,6 +87,11 @@ async def test_a_draft_is_named_by_digest_and_uri(name):
 @pytest.mark.parametrize("after", ["1", "-", "a-b", "1-1-1", f"1-{2**64}", "$"])
 async def test_a_position_is_a_stream_id(after):
     assert re.match(f"after is {re.escape(repr(after))}: allowed is", await refusal(after=after))
+
+
+async def test_a_speculation_length_is_bounded():
+    found = await refusal(speculation_length=65)
+    assert found == "speculation_length is 65: allowed is at most 64"
 
 
 async def test_a_limit_is_bounded():

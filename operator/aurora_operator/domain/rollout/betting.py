@@ -66,11 +66,17 @@ def past_mean(total: float, requests: int) -> float:
     return min(max((0.5 + total) / (1 + requests), 0.0), 1.0)
 
 
-def bet(log_wealth: tuple[float, ...], payoff: float, *, largest_loss: float) -> tuple[float, ...]:
-    """Each gambler stakes his fraction of 1 / largest_loss, so no factor falls below 0.2."""
+def bet(
+    log_wealth: tuple[float, ...],
+    payoff: float,
+    *,
+    largest_loss: float,
+    fractions: tuple[float, ...] = STAKE_FRACTIONS,
+) -> tuple[float, ...]:
+    """Each gambler stakes his fraction of 1 / largest_loss, so none loses all."""
     return tuple(
         wealth + math.log1p(fraction * max(payoff / largest_loss, -1.0))
-        for wealth, fraction in zip(log_wealth, STAKE_FRACTIONS, strict=True)
+        for wealth, fraction in zip(log_wealth, fractions, strict=True)
     )
 
 

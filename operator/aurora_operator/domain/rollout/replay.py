@@ -5,12 +5,15 @@ on requests that neither served for it, by the verify steps S that each is expec
 tokens of a request (the trainer's `judge` computes them). A step costs the same with both, which
 have one shape.
 
-A request scores W = 1 − S(candidate) / S(stable), the share of its time that the candidate saves,
-clipped to ±CLIP. The gamblers of `betting` stake against "the mean of W − δ is at no time above 0";
-the mirrored process stakes on −W. Every request weighs the same in W. What all requests together
-save, D = S(stable) − S(candidate), weighs long answers more and is not clipped: a draft that wins
-on many short answers and loses on the few that take most of the time has D below 0. A candidate is
-faster if both say so, at the same level α.
+A request scores W = 1 − S(candidate) / S(stable), the share of its time that the candidate saves.
+Gamblers as in `betting` stake against "the mean of W − δ is at no time above 0", with W at most
+CLIP and at least −1: a request that takes twice as long counts in full. So the stakes are small,
+and a gain of one point takes 400 requests to prove; with losses clipped to CLIP it takes 150, and a
+candidate that collapses on 1.5% of the requests, and is slower for it, is promoted in 15% of the
+rollouts. The process against harm stakes on −W clipped to ±CLIP. Every request weighs the same in
+W. What all requests together save, D = S(stable) − S(candidate), weighs long answers more and is
+not clipped: a draft that wins on many short answers and loses on the few that take most of the time
+has D below 0. A candidate is faster if both say so, at the same level α.
 
 Requests fall into classes, by their domain and by the length of their answers, and each class has a
 process of its own against harm. Class j of a rollout has α / (j (j + 1)), so that all of them
@@ -37,13 +40,16 @@ from aurora_operator.domain.rollout.betting import (
 )
 from aurora_operator.domain.rollout.interval import half_width, welford
 
-# Of W. A narrower one finds small effects sooner, and no longer sees a draft that collapses on 2%
-# of the requests.
 CLIP = 0.25
+_LARGEST_LOSS = 1.0
+# Of the largest stake that cannot go bankrupt. W is small beside the largest loss, so that large
+# stakes find it soonest; the others are for noisy traffic.
+_FRACTIONS = (0.95, 0.7, 0.4, 0.1)
 # Answers of at most so many tokens, and longer ones.
 _LENGTHS = (64, 512)
 _MAX_DOMAINS = 16
-_MAX_CLASSES = _MAX_DOMAINS + len(_LENGTHS) + 2
+_NO_DOMAIN = "no domain"
+_MAX_CLASSES = _MAX_DOMAINS + 2 + len(_LENGTHS) + 1
 _SHOWN_ALPHA = 0.05
 # The interval is asymptotic, and what is harmful should be found to be so.
 _FUTILE_AFTER_REQUESTS = 200
@@ -96,7 +102,9 @@ class Replay:
 
     after: Annotated[str, "Stream id through which recorded requests were judged."] = ""
     requests: Annotated[int, "How many were judged.", REQUIRED] = 0
-    log_wealth: Annotated[tuple[float, ...], "Log wealth of each gambler on better.", WEALTH] = FAIR
+    log_wealth: Annotated[tuple[float, ...], "Log wealth of each gambler on better.", WEALTH] = (
+        0.0,
+    ) * len(_FRACTIONS)
     log_harm_wealth: Annotated[
         tuple[float, ...], "Log wealth of each gambler on worse.", WEALTH
     ] = FAIR
@@ -146,7 +154,8 @@ def replayed(replay: Replay, score: Score, *, min_effect: float = 0.0) -> Replay
     """
     if _order(score.id) <= _order(replay.after):
         return replay
-    saved = _clipped(score.saved)
+    gain = min(score.saved, CLIP)
+    saved = max(gain, -CLIP)
     mean, scatter = welford(
         replay.saved_steps,
         replay.saved_scatter,
@@ -157,7 +166,12 @@ def replayed(replay: Replay, score: Score, *, min_effect: float = 0.0) -> Replay
     return Replay(
         after=score.id,
         requests=replay.requests + 1,
-        log_wealth=bet(replay.log_wealth, saved - min_effect, largest_loss=CLIP + min_effect),
+        log_wealth=bet(
+            replay.log_wealth,
+            gain - min_effect,
+            largest_loss=_LARGEST_LOSS + min_effect,
+            fractions=_FRACTIONS,
+        ),
         log_harm_wealth=bet(replay.log_harm_wealth, -saved, largest_loss=CLIP),
         stable_steps=steps,
         saved_steps=mean,
@@ -226,13 +240,11 @@ def _length(tokens: int) -> str:
 
 def _domain(domain: str, classes: tuple[RequestClass, ...]) -> str:
     """Clients name domains: those after the first few count as one."""
-    name = f"domain {domain}"
+    name = f"domain {domain}" if domain else _NO_DOMAIN
     known = [one.name for one in classes if one.name.startswith("domain ")]
-    return name if name in known or len(known) < _MAX_DOMAINS else "other domains"
-
-
-def _clipped(saved: float) -> float:
-    return min(max(saved, -CLIP), CLIP)
+    if name in (_NO_DOMAIN, *known) or len(known) < _MAX_DOMAINS:
+        return name
+    return "other domains"
 
 
 def _order(stream_id: str) -> tuple[int, int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -38,11 +39,16 @@ class JudgedDraft:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What is compared. `greedy_drafts`: the engine drafts the most probable token, always."""
+    """What is compared.
+
+    `greedy_drafts`: the engine drafts the most probable token, always. `speculation_length`: what a
+    step would draft for a request in which it drafted nothing; 0: such requests are not judged.
+    """
 
     stable: JudgedDraft
     candidate: JudgedDraft
     greedy_drafts: bool = False
+    speculation_length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,8 @@ class Comparison:
             return Unjudged.MALFORMED
         # At the end of a request the engine drafts fewer.
         drafted = max((step.drafted for step in record.steps), default=0)
+        # With a stale draft the engine may not draft at all, and a better one would go unseen.
+        drafted = drafted or self._pair.speculation_length
         if drafted == 0:
             return Unjudged.NOTHING_DRAFTED
         stable, candidate = (
@@ -132,6 +140,10 @@ class Comparisons:
     target: TargetIdentity
     record_format: RecordFormat
     claims: Path | None = None
+    # Two comparisons share the draft that they have in common.
+    _in_memory: WeakValueDictionary[JudgedDraft, Draft] = field(
+        default_factory=WeakValueDictionary, init=False, repr=False, compare=False
+    )
 
     def load(self, pair: Pair) -> Comparison:
         """Verifies and loads both.
@@ -147,9 +159,13 @@ class Comparisons:
         )
 
     def _loaded(self, judged: JudgedDraft) -> Draft:
+        shared = self._in_memory.get(judged)
+        if shared is not None:
+            return shared
         try:
             folder = model_store(claims=self.claims).fetch(judged.uri)
         except (OSError, ValueError) as error:
             raise StorageError(f"cannot read {judged.uri!r}: {error}") from error
         draft, _ = load_draft(folder, digest=judged.digest, target=self.target, dtype=torch.float32)
+        self._in_memory[judged] = draft
         return draft

@@ -1,4 +1,4 @@
-"""The background worker that compares the drafts it was last asked about."""
+"""The background worker that compares the pairs of drafts that it is asked about."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -18,14 +18,16 @@ from typing import Protocol, TypeVar
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.errors import AuroraError, ConflictError, UnavailableError
 from aurora_common.outage import Outage
-from aurora_trainer.data.sample import stream_order
 from aurora_trainer.judge.comparison import Pair, Score, Unjudged
+from aurora_trainer.judge.inquiry import Inquiry, Progress, Refusal, Scorer
 from aurora_trainer.judge.metrics import JudgeMetrics
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Scores held for the caller; while there are so many, no more are computed.
+# The rollout in progress, and the watch after a promotion.
+KEPT_PAIRS = 2
+# Scores of a pair held for the caller; while there are so many, no more are computed.
 KEPT_SCORES = 4096
 
 
@@ -42,12 +44,6 @@ class Source(Protocol):
     async def close(self) -> None: ...
 
 
-class Scorer(Protocol):
-    """Two drafts in memory."""
-
-    def score(self, entry: buffer_pb2.Entry) -> Score | Unjudged: ...
-
-
 class Loader(Protocol):
     """Loads the drafts of a pair."""
 
@@ -59,8 +55,8 @@ class Loader(Protocol):
 class Timing:
     """When to look again.
 
-    `idle_seconds`: how long to go on after a question; `unload_seconds`: after which the drafts
-    leave memory.
+    `idle_seconds`: how long to go on after a question about a pair; `unload_seconds`: after which
+    its drafts leave memory.
     """
 
     poll_seconds: float = 0.5
@@ -81,45 +77,12 @@ class Scores:
     refusal: str
 
 
-@dataclass(slots=True)
-class _Progress:
-    """A comparison: `scores` are those of all requests after `begin` and up to `position`."""
-
-    pair: Pair
-    begin: str
-    position: str
-    scores: deque[Score] = field(default_factory=deque)
-
-    def covers(self, pair: Pair, after: str) -> bool:
-        """Whether an answer for these can be given, now or by going on."""
-        orders = [stream_order(each) for each in (self.begin, after, self.position)]
-        return pair == self.pair and orders == sorted(orders)
-
-    def drop_through(self, after: str) -> None:
-        """Forgets scores that the caller has."""
-        self.begin = after
-        while self.scores and stream_order(self.scores[0].id) <= stream_order(after):
-            self.scores.popleft()
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    pair: Pair
-    scorer: Scorer
-
-
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    pair: Pair
-    reason: str
-    retry_at: float
-
-
 class Judge:
     """Answers from memory, and scores what comes next while it is being asked.
 
-    All state is in the caller's position: a judge that was restarted gives the same scores. It
-    belongs to one event loop; drafts are loaded and requests scored one at a time on a thread.
+    It keeps up with KEPT_PAIRS pairs, a page of requests of each in turn. All state is in the
+    callers' positions: a judge that was restarted gives the same scores. It belongs to one event
+    loop; drafts are loaded and requests scored one at a time on a thread.
     """
 
     def __init__(
@@ -136,12 +99,9 @@ class Judge:
         self._metrics = metrics
         self._timing = timing
         self._clock = clock
-        self._asked_at = -math.inf
         self._asked = asyncio.Event()
-        self._progress: _Progress | None = None
-        self._loaded: _Loaded | None = None
-        self._refused: _Refused | None = None
-        self._outage = Outage(logger)
+        # The one asked about longest ago is first.
+        self._inquiries: OrderedDict[Pair, Inquiry] = OrderedDict()
         # One thread for good: each new one would get a team of torch's threads of its own.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="judging")
 
@@ -153,31 +113,28 @@ class Judge:
     def list_scores(self, pair: Pair, *, after: str, limit: int) -> Scores:
         """At most `limit` scores after the stream id `after`; empty: from the oldest request.
 
-        Another pair, or a position that was passed, begins another comparison. Raises
-        UnavailableError while a draft cannot be loaded.
+        A position that was passed begins the comparison anew; one pair too many takes the place of
+        the one asked about longest ago. Raises UnavailableError while a draft cannot be loaded.
         """
-        self._asked_at = self._clock()
-        self._asked.set()
-        if self._progress is None or not self._progress.covers(pair, after):
-            self._progress = _Progress(pair, begin=after, position=after)
-        progress, refused = self._progress, self._refused
-        refusal = refused.reason if refused is not None and refused.pair == pair else ""
-        if refused is not None and refusal and refused.retry_at < math.inf:
-            raise UnavailableError(refusal)
-        progress.drop_through(after)
+        inquiry = self._inquiry(pair, after)
+        progress, refusal = inquiry.progress, inquiry.refusal
+        if refusal is not None and refusal.retry_at < math.inf:
+            raise UnavailableError(refusal.reason)
         scores = tuple(islice(progress.scores, limit))
         complete = len(scores) == len(progress.scores)
         return Scores(
             scores=scores,
             next_after=progress.position if complete else scores[-1].id,
-            refusal=refusal,
+            refusal="" if refusal is None else refusal.reason,
         )
 
     async def run(self) -> None:
         """Scores what is asked for until cancelled."""
         while True:
             self._asked.clear()
-            pause_seconds = await self._advance()
+            # A page of each, so that neither waits for the other's backlog.
+            pauses = [await self._advance(pair) for pair in tuple(self._inquiries)]
+            pause_seconds = min((each for each in pauses if each is not None), default=None)
             if pause_seconds != 0.0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause_seconds):
@@ -188,23 +145,40 @@ class Judge:
         self._thread.shutdown(wait=False, cancel_futures=True)
         await self._source.close()
 
-    async def _advance(self) -> float | None:
-        """Does the next piece of work; returns when to look again, None: when asked."""
-        progress, timing = self._progress, self._timing
-        unasked_seconds = self._clock() - self._asked_at
+    def _inquiry(self, pair: Pair, after: str) -> Inquiry:
+        """The pair's, from a position on; notes that it was asked about."""
+        inquiry = self._inquiries.get(pair)
+        if inquiry is None:
+            inquiry = Inquiry(pair, Progress(begin=after, position=after), Outage(logger))
+            self._inquiries[pair] = inquiry
+        self._inquiries.move_to_end(pair)
+        if len(self._inquiries) > KEPT_PAIRS:
+            self._inquiries.popitem(last=False)
+        inquiry.asked_at = self._clock()
+        inquiry.go_to(after)
+        self._asked.set()
+        return inquiry
+
+    async def _advance(self, pair: Pair) -> float | None:
+        """Does a pair's next piece of work; returns when to look again, None: when asked."""
+        inquiry, timing = self._inquiries.get(pair), self._timing
+        if inquiry is None:
+            return None
+        unasked_seconds = self._clock() - inquiry.asked_at
         if unasked_seconds >= timing.unload_seconds:
-            self._loaded = None
+            inquiry.scorer = None
             return None
         if unasked_seconds >= timing.idle_seconds:
             return timing.unload_seconds - unasked_seconds
-        if progress is None or len(progress.scores) >= KEPT_SCORES:
+        if len(inquiry.progress.scores) >= KEPT_SCORES:
             return timing.poll_seconds
-        scorer = await self._scorer(progress.pair)
+        scorer = await self._scorer(inquiry)
         if scorer is None:
             return timing.poll_seconds
+        progress = inquiry.progress
         entries = await self._source.read(progress.position)
         for entry in entries:
-            if progress is not self._progress:
+            if self._inquiries.get(pair) is not inquiry or inquiry.progress is not progress:
                 break
             scored = await self._on_thread(partial(self._timed, scorer, entry))
             if isinstance(scored, Score):
@@ -212,29 +186,26 @@ class Judge:
             progress.position = entry.id
         return 0.0 if entries else timing.poll_seconds
 
-    async def _scorer(self, pair: Pair) -> Scorer | None:
-        """The pair's, loaded if need be; None for now if it is refused."""
-        loaded, refused = self._loaded, self._refused
-        if loaded is not None and loaded.pair == pair:
-            return loaded.scorer
-        if refused is not None and refused.pair == pair and self._clock() < refused.retry_at:
+    async def _scorer(self, inquiry: Inquiry) -> Scorer | None:
+        """Its drafts, loaded if need be; None for now if they are refused."""
+        pair, refusal = inquiry.pair, inquiry.refusal
+        if inquiry.scorer is not None:
+            return inquiry.scorer
+        if refusal is not None and self._clock() < refusal.retry_at:
             return None
-        # Before the next take their memory.
-        self._loaded = loaded = None
         try:
-            scorer = await self._on_thread(partial(self._loader.load, pair))
+            inquiry.scorer = await self._on_thread(partial(self._loader.load, pair))
         except AuroraError as error:
             lasting = isinstance(error, ConflictError)
             retry_at = math.inf if lasting else self._clock() + self._timing.reload_seconds
-            self._refused = _Refused(pair, str(error), retry_at)
-            self._outage.failed(
+            inquiry.refusal = Refusal(str(error), retry_at)
+            inquiry.outage.failed(
                 "drafts are not compared", f"candidate {pair.candidate.digest}: {error}"
             )
             return None
-        self._refused = None
-        self._loaded = _Loaded(pair, scorer)
-        self._outage.ended("drafts loaded for comparison")
-        return scorer
+        inquiry.refusal = None
+        inquiry.outage.ended("drafts loaded for comparison")
+        return inquiry.scorer
 
     def _timed(self, scorer: Scorer, entry: buffer_pb2.Entry) -> Score | Unjudged:
         """Scores on the thread, and counts."""

@@ -17,6 +17,7 @@ JUDGE_SERVICE = "aurora.trainer.v1.Judge"
 
 DEFAULT_LIMIT = 256
 MAX_LIMIT = KEPT_SCORES
+MAX_SPECULATION_LENGTH = 64
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
@@ -38,9 +39,14 @@ class JudgeServicer(judge_pb2_grpc.JudgeServicer):
             stable=_draft(request.stable, what="stable"),
             candidate=_draft(request.candidate, what="candidate"),
             greedy_drafts=request.greedy_drafts,
+            speculation_length=request.speculation_length,
         )
-        if request.limit > MAX_LIMIT:
-            raise InvalidInputError(f"limit is {request.limit}: allowed is at most {MAX_LIMIT}")
+        for name, value, most in (
+            ("limit", request.limit, MAX_LIMIT),
+            ("speculation_length", request.speculation_length, MAX_SPECULATION_LENGTH),
+        ):
+            if value > most:
+                raise InvalidInputError(f"{name} is {value}: allowed is at most {most}")
         answer = self._judge.list_scores(
             pair, after=_position(request.after), limit=request.limit or DEFAULT_LIMIT
         )

@@ -41,7 +41,7 @@ def noisy(seed, gain, count, **kind):
 
 
 def test_a_faster_candidate_is_found_and_a_slower_one_too():
-    faster, slower = after(noisy(1, 0.03, 300)), after(noisy(1, -0.03, 300))
+    faster, slower = after(noisy(1, 0.04, 300)), after(noisy(1, -0.04, 300))
     assert is_faster(faster, threshold=SURE)
     assert not is_futile(faster)
     assert slower.log_harm > SURE
@@ -49,7 +49,7 @@ def test_a_faster_candidate_is_found_and_a_slower_one_too():
     assert replayed_harm(faster, threshold=SURE) is None
     assert not is_faster(slower, threshold=SURE)
     assert is_futile(slower)
-    assert faster.saved_bps == pytest.approx(300, abs=100)
+    assert faster.saved_bps == pytest.approx(400, abs=100)
     low, high = faster.ci_bps
     assert low < faster.saved_bps < high
 
@@ -75,13 +75,18 @@ def test_many_short_wins_do_not_outweigh_what_long_answers_lose():
     assert not is_faster(found, threshold=SURE)
 
 
-def test_a_collapse_on_few_requests_is_seen_although_each_is_clipped():
-    draw = random.Random(4)
-    scores = [
-        score(number, -2.0 if draw.random() < 0.02 else draw.gauss(0.03, 0.02))
-        for number in range(1, 600)
-    ]
-    assert not is_faster(after(scores), threshold=SURE)
+def test_a_collapse_on_few_requests_is_no_gain():
+    """It saves 2% of most requests and takes 2.5 times as long on 1.5%: slower, all in all."""
+    promoted = 0
+    for seed in range(40):
+        draw, found = random.Random(seed), Replay()
+        for number in range(1, 500):
+            saved = -1.5 if draw.random() < 0.015 else draw.gauss(0.02, 0.05)
+            found = replayed(found, score(number, saved))
+            if is_faster(found, threshold=SURE):
+                promoted += 1
+                break
+    assert promoted <= 1
 
 
 def test_a_gain_must_exceed_what_pays():
@@ -152,7 +157,7 @@ def test_one_request_never_decides(saved):
     for number, each in enumerate(saved, start=1):
         found = replayed(before, score(number, each))
         for old, new in zip(before.log_wealth, found.log_wealth, strict=True):
-            assert math.log(0.2) - 1e-9 <= new - old <= math.log(1.8) + 1e-9
+            assert math.log(0.05) - 1e-9 <= new - old <= math.log(1 + 0.95 / 4) + 1e-9
         before = found
 
 

@@ -43,7 +43,7 @@ def replay(requests=300, *, log_e=0.0, log_harm=-0.1, saved=0.1, scatter=0.0, cl
     return Replay(
         "9-0",
         requests,
-        (log_e,) * 8,
+        (log_e,) * 4,
         (log_harm,) * 8,
         stable_steps=10.0,
         saved_steps=saved,

@@ -48,7 +48,8 @@ class JudgeServicer:
 
     def ListScores(self, request, context):
         """Lists the scores of recorded requests after a position, and goes on scoring in the background.
-        Another pair of drafts, or an earlier position, begins another comparison. UNAVAILABLE while a
+        Two pairs of drafts are kept up with; a third takes the place of the one that was asked about
+        longest ago. An earlier position begins a comparison anew. UNAVAILABLE while a
         draft cannot be loaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
