@@ -67,7 +67,7 @@ def test_the_command_shows_engine_gateway_and_evidence(aurora, load):
 
     assert shown.returncode == 0, shown.stderr
     ready = ("engine     ● ready", "inference  ● ready")
-    for text in (*ready, "AcceptanceBetter", "requests on stable"):
+    for text in (*ready, "ReplayBetter", "requests on stable"):
         assert text in shown.stdout, shown.stdout
 
 

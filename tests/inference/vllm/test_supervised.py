@@ -79,9 +79,10 @@ def test_a_program_that_is_killed_leaves_nothing(begun):
     await_end(pids)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a child of its parent's death")
-def test_a_supervisor_that_is_killed_takes_the_program_along(begun):
-    process, pids = begun("time.sleep(600)")
+def test_a_supervisor_that_is_killed_takes_the_whole_program_along(begun):
+    """Also one that does not end when it is asked to, and its children."""
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    process, pids = begun("time.sleep(600)", first=deaf)
     process.kill()
 
-    await_end(pids[:1])
+    await_end(pids)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
 # Longer than the program takes to finish what it serves.
 _END_SECONDS = 30.0
-_PR_SET_PDEATHSIG = 1
+# Reads until the supervisor is gone. A vLLM that is only asked to stop may
+# wait for ever for requests that its dead engine will not finish, and their clients with it.
+_WATCHER = 'read -r _; kill -s KILL -- "-$0"'
 
 
 def supervised(command: Sequence[str]) -> int:
@@ -35,9 +35,17 @@ def supervised(command: Sequence[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    process = subprocess.Popen(command, start_new_session=True, preexec_fn=_die_with_parent)
+    process = subprocess.Popen(command, start_new_session=True)
+    watcher = subprocess.Popen(
+        ("/bin/sh", "-c", _WATCHER, str(process.pid)),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     code = process.wait()
     _kill_group(process.pid)
+    watcher.kill()
+    watcher.wait()
     # As a shell reports a signal.
     return code if code >= 0 else 128 - code
 
@@ -45,8 +53,3 @@ def supervised(command: Sequence[str]) -> int:
 def _kill_group(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
