@@ -68,7 +68,8 @@ def test_the_diagram_shows_every_state(text):
 
 def test_the_reasons_of_verdicts_match_the_code(text):
     names = "|".join(state.__name__ for state in (*_ended(), _promoting()))
-    code = (OPERATOR / "domain/rollout/state.py").read_text()
+    places = ("domain/rollout/state.py", "domain/plan/watch.py")
+    code = "".join((OPERATOR / place).read_text() for place in places)
     found = set(re.findall(rf'(?:{names})\(f?"(\w+)', code))
     found |= {guardrail.harm for guardrail in GUARDRAILS.values()}
     section = _section(text, "The states of a rollout").split("gives the reason:")[1]

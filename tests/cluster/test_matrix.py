@@ -11,7 +11,7 @@ LONG = {"minRequests": 1_000_000}
 
 def rollout(**changes):
     steps = [{"weightPercent": 20}, {"weightPercent": 50}]
-    analysis = {"minRequests": 100} | changes.pop("analysis", {})
+    analysis = {"method": "Canary", "minRequests": 100} | changes.pop("analysis", {})
     return {"steps": steps, "analysis": analysis} | changes
 
 

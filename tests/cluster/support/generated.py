@@ -12,6 +12,7 @@ _OBEYING = {
     "alpha": st.sampled_from(["0.01", "1e-3", "0.4999", "4E-1"]),
     "learningRate": st.sampled_from(["1e-4", "0.999", "5e-1", "0.0001"]),
     "maxAge": st.sampled_from(["24h", "1h30m", "250ms", "87600h", "0.5s"]),
+    "watchAfterPromotion": st.sampled_from(["0s", "1h", "90m"]),
     "maxDuration": st.sampled_from(["6h", "90s"]),
     "minInterval": st.sampled_from(["0s", "10m", "1.5h"]),
     "maxBytes": st.sampled_from(["1Gi", "500M", "0.1", "2e9", "7"]),

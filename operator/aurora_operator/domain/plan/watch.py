@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from aurora_operator.domain.plan.observation import Observation
 from aurora_operator.domain.plan.verdict import verdict_of
 from aurora_operator.domain.rollout.replay import Replay, passed, replayed, replayed_harm
-from aurora_operator.domain.rollout.state import Inconclusive
+from aurora_operator.domain.rollout.state import Inconclusive, RolledBack
 from aurora_operator.domain.status.deployment import Draft, Rollout, Status, Verdict, Watch
 
 
@@ -39,7 +39,7 @@ def watched(status: Status, observed: Observation, now: datetime) -> Status:
     watch = replace(watch, replay=_counted(watch, observed))
     harm = replayed_harm(watch.replay, threshold=watch.threshold)
     if harm is not None:
-        return _reverted(status, watch, stable, f"WatchHarm: {harm}", now)
+        return _reverted(status, watch, stable, RolledBack(f"WatchHarm: {harm}"), now)
     return replace(status, watch=None if now >= watch.ends_at else watch)
 
 
@@ -53,14 +53,16 @@ def _counted(watch: Watch, observed: Observation) -> Replay:
     return passed(replay, batch.after)
 
 
-def _reverted(status: Status, watch: Watch, stable: Draft, reason: str, now: datetime) -> Status:
+def _reverted(
+    status: Status, watch: Watch, stable: Draft, ended: RolledBack, now: datetime
+) -> Status:
     """The former draft is stable; a rollout in progress had another baseline, and ends."""
     verdict = Verdict(
         id=f"{watch.rollout_id}-watch",
         checkpoint=stable.checkpoint,
         digest=stable.digest,
-        outcome="RolledBack",
-        reason=reason,
+        outcome=type(ended).__name__,
+        reason=ended.reason,
         effect_bps=0,
         requests=0,
         at=now,
@@ -73,6 +75,6 @@ def _reverted(status: Status, watch: Watch, stable: Draft, reason: str, now: dat
     rollout = status.live_rollout
     if rollout is None:
         return status
-    ended = Inconclusive("StableReverted")
-    status = status.with_verdict(verdict_of(rollout, ended, now))
-    return replace(status, rollout=replace(rollout, state=ended))
+    lost = Inconclusive("StableReverted")
+    status = status.with_verdict(verdict_of(rollout, lost, now))
+    return replace(status, rollout=replace(rollout, state=lost))

@@ -240,8 +240,10 @@ def advance(
             return Inconclusive("NotStaged")
         case WaitingForTraffic() if evidence.requests > 0:
             return Analyzing(step=0, entered_at=now, entered_requests=0, clock=Clock(now))
+        case Analyzing() if replay is None and is_better(evidence, plan):
+            return Promoting("AcceptanceBetter", now)
         case Analyzing() if is_better(evidence, plan):
-            return Promoting(f"{'Acceptance' if replay is None else 'Replay'}Better", now)
+            return Promoting("ReplayBetter", now)
         case WaitingForTraffic(clock=Clock() as clock) if plan.is_over(clock, now):
             return Inconclusive("NothingJudged")
         case Analyzing(clock=clock) if plan.is_over(clock, now):

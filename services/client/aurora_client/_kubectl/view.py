@@ -63,6 +63,9 @@ def deployments_table(bodies: Sequence[Json], *, with_namespace: bool) -> Table:
         judged = ""
         if evidence is not None:
             judged = f"{evidence.promoting_log_e:.2f}/{evidence.promotion_threshold:.2f}"
+            # As an earlier operator stored it.
+            if not evidence.promotion_threshold:
+                judged = f"{evidence.log_e:.2f}/{evidence.threshold:.2f}"
         row = [
             deployment.name,
             f"{status.ready_replicas or 0}/{status.replicas or 0}",
