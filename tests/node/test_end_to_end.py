@@ -152,7 +152,8 @@ def test_a_draft_that_learned_from_traffic_is_promoted(cluster, chat, traffic):
     cluster.await_that(lambda: chat.promoted(), "a promotion", PROMOTION_SECONDS)
 
     promoted = chat.promoted()[-1]
-    assert promoted["effectBps"] > 0
+    assert promoted["reason"] == "ReplayBetter"
+    assert promoted["savedBps"] > 0
     assert chat.status()["stable"]["digest"] != first
     assert last_in_redis(cluster) > 0
 

@@ -57,7 +57,7 @@ def deployment(
         "objective": "ForwardKL",
         "hyperparameters": {"learningRate": "2e-3", "batchSize": 16, "stepsPerRound": 40},
     }
-    spec["rollout"]["analysis"] = {"alpha": "0.05", "minRequests": 24, "maxDuration": "30s"}
+    spec["rollout"]["analysis"] = {"alpha": "0.05", "minRequests": 24, "maxDuration": "2m"}
     spec["security"] = {"authSecretRef": {"name": "chat-tokens"}}
     spec["inference"] = {"maxContextTokens": 256}
     for component in COMPONENTS:

@@ -6,14 +6,14 @@ tokens of a request (the trainer's `judge` computes them). A step costs the same
 have one shape.
 
 A request scores W = 1 − S(candidate) / S(stable), the share of its time that the candidate saves.
-Gamblers as in `betting` stake against "the mean of W − δ is at no time above 0", with W at most
-CLIP and at least −1: a request that takes twice as long counts in full. So the stakes are small,
-and a gain of one point takes 400 requests to prove; with losses clipped to CLIP it takes 150, and a
-candidate that collapses on 1.5% of the requests, and is slower for it, is promoted in 15% of the
-rollouts. The process against harm stakes on −W clipped to ±CLIP. Every request weighs the same in
-W. What all requests together save, D = S(stable) − S(candidate), weighs long answers more and is
-not clipped: a draft that wins on many short answers and loses on the few that take most of the time
-has D below 0. A candidate is faster if both say so, at the same level α.
+Gamblers as in `betting` stake against "the mean of W − δ is at no time above 0", with W at least
+−1: a request that takes twice as long counts in full. So the stakes are small, and a gain of one
+point takes 400 requests to prove; with W clipped to ±CLIP it takes 150, and a candidate that
+collapses on 1.5% of the requests, and is slower for it, is promoted in 15% of the rollouts. The
+process against harm stakes on −W clipped to ±CLIP. Every request weighs the same in W. What all
+requests together save, D = S(stable) − S(candidate), weighs long answers more and is not clipped: a
+draft that wins on many short answers and loses on the few that take most of the time has D below 0.
+A candidate is faster if both say so, at the same level α.
 
 Requests fall into classes, by their domain and by the length of their answers, and each class has a
 process of its own against harm. Class j of a rollout has α / (j (j + 1)), so that all of them
@@ -154,8 +154,7 @@ def replayed(replay: Replay, score: Score, *, min_effect: float = 0.0) -> Replay
     """
     if _order(score.id) <= _order(replay.after):
         return replay
-    gain = min(score.saved, CLIP)
-    saved = max(gain, -CLIP)
+    saved = min(max(score.saved, -CLIP), CLIP)
     mean, scatter = welford(
         replay.saved_steps,
         replay.saved_scatter,
@@ -168,7 +167,7 @@ def replayed(replay: Replay, score: Score, *, min_effect: float = 0.0) -> Replay
         requests=replay.requests + 1,
         log_wealth=bet(
             replay.log_wealth,
-            gain - min_effect,
+            score.saved - min_effect,
             largest_loss=_LARGEST_LOSS + min_effect,
             fractions=_FRACTIONS,
         ),

@@ -89,6 +89,11 @@ def test_a_collapse_on_few_requests_is_no_gain():
     assert promoted <= 1
 
 
+def test_a_gain_that_is_large_shows_at_once():
+    found = after([score(number, 0.5) for number in range(1, 20)])
+    assert is_faster(found, threshold=SURE)
+
+
 def test_a_gain_must_exceed_what_pays():
     found = after(noisy(5, 0.03, 800), min_effect=0.05)
     assert not is_faster(found, threshold=SURE, min_effect=0.05)
@@ -157,7 +162,7 @@ def test_one_request_never_decides(saved):
     for number, each in enumerate(saved, start=1):
         found = replayed(before, score(number, each))
         for old, new in zip(before.log_wealth, found.log_wealth, strict=True):
-            assert math.log(0.05) - 1e-9 <= new - old <= math.log(1 + 0.95 / 4) + 1e-9
+            assert math.log(0.05) - 1e-9 <= new - old <= math.log(1.95) + 1e-9
         before = found
 
 
