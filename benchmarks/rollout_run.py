@@ -13,7 +13,7 @@ from benchmarks.simulated_fleet import Setting, SimulatedFleet
 
 from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.domain.manifest.spec import AuroraDeployment
-from aurora_operator.domain.rollout.replay import Replay, is_faster, passed, replayed
+from aurora_operator.domain.rollout.replay import Replay, is_faster, read
 from aurora_operator.domain.rollout.state import (
     Analyzing,
     Observed,
@@ -141,10 +141,12 @@ def _check_restarts(fleet: SimulatedFleet, rollout: Rollout) -> None:
     found = rollout.evidence.replay
     if found is None:
         return
-    expected = Replay(rollout.candidate.trained_through)
-    for score in fleet.judge.scores[: found.requests]:
-        expected = replayed(expected, score, min_effect=rollout.plan.min_effect)
-    expected = passed(expected, found.after)
+    expected = read(
+        Replay(rollout.candidate.trained_through),
+        fleet.judge.scores[: found.requests],
+        through=found.after,
+        min_effect=rollout.plan.min_effect,
+    )
     if found != expected:
         raise RuntimeError(f"restarts changed the evidence: {found}, not {expected}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass
 
+from aurora_common.stream_id import stream_order
 from aurora_operator.domain.plan.observation import ReplayBatch
 from aurora_operator.domain.rollout.replay import Score
 from aurora_operator.domain.status.deployment import Rollout
@@ -49,11 +50,10 @@ class SimulatedJudge:
 
     def batch(self, rollout: Rollout) -> ReplayBatch | None:
         """The next page after the status's cursor; None if the rollout is not judged by replay."""
-        if rollout.plan.method != "Replay":
+        replay = rollout.evidence.replay
+        if replay is None:
             return None
-        known = rollout.evidence.replay
-        after = known.after if known is not None else rollout.candidate.trained_through
-        begin = bisect.bisect_right(self._positions, int(after.partition("-")[0] or 0))
+        begin = bisect.bisect_right(self._positions, stream_order(replay.after)[0])
         page = tuple(self.scores[begin : begin + _LIMIT])
         is_last = begin + len(page) == len(self.scores)
         position = _stream_id(self._recorded) if is_last else page[-1].id

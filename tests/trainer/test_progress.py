@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aurora_trainer.data.sample import stream_order
+from aurora_common.stream_id import stream_order
 from aurora_trainer.data.seen import SeenIds
 from aurora_trainer.progress import (
     Progress,

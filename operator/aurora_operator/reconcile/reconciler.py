@@ -224,10 +224,9 @@ class Reconciler:
         if stable is None:
             return None, None
         of_rollout = of_watch = None
-        if rollout is not None and rollout.plan.method == "Replay":
-            known = rollout.evidence.replay
-            after = rollout.candidate.trained_through if known is None else known.after
-            of_rollout = self._comparison(rollout.id, stable, rollout.candidate.draft, after)
+        if rollout is not None and (replay := rollout.evidence.replay) is not None:
+            draft = rollout.candidate.draft
+            of_rollout = self._comparison(rollout.id, stable, draft, replay.after)
         if watch is not None:
             after = watch.replay.after
             of_watch = self._comparison(watch.rollout_id, stable, watch.former, after)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from aurora_trainer.data.sample import stream_order
+from aurora_common.stream_id import stream_order
 
 Phase = Literal["WaitingForTrajectories", "Training", "Publishing"]
 

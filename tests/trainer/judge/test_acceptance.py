@@ -146,7 +146,7 @@ def test_tokens_that_the_draft_lacks_are_never_accepted(target, rows, sample, te
 
 def test_rows_in_several_chunks_change_nothing(draft, sample, monkeypatch):
     whole = score(draft, sample(8), Sampling(1.0))
-    monkeypatch.setattr(module, "_LOGITS_CHUNK", 1)
+    monkeypatch.setattr("aurora_trainer.data.batch._LOGITS_CHUNK", 1)
     assert len(whole) > 64
     np.testing.assert_allclose(score(draft, sample(8), Sampling(1.0)), whole, atol=1e-6)
 

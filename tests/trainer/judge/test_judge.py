@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.errors import CheckpointError, ConflictError, UnavailableError
-from aurora_trainer.data.sample import stream_order
+from aurora_common.stream_id import stream_order
 from aurora_trainer.judge import judge as module
 from aurora_trainer.judge.comparison import JudgedDraft, Pair, Score, Unjudged
 from aurora_trainer.judge.judge import Judge, Timing

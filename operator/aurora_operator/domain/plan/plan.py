@@ -23,6 +23,7 @@ from aurora_operator.domain.plan.tally import tallied
 from aurora_operator.domain.plan.verdict import verdict_of
 from aurora_operator.domain.rollout.evidence import Evidence
 from aurora_operator.domain.rollout.guardrail import guardrail_state
+from aurora_operator.domain.rollout.replay import Replay
 from aurora_operator.domain.rollout.state import (
     Clock,
     Ended,
@@ -163,17 +164,21 @@ def _begun(deployment: AuroraDeployment, status: Status, now: datetime) -> Statu
         return status
     if status.stable is not None and candidate.draft.digest == status.stable.digest:
         return replace(status, queue=queue)
+    terms = rollout_terms(deployment, status)
+    # Only requests newer than what the candidate was trained on say anything about it.
+    replay = Replay(candidate.trained_through) if terms.method == "Replay" else None
     rollout = Rollout(
         id=f"{deployment.metadata.name}-{candidate.sequence}",
         candidate=candidate,
-        plan=rollout_terms(deployment, status),
+        plan=terms,
         state=Pending(Clock(now)),
         without_stable=status.stable is None,
         evidence=Evidence(
+            replay=replay,
             guardrails=tuple(
                 guardrail_state(guardrail.name, guardrail.margin_bps)
                 for guardrail in deployment.spec.rollout.guardrails
-            )
+            ),
         ),
     )
     return replace(status, rollout=rollout, queue=queue, attempts=status.attempts + 1)

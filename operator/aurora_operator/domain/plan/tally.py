@@ -9,7 +9,7 @@ from aurora_operator.domain.plan.action import share_bps
 from aurora_operator.domain.plan.observation import Observation, OutcomeBatch
 from aurora_operator.domain.rollout.evidence import observe, observe_pair
 from aurora_operator.domain.rollout.outcome import Outcome, Pair
-from aurora_operator.domain.rollout.replay import Replay, passed, replayed
+from aurora_operator.domain.rollout.replay import read
 from aurora_operator.domain.status.deployment import Cursor, Draft, Rollout
 
 
@@ -39,9 +39,12 @@ def tallied(rollout: Rollout, stable: Draft | None, observed: Observation) -> Ro
         # If it was unseen for a moment only, what it tells of these does not count again.
         cursors[name] = Cursor(cursor.instance, cursor.after + len(gone))
     evidence, min_effect = rollout.evidence, rollout.plan.min_effect
-    if rollout.plan.method == "Replay":
+    if (replay := evidence.replay) is not None:
+        batch = observed.replay
+        if batch is not None and batch.rollout_id == rollout.id:
+            replay = read(replay, batch.scores, through=batch.after, min_effect=min_effect)
         # The live requests are a guard then: any gain is one.
-        evidence, min_effect = replace(evidence, replay=_replayed(rollout, observed)), 0.0
+        evidence, min_effect = replace(evidence, replay=replay), 0.0
     for outcome in found:
         if isinstance(outcome, Pair):
             evidence = observe_pair(evidence, outcome, min_effect=min_effect)
@@ -51,20 +54,6 @@ def tallied(rollout: Rollout, stable: Draft | None, observed: Observation) -> Ro
         )
     evidence = replace(evidence, crashes=evidence.crashes + crashes)
     return replace(rollout, evidence=evidence, cursors=cursors)
-
-
-def _replayed(rollout: Rollout, observed: Observation) -> Replay:
-    """What replay has shown once the scores of `observed` are counted.
-
-    Only requests newer than what the candidate was trained on say anything about it.
-    """
-    replay = rollout.evidence.replay or Replay(rollout.candidate.trained_through)
-    batch = observed.replay
-    if batch is None or batch.rollout_id != rollout.id:
-        return replay
-    for score in batch.scores:
-        replay = replayed(replay, score, min_effect=rollout.plan.min_effect)
-    return passed(replay, batch.after)
 
 
 def _instances(observed: Observation, batches: list[OutcomeBatch]) -> Iterator[tuple[str, str]]:

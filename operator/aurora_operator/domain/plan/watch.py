@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from aurora_operator.domain.plan.observation import Observation
 from aurora_operator.domain.plan.verdict import verdict_of
-from aurora_operator.domain.rollout.replay import Replay, passed, replayed, replayed_harm
+from aurora_operator.domain.rollout.replay import Replay, read, replayed_harm
 from aurora_operator.domain.rollout.state import Inconclusive, RolledBack
 from aurora_operator.domain.status.deployment import Draft, Rollout, Status, Verdict, Watch
 
@@ -47,10 +47,8 @@ def _counted(watch: Watch, observed: Observation) -> Replay:
     batch, replay = observed.watch, watch.replay
     if batch is None or batch.rollout_id != watch.rollout_id:
         return replay
-    for score in batch.scores:
-        # The judge was asked about the former draft as the candidate.
-        replay = replayed(replay, score.exchanged)
-    return passed(replay, batch.after)
+    # The judge was asked about the former draft as the candidate.
+    return read(replay, (score.exchanged for score in batch.scores), through=batch.after)
 
 
 def _reverted(

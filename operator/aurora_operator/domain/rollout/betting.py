@@ -84,3 +84,16 @@ def log_e_value(log_wealth: tuple[float, ...]) -> float:
     """The natural logarithm of the gamblers' mean wealth."""
     largest = max(log_wealth)
     return largest + math.log(sum(math.exp(log - largest) for log in log_wealth) / len(log_wealth))
+
+
+def log_threshold(alpha: str) -> float:
+    """log(1/α), which the logarithm of an e-value must reach."""
+    return -math.log(float(alpha))
+
+
+def log_share(number: int) -> float:
+    """What the threshold of test `number`, from 1, is above that of α.
+
+    It has α / (number (number + 1)): all tests together, however many, have α.
+    """
+    return math.log(number * (number + 1))

@@ -26,10 +26,12 @@ requests by which it is judged.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 from aurora_common.codec import Wire
+from aurora_common.stream_id import stream_order
 from aurora_operator.domain.rollout.betting import (
     FAIR,
     REQUIRED,
@@ -37,9 +39,11 @@ from aurora_operator.domain.rollout.betting import (
     WEALTH,
     bet,
     log_e_value,
+    log_share,
 )
 from aurora_operator.domain.rollout.interval import half_width, welford
 
+# Of W, in the tests for harm.
 CLIP = 0.25
 _LARGEST_LOSS = 1.0
 # Of the largest stake that cannot go bankrupt. W is small beside the largest loss, so that large
@@ -152,7 +156,7 @@ def replayed(replay: Replay, score: Score, *, min_effect: float = 0.0) -> Replay
     `min_effect` ≥ 0 is δ, the share of its time by which a request must become shorter; it stays
     the same for a whole rollout.
     """
-    if _order(score.id) <= _order(replay.after):
+    if stream_order(score.id) <= stream_order(replay.after):
         return replay
     saved = min(max(score.saved, -CLIP), CLIP)
     mean, scatter = welford(
@@ -179,9 +183,16 @@ def replayed(replay: Replay, score: Score, *, min_effect: float = 0.0) -> Replay
     )
 
 
-def passed(replay: Replay, after: str) -> Replay:
-    """The evidence once all up to `after` was read, of which the last ones had no score."""
-    return replace(replay, after=after) if _order(after) > _order(replay.after) else replay
+def read(
+    replay: Replay, scores: Iterable[Score], *, through: str, min_effect: float = 0.0
+) -> Replay:
+    """The evidence once `scores` are counted, and all up to `through` was read."""
+    for score in scores:
+        replay = replayed(replay, score, min_effect=min_effect)
+    if stream_order(through) <= stream_order(replay.after):
+        return replay
+    # The last ones had no score.
+    return replace(replay, after=through)
 
 
 def is_faster(replay: Replay, *, threshold: float, min_effect: float = 0.0) -> bool:
@@ -206,7 +217,7 @@ def replayed_harm(replay: Replay, *, threshold: float) -> str | None:
     if replay.log_harm >= threshold:
         return "all requests"
     for number, one in enumerate(replay.classes, start=1):
-        if one.log_harm >= threshold + math.log(number * (number + 1)):
+        if one.log_harm >= threshold + log_share(number):
             return one.name
     return None
 
@@ -244,9 +255,3 @@ def _domain(domain: str, classes: tuple[RequestClass, ...]) -> str:
     if name in (_NO_DOMAIN, *known) or len(known) < _MAX_DOMAINS:
         return name
     return "other domains"
-
-
-def _order(stream_id: str) -> tuple[int, int]:
-    """Sort key of Redis stream ids (`<milliseconds>-<counter>`); the empty id comes first."""
-    milliseconds, _, counter = stream_id.partition("-")
-    return int(milliseconds or 0), int(counter or 0)

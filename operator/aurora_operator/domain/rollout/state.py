@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from aurora_common.codec import Wire
+from aurora_operator.domain.rollout.betting import log_share, log_threshold
 from aurora_operator.domain.rollout.evidence import Evidence, effect_interval
 from aurora_operator.domain.rollout.guardrail import harm
 from aurora_operator.domain.rollout.replay import is_faster, is_futile, replayed_harm
@@ -54,7 +55,7 @@ class RolloutPlan:
     @property
     def threshold(self) -> float:
         """log(1/α), which the log of an e-value for harm must reach."""
-        return -math.log(float(self.alpha))
+        return log_threshold(self.alpha)
 
     @property
     def promotion_threshold(self) -> float:
@@ -63,8 +64,7 @@ class RolloutPlan:
         Candidate j since the last promotion has α_j = α / (j (j + 1)), together at most α: however
         many are tried, one that is no better is promoted with probability at most α.
         """
-        shares = self.attempt * (self.attempt + 1)
-        return self.threshold + (math.log(shares) if shares else 0.0)
+        return self.threshold + (log_share(self.attempt) if self.attempt else 0.0)
 
     @property
     def requests_per_step(self) -> int:

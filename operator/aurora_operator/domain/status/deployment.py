@@ -5,13 +5,13 @@ From these types follow the JSON, the schema of the cluster and the client's own
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Literal
 
 from aurora_common.codec import Wire
+from aurora_operator.domain.rollout.betting import log_threshold
 from aurora_operator.domain.rollout.evidence import Evidence
 from aurora_operator.domain.rollout.replay import Replay
 from aurora_operator.domain.rollout.state import Ended, RolloutPlan, State
@@ -124,7 +124,7 @@ class Watch:
     def threshold(
         self,
     ) -> Annotated[float, "What its logHarm must reach to go back.", Wire(digits=4)]:
-        return -math.log(float(self.alpha))
+        return log_threshold(self.alpha)
 
 
 @dataclass(frozen=True, slots=True)

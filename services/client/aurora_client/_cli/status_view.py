@@ -185,9 +185,7 @@ def _evidence(evidence: Evidence) -> Iterator[tuple[str, Text]]:
     if evidence.crashes:
         yield "crashes", Text(f"{evidence.crashes} of inference with the candidate", style="red")
     effect = f"{points(evidence.effect_bps)} points of acceptance"
-    if evidence.interval_bps is not None:
-        low, high = evidence.interval_bps
-        effect += f" (95%: {points(low)} to {points(high)})"
+    effect += _interval(evidence.interval_bps)
     if replay is not None:
         yield "replay", Text(f"{_saved(replay)}, {replay.requests:,} recorded requests replayed")
     judged = f"{evidence.requests:,} requests"
@@ -202,11 +200,14 @@ def _log_e(log_e: float, threshold: float, verdict: str, style: str) -> Text:
 
 
 def _saved(replay: Replay) -> str:
-    saved = f"{points(replay.saved_bps)}% of verify steps saved"
-    if replay.interval_bps is None:
-        return saved
-    low, high = replay.interval_bps
-    return f"{saved} (95%: {points(low)} to {points(high)})"
+    return f"{points(replay.saved_bps)}% of verify steps saved{_interval(replay.interval_bps)}"
+
+
+def _interval(bounds: tuple[int, int] | None) -> str:
+    if bounds is None:
+        return ""
+    low, high = bounds
+    return f" (95%: {points(low)} to {points(high)})"
 
 
 def _bar(share: float, style: str) -> Text:

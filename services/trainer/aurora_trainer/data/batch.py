@@ -6,7 +6,7 @@ Only attention needs to know where a sequence ends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from aurora_model.draft import PackedTokens
 from aurora_trainer.data.sample import Sample
+
+# How many logits are computed at a time.
+_LOGITS_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,13 @@ def pack(samples: Sequence[Sample], *, entries: int | None = None) -> Batch:
         log_probs=log_probs - total.log().unsqueeze(-1),
         tail_mass=tail_mass / total,
     )
+
+
+def row_chunks(rows: int, vocab_size: int) -> Iterator[slice]:
+    """Rows whose logits are in memory together: they stay in the cache, and a vocabulary of 150,000
+    does not cost gigabytes."""
+    size = max(64, _LOGITS_CHUNK // vocab_size)
+    return (slice(start, start + size) for start in range(0, rows, size))
 
 
 def smallest_entries(samples: Sequence[Sample]) -> int:

@@ -37,9 +37,3 @@ class Sample:
         """Approximate size in memory."""
         arrays = (self.tokens, self.top_ids, self.log_probs, self.tail_mass)
         return _OBJECT_BYTES + sum(array.nbytes for array in arrays)
-
-
-def stream_order(stream_id: str) -> tuple[int, int]:
-    """Sort key of Redis stream ids (`<milliseconds>-<counter>`); the empty id comes first."""
-    milliseconds, _, counter = stream_id.partition("-")
-    return int(milliseconds or 0), int(counter or 0)

@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aurora_model.draft import Draft
-from aurora_trainer.data.batch import pack
+from aurora_trainer.data.batch import pack, row_chunks
 from aurora_trainer.data.sample import Sample
 from aurora_trainer.judge.sampling import Sampling, target_probs
 
-# Logits are computed this many values at a time, so that a vocabulary of 150,000 does not cost
-# gigabytes.
-_LOGITS_CHUNK = 1 << 20
 # Covers almost every nucleus; a row with a wider one is sorted whole.
 _NUCLEUS_TOKENS = 128
 
@@ -53,14 +50,9 @@ def _draft_probs(draft: Draft, sample: Sample, sampling: Sampling) -> NDArray[np
     # In the context, the draft's last id stands for those that it lacks, as in training.
     batch = pack([replace(sample, tokens=np.minimum(sample.tokens, size - 1))])
     features = draft.features(batch)
-    step = max(64, _LOGITS_CHUNK // size)
     chunks = [
-        _at(
-            batch.top_ids[start : start + step],
-            draft.logits(features[start : start + step]),
-            sampling,
-        )
-        for start in range(0, len(batch.rows), step)
+        _at(batch.top_ids[rows], draft.logits(features[rows]), sampling)
+        for rows in row_chunks(len(batch.rows), size)
     ]
     return torch.cat(chunks).double().numpy()
 

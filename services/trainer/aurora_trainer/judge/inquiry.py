@@ -9,7 +9,7 @@ from typing import Protocol
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.outage import Outage
-from aurora_trainer.data.sample import stream_order
+from aurora_common.stream_id import stream_order
 from aurora_trainer.judge.comparison import Pair, Score, Unjudged
 
 

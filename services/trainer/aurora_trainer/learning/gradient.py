@@ -10,15 +10,12 @@ import torch
 from torch import Tensor
 
 from aurora_model.draft import Draft
-from aurora_trainer.data.batch import Batch, pack
+from aurora_trainer.data.batch import Batch, pack, row_chunks
 from aurora_trainer.data.sample import Sample
 from aurora_trainer.learning.objective import Buckets, acceptance, buckets
 
 Loss: TypeAlias = Callable[[Buckets], Tensor]
 
-# Logits are computed this many values at a time: they stay in the cache, and a vocabulary of
-# 150,000 does not cost gigabytes.
-_LOGITS_CHUNK = 1 << 20
 _EVALUATION_BATCH = 16
 
 
@@ -76,9 +73,7 @@ class _Chunk(NamedTuple):
 
 
 def _chunks(draft: Draft, features: Tensor, batch: Batch, loss: Loss) -> Iterator[_Chunk]:
-    size = max(64, _LOGITS_CHUNK // draft.config.vocab_size)
-    for start in range(0, len(batch.rows), size):
-        rows = slice(start, start + size)
+    for rows in row_chunks(len(batch.rows), draft.config.vocab_size):
         both = buckets(
             draft.logits(features[rows]),
             batch.top_ids[rows],

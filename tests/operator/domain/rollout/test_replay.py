@@ -15,7 +15,7 @@ from aurora_operator.domain.rollout.replay import (
     Score,
     is_faster,
     is_futile,
-    passed,
+    read,
     replayed,
     replayed_harm,
 )
@@ -138,9 +138,9 @@ def test_length_classes(tokens, name):
 def test_a_request_counts_once_and_in_order():
     once = after(noisy(7, 0.02, 50))
     assert after(noisy(7, 0.02, 50), once) == once
-    assert passed(once, "49-7") == once
-    assert passed(once, "60-0") == replace(once, after="60-0")
-    assert after([score(55)], passed(once, "60-0")) == passed(once, "60-0")
+    assert read(once, (), through="49-7") == once
+    assert read(once, (), through="60-0") == replace(once, after="60-0")
+    assert after([score(55)], read(once, (), through="60-0")) == read(once, (), through="60-0")
 
 
 @given(st.lists(st.integers(0, 100), max_size=6), st.integers(0, 3))
