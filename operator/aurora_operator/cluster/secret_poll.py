@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 # little. A request right after another costs less than half of one by itself.
 _BURST = 10
 _PAUSE_SECONDS = 4.0
+_FEW = 100
+_PAUSE_OF_MANY_SECONDS = 8.0
 
 
 class SecretPoll:
@@ -38,8 +40,11 @@ class SecretPoll:
                     tracked.certificates_due = 0.0
                     self._on_change(key)
                 if number % _BURST == 0:
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                    await asyncio.sleep(self._pause_seconds())
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _pause_seconds(self) -> float:
+        return _PAUSE_SECONDS if len(self._directory) <= _FEW else _PAUSE_OF_MANY_SECONDS
 
     async def _is_intact(self, tracked: Tracked) -> bool:
         """Whether every Secret has the version that was left; True if that cannot be read."""

@@ -13,7 +13,7 @@ from aurora_common.errors import AuroraError, NotFoundError
 from aurora_operator.adapters.kubernetes import Json, Kind, KubernetesApi
 from aurora_operator.cluster.child_store import ChildStore
 from aurora_operator.cluster.fleet import component_pods, is_leaving, is_ready
-from aurora_operator.cluster.kinds import AUTOSCALER, CLAIM, EVENT, Key, Reference
+from aurora_operator.cluster.kinds import AUTOSCALER, CLAIM, DEPLOYMENT, EVENT, Key, Reference
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects.attached import ENGINE, engine_selector
 from aurora_operator.domain.objects.autoscaler import autoscaler_cause
@@ -32,6 +32,8 @@ V = TypeVar("V")
 _STARTING = timedelta(seconds=5)
 # How long Events and claims are cached.
 _FRESH_SECONDS = 10.0
+# Not the operator's own, of which a namespace of many deployments has as many.
+_WARNINGS = f"type=Warning,involvedObject.kind!={DEPLOYMENT.kind}"
 
 
 class PodWorkloads:
@@ -139,7 +141,7 @@ class PodWorkloads:
         # Concurrent callers of the namespace get the previous warnings.
         self._events = {**_fresh(self._events), namespace: (now, found)}
         try:
-            found = by_object(await self._api.list(EVENT, namespace, fields="type=Warning"))
+            found = by_object(await self._api.list(EVENT, namespace, fields=_WARNINGS))
         except AuroraError as error:
             logger.warning("events not read", extra={"fields": {"reason": str(error)}})
         self._events[namespace] = (time.monotonic(), found)
