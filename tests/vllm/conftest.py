@@ -22,7 +22,7 @@ from aurora_vllm.distribution import write_folder
 
 _HERE = Path(__file__).parent
 # The fixtures that start a vLLM.
-_SERVERS = {"vllm", "unsupported", "eagle3", "aurora", "theirs"}
+_SERVERS = {"vllm", "unsupported", "two_nodes", "eagle3", "aurora", "theirs"}
 _LIMIT_SECONDS = 900
 _PROMPT_TOKENS = 24
 PLAIN_TOKENS = 160
@@ -82,8 +82,15 @@ def unsupported(models, plugin, tmp_path) -> Iterator[server.Server]:
         yield running
 
 
+@pytest.fixture
+def two_nodes(models, plugin, tmp_path) -> Iterator[server.Server]:
+    """A vLLM whose second half has a process of its own, as on another machine."""
+    with started(models, [plugin], tmp_path / "vllm.txt", nodes=2) as running:
+        yield running
+
+
 def started(
-    models: Models, python_path: list[Path], log: Path
+    models: Models, python_path: list[Path], log: Path, *, nodes: int = 1
 ) -> AbstractContextManager[server.Server]:
     return server.serving(
         target=models.target,
@@ -91,6 +98,7 @@ def started(
         store=models.store,
         python_path=python_path,
         log=log,
+        nodes=nodes,
     )
 
 

@@ -6,20 +6,20 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import aiohttp
 
 from aurora_common.checkpoint import CheckpointManifest
+from aurora_common.port import free_port
 
 # The folder of the environment that tools/vllm/setup.sh makes.
 VARIABLE = "AURORA_VLLM"
@@ -140,19 +140,22 @@ def serving(
     python_path: Sequence[Path],
     log: Path,
     method: str = "draft_model",
+    nodes: int = 1,
 ) -> Iterator[Server]:
-    """A vLLM on a free port of loopback, ended with the block; fails with its log."""
+    """A vLLM on a free port of loopback, ended with the block; fails with its log.
+
+    With two `nodes` each computes half of every layer, as on machines of their own.
+    """
     speculation = {
         "method": method,
         "model": str(draft),
         "num_speculative_tokens": SPECULATION_LENGTH,
     }
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     executable = Path(os.environ[VARIABLE]) / "bin" / "vllm"
     command = [
         *(str(executable), "serve", str(target), "--served-model-name", MODEL),
-        *("--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"),
+        *("--dtype", "float32", "--enforce-eager"),
         *("--max-model-len", "512", "--max-num-seqs", "16", "--max-logprobs", "64"),
         # Long prompts are computed in pieces.
         *("--max-num-batched-tokens", "512"),
@@ -171,20 +174,31 @@ def serving(
         "OMP_NUM_THREADS": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        "VLLM_HOST_IP": "127.0.0.1",
+        "GLOO_SOCKET_IFNAME": "lo",
     }
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            command,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process,
-    ):
+    if nodes > 1:
+        command += ["--tensor-parallel-size", str(nodes), "--nnodes", str(nodes)]
+        command += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+    front = [*command, "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("wb") as output, ExitStack() as ended:
+        for rank in range(1, nodes):
+            rest = [*command, "--node-rank", str(rank), "--headless"]
+            ended.enter_context(_running(rest, environment, output))
+        process = ended.enter_context(_running(front, environment, output))
+        _wait(process, port, log)
+        yield Server(port, log)
+
+
+@contextmanager
+def _running(
+    command: Sequence[str], environment: dict[str, str], output: BinaryIO
+) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    ) as process:
         try:
-            _wait(process, port, log)
-            yield Server(port, log)
+            yield process
         finally:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
