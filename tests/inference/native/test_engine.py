@@ -244,6 +244,37 @@ def test_an_opted_out_request_is_not_recorded(make_engine) -> None:
     assert harness.completions == []
 
 
+def test_a_record_tells_when_it_was_admitted_and_what_was_in_flight(make_engine) -> None:
+    harness = make_engine(draft="bad")
+
+    def submit(name: str, tokens: int) -> None:
+        is_recorded = name != "private"
+        request = Request(name, (3, 4), tokens, GREEDY, ignore_eos=True, record=is_recorded)
+        harness.engine.submit(request)
+
+    def run_until(name: str) -> None:
+        while name not in {one.request.id for one in harness.completions}:
+            harness.step()
+
+    for name, tokens in {"private": 200, "long": 40, "short": 5, "cancelled": 200}.items():
+        submit(name, tokens)
+    run_until("short")
+    submit("later", 60)
+    run_until("later")
+    harness.cancel("cancelled")
+    submit("last", 5)
+    run_until("last")
+    ends = {one.request.id: one.admission for one in harness.completions}
+    assert list(ends) == ["short", "long", "later", "last"]
+    admitted = [ends[name].at_us for name in ("long", "short", "later", "last")]
+    assert admitted == sorted(admitted)
+    assert ends["short"].open_since_us == ends["long"].at_us
+    # The one that is cancelled, and is not recorded, came after the short one.
+    assert ends["short"].at_us < ends["long"].open_since_us < ends["later"].at_us
+    assert ends["last"].open_since_us == 0
+    assert len({end.engine for end in ends.values()}) == 1
+
+
 def test_every_request_ends_when_a_step_fails(make_engine) -> None:
     harness = make_engine(draft="bad", max_batch=2)
     for request in _requests(5):

@@ -16,6 +16,7 @@ from aurora_common.errors import StorageError
 from aurora_common.grpc_server import GrpcServer
 from aurora_common.tls import CertificateFolder
 from aurora_inference.contract import Request, Sampling, SpeculationReport
+from aurora_inference.trajectory.admission import Admission
 from aurora_inference.trajectory.backlog import Backlog
 from aurora_inference.trajectory.completion import Completion, Distributions, VerifyStep
 from aurora_inference.trajectory.record import estimated_bytes, trajectory
@@ -38,6 +39,7 @@ def _completion(name: str = "r", tokens: int = 3) -> Completion:
             top_log_probs=rng.normal(size=(tokens, 4)).astype(np.float16),
             tail_mass=rng.random(tokens).astype(np.float16),
         ),
+        admission=Admission("run", 44, 33),
     )
 
 
@@ -50,6 +52,7 @@ def test_trajectory_has_the_protos_layout():
     assert (made.arm, made.draft_digest, made.finished_at_ms) == ("candidate", "sha256:d", 77)
     assert (made.sampling.top_k, made.sampling.seed) == (4, 2**64 - 1)
     assert list(made.output_tokens) == [10, 11, 12]
+    assert made.admission == buffer_pb2.Admission(engine="run", at_us=44, open_since_us=33)
     assert [step.microseconds for step in made.steps] == [900, 950]
     assert made.target.k == 4
     ids = np.frombuffer(made.target.token_ids, "<u4").reshape(3, 4)

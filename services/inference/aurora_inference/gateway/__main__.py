@@ -162,14 +162,15 @@ class _Running:
         models = await plugin.models()
         target = next((model for model in models if model.is_base), models[0])
         record = sender.record if sender is not None else _discard
-        self._captures = captures = Captures(plugin, record)
+        recorder = Recorder(record, ledger.admissions)
+        self._captures = captures = Captures(plugin, recorder.record)
         self._tasks.append(asyncio.create_task(kept_running("captures", captures.run)))
         proxy.open(
             Behind(
                 base_models=frozenset(model.name for model in models if model.is_base),
                 problem=control.problem,
                 metrics=MetricsPage(target.name, plugin, control, ledger, captures, sender),
-                on_answer=Recorder(record, captures.wait_for).ended,
+                on_answer=partial(recorder.ended, captures.wait_for),
             )
         )
         if operators is not None:

@@ -11,6 +11,7 @@ from aurora_inference.contract import Arm, ArmCounters, SpeculationReport
 from aurora_inference.gateway.answer import Report
 from aurora_inference.gateway.pair import Block, Pairs
 from aurora_inference.slots.outcome_log import OutcomeLog
+from aurora_inference.trajectory.admission import Admissions
 
 OnEnd = Callable[[SpeculationReport], None]
 
@@ -60,6 +61,7 @@ class Ledger:
     arms: dict[Arm, ArmCounters] = field(
         default_factory=lambda: {"stable": ArmCounters(), "candidate": ArmCounters()}
     )
+    admissions: Admissions = field(default_factory=Admissions)
     begun_requests: int = 0
     unreported_requests: int = 0
     _pairs: Pairs = field(default_factory=Pairs)
@@ -75,8 +77,10 @@ class Ledger:
     def counters(self) -> dict[Arm, ArmCounters]:
         return deepcopy(self.arms)
 
-    def begin(self, key: str) -> InFlight:
-        """A request is about to be sent to the engine."""
+    def begin(self, key: str, *, is_recorded: bool = False) -> InFlight:
+        """A request is about to be sent to the engine; `is_recorded`: its answer may be kept."""
+        if is_recorded:
+            self.admissions.begin(key)
         request = InFlight(key, [_Stretch(self.serving, 0)], self.block)
         self._in_flight[key] = request
         self.begun_requests += 1
@@ -122,6 +126,7 @@ class Ledger:
     def withdraw(self, request: InFlight) -> None:
         """The engine has refused a request: it never ran."""
         self._in_flight.pop(request.key, None)
+        self.admissions.end(request.key)
         if request.block is not None:
             self._pairs.withdraw(request.block)
 

@@ -237,7 +237,7 @@ class Proxy:
         self, request: web.BaseRequest, asked: Question, on_answer: OnAnswer
     ) -> web.StreamResponse:
         """Passes a question on, and the answer without what the client did not ask for."""
-        flight = self._ledger.begin(asked.request.id)
+        flight = self._ledger.begin(asked.request.id, is_recorded=asked.request.record)
         # Until the engine has said otherwise.
         report: Report | None = Report(finish_reason="error")
         try:

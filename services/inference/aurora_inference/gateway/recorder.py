@@ -1,4 +1,4 @@
-"""Turns answered requests into trajectories."""
+"""Turns answered requests into trajectories, which tell when they were admitted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from aurora_inference.contract import SpeculationReport
 from aurora_inference.gateway.answer import Report
 from aurora_inference.gateway.question import Question
+from aurora_inference.trajectory.admission import Admissions
 from aurora_inference.trajectory.completion import Completion, VerifyStep
 
 
@@ -32,15 +33,28 @@ def completion(asked: Question, report: Report, served: SpeculationReport) -> Co
 
 
 class Recorder:
-    """Hands completions on, those with a capture to `awaiting` first."""
+    """Hands completions on to `send`, those with a capture by way of `Captures`."""
 
-    def __init__(
-        self, record: Callable[[Completion], None], awaiting: Callable[[Completion], None]
+    def __init__(self, send: Callable[[Completion], None], admissions: Admissions) -> None:
+        self._send = send
+        self._admissions = admissions
+
+    def ended(
+        self,
+        await_capture: Callable[[Completion], None],
+        asked: Question,
+        report: Report,
+        served: SpeculationReport,
     ) -> None:
-        self._record = record
-        self._awaiting = awaiting
-
-    def ended(self, asked: Question, report: Report, served: SpeculationReport) -> None:
+        """A request has ended; `await_capture` calls `record` later."""
         found = completion(asked, report, served)
-        if found is not None:
-            (self._awaiting if asked.capture else self._record)(found)
+        if found is None:
+            self._admissions.end(asked.request.id)
+        elif asked.capture:
+            await_capture(found)
+        else:
+            self.record(found)
+
+    def record(self, found: Completion) -> None:
+        """Records a completion now, which ends its request."""
+        self._send(replace(found, admission=self._admissions.end(found.request.id)))

@@ -36,6 +36,7 @@ from aurora_inference.native.sequence import Sequence
 from aurora_inference.native.speculation import LengthController
 from aurora_inference.slots.outcome_log import OutcomeLog
 from aurora_inference.slots.slots import Slots
+from aurora_inference.trajectory.admission import Admissions
 from aurora_inference.trajectory.completion import Completion, VerifyStep
 
 
@@ -90,6 +91,7 @@ class Engine:
         self._drafters: dict[str, Drafter] = {}
         self._arms: dict[Arm, ArmCounters] = {"stable": ArmCounters(), "candidate": ArmCounters()}
         self._arm_draws = random.Random()
+        self._admissions = Admissions()
 
     # Draft slots.
 
@@ -185,6 +187,8 @@ class Engine:
                 # The runner does not know it, so `fail_all` cannot end it.
                 self._record_outcome(sequence, "failed")
                 raise
+            if request.record:
+                self._admissions.begin(request.id)
             self._batch.prefilling = sequence
 
     def _prefill(self, sequence: Sequence) -> list[Progress]:
@@ -256,6 +260,7 @@ class Engine:
             self.runner.move(*move)
         distributions = self.runner.end(sequence)
         self._record_outcome(sequence, ending)
+        admission = self._admissions.end(sequence.request.id)
         if reason in ("stop", "length") and distributions is not None:
             completion = Completion(
                 request=sequence.request,
@@ -263,6 +268,7 @@ class Engine:
                 report=sequence.report(),
                 steps=tuple(sequence.steps),
                 distributions=distributions,
+                admission=admission,
             )
             self._on_completion(completion)
         return Progress(sequence.request.id, token_ids, reason, sequence.report())

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aurora_inference.contract import Request, SpeculationReport
+from aurora_inference.trajectory.admission import Admission
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,14 @@ class Distributions(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished request, with what was drafted and the target's distributions if captured."""
+    """A finished request, with what was drafted and the target's distributions if captured.
+
+    `admission`: None until it is recorded.
+    """
 
     request: Request
     output_tokens: tuple[int, ...]
     report: SpeculationReport
     steps: tuple[VerifyStep, ...]
     distributions: Distributions | None
+    admission: Admission | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_inference.contract import Sampling
+from aurora_inference.trajectory.admission import Admission
 from aurora_inference.trajectory.completion import Completion, Distributions
 
 _SEED_MASK = (1 << 64) - 1
@@ -37,15 +38,24 @@ def trajectory(
             for step in completion.steps
         ],
         finished_at_ms=finished_at_ms,
+        admission=_admission(completion.admission),
     )
 
 
 def estimated_bytes(completion: Completion) -> int:
     """Approximate size of the serialized trajectory, without building it."""
     arrays = sum(array.nbytes for array in completion.distributions or ())
-    # A token id takes up to 3 bytes, a step about 12, the digests and names under 512.
+    # A token id takes up to 3 bytes, a step about 12, the digests, names and times under 512.
     tokens = len(completion.request.prompt_tokens) + len(completion.output_tokens)
     return arrays + 3 * tokens + 12 * len(completion.steps) + 512
+
+
+def _admission(admission: Admission | None) -> buffer_pb2.Admission | None:
+    if admission is None:
+        return None
+    return buffer_pb2.Admission(
+        engine=admission.engine, at_us=admission.at_us, open_since_us=admission.open_since_us
+    )
 
 
 def _target(distributions: Distributions | None) -> buffer_pb2.TargetDistributions | None:

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Trajectory(_message.Message):
-    __slots__ = ("request_id", "tenant", "domain", "target_digest", "tokenizer_digest", "draft_digest", "arm", "sampling", "prompt_tokens", "output_tokens", "target", "steps", "finished_at_ms")
+    __slots__ = ("request_id", "tenant", "domain", "target_digest", "tokenizer_digest", "draft_digest", "arm", "sampling", "prompt_tokens", "output_tokens", "target", "steps", "finished_at_ms", "admission")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,7 @@ class Trajectory(_message.Message):
     TARGET_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     FINISHED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ADMISSION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     tenant: str
     domain: str
@@ -34,7 +35,18 @@ class Trajectory(_message.Message):
     target: TargetDistributions
     steps: _containers.RepeatedCompositeFieldContainer[VerifyStep]
     finished_at_ms: int
-    def __init__(self, request_id: _Optional[str] = ..., tenant: _Optional[str] = ..., domain: _Optional[str] = ..., target_digest: _Optional[str] = ..., tokenizer_digest: _Optional[str] = ..., draft_digest: _Optional[str] = ..., arm: _Optional[str] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., prompt_tokens: _Optional[_Iterable[int]] = ..., output_tokens: _Optional[_Iterable[int]] = ..., target: _Optional[_Union[TargetDistributions, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[VerifyStep, _Mapping]]] = ..., finished_at_ms: _Optional[int] = ...) -> None: ...
+    admission: Admission
+    def __init__(self, request_id: _Optional[str] = ..., tenant: _Optional[str] = ..., domain: _Optional[str] = ..., target_digest: _Optional[str] = ..., tokenizer_digest: _Optional[str] = ..., draft_digest: _Optional[str] = ..., arm: _Optional[str] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., prompt_tokens: _Optional[_Iterable[int]] = ..., output_tokens: _Optional[_Iterable[int]] = ..., target: _Optional[_Union[TargetDistributions, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[VerifyStep, _Mapping]]] = ..., finished_at_ms: _Optional[int] = ..., admission: _Optional[_Union[Admission, _Mapping]] = ...) -> None: ...
+
+class Admission(_message.Message):
+    __slots__ = ("engine", "at_us", "open_since_us")
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    AT_US_FIELD_NUMBER: _ClassVar[int]
+    OPEN_SINCE_US_FIELD_NUMBER: _ClassVar[int]
+    engine: str
+    at_us: int
+    open_since_us: int
+    def __init__(self, engine: _Optional[str] = ..., at_us: _Optional[int] = ..., open_since_us: _Optional[int] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_p", "top_k", "seed")
