@@ -3,8 +3,8 @@
 Slots and outcome logs are the ones that engines use, `plan` observes, decides and acts as in a
 cluster; only requests, their drafts and the time are simulated. So what is measured is the rule
 with its wiring: the order of admission, lost requests, shares, steps, deadlines. Completed requests
-are recorded as they end, and those that the candidate did not serve are replayed; what is cancelled
-or lost leaves no record.
+are recorded as they end, and those that the candidate did not serve are replayed in the order of
+their admission; what is cancelled or lost leaves no record.
 """
 
 from __future__ import annotations
@@ -167,6 +167,7 @@ class SimulatedFleet:
         if assignment.draft is None:
             service = replace(service, drafted_tokens=0, accepted_tokens=0, replayed=None)
         inference.in_flight += 1
+        inference.admissions.begin(str(number))
         at = self._now + service.seconds
         heapq.heappush(self._ends, (at, number, inference, inference.life, assignment, service))
 
@@ -174,7 +175,7 @@ class SimulatedFleet:
         return not inference.leaving and inference.down_until <= self._now
 
     def _end(self) -> None:
-        self._now, _, inference, life, assignment, service = heapq.heappop(self._ends)
+        self._now, number, inference, life, assignment, service = heapq.heappop(self._ends)
         if life != inference.life:
             return
         if service.kills:
@@ -190,8 +191,11 @@ class SimulatedFleet:
             accepted_tokens=service.accepted_tokens,
             time_per_output_token_us=service.time_per_output_token_us,
         )
+        admission = inference.admissions.end(str(number))
+        assert admission is not None
         if service.ending in ("completed", "draft_failed"):
-            self.judge.record(service.replayed if assignment.arm == "stable" else None)
+            replayed = service.replayed if assignment.arm == "stable" else None
+            self.judge.record(self._now, admission, replayed)
 
     def _reconcile(self) -> None:
         """Plans until nothing is left to do, unless the operator dies."""

@@ -9,6 +9,7 @@ from aurora_inference.contract import Cursor as LogCursor
 from aurora_inference.contract import DraftReference
 from aurora_inference.slots.outcome_log import OutcomeLog
 from aurora_inference.slots.slots import Slots
+from aurora_inference.trajectory.admission import Admissions
 from aurora_operator.domain.plan.action import (
     Action,
     PromoteDraft,
@@ -35,6 +36,7 @@ class SimulatedInference:
     leaving: bool = False
     in_flight: int = 0
     slots: Slots = field(init=False)
+    admissions: Admissions = field(init=False)
 
     def __post_init__(self) -> None:
         self.begin()
@@ -45,6 +47,7 @@ class SimulatedInference:
 
     def begin(self) -> None:
         self.slots = Slots(OutcomeLog(f"{self.name}/{self.life}", clock=self.clock))
+        self.admissions = Admissions(lambda: int(self.clock() * 1e6))
         self.in_flight = 0
 
     def die(self, now: float) -> None:

@@ -101,6 +101,7 @@ class CheckpointFeed:
         request = judge_pb2.ListScoresRequest(
             stable=_judged(comparison.stable),
             candidate=_judged(comparison.candidate),
+            begin=comparison.begin,
             after=comparison.after,
             greedy_drafts=comparison.greedy_drafts,
             speculation_length=comparison.speculation_length,

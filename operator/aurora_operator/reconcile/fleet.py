@@ -35,15 +35,17 @@ class Inference(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What is to be replayed: a rollout's drafts, on requests recorded after a stream id.
+    """What is to be replayed: a rollout's drafts, on requests that were judged after a stream id.
 
-    `greedy_drafts`: the engine drafts the most probable token at any temperature.
-    `speculation_length`: what a step drafts, for requests in which nothing was drafted.
+    `begin`: another, after which they must have been admitted. `greedy_drafts`: the engine drafts
+    the most probable token at any temperature. `speculation_length`: what a step drafts, for
+    requests in which nothing was drafted.
     """
 
     rollout_id: str
     stable: Draft
     candidate: Draft
+    begin: str
     after: str
     greedy_drafts: bool
     speculation_length: int

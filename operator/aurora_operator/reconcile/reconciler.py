@@ -24,6 +24,7 @@ from aurora_operator.domain.plan.observation import (
     TrainerView,
 )
 from aurora_operator.domain.plan.plan import plan
+from aurora_operator.domain.rollout.replay import Replay
 from aurora_operator.domain.status.deployment import Candidate, Draft, Rollout, Status
 from aurora_operator.reconcile.dispatcher import LOADING, Dispatcher
 from aurora_operator.reconcile.fleet import Comparison, Fleet, Inference
@@ -226,21 +227,21 @@ class Reconciler:
         of_rollout = of_watch = None
         if rollout is not None and (replay := rollout.evidence.replay) is not None:
             draft = rollout.candidate.draft
-            of_rollout = self._comparison(rollout.id, stable, draft, replay.after)
+            of_rollout = self._comparison(rollout.id, stable, draft, replay)
         if watch is not None:
-            after = watch.replay.after
-            of_watch = self._comparison(watch.rollout_id, stable, watch.former, after)
+            of_watch = self._comparison(watch.rollout_id, stable, watch.former, watch.replay)
         return of_rollout, of_watch
 
     def _comparison(
-        self, rollout_id: str, stable: Draft, candidate: Draft, after: str
+        self, rollout_id: str, stable: Draft, candidate: Draft, replay: Replay
     ) -> Comparison:
         spec = self.generation.deployment.spec
         return Comparison(
             rollout_id=rollout_id,
             stable=stable,
             candidate=candidate,
-            after=after,
+            begin=replay.begin,
+            after=replay.after,
             greedy_drafts=spec.engine.drafts_greedily,
             speculation_length=spec.draft.speculation_length.max,
         )

@@ -114,6 +114,8 @@ class Replay:
     """Sum of their squared deviations."""
     classes: tuple[RequestClass, ...] = ()
     """Requests among which it must do no harm."""
+    begin: str = ""
+    """Stream id after which a request must have been admitted; empty: any is judged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ COMPARISON = Comparison(
     "chat-1",
     Draft("ckpt-1", "sha256:1", "file:///1"),
     Draft("ckpt-2", "sha256:2", "file:///2"),
+    begin="6-0",
     after="7-0",
     greedy_drafts=True,
     speculation_length=4,
@@ -54,6 +55,7 @@ async def test_scores_of_a_comparison(served):
     assert request == judge_pb2.ListScoresRequest(
         stable=judge_pb2.JudgedDraft(digest="sha256:1", uri="file:///1"),
         candidate=judge_pb2.JudgedDraft(digest="sha256:2", uri="file:///2"),
+        begin="6-0",
         after="7-0",
         greedy_drafts=True,
         speculation_length=4,

@@ -246,6 +246,7 @@ async def test_replay_goes_on_where_the_status_says():
         await settle(it)
     first, second, *_ = judge.asked
     assert (first.stable, first.candidate, first.after) == (STABLE, CANDIDATE, "12-0")
+    assert (first.begin, second.begin) == ("12-0", "12-0")
     assert (first.rollout_id, first.greedy_drafts) == ("chat-1", False)
     assert second.after > first.after
     # Another operator knows nothing but the status.
@@ -266,7 +267,7 @@ async def test_a_judge_that_is_away_changes_nothing_and_is_named_once_it_lasts(m
     judge.error = UnavailableError("trainer: connection refused")
     await settle(it)
     await settle(it)
-    assert it.status.rollout.evidence.replay == Replay("12-0")
+    assert it.status.rollout.evidence.replay == Replay("12-0", begin="12-0")
     monkeypatch.setattr("aurora_common.lasting.LASTING_SECONDS", 0.0)
     await it.reconcile()
     degraded = it.status.conditions[2]

@@ -15,6 +15,7 @@ from aurora.buffer.v1 import buffer_pb2
 from aurora_common.errors import CheckpointError, ConflictError, UnavailableError
 from aurora_common.stream_id import stream_order
 from aurora_trainer.judge import judge as module
+from aurora_trainer.judge import order
 from aurora_trainer.judge.comparison import JudgedDraft, Pair, Score, Unjudged
 from aurora_trainer.judge.judge import Judge, Timing
 from aurora_trainer.judge.metrics import JudgeMetrics
@@ -110,8 +111,8 @@ class Asked:
             stream, drafts, JudgeMetrics(self.registry), timing=timing, clock=self.clock
         )
 
-    def ask(self, after="", *, pair=PAIR, limit=100):
-        return self.judge.list_scores(pair, after=after, limit=limit)
+    def ask(self, after="", *, begin="", pair=PAIR, limit=100):
+        return self.judge.list_scores(pair, begin=begin, after=after, limit=limit)
 
     def unavailable(self):
         """Why it cannot answer yet; empty if it can."""
@@ -233,7 +234,10 @@ async def test_two_pairs_go_on_side_by_side():
         assert asked.drafts.numbers(OTHER) == list(range(11, 41))
 
 
-async def test_a_long_backlog_keeps_no_other_pair_waiting():
+async def test_a_long_backlog_keeps_no_other_pair_waiting(monkeypatch):
+    # Its entries are but a millisecond apart.
+    for name in ("LONGEST_SECONDS", "SILENT_SECONDS", "_SLACK_SECONDS"):
+        monkeypatch.setattr(order, name, 0)
     async with judging(4000) as asked:
         asked.ask()
         await asked.until(lambda: asked.drafts.scored)
@@ -271,6 +275,72 @@ async def test_a_third_pair_replaces_the_one_asked_about_longest_ago():
         await asked.until_read(4, pair=PAIR)
         assert asked.drafts.in_memory == {OTHER, PAIR}
         assert asked.drafts.loads == [OTHER, PAIR, THIRD, PAIR]
+
+
+class Busy(Stream):
+    """Five by five, the first of each is admitted first and ends last; ids are seconds apart."""
+
+    async def read(self, after):
+        self.reads.append(after)
+        begin = stream_order(after)[0] // 1000
+        return [self._entry(each) for each in range(begin + 1, min(self.count, begin + PAGE) + 1)]
+
+    def _entry(self, number):
+        first = (number - 1) // 5 * 5 * 1_000_000 + 1
+        place = (number - 1) % 5
+        admission = buffer_pb2.Admission(
+            engine="a",
+            at_us=first if place == 4 else first + place + 1,
+            open_since_us=0 if place == 4 else first,
+        )
+        return buffer_pb2.Entry(
+            id=f"{number * 1000}-0", trajectory=buffer_pb2.Trajectory(admission=admission)
+        )
+
+
+async def test_requests_are_judged_in_the_order_of_their_admission():
+    async with judging(stream=Busy(9)) as asked:
+        answer = await asked.until_read(9000)
+        judged = [number // 1000 for number in asked.drafts.numbers(PAIR)]
+        assert judged == [5, 1, 2, 3, 4]
+        # 3 was served by the candidate.
+        assert [score.stable_steps for score in answer.scores] == [5000, 1000, 2000, 4000]
+        assert numbers(answer) == [5000] * 4
+        asked.stream.count = 10
+        assert numbers(await asked.until_read(10000, after="9000-0")) == [10000] * 3
+
+
+async def test_requests_that_are_judged_at_one_position_come_together():
+    async with judging(stream=Busy(10)) as asked:
+        await asked.until_read(10000)
+        for limit in (1, 3, 4):
+            answer = asked.ask(limit=limit)
+            assert (numbers(answer), answer.next_after) == ([5000] * 4, "5000-0")
+        assert numbers(asked.ask(limit=5)) == [5000] * 4 + [10000] * 3
+        assert asked.ask("5000-0", limit=1).next_after == "10000-0"
+
+
+@pytest.mark.parametrize("after", [f"{number}000-0" for number in range(15)])
+async def test_a_judge_that_restarts_in_between_judges_what_was_held_back(after):
+    async with judging(stream=Busy(15)) as asked:
+        expected = (await asked.until_read(15000)).scores
+    async with judging(stream=Busy(15)) as asked:
+        found = (await asked.until_read(15000, after)).scores
+        wanted = [each for each in expected if stream_order(each.id) > stream_order(after)]
+        assert list(found) == wanted
+        # What the caller has is read again, not scored again.
+        assert len(asked.drafts.scored) == 5 * len({each.id for each in wanted})
+
+
+async def test_requests_admitted_before_the_comparison_began_are_not_judged():
+    async with judging(stream=Busy(10)) as asked:
+        answer = await asked.until_read(10000, after="3000-0", begin="3000-0")
+        assert numbers(answer) == [10000] * 3
+        labels = {"reason": "early"}
+        counted = asked.registry.get_sample_value("aurora_trainer_unjudged_requests_total", labels)
+        assert counted == 2
+        # The comparison that began with the oldest is another one.
+        assert len((await asked.until_read(10000)).scores) == 7
 
 
 def slow_drafts(release):

@@ -23,8 +23,8 @@ class Heard:
         self.answer = answer or Scores((), "", "")
         self.asked = None
 
-    def list_scores(self, pair, *, after, limit):
-        self.asked = (pair, after, limit)
+    def list_scores(self, pair, *, begin, after, limit):
+        self.asked = (pair, begin, after, limit)
         return self.answer
 
 
@@ -44,14 +44,16 @@ async def refusal(**fields):
 async def test_a_question_and_its_answer():
     score = Score("7-1", "chat", 200, stable_steps=80.5, candidate_steps=75.25)
     judge = Heard(Scores((score,), next_after="7-1", refusal=""))
-    response = await ask(judge, after="5-0", limit=9, greedy_drafts=True, speculation_length=6)
+    response = await ask(
+        judge, begin="4-0", after="5-0", limit=9, greedy_drafts=True, speculation_length=6
+    )
     pair = Pair(
         JudgedDraft(STABLE.digest, STABLE.uri),
         JudgedDraft(CANDIDATE.digest, CANDIDATE.uri),
         greedy_drafts=True,
         speculation_length=6,
     )
-    assert judge.asked == (pair, "5-0", 9)
+    assert judge.asked == (pair, "4-0", "5-0", 9)
     assert response == judge_pb2.ListScoresResponse(
         scores=[
             judge_pb2.Score(
@@ -70,8 +72,8 @@ async def test_a_refusal_is_part_of_the_answer():
 async def test_what_may_be_left_out():
     judge = Heard()
     await ask(judge)
-    _, after, limit = judge.asked
-    assert (after, limit) == ("", 256)
+    _, begin, after, limit = judge.asked
+    assert (begin, after, limit) == ("", "", 256)
 
 
 @pytest.mark.parametrize("name", ["stable", "candidate"])
@@ -84,9 +86,11 @@ async def test_a_draft_is_named_by_digest_and_uri(name):
     assert f"{name}.digest is ''" in await refusal(**{name: None})
 
 
-@pytest.mark.parametrize("after", ["1", "-", "a-b", "1-1-1", f"1-{2**64}", "$"])
-async def test_a_position_is_a_stream_id(after):
-    assert re.match(f"after is {re.escape(repr(after))}: allowed is", await refusal(after=after))
+@pytest.mark.parametrize("name", ["begin", "after"])
+@pytest.mark.parametrize("value", ["1", "-", "a-b", "1-1-1", f"1-{2**64}", "$"])
+async def test_a_position_is_a_stream_id(name, value):
+    found = await refusal(**{name: value})
+    assert re.match(f"{name} is {re.escape(repr(value))}: allowed is", found)
 
 
 async def test_a_speculation_length_is_bounded():
@@ -98,4 +102,4 @@ async def test_a_limit_is_bounded():
     assert await refusal(limit=4097) == "limit is 4097: allowed is at most 4096"
     judge = Heard()
     await ask(judge, limit=4096)
-    assert judge.asked[2] == 4096
+    assert judge.asked[3] == 4096

@@ -166,7 +166,8 @@ def _begun(deployment: AuroraDeployment, status: Status, now: datetime) -> Statu
         return replace(status, queue=queue)
     terms = rollout_terms(deployment, status)
     # Only requests newer than what the candidate was trained on say anything about it.
-    replay = Replay(candidate.trained_through) if terms.method == "Replay" else None
+    since = candidate.trained_through
+    replay = Replay(since, begin=since) if terms.method == "Replay" else None
     rollout = Rollout(
         id=f"{deployment.metadata.name}-{candidate.sequence}",
         candidate=candidate,

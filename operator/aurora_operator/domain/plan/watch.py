@@ -27,7 +27,7 @@ def begun(rollout: Rollout, former: Draft | None, *, seconds: float, now: dateti
         former=former,
         alpha=rollout.plan.alpha,
         ends_at=now + timedelta(seconds=seconds),
-        replay=Replay(replay.after),
+        replay=Replay(replay.after, begin=replay.after),
     )
 
 

@@ -20,7 +20,8 @@ process of its own against harm. Class j of a rollout has α / (j (j + 1)), so t
 together raise a false alarm with probability at most α.
 
 Requests that the candidate served have no score: whatever it does to those, it cannot choose the
-requests by which it is judged.
+requests by which it is judged. Nor can their ends: requests come in the order of their admission,
+from the one on that was the first to be admitted after the comparison began.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ _FUTILE_AFTER_REQUESTS = 200
 class Score:
     """One recorded request: the verify steps that each draft is expected to need for it.
 
-    `id` is its position in the buffer's stream.
+    `id` is the position in the buffer's stream at which it was judged; those of one position come
+    together.
     """
 
     id: str
@@ -120,6 +122,9 @@ class Replay:
         "Requests among which it must do no harm.",
         Wire(max_items=2 * _MAX_CLASSES),
     ] = ()
+    begin: Annotated[
+        str, "Stream id after which a request must have been admitted; empty: any is judged."
+    ] = ""
 
     @property
     def log_e(self) -> Annotated[float, "Natural logarithm of the e-value for better.", ROUNDED]:
@@ -151,13 +156,11 @@ class Replay:
 
 
 def replayed(replay: Replay, score: Score, *, min_effect: float = 0.0) -> Replay:
-    """The evidence once `score` is counted; the same if it was before.
+    """The evidence once `score` is counted, which must be new; `read` sees to that.
 
     `min_effect` ≥ 0 is δ, the share of its time by which a request must become shorter; it stays
     the same for a whole rollout.
     """
-    if stream_order(score.id) <= stream_order(replay.after):
-        return replay
     saved = min(max(score.saved, -CLIP), CLIP)
     mean, scatter = welford(
         replay.saved_steps,
@@ -180,15 +183,21 @@ def replayed(replay: Replay, score: Score, *, min_effect: float = 0.0) -> Replay
         saved_steps=mean,
         saved_scatter=scatter,
         classes=_with_classes(replay.classes, score, saved),
+        begin=replay.begin,
     )
 
 
 def read(
     replay: Replay, scores: Iterable[Score], *, through: str, min_effect: float = 0.0
 ) -> Replay:
-    """The evidence once `scores` are counted, and all up to `through` was read."""
+    """The evidence once those of `scores` are counted that were not before.
+
+    All up to `through` was read.
+    """
+    known = stream_order(replay.after)
     for score in scores:
-        replay = replayed(replay, score, min_effect=min_effect)
+        if stream_order(score.id) > known:
+            replay = replayed(replay, score, min_effect=min_effect)
     if stream_order(through) <= stream_order(replay.after):
         return replay
     # The last ones had no score.

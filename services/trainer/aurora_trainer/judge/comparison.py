@@ -53,7 +53,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Verify steps that either draft is expected to need for one request's output tokens."""
+    """Verify steps that either draft is expected to need for one request's output tokens.
+
+    `id`: the stream id up to which all were read when it was judged.
+    """
 
     id: str
     domain: str
@@ -67,6 +70,8 @@ class Unjudged(StrEnum):
 
     # Whatever a candidate does to requests that it serves, it cannot choose those it is judged by.
     CANDIDATE_SERVED = "candidate_served"
+    # It was admitted before the comparison began.
+    EARLY = "early"
     FOREIGN = "foreign"
     MALFORMED = "malformed"
     BARE = "bare"

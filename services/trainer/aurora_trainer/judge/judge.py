@@ -10,9 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import Protocol, TypeVar
 
 from aurora.buffer.v1 import buffer_pb2
@@ -110,23 +109,19 @@ class Judge:
         """Why requests have not been read for a minute; empty if they are."""
         return self._source.problem
 
-    def list_scores(self, pair: Pair, *, after: str, limit: int) -> Scores:
-        """At most `limit` scores after the stream id `after`; empty: from the oldest request.
+    def list_scores(self, pair: Pair, *, begin: str, after: str, limit: int) -> Scores:
+        """Some `limit` scores after the stream id `after`; empty: from the oldest request.
 
-        A position that was passed begins the comparison anew; one pair too many takes the place of
+        Of requests admitted after `begin`, another stream id; empty: all. A position that was
+        passed, or another `begin`, begins the comparison anew; one pair too many takes the place of
         the one asked about longest ago. Raises UnavailableError while a draft cannot be loaded.
         """
-        inquiry = self._inquiry(pair, after)
-        progress, refusal = inquiry.progress, inquiry.refusal
+        inquiry = self._inquiry(pair, begin, after)
+        refusal = inquiry.refusal
         if refusal is not None and refusal.retry_at < math.inf:
             raise UnavailableError(refusal.reason)
-        scores = tuple(islice(progress.scores, limit))
-        complete = len(scores) == len(progress.scores)
-        return Scores(
-            scores=scores,
-            next_after=progress.position if complete else scores[-1].id,
-            refusal="" if refusal is None else refusal.reason,
-        )
+        scores, next_after = inquiry.progress.page(limit)
+        return Scores(scores, next_after, refusal="" if refusal is None else refusal.reason)
 
     async def run(self) -> None:
         """Scores what is asked for until cancelled."""
@@ -145,17 +140,17 @@ class Judge:
         self._thread.shutdown(wait=False, cancel_futures=True)
         await self._source.close()
 
-    def _inquiry(self, pair: Pair, after: str) -> Inquiry:
+    def _inquiry(self, pair: Pair, begin: str, after: str) -> Inquiry:
         """The pair's, from a position on; notes that it was asked about."""
         inquiry = self._inquiries.get(pair)
         if inquiry is None:
-            inquiry = Inquiry(pair, Progress(begin=after, position=after), Outage(logger))
+            inquiry = Inquiry(pair, Outage(logger))
             self._inquiries[pair] = inquiry
         self._inquiries.move_to_end(pair)
         if len(self._inquiries) > KEPT_PAIRS:
             self._inquiries.popitem(last=False)
         inquiry.asked_at = self._clock()
-        inquiry.go_to(after)
+        inquiry.go_to(begin, after)
         self._asked.set()
         return inquiry
 
@@ -176,15 +171,31 @@ class Judge:
         if scorer is None:
             return timing.poll_seconds
         progress = inquiry.progress
-        entries = await self._source.read(progress.position)
+        entries = await self._source.read(progress.read_through)
         for entry in entries:
-            if self._inquiries.get(pair) is not inquiry or inquiry.progress is not progress:
+            scores = await self._judged(inquiry, progress, scorer, entry)
+            if scores is None:
                 break
-            scored = await self._on_thread(partial(self._timed, scorer, entry))
-            if isinstance(scored, Score):
-                progress.scores.append(scored)
-            progress.position = entry.id
+            progress.add(scores, read_through=entry.id)
         return 0.0 if entries else timing.poll_seconds
+
+    async def _judged(
+        self, inquiry: Inquiry, progress: Progress, scorer: Scorer, entry: buffer_pb2.Entry
+    ) -> Sequence[Score] | None:
+        """The scores of what an entry releases; None once something else is asked."""
+        if progress.order.is_early(entry.trajectory.admission) and progress.is_new(entry):
+            self._metrics.unjudged.labels(Unjudged.EARLY.value).inc()
+        scores = []
+        for each in progress.released(entry):
+            if not self._is_asked(inquiry, progress):
+                return None
+            scored = await self._on_thread(partial(self._timed, scorer, each))
+            if isinstance(scored, Score):
+                scores.append(replace(scored, id=entry.id))
+        return scores if self._is_asked(inquiry, progress) else None
+
+    def _is_asked(self, inquiry: Inquiry, progress: Progress) -> bool:
+        return self._inquiries.get(inquiry.pair) is inquiry and inquiry.progress is progress
 
     async def _scorer(self, inquiry: Inquiry) -> Scorer | None:
         """Its drafts, loaded if need be; None for now if they are refused."""

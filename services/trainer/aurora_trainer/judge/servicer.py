@@ -48,7 +48,10 @@ class JudgeServicer(judge_pb2_grpc.JudgeServicer):
             if value > most:
                 raise InvalidInputError(f"{name} is {value}: allowed is at most {most}")
         answer = self._judge.list_scores(
-            pair, after=_position(request.after), limit=request.limit or DEFAULT_LIMIT
+            pair,
+            begin=_position("begin", request.begin),
+            after=_position("after", request.after),
+            limit=request.limit or DEFAULT_LIMIT,
         )
         return judge_pb2.ListScoresResponse(
             scores=[_message(score) for score in answer.scores],
@@ -67,13 +70,13 @@ def _draft(message: judge_pb2.JudgedDraft, *, what: str) -> JudgedDraft:
     return JudgedDraft(message.digest, model_uri(message.uri))
 
 
-def _position(after: str) -> str:
-    parts = after.split("-") if after else []
-    if after and not (_ID.fullmatch(after) and all(int(part) <= _MAX_ID_PART for part in parts)):
+def _position(name: str, value: str) -> str:
+    parts = value.split("-") if value else []
+    if value and not (_ID.fullmatch(value) and all(int(part) <= _MAX_ID_PART for part in parts)):
         raise InvalidInputError(
-            f"after is {after!r}: allowed is a stream id, <milliseconds>-<sequence>, or nothing"
+            f"{name} is {value!r}: allowed is a stream id, <milliseconds>-<sequence>, or nothing"
         )
-    return after
+    return value
 
 
 def _message(score: Score) -> judge_pb2.Score:

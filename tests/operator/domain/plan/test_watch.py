@@ -76,7 +76,8 @@ def test_a_promotion_begins_one_where_replay_had_come_to(watching):
     watch = watching.watch
     assert (watch.rollout_id, watch.former, watch.alpha) == ("chat-2", FORMER, "0.01")
     assert watch.ends_at == NOW + timedelta(hours=1)
-    assert watch.replay == Replay("5-0")
+    # Only requests that were admitted since then count.
+    assert watch.replay == Replay("5-0", begin="5-0")
     assert FORMER.digest in watching.needed_digests
 
 

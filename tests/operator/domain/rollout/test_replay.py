@@ -136,11 +136,22 @@ def test_length_classes(tokens, name):
 
 
 def test_a_request_counts_once_and_in_order():
-    once = after(noisy(7, 0.02, 50))
-    assert after(noisy(7, 0.02, 50), once) == once
+    scores = noisy(7, 0.02, 50)
+    once = read(Replay(begin="0-5"), scores, through="50-0")
+    assert (once.requests, once.begin) == (50, "0-5")
+    assert read(once, scores, through="50-0") == once
     assert read(once, (), through="49-7") == once
-    assert read(once, (), through="60-0") == replace(once, after="60-0")
-    assert after([score(55)], read(once, (), through="60-0")) == read(once, (), through="60-0")
+    ahead = read(once, (), through="60-0")
+    assert ahead == replace(once, after="60-0")
+    assert read(ahead, [score(55)], through="60-0") == ahead
+
+
+def test_requests_that_were_judged_at_one_position_all_count():
+    scores = [replace(each, id="9-0") for each in noisy(7, 0.02, 3)]
+    found = read(Replay("8-0"), [*scores, score(10)], through="10-0")
+    assert found == after([*scores, score(10)], Replay("8-0"))
+    assert found.requests == 4
+    assert read(found, scores, through="9-0") == found
 
 
 @given(st.lists(st.integers(0, 100), max_size=6), st.integers(0, 3))
@@ -151,7 +162,7 @@ def test_whatever_the_pages_the_evidence_is_the_same_to_the_last_bit(cuts, repea
     for start, end in pairwise(sorted([0, *cuts, 100])):
         # A page may be asked for again after a restart.
         for _ in range(repeats + 1):
-            paged = after(scores[start:end], paged)
+            paged = read(paged, scores[start:end], through=f"{end}-0" if end else "")
     assert paged == whole
 
 

@@ -15,20 +15,22 @@ class JudgedDraft(_message.Message):
     def __init__(self, digest: _Optional[str] = ..., uri: _Optional[str] = ...) -> None: ...
 
 class ListScoresRequest(_message.Message):
-    __slots__ = ("stable", "candidate", "after", "limit", "greedy_drafts", "speculation_length")
+    __slots__ = ("stable", "candidate", "after", "limit", "greedy_drafts", "speculation_length", "begin")
     STABLE_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     GREEDY_DRAFTS_FIELD_NUMBER: _ClassVar[int]
     SPECULATION_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
     stable: JudgedDraft
     candidate: JudgedDraft
     after: str
     limit: int
     greedy_drafts: bool
     speculation_length: int
-    def __init__(self, stable: _Optional[_Union[JudgedDraft, _Mapping]] = ..., candidate: _Optional[_Union[JudgedDraft, _Mapping]] = ..., after: _Optional[str] = ..., limit: _Optional[int] = ..., greedy_drafts: _Optional[bool] = ..., speculation_length: _Optional[int] = ...) -> None: ...
+    begin: str
+    def __init__(self, stable: _Optional[_Union[JudgedDraft, _Mapping]] = ..., candidate: _Optional[_Union[JudgedDraft, _Mapping]] = ..., after: _Optional[str] = ..., limit: _Optional[int] = ..., greedy_drafts: _Optional[bool] = ..., speculation_length: _Optional[int] = ..., begin: _Optional[str] = ...) -> None: ...
 
 class Score(_message.Message):
     __slots__ = ("id", "domain", "output_tokens", "stable_steps", "candidate_steps")

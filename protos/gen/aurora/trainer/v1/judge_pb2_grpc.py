@@ -48,6 +48,8 @@ class JudgeServicer:
 
     def ListScores(self, request, context):
         """Lists the scores of recorded requests after a position, and goes on scoring in the background.
+        Requests come in the order of their admission: one is judged once all that were admitted before
+        it have ended, as far as later records tell.
         Two pairs of drafts are kept up with; a third takes the place of the one that was asked about
         longest ago. An earlier position begins a comparison anew. UNAVAILABLE while a
         draft cannot be loaded.
