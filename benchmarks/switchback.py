@@ -64,7 +64,8 @@ def pairs(draw: np.random.Generator, name: str, world: World, gain: float) -> It
             begun += len(arrivals)
             now += seconds[arm]
         rate = begun / (now - since)
-        listed: dict[Arm, Listed] = {each.arm: each for each in tally.close(number)}
+        tally.close(block, now=now)
+        listed: dict[Arm, Listed] = {each.arm: each for _, each in tally.due(now)}
         if listed:
             yield domain.Pair(_block(listed["stable"]), _block(listed["candidate"]), *_DIGESTS)
 

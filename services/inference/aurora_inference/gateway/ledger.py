@@ -167,11 +167,15 @@ class Ledger:
 
     def close_pair(self, block: Block) -> None:
         """Both of its blocks are over."""
-        for outcome in self._pairs.close(block.pair):
-            self.outcomes.record(block.rollout_id, outcome)
+        self._pairs.close(block, now=self.clock())
+        self._tell_pairs()
 
     def discard_pair(self, block: Block) -> None:
-        self._pairs.discard(block.pair)
+        self._pairs.discard(block)
+
+    def _tell_pairs(self) -> None:
+        for rollout_id, outcome in self._pairs.due(self.clock()):
+            self.outcomes.record(rollout_id, outcome)
 
     def _count(self, request: InFlight, steps: tuple[tuple[int, int], ...]) -> None:
         ends = [stretch.since_step for stretch in request.stretches[1:]] + [len(steps)]
@@ -190,12 +194,11 @@ class Ledger:
             steps = steps[: request.stretches[1].since_step]
         decoding = request.last_at - (request.first_at or request.last_at)
         tokens = report.completion_tokens - 1
-        outcomes = self._pairs.end(
+        self._pairs.end(
             block,
             drafted=sum(drafted for drafted, _ in steps),
             accepted=sum(accepted for _, accepted in steps),
             failed=failed,
             token_us=int(decoding * 1e6 / tokens) if tokens > 0 else 0,
         )
-        for outcome in outcomes:
-            self.outcomes.record(block.rollout_id, outcome)
+        self._tell_pairs()

@@ -1,4 +1,8 @@
-"""Pairs of time blocks, of which each arm gets one: the unit of evidence of a switchback canary."""
+"""Pairs of time blocks, of which each arm gets one: the unit of evidence of a switchback canary.
+
+Pairs are told of in their order, each once all requests that began in it have ended. One that never
+ends holds up the others until it is given up, ten minutes after its pair; it then counts as failed.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ _REQUESTS_PER_PAIR = 30
 _SHORTEST_BLOCK_SECONDS = 2.0
 _LONGEST_BLOCK_SECONDS = 600.0
 _GROWTH = 4.0
+# After that its requests in flight are given up.
+_DEADLINE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class _Tally:
     accepted: int = 0
     timed: int = 0
     microseconds: int = 0
+    in_flight: int = 0
 
     def outcome(self, arm: Arm, block: Block) -> Outcome:
         """`block`: one of the pair's."""
@@ -79,69 +86,92 @@ class _Tally:
 
 @dataclass(slots=True)
 class _Open:
-    """`first`: the block that opened it."""
+    """`first`: the block that opened it; `over_at`: when no more requests begin in it."""
 
     first: Block
     tallies: dict[Arm, _Tally] = field(
         default_factory=lambda: {"stable": _Tally(), "candidate": _Tally()}
     )
-    in_flight: int = 0
-    over: bool = False
+    over_at: float | None = None
+
+    def is_due(self, now: float) -> bool:
+        """Whether it can be told of: all of its requests have ended, or are given up."""
+        if self.over_at is None:
+            return False
+        is_whole = not any(tally.in_flight for tally in self.tallies.values())
+        return is_whole or now - self.over_at >= _DEADLINE_SECONDS
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """None if it has no request in one of its blocks."""
+        if not all(tally.requests for tally in self.tallies.values()):
+            return ()
+        for tally in self.tallies.values():
+            tally.failed += tally.in_flight
+        return tuple(tally.outcome(arm, self.first) for arm, tally in self.tallies.items())
 
 
 class Pairs:
-    """Adds up what the requests that began in a pair's blocks say, until the last one has ended."""
+    """Adds up what the requests that began in a pair's blocks say, until it is due.
+
+    Times are seconds of the caller's clock.
+    """
 
     def __init__(self) -> None:
-        self._open: dict[int, _Open] = {}
+        # In their order.
+        self._open: dict[tuple[str, int], _Open] = {}
 
     def begin(self, block: Block) -> None:
-        """A request begins in a block."""
-        pair = self._open.setdefault(block.pair, _Open(block))
-        pair.tallies[block.arm].requests += 1
-        pair.in_flight += 1
+        """A request begins in a block; those of another rollout are forgotten."""
+        if any(rollout_id != block.rollout_id for rollout_id, _ in self._open):
+            self._open.clear()
+        tally = self._open.setdefault(_key(block), _Open(block)).tallies[block.arm]
+        tally.requests += 1
+        tally.in_flight += 1
 
     def withdraw(self, block: Block) -> None:
         """A request does not begin in this block after all."""
-        if pair := self._open.get(block.pair):
+        if pair := self._open.get(_key(block)):
             pair.tallies[block.arm].requests -= 1
-            pair.in_flight -= 1
+            pair.tallies[block.arm].in_flight -= 1
 
     def end(
         self, block: Block, *, drafted: int, accepted: int, failed: bool, token_us: int
-    ) -> tuple[Outcome, ...]:
-        """A request that began in a block has ended; returns the pair's outcomes if it is whole.
+    ) -> None:
+        """A request that began in a block has ended.
 
         `token_us`: its time for each output token but the first, in microseconds; 0 if unknown.
         """
-        pair = self._open.get(block.pair)
+        pair = self._open.get(_key(block))
         if pair is None:
-            return ()
+            return
         tally = pair.tallies[block.arm]
         tally.failed += failed
         tally.drafted += drafted
         tally.accepted += accepted
         tally.timed += token_us > 0
         tally.microseconds += token_us
-        pair.in_flight -= 1
-        return self._whole(block.pair)
+        tally.in_flight -= 1
 
-    def close(self, number: int) -> tuple[Outcome, ...]:
-        """No more requests begin in this pair; returns its outcomes if it is whole."""
-        if number not in self._open:
-            return ()
-        self._open[number].over = True
-        return self._whole(number)
+    def close(self, block: Block, *, now: float) -> None:
+        """No more requests begin in a block's pair."""
+        if pair := self._open.get(_key(block)):
+            pair.over_at = now
 
-    def discard(self, number: int) -> None:
-        """Something broke one of its blocks: it is no evidence."""
-        self._open.pop(number, None)
+    def discard(self, block: Block) -> None:
+        """Something broke one of its pair's blocks: the pair is no evidence."""
+        self._open.pop(_key(block), None)
 
-    def _whole(self, number: int) -> tuple[Outcome, ...]:
-        pair = self._open[number]
-        if not pair.over or pair.in_flight:
-            return ()
-        del self._open[number]
-        if not all(tally.requests for tally in pair.tallies.values()):
-            return ()
-        return tuple(tally.outcome(arm, pair.first) for arm, tally in pair.tallies.items())
+    def due(self, now: float) -> tuple[tuple[str, Outcome], ...]:
+        """The rollout and the outcomes of the pairs that can be told of now, each once."""
+        found: list[tuple[str, Outcome]] = []
+        while self._open:
+            key, pair = next(iter(self._open.items()))
+            if not pair.is_due(now):
+                break
+            del self._open[key]
+            found += [(pair.first.rollout_id, outcome) for outcome in pair.outcomes()]
+        return tuple(found)
+
+
+def _key(block: Block) -> tuple[str, int]:
+    return block.rollout_id, block.pair
