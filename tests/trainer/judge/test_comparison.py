@@ -6,8 +6,11 @@ import gc
 import math
 
 import pytest
+import torch
 
+from aurora.buffer.v1 import buffer_pb2
 from aurora_common.errors import AuroraError, CheckpointError, ConflictError, StorageError
+from aurora_model.decoder import causal_attend
 from aurora_model.draft import load_draft, publish_draft, random_draft, small_draft_config
 from aurora_trainer.judge import comparison as module
 from aurora_trainer.judge.comparison import Comparisons, JudgedDraft, Pair, Unjudged
@@ -123,6 +126,43 @@ def test_where_nothing_was_drafted_a_length_is_assumed(compared, make_entries, s
     spoil(plain.trajectory)
     comparison = compared("random", "perfect", speculation_length=DRAFTED)
     assert comparison.score(plain) == comparison.score(drafted)
+
+
+@pytest.fixture(scope="module")
+@torch.no_grad()
+def greedy_entry(target, make_entries):
+    """A request of which every token is the target's most probable one."""
+    (entry,) = make_entries(1, temperature=0.0)
+    record = entry.trajectory
+    tokens = torch.tensor([list(record.prompt_tokens)])
+    for _ in range(OUTPUT):
+        positions = torch.arange(tokens.shape[1]).unsqueeze(0)
+        hidden = target.decoder(tokens, positions, causal_attend)
+        best = target.decoder.logits(hidden[:, -1]).argmax(dim=-1, keepdim=True)
+        tokens = torch.cat([tokens, best], dim=1)
+    record.output_tokens[:] = tokens[0, -OUTPUT:].tolist()
+    record.ClearField("target")
+    return entry
+
+
+def test_of_a_greedy_request_token_ids_are_enough(compared, greedy_entry):
+    score = compared("random", "perfect").score(greedy_entry)
+    assert score.candidate_steps == LEAST_STEPS
+    assert LEAST_STEPS < score.stable_steps <= OUTPUT
+    assert (score.domain, score.output_tokens) == ("a", OUTPUT)
+
+
+def test_a_greedy_request_that_makes_no_sense_has_no_score(compared, greedy_entry):
+    comparison = compared("random", "perfect")
+    for spoil, reason in (
+        (_foreign, Unjudged.FOREIGN),
+        (lambda record: record.output_tokens.append(1 << 20), Unjudged.MALFORMED),
+        (lambda record: record.ClearField("prompt_tokens"), Unjudged.MALFORMED),
+    ):
+        entry = buffer_pb2.Entry()
+        entry.CopyFrom(greedy_entry)
+        spoil(entry.trajectory)
+        assert comparison.score(entry) is reason
 
 
 def test_another_shape_is_refused_for_good(comparisons, judge_drafts, target, tmp_path):

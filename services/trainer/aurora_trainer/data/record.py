@@ -44,23 +44,12 @@ def sample_from(stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordF
     Raises BareRecordError, ForeignRecordError or MalformedRecordError; their messages never contain
     a token.
     """
-    targets = (accepted.target_digest, accepted.former_target_digest or accepted.target_digest)
-    for name, found, ours in (
-        ("target", record.target_digest, targets),
-        ("tokenizer", record.tokenizer_digest, (accepted.tokenizer_digest,)),
-    ):
-        if found not in ours:
-            raise ForeignRecordError(f"its {name} is {found or 'not named'}, ours is {ours[0]}")
-    prompt = np.fromiter(record.prompt_tokens, np.uint32, len(record.prompt_tokens))
-    output = np.fromiter(record.output_tokens, np.uint32, len(record.output_tokens))
-    if len(prompt) == 0 or len(output) == 0:
-        raise MalformedRecordError(f"{len(prompt)} prompt and {len(output)} output tokens")
+    prompt, output = _checked_tokens(record, accepted)
     if not record.HasField("target"):
         raise BareRecordError("it has token ids alone, without the target's distributions")
     top_ids, log_probs, tail_mass = _distributions(record.target, len(output))
-    for name, ids in (("token", prompt), ("token", output), ("top-k token", top_ids)):
-        if ids.max() >= accepted.vocab_size:
-            raise MalformedRecordError(f"a {name} is not below {accepted.vocab_size}")
+    if top_ids.max() >= accepted.vocab_size:
+        raise MalformedRecordError(f"a top-k token is not below {accepted.vocab_size}")
     if (np.diff(np.sort(top_ids, axis=1), axis=1) == 0).any():
         raise MalformedRecordError("a row of top-k tokens has one twice")
     _check_mass(log_probs, tail_mass)
@@ -76,6 +65,26 @@ def sample_from(stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordF
         log_probs=log_probs[-kept:].copy(),
         tail_mass=tail_mass[-kept:].copy(),
     )
+
+
+def greedy_sample_from(
+    stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordFormat
+) -> Sample:
+    """A greedy request whose distributions were not recorded: all mass is on the served tokens.
+
+    For judging, not for training. Raises as `sample_from` does, BareRecordError aside.
+    """
+    _, output = _checked_tokens(record, accepted)
+    certain = buffer_pb2.TargetDistributions(
+        k=1,
+        token_ids=output.astype("<u4").tobytes(),
+        log_probs=bytes(2 * len(output)),
+        tail_mass=bytes(2 * len(output)),
+    )
+    known = buffer_pb2.Trajectory()
+    known.CopyFrom(record)
+    known.target.CopyFrom(certain)
+    return sample_from(stream_id, known, accepted)
 
 
 def within_vocabulary(sample: Sample, size: int) -> Sample:
@@ -103,6 +112,26 @@ def within_vocabulary(sample: Sample, size: int) -> Sample:
         log_probs=log_probs[:, :entries].copy(),
         tail_mass=(sample.tail_mass + moved).astype(np.float16),
     )
+
+
+def _checked_tokens(
+    record: buffer_pb2.Trajectory, accepted: RecordFormat
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The token ids of prompt and output."""
+    targets = (accepted.target_digest, accepted.former_target_digest or accepted.target_digest)
+    for name, found, ours in (
+        ("target", record.target_digest, targets),
+        ("tokenizer", record.tokenizer_digest, (accepted.tokenizer_digest,)),
+    ):
+        if found not in ours:
+            raise ForeignRecordError(f"its {name} is {found or 'not named'}, ours is {ours[0]}")
+    prompt = np.fromiter(record.prompt_tokens, np.uint32, len(record.prompt_tokens))
+    output = np.fromiter(record.output_tokens, np.uint32, len(record.output_tokens))
+    if len(prompt) == 0 or len(output) == 0:
+        raise MalformedRecordError(f"{len(prompt)} prompt and {len(output)} output tokens")
+    if max(prompt.max(), output.max()) >= accepted.vocab_size:
+        raise MalformedRecordError(f"a token is not below {accepted.vocab_size}")
+    return prompt, output
 
 
 def _distributions(

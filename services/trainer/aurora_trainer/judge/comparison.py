@@ -19,6 +19,7 @@ from aurora_trainer.data.record import (
     ForeignRecordError,
     MalformedRecordError,
     RecordFormat,
+    greedy_sample_from,
     sample_from,
 )
 from aurora_trainer.judge.acceptance import acceptance
@@ -102,8 +103,11 @@ class Comparison:
         if record.draft_digest == self._pair.candidate.digest:
             return Unjudged.CANDIDATE_SERVED
         try:
-            sample = sample_from(entry.id, record, accepted)
             sampling = sampling_of(record)
+            # The served token is the one that the target prefers.
+            is_known = sampling.is_greedy and not record.HasField("target")
+            read = greedy_sample_from if is_known else sample_from
+            sample = read(entry.id, record, accepted)
         except ForeignRecordError:
             return Unjudged.FOREIGN
         except BareRecordError:
