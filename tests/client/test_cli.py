@@ -191,6 +191,11 @@ def trainer():
             {"phase": "Publishing", "checkpoint": "ckpt-3", "acceptance": 0.625},
             "publishing; ckpt-3 published, 62.5% accepted on held-out trajectories",
         ),
+        (
+            {"phase": "Publishing", "checkpoint": "ckpt-3", "withheld": "too little is accepted"},
+            "publishing; ckpt-3 published; the last round published nothing: too little is "
+            "accepted",
+        ),
     ],
 )
 def test_status_shows_how_far_the_trainer_is(server, trainer, fields, line):

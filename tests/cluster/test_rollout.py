@@ -46,8 +46,10 @@ def test_promotes_a_better_draft_on_every_pod(chat, kubelet):
 
     assert status["history"][0]["outcome"] == "Promoted"
     assert stable_digests(kubelet, chat.namespace) == [digest, digest]
-    # What the trainer publishes next is judged against it.
+    # What the trainer publishes next is judged against it, and it knows how the rollout ended.
     wait_until(lambda: kubelet.world.pruned[-1].stable_digest == digest)
+    (verdict,) = kubelet.world.pruned[-1].verdicts
+    assert (verdict.digest, verdict.outcome) == (digest, "Promoted")
 
 
 def test_a_pod_that_cannot_stage_delays_the_rollout_and_is_named(chat, kubelet):

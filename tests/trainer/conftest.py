@@ -28,6 +28,7 @@ from aurora_model.weights import save_decoder
 from aurora_trainer.data.record import RecordFormat, sample_from
 from aurora_trainer.data.sample import Sample
 from aurora_trainer.published import published_after
+from aurora_trainer.settings import TrainSettings
 
 VOCABULARY = 64
 TOP = 8
@@ -78,6 +79,27 @@ def target(tmp_path_factory) -> TinyTarget:
     save_decoder(decoder, folder)
     (folder / "tokenizer.json").write_text("{}")
     return TinyTarget(folder, target_identity(folder), decoder)
+
+
+@pytest.fixture
+def settings(tmp_path, target) -> TrainSettings:
+    return TrainSettings(
+        listen="127.0.0.1:0",
+        metrics_listen=None,
+        buffer="127.0.0.1:1",
+        target=target.folder.as_uri(),
+        models=tmp_path / "models",
+        state=tmp_path / "state",
+        draft=None,
+        min_new_trajectories=10,
+        min_interval_seconds=0.0,
+        objective="LK",
+        learning_rate=3e-3,
+        batch_size=4,
+        steps_per_round=3,
+        holdout_percent=20,
+        seed=0,
+    )
 
 
 @pytest.fixture(scope="session")

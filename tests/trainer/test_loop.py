@@ -7,102 +7,19 @@ import threading
 
 import pytest
 import torch
+from support.training import SCHEDULE, Bench
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.checkpoint import folder_digest
 from aurora_common.errors import StorageError
-from aurora_common.lasting import LASTING_SECONDS, LastingFailures
+from aurora_common.lasting import LASTING_SECONDS
 from aurora_model.draft import load_draft, publish_draft, random_draft, small_draft_config
 from aurora_trainer import assembly
-from aurora_trainer.assembly import assembled_trainer
 from aurora_trainer.data.replay import is_held_out
-from aurora_trainer.loop import Schedule, TrainingLoop
 from aurora_trainer.progress import Trigger
 from aurora_trainer.published import published_after
 from aurora_trainer.settings import TrainSettings
-
-SCHEDULE = Schedule(Trigger(10, 0.0), steps_per_round=3, save_entries=1000, save_seconds=100.0)
-
-
-class FakeClock:
-    now_seconds = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now_seconds
-
-    def unix_ms(self) -> int:
-        return int(self.now_seconds * 1000)
-
-
-class FakeSource:
-    """Delivers a test's entries all at once."""
-
-    def __init__(self) -> None:
-        self.entries: list[buffer_pb2.Entry] = []
-
-    def take(self, *, wait_seconds: float) -> list[buffer_pb2.Entry]:
-        taken, self.entries = self.entries, []
-        return taken
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.acknowledged: list[str] = []
-        self.announcements = 0
-
-    def durable(self, ids) -> None:
-        self.acknowledged += ids
-
-    def published(self) -> None:
-        self.announcements += 1
-
-
-class Bench:
-    """A loop with everything around it that a test looks at."""
-
-    def __init__(self, settings: TrainSettings, schedule: Schedule = SCHEDULE) -> None:
-        self.trainer = assembled_trainer(settings)
-        self.source, self.listener, self.clock = FakeSource(), Listener(), FakeClock()
-        self.failures = LastingFailures(clock=self.clock.monotonic)
-        self.loop = TrainingLoop(
-            self.trainer,
-            schedule,
-            source=self.source,
-            listener=self.listener,
-            clock=self.clock,
-            failures=self.failures,
-        )
-
-    def turns(self, count: int) -> None:
-        for _ in range(count):
-            self.loop.turn(threading.Event())
-
-    def finish(self) -> None:
-        """What SIGTERM does."""
-        stopped = threading.Event()
-        stopped.set()
-        self.loop.run(stopped)
-
-
-@pytest.fixture
-def settings(tmp_path, target) -> TrainSettings:
-    return TrainSettings(
-        listen="127.0.0.1:0",
-        metrics_listen=None,
-        buffer="127.0.0.1:1",
-        target=target.folder.as_uri(),
-        models=tmp_path / "models",
-        state=tmp_path / "state",
-        draft=None,
-        min_new_trajectories=10,
-        min_interval_seconds=0.0,
-        objective="LK",
-        learning_rate=3e-3,
-        batch_size=4,
-        steps_per_round=3,
-        holdout_percent=20,
-        seed=0,
-    )
+from aurora_trainer.verdict import StableDraft
 
 
 @pytest.fixture
@@ -138,7 +55,7 @@ def test_the_parent_of_a_checkpoint_is_the_draft_that_it_is_judged_against(setti
     bench = Bench(settings)
     for start, stable in ((0, ""), (10, ""), (20, "sha256:stable"), (30, "")):
         if stable:
-            bench.trainer.measure_against(stable)
+            bench.trainer.measure_against(StableDraft(stable))
         bench.source.entries = entries[start : start + 10]
         bench.turns(4)
     found = published_after(settings.models, 0)
@@ -150,7 +67,7 @@ def test_the_parent_of_a_checkpoint_is_the_draft_that_it_is_judged_against(setti
 
 def test_a_restarted_trainer_remembers_what_it_is_judged_against(settings, entries):
     bench = Bench(settings)
-    bench.trainer.measure_against("sha256:stable")
+    bench.trainer.measure_against(StableDraft("sha256:stable"))
     bench.trainer.take_in(entries)
     bench.trainer.save()
     restarted = Bench(settings)

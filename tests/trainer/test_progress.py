@@ -55,12 +55,13 @@ def test_a_round_goes_through_its_phases():
     progress = with_step(progress, loss=None, seconds=0.5)
     assert (progress.phase, progress.loss, progress.training_seconds) == ("Publishing", 1.5, 1.0)
     progress = with_checkpoint(with_round_ended(progress, now_ms=7), sequence=3)
-    progress = with_parent(progress, "sha256:x")
+    progress = with_parent(progress, "sha256:x", "file:///x")
     assert progress == Progress(
         rounds=1,
         round_ended_at_ms=7,
         sequence=3,
         parent_digest="sha256:x",
+        parent_uri="file:///x",
         loss=1.5,
         training_seconds=1.0,
     )

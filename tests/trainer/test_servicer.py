@@ -10,6 +10,7 @@ from aurora_model.draft import publish_draft, random_draft, small_draft_config
 from aurora_trainer.progress import Progress, Trigger
 from aurora_trainer.servicer import TrainerServicer
 from aurora_trainer.standing import Standing
+from aurora_trainer.verdict import StableDraft, Verdict
 
 TRIGGER = Trigger(min_new_trajectories=48, min_interval_seconds=0)
 
@@ -27,14 +28,24 @@ def published(tmp_path, target_folder, identity):
     ]
 
 
-def serving(models, standing=lambda: None, *, problem=str, on_stable=lambda digest: None):
+def nothing(_):
+    """Is done with what is heard."""
+
+
+def serving(models, standing=lambda: None, *, problem=str, on_stable=nothing, on_verdicts=nothing):
     return TrainerServicer(
-        models, standing, TRIGGER, steps_per_round=60, problem=problem, on_stable=on_stable
+        models,
+        standing,
+        TRIGGER,
+        steps_per_round=60,
+        problem=problem,
+        on_stable=on_stable,
+        on_verdicts=on_verdicts,
     )
 
 
-async def prune(models, on_stable=lambda digest: None, **fields):
-    servicer = serving(models, on_stable=on_stable)
+async def prune(models, on_stable=nothing, on_verdicts=nothing, **fields):
+    servicer = serving(models, on_stable=on_stable, on_verdicts=on_verdicts)
     request = trainer_pb2.PruneCheckpointsRequest(**fields)
     response = await servicer.PruneCheckpoints(request, None)
     return sorted(int(name.split("-")[1]) for name in response.removed)
@@ -54,8 +65,38 @@ async def test_hears_which_draft_is_stable(tmp_path, published):
     heard = []
     await prune(tmp_path, heard.append, keep=5)
     assert heard == []
-    await prune(tmp_path, heard.append, keep=5, stable_digest=published[1])
-    assert heard == [published[1]]
+    await prune(tmp_path, heard.append, keep=5, stable_digest=published[1], stable_uri="file:///s")
+    assert heard == [StableDraft(published[1], "file:///s")]
+
+
+async def test_hears_how_rollouts_ended(tmp_path):
+    heard = []
+    verdicts = [
+        trainer_pb2.Verdict(
+            rollout_id="chat-1",
+            digest="sha256:b",
+            outcome="RolledBack",
+            reason="CrashHarm",
+            effect_bps=-20,
+            at_ms=7,
+        ),
+        trainer_pb2.Verdict(
+            rollout_id="chat-2",
+            digest="sha256:c",
+            outcome="Promoted",
+            reason="ReplayBetter",
+            effect_bps=120,
+            saved_bps=0,
+            at_ms=9,
+        ),
+    ]
+    await prune(tmp_path, on_verdicts=heard.append, keep=5, verdicts=verdicts)
+    assert heard == [
+        (
+            Verdict("chat-1", "sha256:b", "RolledBack", "CrashHarm", -20, None, 7),
+            Verdict("chat-2", "sha256:c", "Promoted", "ReplayBetter", 120, 0, 9),
+        )
+    ]
 
 
 async def test_keeps_at_least_one(tmp_path):
@@ -80,6 +121,16 @@ async def test_the_status_says_how_far_a_round_is(tmp_path, identity, target_fol
     assert (status.new_trajectories, status.min_new_trajectories) == (5, 48)
     assert (status.steps_left, status.steps_per_round, status.eta_seconds) == (20, 60, 10.0)
     assert (status.checkpoint, status.acceptance) == ("ckpt-1", 0.625)
+
+
+async def test_a_watch_of_the_status_says_why_a_round_published_nothing(tmp_path):
+    standing = Standing(Progress(rounds=1), 0, 0)
+    servicer = serving(tmp_path, lambda: standing)
+    watch = aiter(servicer.WatchStatus(trainer_pb2.WatchStatusRequest(), None))
+    assert (await anext(watch)).withheld == ""
+    standing = Standing(Progress(rounds=2, withheld="held-out trajectories object"), 0, 0)
+    assert (await anext(watch)).withheld == "held-out trajectories object"
+    await servicer.close()
 
 
 async def test_before_the_first_round_nothing_is_made_up(tmp_path):

@@ -17,6 +17,7 @@ from aurora_trainer.data.replay import Replay, ReplayLimits, SeatDraw
 from aurora_trainer.learning.learner import Learner, LearnerSettings
 from aurora_trainer.progress import Progress
 from aurora_trainer.state import State, load_state, save_state
+from aurora_trainer.verdict import Verdict
 
 LIMITS = ReplayLimits(window_count=20, reservoir_count=4, holdout_percent=20)
 
@@ -41,6 +42,10 @@ def state(target, make_samples) -> State:
         progress=Progress(trajectories=50, position="1001-9", loss=0.5),
         seen=("1000-0", "1001-9"),
         replay=replay,
+        verdicts=(
+            Verdict("chat-1", "sha256:b", "RolledBack", "CrashHarm", -20, None, 7),
+            Verdict("chat-2", "sha256:c", "Promoted", "ReplayBetter", 120, 150, 9),
+        ),
     )
 
 
@@ -63,7 +68,7 @@ def test_what_is_loaded_is_what_was_saved(tmp_path, state):
     save_state(tmp_path / "state.pt", state)
     loaded = load_state(tmp_path / "state.pt", LIMITS)
     assert (loaded.draft_kind, loaded.draft_config) == (state.draft_kind, state.draft_config)
-    for name in ("target_digest", "tokenizer_digest", "progress", "seen"):
+    for name in ("target_digest", "tokenizer_digest", "progress", "seen", "verdicts"):
         assert getattr(loaded, name) == getattr(state, name)
     for name, tensor in state.learner["average"].items():
         torch.testing.assert_close(loaded.learner["average"][name], tensor, rtol=0, atol=0)

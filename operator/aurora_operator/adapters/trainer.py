@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
 import grpc
 
@@ -14,7 +15,7 @@ from aurora_common.errors import UnavailableError
 from aurora_operator.adapters.channel import Peer, open_channel
 from aurora_operator.domain.plan.observation import ReplayBatch, TrainerView
 from aurora_operator.domain.rollout.replay import Score
-from aurora_operator.domain.status.deployment import Candidate, Draft
+from aurora_operator.domain.status.deployment import Candidate, Draft, Verdict
 from aurora_operator.reconcile.fleet import Comparison
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,15 @@ _RETRY_SECONDS = 0.5
 _QUIET_SECONDS = 5.0
 _PRUNE_SECONDS = 30.0
 _SCORES_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a trainer should know: the draft against which the next is judged, and how the last
+    rollouts ended, the newest first."""
+
+    stable: Draft | None
+    verdicts: tuple[Verdict, ...]
 
 
 class CheckpointFeed:
@@ -78,18 +88,20 @@ class CheckpointFeed:
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def prune(
-        self, *, keep: int, needed: frozenset[str], seen_sequence: int, stable: str
+        self, *, keep: int, needed: frozenset[str], seen_sequence: int, told: Told
     ) -> None:
         """Removes checkpoints that are neither needed nor among the newest `keep`.
 
-        `stable`: the digest of the draft against which the next is judged, or empty. Raises
-        UnavailableError if the call fails.
+        Tells the trainer what it should know as well. Raises UnavailableError if the call fails.
         """
+        stable = told.stable
         request = trainer_pb2.PruneCheckpointsRequest(
             keep=keep,
             needed_digests=sorted(needed),
             seen_sequence=seen_sequence,
-            stable_digest=stable,
+            stable_digest="" if stable is None else stable.digest,
+            stable_uri="" if stable is None else stable.uri,
+            verdicts=[_verdict(verdict) for verdict in reversed(told.verdicts)],
         )
         try:
             await self._stub.PruneCheckpoints(request, timeout=_PRUNE_SECONDS)
@@ -119,6 +131,18 @@ class CheckpointFeed:
 
     async def close(self) -> None:
         await self._channel.close(grace=None)
+
+
+def _verdict(verdict: Verdict) -> trainer_pb2.Verdict:
+    return trainer_pb2.Verdict(
+        rollout_id=verdict.id,
+        digest=verdict.digest,
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+        effect_bps=verdict.effect_bps,
+        saved_bps=verdict.saved_bps,
+        at_ms=round(verdict.at.timestamp() * 1000),
+    )
 
 
 def _judged(draft: Draft) -> judge_pb2.JudgedDraft:
@@ -155,6 +179,7 @@ def _view(status: trainer_pb2.GetStatusResponse) -> TrainerView:
             round(status.acceptance * 10_000) if status.HasField("acceptance") else None
         ),
         problem=status.problem,
+        withheld=status.withheld,
     )
 
 

@@ -11,7 +11,7 @@ from aurora_common.lasting import LastingFailures
 from aurora_common.tls import Certificates
 from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.kubernetes import Json
-from aurora_operator.adapters.trainer import CheckpointFeed
+from aurora_operator.adapters.trainer import CheckpointFeed, Told
 from aurora_operator.cluster.fleet import component_pods, is_ready, peer
 from aurora_operator.cluster.kinds import Key
 from aurora_operator.domain.objects.pod import GRPC
@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 class TrainerLink:
     """Passes every published checkpoint to `offer`, what the trainer does to `observe`.
 
-    It has the trainer prune old checkpoints, and tells it which draft is stable.
+    It has the trainer prune old checkpoints, and tells it which draft is stable and how rollouts
+    ended.
     """
 
     def __init__(
@@ -90,7 +91,8 @@ class TrainerLink:
         """Prunes if what is needed changed; `initial`: the digest of a draft to keep, or empty."""
         feed = self._feed
         needed = status.needed_digests | ({initial} if initial else frozenset())
-        wanted = (keep, needed, status.queue.sequence, status.stable_digest)
+        told = Told(status.stable, status.history)
+        wanted = (keep, needed, status.queue.sequence, told)
         if feed is None or wanted == self._pruned:
             return
         self._pruned = wanted
@@ -117,13 +119,15 @@ class TrainerLink:
 
     async def _observe_all(self, feed: CheckpointFeed) -> None:
         async for view in feed.views():
+            # It may have been restarted: it is told again.
+            self._pruned = None
             self._observe(view)
 
     async def _prune(
-        self, feed: CheckpointFeed, keep: int, needed: frozenset[str], sequence: int, stable: str
+        self, feed: CheckpointFeed, keep: int, needed: frozenset[str], sequence: int, told: Told
     ) -> None:
         try:
-            await feed.prune(keep=keep, needed=needed, seen_sequence=sequence, stable=stable)
+            await feed.prune(keep=keep, needed=needed, seen_sequence=sequence, told=told)
         except AuroraError as error:
             # Retried by the next reconcile.
             self._pruned = None

@@ -20,7 +20,7 @@ from aurora_common.store.published import PublishedDrafts
 from aurora_common.store.registry import model_store
 from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.inference import GrpcInference
-from aurora_operator.adapters.trainer import CheckpointFeed
+from aurora_operator.adapters.trainer import CheckpointFeed, Told
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.plan.observation import ComponentView, Problem, Scale
 from aurora_operator.domain.status.deployment import Draft, Status
@@ -85,6 +85,8 @@ class LocalOperator:
         )
         self._published = PublishedDrafts(models_folder(accepted.deployment, self._layout))
         self._prune_due = asyncio.Event()
+        # The arguments of the last prune.
+        self._pruned: object = None
         self._has_served = False
         self._refused = asyncio.Event()
 
@@ -216,32 +218,30 @@ class LocalOperator:
     async def _follow_trainer(self) -> None:
         async for view in self._feed.views():
             self._reconciler.observe_trainer(view)
+            # It may have been restarted: it is told again.
+            self._pruned = None
+            self._prune_due.set()
 
     async def _prune(self) -> None:
-        """Has the trainer prune, and says what is stable, whenever what is needed changed."""
-        done: object = None
+        """Has the trainer prune, and tells it what it should know, whenever either changed."""
         while True:
             await self._prune_due.wait()
             self._prune_due.clear()
             status, generation = self._reconciler.status, self._reconciler.generation
             keep = generation.deployment.spec.model_store.keep
             needed, sequence = _needed(status, generation), status.queue.sequence
-            wanted = (keep, needed, sequence, status.stable_digest)
-            if wanted == done:
+            told = Told(status.stable, status.history)
+            wanted = (keep, needed, sequence, told)
+            if wanted == self._pruned:
                 continue
             try:
-                await self._feed.prune(
-                    keep=keep,
-                    needed=needed,
-                    seen_sequence=sequence,
-                    stable=status.stable_digest,
-                )
+                await self._feed.prune(keep=keep, needed=needed, seen_sequence=sequence, told=told)
             except UnavailableError:
                 # It is suspended or restarting, and publishes nothing meanwhile.
                 await asyncio.sleep(_PRUNE_RETRY_SECONDS)
                 self._prune_due.set()
             else:
-                done = wanted
+                self._pruned = wanted
 
     async def _reload(self, requested: asyncio.Event) -> None:
         """Reloads the manifest file on request, restarting the components that it changes."""

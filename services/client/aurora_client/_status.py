@@ -268,6 +268,8 @@ class Training:
     """The last one that it published."""
     acceptance_bps: int | None = None
     """The checkpoint's acceptance on held-out trajectories; basis points."""
+    withheld: str = ""
+    """Why the last round published nothing, by held-out trajectories; empty: it did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

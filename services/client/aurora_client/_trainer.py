@@ -20,7 +20,7 @@ class TrainerStatus:
 
     `phase`: WaitingForTrajectories, Training or Publishing. `eta_seconds`: until the last step of
     the round; None if unknown. `checkpoint`: the last one published, or empty; `acceptance` is its
-    own on held-out trajectories, 0..1.
+    own on held-out trajectories, 0..1. `withheld`: why the last round published nothing, or empty.
     """
 
     phase: str
@@ -31,6 +31,7 @@ class TrainerStatus:
     eta_seconds: float | None
     checkpoint: str
     acceptance: float | None
+    withheld: str
 
 
 def trainer_status(address: str, *, retry: Retry, seconds: float) -> TrainerStatus:
@@ -50,4 +51,5 @@ def _status_of(message: pb.GetStatusResponse) -> TrainerStatus:
         eta_seconds=message.eta_seconds if message.HasField("eta_seconds") else None,
         checkpoint=message.checkpoint,
         acceptance=message.acceptance if message.HasField("acceptance") else None,
+        withheld=message.withheld,
     )

@@ -59,7 +59,7 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
             workplace,
             learner=Learner(draft, learner_settings, gradient),
             replay=Replay(limits),
-            progress=Progress(parent_digest=digest),
+            progress=Progress(parent_digest=digest, parent_uri=settings.draft or ""),
             seen=SeenIds(),
         )
     _check_target(path, saved, identity)
@@ -79,6 +79,7 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
         replay=saved.replay,
         progress=saved.progress,
         seen=SeenIds(saved.seen),
+        verdicts=saved.verdicts,
     )
 
 
@@ -98,6 +99,7 @@ def _workplace(
         ),
         seed=settings.seed,
         batch_size=settings.batch_size,
+        claims=settings.claims,
     )
 
 

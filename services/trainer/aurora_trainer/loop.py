@@ -98,6 +98,9 @@ class TrainingLoop:
                 self._listener.durable(durable)
         elif not busy:
             stop.wait(_IDLE_SECONDS)
+        # What is about to be published is written anew after a failure: it must stay the same.
+        if trainer.progress.phase != "Publishing":
+            trainer.take_verdicts()
         now_ms = self._clock.unix_ms()
         if trainer.can_train and round_is_due(
             trainer.progress, self._schedule.trigger, now_ms=now_ms
@@ -114,11 +117,17 @@ class TrainingLoop:
     def _save_is_due(self) -> bool:
         waited = self._clock.monotonic() - self._saved_at
         unsaved = self._trainer.unsaved_count
-        return unsaved >= self._schedule.save_entries or (
-            unsaved > 0 and waited >= self._schedule.save_seconds
+        return (
+            self._trainer.has_unsaved_verdicts
+            or unsaved >= self._schedule.save_entries
+            or (unsaved > 0 and waited >= self._schedule.save_seconds)
         )
 
     def _publish(self) -> None:
+        if objection := self._trainer.objection():
+            self._trainer.withhold(objection, now_ms=self._clock.unix_ms())
+            self._save()
+            return
         try:
             self._trainer.publish(now_ms=self._clock.unix_ms())
         except CheckpointError as error:

@@ -108,6 +108,7 @@ async def _serve(
             filter(None, (subscription.problem, judge.problem, *writes.lasting().values()))
         ),
         on_stable=trainer.measure_against,
+        on_verdicts=trainer.tell,
     )
     server = GrpcServer(
         settings.listen,

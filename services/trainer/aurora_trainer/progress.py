@@ -24,8 +24,9 @@ class Progress:
 
     `trajectories` counts those taken in, `skipped` those that were malformed, foreign or without
     the target's distributions; `first` and `position` are the oldest and newest stream ids taken
-    in; `sequence` is the last published checkpoint's; `parent_digest` is the draft's against which
-    the next is judged; `loss` is the last step's.
+    in; `sequence` is the last published checkpoint's; `parent_digest` and `parent_uri` are those of
+    the draft against which the next is judged; `loss` is the last step's. `withheld` says why the
+    last round published nothing, empty if it did; `withheld_rounds` counts such rounds.
     """
 
     phase: Phase = "WaitingForTrajectories"
@@ -41,6 +42,9 @@ class Progress:
     parent_digest: str = ""
     loss: float = 0.0
     training_seconds: float = 0.0
+    parent_uri: str = ""
+    withheld: str = ""
+    withheld_rounds: int = 0
 
 
 def with_trajectory(progress: Progress, stream_id: str) -> Progress:
@@ -101,9 +105,14 @@ def with_round_ended(progress: Progress, *, now_ms: int) -> Progress:
 
 def with_checkpoint(progress: Progress, *, sequence: int) -> Progress:
     """A checkpoint was published."""
-    return replace(progress, sequence=sequence)
+    return replace(progress, sequence=sequence, withheld="")
 
 
-def with_parent(progress: Progress, digest: str) -> Progress:
+def with_withheld(progress: Progress, reason: str) -> Progress:
+    """A round published nothing, since its rollout would be refused."""
+    return replace(progress, withheld=reason, withheld_rounds=progress.withheld_rounds + 1)
+
+
+def with_parent(progress: Progress, digest: str, uri: str) -> Progress:
     """The next checkpoint is judged against that draft."""
-    return replace(progress, parent_digest=digest)
+    return replace(progress, parent_digest=digest, parent_uri=uri)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +16,7 @@ from aurora_common.store.published import PublishedDraft, PublishedDrafts
 from aurora_trainer.progress import Trigger
 from aurora_trainer.published import checkpoint_name, published_after
 from aurora_trainer.standing import Standing
+from aurora_trainer.verdict import StableDraft, Verdict
 
 SERVICE = "aurora.trainer.v1.Trainer"
 
@@ -36,15 +37,17 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         *,
         steps_per_round: int,
         problem: Callable[[], str],
-        on_stable: Callable[[str], None],
+        on_stable: Callable[[StableDraft], None],
+        on_verdicts: Callable[[Sequence[Verdict]], None],
     ) -> None:
-        """`on_stable` is called with the digest of the draft that serves."""
+        """`on_stable` gets the draft that serves, `on_verdicts` how the last rollouts ended."""
         self._models = models
         self._standing = standing
         self._trigger = trigger
         self._steps_per_round = steps_per_round
         self._problem = problem
         self._on_stable = on_stable
+        self._on_verdicts = on_verdicts
         self._news = asyncio.Condition()
         self._closing = False
 
@@ -79,7 +82,8 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         if request.keep < 1:
             raise InvalidInputError("keep is 0; allowed is at least 1")
         if request.stable_digest:
-            self._on_stable(request.stable_digest)
+            self._on_stable(StableDraft(request.stable_digest, request.stable_uri))
+        self._on_verdicts(tuple(_verdict(verdict) for verdict in request.verdicts))
         removed = await asyncio.to_thread(
             PublishedDrafts(self._models).prune,
             keep=request.keep,
@@ -99,7 +103,8 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         shown: object = None
         while True:
             standing = self._standing()
-            state = (standing.progress.phase, standing.progress.sequence, self._problem())
+            progress = standing.progress
+            state = (progress.phase, progress.sequence, progress.withheld, self._problem())
             if state != shown:
                 shown = state
                 yield await self._status(standing)
@@ -131,7 +136,20 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
             checkpoint="" if last is None else checkpoint_name(last.sequence),
             acceptance=None if last is None else (last.manifest.metrics or {}).get("acceptance"),
             problem=self._problem(),
+            withheld=progress.withheld,
         )
+
+
+def _verdict(message: trainer_pb2.Verdict) -> Verdict:
+    return Verdict(
+        rollout_id=message.rollout_id,
+        digest=message.digest,
+        outcome=message.outcome,
+        reason=message.reason,
+        effect_bps=message.effect_bps,
+        saved_bps=message.saved_bps if message.HasField("saved_bps") else None,
+        at_ms=message.at_ms,
+    )
 
 
 def _message(published: PublishedDraft) -> trainer_pb2.Checkpoint:

@@ -49,6 +49,11 @@ class StandingCollector(Collector):
                 progress.skipped,
             ),
             ("rounds", "Rounds of training that ended.", progress.rounds),
+            (
+                "withheld_rounds",
+                "Rounds that published nothing: held-out trajectories spoke against it.",
+                progress.withheld_rounds,
+            ),
             ("optimizer_steps", "Steps that changed the draft.", standing.optimizer_steps),
             ("skipped_steps", "Steps without a finite gradient.", standing.skipped_steps),
             ("training_seconds", "Time spent in steps.", progress.training_seconds),

@@ -21,6 +21,7 @@ from aurora_trainer.data.replay import Replay, ReplayLimits, Reservoir
 from aurora_trainer.data.sample import Sample
 from aurora_trainer.learning.learner import LearnerState
 from aurora_trainer.progress import Progress
+from aurora_trainer.verdict import Verdict
 
 STATE = "state.pt"
 _FORMAT = 1
@@ -39,6 +40,7 @@ class State:
     progress: Progress
     seen: tuple[str, ...]
     replay: Replay
+    verdicts: tuple[Verdict, ...] = ()
 
 
 def save_state(path: Path, state: State) -> None:
@@ -55,6 +57,7 @@ def save_state(path: Path, state: State) -> None:
             "progress": asdict(state.progress),
             "seen": list(state.seen),
             "replay": _packed_replay(state.replay),
+            "verdicts": [asdict(verdict) for verdict in state.verdicts],
         },
         buffer,
     )
@@ -87,6 +90,7 @@ def load_state(path: Path, limits: ReplayLimits) -> State | None:
             progress=Progress(**found["progress"]),
             seen=tuple(found["seen"]),
             replay=_unpacked_replay(found["replay"], limits),
+            verdicts=tuple(Verdict(**each) for each in found.get("verdicts", ())),
         )
     except (
         RuntimeError,

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +27,21 @@ from aurora_trainer.data.record import BareRecordError, RecordFormat, sample_fro
 from aurora_trainer.data.replay import BatchDraw, Replay, SeatDraw
 from aurora_trainer.data.seen import SeenIds
 from aurora_trainer.learning.gradient import Measure
+from aurora_trainer.learning.held_out import HeldOut, held_out
 from aurora_trainer.learning.learner import Learner
 from aurora_trainer.progress import Progress
 from aurora_trainer.published import checkpoint_name, newest_sequence
+from aurora_trainer.stable import StableDrafts
 from aurora_trainer.standing import Standing
 from aurora_trainer.state import State, save_state
+from aurora_trainer.verdict import StableDraft, Verdict
 
 logger = logging.getLogger(__name__)
 
 # Keep the random numbers of the two uses apart.
 _SEAT_STREAM, _BATCH_STREAM = 0, 1
+# More than the operator tells of at once, so that none seems to be new again.
+_KEPT_VERDICTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Workplace:
     record_format: RecordFormat
     seed: int
     batch_size: int
+    claims: Path | None = None
 
 
 class Trainer:
@@ -61,6 +68,7 @@ class Trainer:
         replay: Replay,
         progress: Progress,
         seen: SeenIds,
+        verdicts: Sequence[Verdict] = (),
     ) -> None:
         self.workplace = workplace
         self.progress = progress
@@ -69,8 +77,13 @@ class Trainer:
         self._seen = seen
         self._unsaved: dict[str, None] = {}
         self._replicas = 1
-        # The stable draft's digest, as last heard; any thread may set it.
-        self._stable = ""
+        self._drafts = StableDrafts(workplace.target, workplace.claims)
+        self._verdicts = tuple(verdicts)
+        self.has_unsaved_verdicts = False
+        # As last heard; any thread may set them.
+        self._stable = StableDraft(progress.parent_digest, progress.parent_uri)
+        self._told: Sequence[Verdict] = ()
+        self._taken: Sequence[Verdict] = self._told
 
     @property
     def standing(self) -> Standing:
@@ -79,14 +92,38 @@ class Trainer:
             self.progress, self.learner.steps, self.learner.skipped_steps, self._replicas
         )
 
-    def measure_against(self, stable: str) -> None:
-        """What is published from now on is judged against this draft, its parent; thread-safe."""
+    def measure_against(self, stable: StableDraft) -> None:
+        """What is published from now on is judged against this draft, its parent; thread-safe.
+
+        Until one was heard of, it is the draft that training began with.
+        """
         self._stable = stable
 
+    def tell(self, verdicts: Sequence[Verdict]) -> None:
+        """How the last rollouts ended, for `take_verdicts`; thread-safe."""
+        self._told = verdicts
+
+    def take_verdicts(self) -> None:
+        """Takes in those that are new; none counts twice.
+
+        After a rollback training goes on from the stable draft, if held-out trajectories favour it.
+        """
+        told = self._told
+        if told is self._taken:
+            return
+        self._taken = told
+        found = [verdict for verdict in told if verdict not in self._verdicts]
+        if not found:
+            return
+        if any(verdict.outcome == "RolledBack" for verdict in found):
+            self._reconsider()
+        self._verdicts = (*self._verdicts, *found)[-_KEPT_VERDICTS:]
+        self.has_unsaved_verdicts = True
+
     @property
-    def _parent(self) -> str:
-        """The stable draft; until one was heard of, the draft that training began with."""
-        return self._stable or self.progress.parent_digest
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """How rollouts ended, the newest last."""
+        return self._verdicts
 
     @property
     def unsaved_count(self) -> int:
@@ -137,6 +174,21 @@ class Trainer:
             seconds=time.monotonic() - began,
         )
 
+    def objection(self) -> str:
+        """Why a rollout of the averaged weights would be refused, by held-out trajectories.
+
+        Empty if they do not say so, or nothing can be compared.
+        """
+        found = self._compared()
+        return "" if found is None else found.objection
+
+    def withhold(self, reason: str, *, now_ms: int) -> None:
+        """Ends the round without a checkpoint; training goes on from its weights."""
+        self.progress = moves.with_withheld(
+            moves.with_round_ended(self.progress, now_ms=now_ms), reason
+        )
+        logger.info("round publishes nothing", extra={"fields": {"reason": reason}})
+
     def publish(self, *, now_ms: int) -> CheckpointManifest:
         """Publishes the averaged weights and ends the round.
 
@@ -151,7 +203,7 @@ class Trainer:
             workplace.models,
             name=checkpoint_name(sequence),
             target=workplace.target,
-            parent_digest=self._parent,
+            parent_digest=self._stable.digest,
             objective=self.learner.settings.objective,
             trained_from=progress.first,
             trained_through=progress.position,
@@ -179,7 +231,8 @@ class Trainer:
         Raises StorageError if the write fails; the previous file stays intact.
         """
         workplace = self.workplace
-        self.progress = moves.with_parent(self.progress, self._parent)
+        stable = self._stable
+        self.progress = moves.with_parent(self.progress, stable.digest, stable.uri)
         save_state(
             workplace.state,
             State(
@@ -191,11 +244,39 @@ class Trainer:
                 progress=self.progress,
                 seen=tuple(self._seen),
                 replay=self._replay,
+                verdicts=self._verdicts,
             ),
         )
+        self.has_unsaved_verdicts = False
         durable = list(self._unsaved)
         self._unsaved.clear()
         return durable
+
+    def _compared(self) -> HeldOut | None:
+        """The averaged weights and the stable draft; None if they cannot be compared."""
+        learner = self.learner
+        stable = self._drafts.load(self._stable, like=learner.average)
+        if stable is None:
+            return None
+        return held_out(
+            list(self._replay.holdout.members),
+            stable=partial(learner.acceptance, stable),
+            trained=partial(learner.acceptance, learner.average),
+        )
+
+    def _reconsider(self) -> None:
+        """Goes on from the stable draft if held-out trajectories favour it."""
+        found = self._compared()
+        if found is None or not found.prefers_stable:
+            comparison = "nothing to compare" if found is None else str(found.all)
+            fields = {"held_out": comparison}
+            logger.info("training goes on after a rollback", extra={"fields": fields})
+            return
+        stable = self._drafts.load(self._stable, like=self.learner.average)
+        assert stable is not None
+        self.learner.go_on_from(stable)
+        fields = {"digest": self._stable.digest, "held_out": str(found.all)}
+        logger.info("training goes on from the stable draft", extra={"fields": fields})
 
     def _remember(self, entry: buffer_pb2.Entry) -> None:
         try:

@@ -1,15 +1,18 @@
 """What a trainer's judge answers, as the scores that the plan counts."""
 
+import asyncio
+from datetime import UTC, datetime
+
 import pytest
 
-from aurora.trainer.v1 import judge_pb2, judge_pb2_grpc
+from aurora.trainer.v1 import judge_pb2, judge_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from aurora_common.errors import UnavailableError
 from aurora_common.grpc_server import GrpcServer
 from aurora_operator.adapters.channel import Peer
-from aurora_operator.adapters.trainer import CheckpointFeed
+from aurora_operator.adapters.trainer import CheckpointFeed, Told
 from aurora_operator.domain.plan.observation import ReplayBatch
 from aurora_operator.domain.rollout.replay import Score
-from aurora_operator.domain.status.deployment import Draft
+from aurora_operator.domain.status.deployment import Draft, Verdict
 from aurora_operator.reconcile.fleet import Comparison
 
 COMPARISON = Comparison(
@@ -23,9 +26,23 @@ COMPARISON = Comparison(
 )
 
 
+class Trainer(trainer_pb2_grpc.TrainerServicer):
+    def __init__(self):
+        self.told = []
+
+    async def PruneCheckpoints(self, request, context):  # noqa: N802
+        self.told.append(request)
+        return trainer_pb2.PruneCheckpointsResponse()
+
+    async def WatchStatus(self, request, context):  # noqa: N802
+        yield trainer_pb2.GetStatusResponse(phase="Training", withheld="too little is accepted")
+        await asyncio.Event().wait()
+
+
 class Judge(judge_pb2_grpc.JudgeServicer):
     def __init__(self):
         self.asked = []
+        self.trainer = Trainer()
 
     async def ListScores(self, request, context):  # noqa: N802
         self.asked.append(request)
@@ -40,6 +57,7 @@ async def served():
     judge = Judge()
     server = GrpcServer("127.0.0.1:0", drain_seconds=0.1)
     server.add(judge_pb2_grpc.add_JudgeServicer_to_server, judge)
+    server.add(trainer_pb2_grpc.add_TrainerServicer_to_server, judge.trainer)
     port = await server.start([])
     feed = CheckpointFeed(Peer(f"127.0.0.1:{port}"), lambda: 0)
     yield feed, judge, server
@@ -60,6 +78,53 @@ async def test_scores_of_a_comparison(served):
         greedy_drafts=True,
         speculation_length=4,
     )
+
+
+async def test_a_trainer_is_told_what_is_stable_and_how_rollouts_ended(served):
+    feed, judge, _ = served
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    rolled_back = Verdict(
+        "chat-2", "ckpt-2", "sha256:2", "RolledBack", "CrashHarm", -20, 300, at, saved_bps=-5
+    )
+    promoted = Verdict("chat-1", "ckpt-1", "sha256:1", "Promoted", "AcceptanceBetter", 90, 400, at)
+    told = Told(COMPARISON.stable, (rolled_back, promoted))
+    await feed.prune(keep=3, needed=frozenset({"sha256:2"}), seen_sequence=2, told=told)
+    await feed.prune(keep=3, needed=frozenset(), seen_sequence=2, told=Told(None, ()))
+    first, second = judge.trainer.told
+    at_ms = 1_767_225_600_000
+    assert first == trainer_pb2.PruneCheckpointsRequest(
+        keep=3,
+        needed_digests=["sha256:2"],
+        seen_sequence=2,
+        stable_digest="sha256:1",
+        stable_uri="file:///1",
+        verdicts=[
+            trainer_pb2.Verdict(
+                rollout_id="chat-1",
+                digest="sha256:1",
+                outcome="Promoted",
+                reason="AcceptanceBetter",
+                effect_bps=90,
+                at_ms=at_ms,
+            ),
+            trainer_pb2.Verdict(
+                rollout_id="chat-2",
+                digest="sha256:2",
+                outcome="RolledBack",
+                reason="CrashHarm",
+                effect_bps=-20,
+                saved_bps=-5,
+                at_ms=at_ms,
+            ),
+        ],
+    )
+    assert second == trainer_pb2.PruneCheckpointsRequest(keep=3, seen_sequence=2)
+
+
+async def test_a_trainer_says_why_it_published_nothing(served):
+    feed, _, _ = served
+    view = await anext(aiter(feed.views()))
+    assert (view.phase, view.withheld) == ("Training", "too little is accepted")
 
 
 async def test_a_trainer_that_is_away(served):

@@ -12,7 +12,7 @@ from aurora.buffer.v1 import buffer_pb2
 from aurora_common.errors import AuroraError, CheckpointError, ConflictError, StorageError
 from aurora_model.decoder import causal_attend
 from aurora_model.draft import load_draft, publish_draft, random_draft, small_draft_config
-from aurora_trainer.judge import comparison as module
+from aurora_trainer import stable
 from aurora_trainer.judge.comparison import Comparisons, JudgedDraft, Pair, Unjudged
 
 OUTPUT, DRAFTED = 20, 3
@@ -211,7 +211,7 @@ def test_two_comparisons_share_a_draft_while_either_needs_it(
         loads.append(folder.name.split("-")[0])
         return load_draft(folder, **options)
 
-    monkeypatch.setattr(module, "load_draft", load)
+    monkeypatch.setattr(stable, "load_draft", load)
     comparisons = Comparisons(target.identity, target.record_format)
     rollout = comparisons.load(Pair(judge_drafts["random"], judge_drafts["perfect"]))
     watch = comparisons.load(Pair(judge_drafts["perfect"], judge_drafts["random"]))

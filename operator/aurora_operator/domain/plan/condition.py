@@ -161,7 +161,9 @@ def _progressing(status: Status, observed: Observation) -> _Finding:
         return _Finding(True, "DraftsStaging", "; ".join(awaited))
     if _is_beginning(status, observed):
         return _Finding(True, "DraftsStaging", "the draft to begin with is not staged yet")
-    return _Finding(False, "Idle")
+    withheld = "" if status.trainer is None else status.trainer.withheld
+    message = f"the last round published nothing: {withheld}" if withheld else ""
+    return _Finding(False, "Idle", message)
 
 
 def _held_back(rollout: Rollout) -> list[str]:

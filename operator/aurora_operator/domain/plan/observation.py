@@ -108,7 +108,8 @@ class Refusal:
 class TrainerView:
     """The trainer's own status at its last change of phase, checkpoint or problem.
 
-    `problem`: what has failed in it for a minute, or empty.
+    `problem`: what has failed in it for a minute, or empty. `withheld`: why its last round
+    published nothing, or empty.
     """
 
     phase: str
@@ -117,6 +118,7 @@ class TrainerView:
     checkpoint: str = ""
     acceptance_bps: int | None = None
     problem: str = ""
+    withheld: str = ""
 
 
 @dataclass(frozen=True, slots=True)

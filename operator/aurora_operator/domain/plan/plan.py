@@ -148,6 +148,7 @@ def _with_trainer(
         steps_per_round=view.steps_per_round,
         checkpoint=view.checkpoint,
         acceptance_bps=view.acceptance_bps,
+        withheld=view.withheld,
     )
     return replace(status, trainer=after)
 

@@ -179,6 +179,9 @@ class Training:
     acceptance_bps: Annotated[
         int | None, "The checkpoint's acceptance on held-out trajectories; basis points."
     ] = None
+    withheld: Annotated[
+        str, "Why the last round published nothing, by held-out trajectories; empty: it did."
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +230,6 @@ class Status:
         """The part on which actions rest."""
         rollout = self.rollout
         return self.stable, rollout and (rollout.id, rollout.state)
-
-    @property
-    def stable_digest(self) -> str:
-        """Empty while no draft is stable."""
-        return "" if self.stable is None else self.stable.digest
 
     @property
     def needed_digests(self) -> frozenset[str]:

@@ -25,7 +25,7 @@ def live_trainer(status: TrainerStatus) -> str:
                 doing += f", {_duration(status.eta_seconds)} left"
         case _:
             doing = status.phase.lower()
-    return doing + _checkpoint(status.checkpoint, status.acceptance)
+    return doing + _published(status.checkpoint, status.acceptance, status.withheld)
 
 
 def stored_trainer(status: Training) -> str:
@@ -39,16 +39,17 @@ def stored_trainer(status: Training) -> str:
             doing = status.phase.lower()
     bps = status.acceptance_bps
     acceptance = None if bps is None else bps / 1e4
-    return f"{doing} since {local_time(status.since)}" + _checkpoint(status.checkpoint, acceptance)
+    published = _published(status.checkpoint, acceptance, status.withheld)
+    return f"{doing} since {local_time(status.since)}{published}"
 
 
-def _checkpoint(name: str, acceptance: float | None) -> str:
-    if not name:
-        return "; nothing published yet"
+def _published(name: str, acceptance: float | None, withheld: str) -> str:
+    """The last checkpoint, and why the last round published none."""
     held_out = (
         "" if acceptance is None else f", {percent(acceptance)} accepted on held-out trajectories"
     )
-    return f"; {name} published{held_out}"
+    said = f"; {name} published{held_out}" if name else "; nothing published yet"
+    return f"{said}; the last round published nothing: {withheld}" if withheld else said
 
 
 def _duration(seconds: float) -> str:

@@ -7,12 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-import torch
-
 from aurora.buffer.v1 import buffer_pb2
-from aurora_common.errors import ConflictError, StorageError
-from aurora_common.store.registry import model_store
-from aurora_model.draft import Draft, load_draft
+from aurora_common.errors import ConflictError
+from aurora_model.draft import Draft
 from aurora_model.target import TargetIdentity
 from aurora_trainer.data.record import (
     BareRecordError,
@@ -25,6 +22,7 @@ from aurora_trainer.data.record import (
 from aurora_trainer.judge.acceptance import acceptance
 from aurora_trainer.judge.renewal import expected_steps
 from aurora_trainer.judge.sampling import sampling_of
+from aurora_trainer.stable import loaded_draft
 
 # Of a score: differences far below what could matter, and above what float32 leaves undetermined.
 _DECIMALS = 6
@@ -171,10 +169,6 @@ class Comparisons:
         shared = self._in_memory.get(judged)
         if shared is not None:
             return shared
-        try:
-            folder = model_store(claims=self.claims).fetch(judged.uri)
-        except (OSError, ValueError) as error:
-            raise StorageError(f"cannot read {judged.uri!r}: {error}") from error
-        draft, _ = load_draft(folder, digest=judged.digest, target=self.target, dtype=torch.float32)
+        draft = loaded_draft(judged.uri, judged.digest, target=self.target, claims=self.claims)
         self._in_memory[judged] = draft
         return draft

@@ -108,6 +108,22 @@ class Learner:
         """Loss and expected acceptance of the averaged weights; None without samples."""
         return evaluate(self.average, samples, self._loss)
 
+    def acceptance(self, draft: Draft, samples: Sequence[Sample]) -> float:
+        """The expected acceptance of any draft; there must be samples."""
+        measure = evaluate(draft, samples, self._loss)
+        assert measure is not None
+        return measure.acceptance
+
+    def go_on_from(self, draft: Draft) -> None:
+        """Takes the weights of a draft of the same shape."""
+        for own in (self.draft, self.average):
+            own.load_state_dict(draft.state_dict())
+        for state in self._optimizer.state.values():
+            # Where the former weights were going; how the gradients scale is as it was.
+            state["exp_avg"].zero_()
+        self._failures = 0
+        self.take_snapshot()
+
     def state(self) -> LearnerState:
         """Everything that `restore` needs; the tensors are live, not copies."""
         return {

@@ -7,7 +7,7 @@ from support.desired import SPECS, deployment
 
 from aurora_operator.domain.plan.condition import conditions
 from aurora_operator.domain.plan.observation import ComponentView, Observation, Problem, Scale
-from aurora_operator.domain.status.deployment import Status
+from aurora_operator.domain.status.deployment import Status, Training
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 READY = ComponentView("inference", ready=True)
@@ -37,6 +37,18 @@ def test_a_cluster_is_warned_of_open_ports(security, guarded, reason):
 
     assert (condition.status, condition.reason) == (guarded, reason)
     assert ("set security.authSecretRef or security.clientPeers" in condition.message) != guarded
+
+
+def test_it_says_why_nothing_was_published_while_nothing_else_goes_on():
+    trainer = Training("Training", NOW, 48, 60, withheld="too little is accepted")
+    observed = Observation(components=(READY,))
+    status = Status(trainer=trainer)
+    progressing = next(
+        each for each in conditions(status, observed, now=NOW) if each.type == "Progressing"
+    )
+    assert (progressing.status, progressing.reason) == (False, "Idle")
+    assert progressing.message == "the last round published nothing: too little is accepted"
+    assert found(observed)["Progressing"].message == ""
 
 
 def test_one_machine_is_not():

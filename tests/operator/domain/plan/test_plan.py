@@ -351,6 +351,8 @@ def test_the_status_follows_the_phases_of_the_trainer(deployment):
     assert after(first, None, later) == first
     published = after(first, replace(waiting, checkpoint="ckpt-1", acceptance_bps=6250), later)
     assert (published.trainer.since, published.trainer.acceptance_bps) == (START, 6250)
+    withheld = after(first, replace(waiting, withheld="too little is accepted"), later)
+    assert (withheld.trainer.since, withheld.trainer.withheld) == (START, "too little is accepted")
     training = after(first, replace(waiting, phase="Training"), later)
     assert training.trainer.since == later
     assert status_from_json(status_to_json(training)) == training

@@ -1,8 +1,8 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -45,7 +45,7 @@ class WatchStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("phase", "trajectories", "new_trajectories", "stream_position", "optimizer_steps", "published", "loss", "training_seconds", "replicas", "min_new_trajectories", "steps_per_round", "steps_left", "eta_seconds", "checkpoint", "acceptance", "problem")
+    __slots__ = ("phase", "trajectories", "new_trajectories", "stream_position", "optimizer_steps", "published", "loss", "training_seconds", "replicas", "min_new_trajectories", "steps_per_round", "steps_left", "eta_seconds", "checkpoint", "acceptance", "problem", "withheld")
     PHASE_FIELD_NUMBER: _ClassVar[int]
     TRAJECTORIES_FIELD_NUMBER: _ClassVar[int]
     NEW_TRAJECTORIES_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,7 @@ class GetStatusResponse(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     ACCEPTANCE_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_FIELD_NUMBER: _ClassVar[int]
     phase: str
     trajectories: int
     new_trajectories: int
@@ -78,19 +79,42 @@ class GetStatusResponse(_message.Message):
     checkpoint: str
     acceptance: float
     problem: str
-    def __init__(self, phase: _Optional[str] = ..., trajectories: _Optional[int] = ..., new_trajectories: _Optional[int] = ..., stream_position: _Optional[str] = ..., optimizer_steps: _Optional[int] = ..., published: _Optional[int] = ..., loss: _Optional[float] = ..., training_seconds: _Optional[float] = ..., replicas: _Optional[int] = ..., min_new_trajectories: _Optional[int] = ..., steps_per_round: _Optional[int] = ..., steps_left: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., checkpoint: _Optional[str] = ..., acceptance: _Optional[float] = ..., problem: _Optional[str] = ...) -> None: ...
+    withheld: str
+    def __init__(self, phase: _Optional[str] = ..., trajectories: _Optional[int] = ..., new_trajectories: _Optional[int] = ..., stream_position: _Optional[str] = ..., optimizer_steps: _Optional[int] = ..., published: _Optional[int] = ..., loss: _Optional[float] = ..., training_seconds: _Optional[float] = ..., replicas: _Optional[int] = ..., min_new_trajectories: _Optional[int] = ..., steps_per_round: _Optional[int] = ..., steps_left: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., checkpoint: _Optional[str] = ..., acceptance: _Optional[float] = ..., problem: _Optional[str] = ..., withheld: _Optional[str] = ...) -> None: ...
 
 class PruneCheckpointsRequest(_message.Message):
-    __slots__ = ("keep", "needed_digests", "seen_sequence", "stable_digest")
+    __slots__ = ("keep", "needed_digests", "seen_sequence", "stable_digest", "stable_uri", "verdicts")
     KEEP_FIELD_NUMBER: _ClassVar[int]
     NEEDED_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     SEEN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     STABLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    STABLE_URI_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
     keep: int
     needed_digests: _containers.RepeatedScalarFieldContainer[str]
     seen_sequence: int
     stable_digest: str
-    def __init__(self, keep: _Optional[int] = ..., needed_digests: _Optional[_Iterable[str]] = ..., seen_sequence: _Optional[int] = ..., stable_digest: _Optional[str] = ...) -> None: ...
+    stable_uri: str
+    verdicts: _containers.RepeatedCompositeFieldContainer[Verdict]
+    def __init__(self, keep: _Optional[int] = ..., needed_digests: _Optional[_Iterable[str]] = ..., seen_sequence: _Optional[int] = ..., stable_digest: _Optional[str] = ..., stable_uri: _Optional[str] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ...) -> None: ...
+
+class Verdict(_message.Message):
+    __slots__ = ("rollout_id", "digest", "outcome", "reason", "effect_bps", "saved_bps", "at_ms")
+    ROLLOUT_ID_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_BPS_FIELD_NUMBER: _ClassVar[int]
+    SAVED_BPS_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    rollout_id: str
+    digest: str
+    outcome: str
+    reason: str
+    effect_bps: int
+    saved_bps: int
+    at_ms: int
+    def __init__(self, rollout_id: _Optional[str] = ..., digest: _Optional[str] = ..., outcome: _Optional[str] = ..., reason: _Optional[str] = ..., effect_bps: _Optional[int] = ..., saved_bps: _Optional[int] = ..., at_ms: _Optional[int] = ...) -> None: ...
 
 class PruneCheckpointsResponse(_message.Message):
     __slots__ = ("removed",)
