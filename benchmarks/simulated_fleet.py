@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from benchmarks.simulated_inference import SimulatedInference
 from benchmarks.simulated_judge import Replayed, SimulatedJudge
 
-from aurora_inference.contract import Ending
+from aurora_inference.contract import Ending, Served
 from aurora_inference.slots.slots import Assignment
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.plan.observation import (
@@ -184,13 +184,12 @@ class SimulatedFleet:
             return
         inference.in_flight -= 1
         self.failed_requests += service.ending == "failed"
-        inference.slots.end(
-            assignment,
-            service.ending,
+        served = Served(
             drafted_tokens=service.drafted_tokens,
             accepted_tokens=service.accepted_tokens,
             time_per_output_token_us=service.time_per_output_token_us,
         )
+        inference.slots.end(assignment, service.ending, served)
         admission = inference.admissions.end(str(number))
         assert admission is not None
         if service.ending in ("completed", "draft_failed"):

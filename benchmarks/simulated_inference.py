@@ -91,10 +91,10 @@ class SimulatedInference:
                     Outcome(
                         each.arm,
                         each.candidate_bps,
-                        each.drafted_tokens,
-                        each.accepted_tokens,
+                        each.served.drafted_tokens,
+                        each.served.accepted_tokens,
                         each.ending,
-                        each.time_per_output_token_us,
+                        each.served.time_per_output_token_us,
                         each.stable_digest,
                         each.candidate_digest,
                     ),

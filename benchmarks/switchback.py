@@ -23,7 +23,7 @@ from benchmarks.judgement import upper_bound
 from benchmarks.option import Count, parse
 from benchmarks.report import Figure, exact_figure, median_figure, write_report
 
-from aurora_inference.contract import Arm
+from aurora_inference.contract import Arm, Served
 from aurora_inference.contract import Outcome as Listed
 from aurora_inference.gateway.pair import Block, Pairs, block_seconds, order
 from aurora_operator.domain.rollout import outcome as domain
@@ -75,22 +75,17 @@ def _serve(draw: np.random.Generator, tally: Pairs, block: Block, rate: float) -
     drafted = int(draw.integers(20, 120))
     chance = float(np.clip(draw.normal(rate, 0.1), 0, 1))
     tally.begin(block)
-    tally.end(
-        block,
-        drafted=drafted,
-        accepted=int(draw.binomial(drafted, chance)),
-        failed=False,
-        token_us=20_000,
-    )
+    accepted = int(draw.binomial(drafted, chance))
+    tally.end(block, Served(drafted, accepted, time_per_output_token_us=20_000), failed=False)
 
 
 def _block(listed: Listed) -> domain.Block:
     return domain.Block(
         listed.requests,
         listed.failed_requests,
-        listed.drafted_tokens,
-        listed.accepted_tokens,
-        listed.time_per_output_token_us,
+        listed.served.drafted_tokens,
+        listed.served.accepted_tokens,
+        listed.served.time_per_output_token_us,
     )
 
 

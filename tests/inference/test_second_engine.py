@@ -13,6 +13,7 @@ from aurora_inference.contract import (
     EngineStatus,
     Progress,
     Receipt,
+    Served,
     SpeculationReport,
 )
 from aurora_inference.grpc.servicer import InferenceServicer
@@ -37,13 +38,8 @@ class EchoEngine:
     def submit(self, request, sink):
         assignment = self.slots.assign(0.0)
         self.counts[assignment.arm].requests += 1
-        self.slots.end(
-            assignment,
-            "completed",
-            drafted_tokens=4,
-            accepted_tokens=3,
-            time_per_output_token_us=900,
-        )
+        served = Served(4, 3, time_to_first_token_us=7000, time_per_output_token_us=900)
+        self.slots.end(assignment, "completed", served)
         draft = assignment.draft
         report = SpeculationReport(draft.name, draft.digest, assignment.arm, 1, 4, 3)
         sink(Progress(request.id, request.prompt_tokens[: request.max_tokens], "length", report))
@@ -115,7 +111,8 @@ async def test_a_canary_runs_on_it_from_staging_to_promotion(gate):
     page = await servicer.ListOutcomes(
         inference_pb2.ListOutcomesRequest(rollout_id="chat-1", instance=INSTANCE), None
     )
-    assert [outcome.time_per_output_token_us for outcome in page.outcomes] == [900]
+    (outcome,) = page.outcomes
+    assert (outcome.time_to_first_token_us, outcome.time_per_output_token_us) == (7000, 900)
     promoted = await servicer.PromoteDraft(
         inference_pb2.PromoteDraftRequest(digest=DRAFT.digest), None
     )

@@ -169,6 +169,7 @@ def _block(outcome: inference_pb2.Outcome) -> Block:
         outcome.drafted_tokens,
         outcome.accepted_tokens,
         outcome.time_per_output_token_us,
+        outcome.time_to_first_token_us,
     )
 
 
@@ -182,6 +183,7 @@ def _outcome(outcome: inference_pb2.Outcome) -> Outcome:
         # What only a later inference knows was no success.
         ending=_ENDINGS.get(outcome.ending, "failed"),
         time_per_output_token_us=outcome.time_per_output_token_us,
+        time_to_first_token_us=outcome.time_to_first_token_us,
         stable_digest=outcome.stable_digest,
         candidate_digest=outcome.candidate_digest,
     )

@@ -62,6 +62,20 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What was drafted for a request, and how long it took.
+
+    The times are microseconds, 0 if unknown: from its admission to its first token, and for each
+    token after that.
+    """
+
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    time_to_first_token_us: int = 0
+    time_per_output_token_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one request of a rollout, or of those that began in one block, under its arm.
 
@@ -69,7 +83,7 @@ class Outcome:
     none. `candidate_bps`: the candidate's share then. `sequence`: its place in the order of
     admission, or of the ends of pairs. `pair`: 0 for a request of its own, else the number of the
     pair of blocks; its two outcomes follow each other. Theirs are `requests`, of which
-    `failed_requests` failed, with the mean of their times per token.
+    `failed_requests` failed, with the means of their times.
     """
 
     arm: Arm
@@ -77,9 +91,7 @@ class Outcome:
     candidate_digest: str
     candidate_bps: int
     ending: Ending
-    drafted_tokens: int
-    accepted_tokens: int
-    time_per_output_token_us: int
+    served: Served
     sequence: int = 0
     pair: int = 0
     requests: int = 1

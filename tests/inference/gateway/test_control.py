@@ -361,7 +361,9 @@ async def test_a_share_of_the_time_alternates_the_drafts_in_pairs(
     ]
     for one in page.outcomes:
         assert one.candidate_bps == 5000
-        assert one.accepted_tokens * 4 == one.drafted_tokens * (3 if one.arm == "candidate" else 1)
+        served = one.served
+        times = 3 if one.arm == "candidate" else 1
+        assert served.accepted_tokens * 4 == served.drafted_tokens * times
     await control.split("", 0)
     assert plugin.live == stable
     calls = len(plugin.calls)

@@ -133,8 +133,9 @@ def test_unreported_failed_and_refused_requests(ledger):
 def test_a_pairs_evidence_is_of_requests_begun_in_its_blocks_and_cut_at_the_switch(ledger, clock):
     ledger.block = FIRST
     crossing, within = ledger.begin("crossing"), ledger.begin("within")
-    within.arrived(100.0)
-    within.arrived(100.8)
+    clock.now += 0.5
+    within.arrived(100.5)
+    within.arrived(101.3)
     ended(ledger, within, (4, 2), tokens=5)
     ledger.switched(CANDIDATE, {"crossing": 1}, SECOND)
     failed = ledger.begin("failed")
@@ -145,12 +146,15 @@ def test_a_pairs_evidence_is_of_requests_begun_in_its_blocks_and_cut_at_the_swit
 
     stable, candidate = outcomes(ledger)
     assert (stable.arm, stable.pair, stable.requests) == ("stable", 1, 2)
-    assert (stable.drafted_tokens, stable.accepted_tokens, stable.failed_requests) == (8, 6, 0)
-    assert stable.time_per_output_token_us == pytest.approx(200_000, abs=1)
+    assert (stable.served.drafted_tokens, stable.served.accepted_tokens) == (8, 6)
+    assert stable.failed_requests == 0
+    assert stable.served.time_per_output_token_us == pytest.approx(200_000, abs=1)
     assert (candidate.arm, candidate.pair, candidate.requests) == ("candidate", 1, 1)
-    assert (candidate.drafted_tokens, candidate.accepted_tokens) == (4, 3)
+    assert (candidate.served.drafted_tokens, candidate.served.accepted_tokens) == (4, 3)
     assert (candidate.failed_requests, candidate.ending) == (1, "failed")
-    assert candidate.time_per_output_token_us == 0
+    assert stable.served.time_to_first_token_us == pytest.approx(500_000, abs=1)
+    assert candidate.served.time_per_output_token_us == 0
+    assert candidate.served.time_to_first_token_us == 0
     assert [one.sequence for one in (stable, candidate)] == [1, 2]
 
 
@@ -163,7 +167,7 @@ def test_a_request_that_begins_only_in_the_next_block_is_that_ones(ledger):
     ledger.close_pair(SECOND)
     stable, candidate = outcomes(ledger)
     assert (stable.requests, candidate.requests) == (1, 1)
-    assert candidate.accepted_tokens == 4
+    assert candidate.served.accepted_tokens == 4
 
 
 def test_a_discarded_pair_and_one_without_an_arm_are_no_evidence(ledger):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from aurora_inference.contract import Served
 from aurora_inference.gateway.pair import Block, Pairs, block_seconds, order
 
 
@@ -55,7 +56,7 @@ def begun(pairs, number, **options):
 
 
 def end(pairs, one, *, accepted=2):
-    pairs.end(one, drafted=4, accepted=accepted, failed=False, token_us=9)
+    pairs.end(one, Served(4, accepted, 70, 9), failed=False)
 
 
 def told(pairs, now):
@@ -109,4 +110,4 @@ def test_requests_of_a_former_rollout_are_no_evidence_of_the_next():
     pairs.close(blocks[1], now=20.0)
     found = pairs.due(20.0)
     assert [rollout for rollout, _ in found] == ["next", "next"]
-    assert all(one.accepted_tokens == 1 for _, one in found)
+    assert all(one.served.accepted_tokens == 1 for _, one in found)

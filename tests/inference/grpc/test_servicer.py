@@ -12,7 +12,7 @@ from aurora.inference.v1 import inference_pb2 as pb
 from aurora.inference.v1 import inference_pb2_grpc
 from aurora_common.errors import CheckpointError
 from aurora_common.grpc_server import GrpcServer
-from aurora_inference.contract import Sampling
+from aurora_inference.contract import Sampling, Served
 from aurora_inference.grpc.control_servicer import SERVICE
 from aurora_inference.grpc.servicer import InferenceServicer
 
@@ -228,13 +228,13 @@ async def test_outcomes_are_paged_by_a_cursor_of_the_instance(stub, worker, draf
         engine.slots.end(
             engine.slots.assign(0.0),
             "completed",
-            drafted_tokens=8,
-            accepted_tokens=accepted,
-            time_per_output_token_us=1500,
+            Served(8, accepted, time_to_first_token_us=2**40, time_per_output_token_us=1500),
         )
     engine.slots.assign(0.0)
     first = await stub.ListOutcomes(pb.ListOutcomesRequest(rollout_id="r1", limit=3))
     assert [outcome.accepted_tokens for outcome in first.outcomes] == [0, 1, 2]
+    # As much as the message can hold.
+    assert {each.time_to_first_token_us for each in first.outcomes} == {2**32 - 1}
     assert (first.unlisted_stable, first.unlisted_candidate) == (0, 3)
     assert {(each.arm, each.candidate_digest, each.ending) for each in first.outcomes} == {
         ("candidate", drafts["two"].digest, "completed")

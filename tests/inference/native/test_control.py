@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from aurora_common.errors import UnavailableError
-from aurora_inference.contract import Cursor, DraftReference
+from aurora_inference.contract import Cursor, DraftReference, Served
 from aurora_inference.native import control as module
 
 
@@ -22,14 +22,7 @@ async def test_drain_returns_once_every_outcome_is_confirmed(serving, worker):
     log = worker.engine.slots.outcomes
     log.follow("r1")
     sequence = log.admit("stable", stable_digest="", candidate_digest="c", candidate_bps=5000)
-    log.end(
-        "r1",
-        sequence,
-        ending="completed",
-        drafted_tokens=8,
-        accepted_tokens=4,
-        time_per_output_token_us=1500,
-    )
+    log.end("r1", sequence, "completed", Served(8, 4, time_per_output_token_us=1500))
     draining = asyncio.create_task(serving.engine.drain())
     page = await serving.engine.outcomes("r1", cursor=Cursor("", 0), limit=10)
     assert not draining.done()

@@ -375,7 +375,23 @@ def test_a_cancelled_request_says_whether_its_text_was_complete(
     harness.cancel("r", answered=answered)
     (outcome,) = _outcomes(harness)
     assert outcome.ending == ending
-    assert outcome.drafted_tokens > 0
+    assert outcome.served.drafted_tokens > 0
+
+
+def test_an_outcome_tells_how_long_the_first_token_took(make_engine, make_draft) -> None:
+    harness = make_engine(draft="bad")
+    harness.engine.stage("candidate", make_draft("good", harness.engine))
+    harness.engine.slots.split("rollout-1", FULL_BPS // 2)
+    # A prompt of several pieces, and one that is cancelled within its first.
+    prompt = tuple(3 + number % 90 for number in range(100))
+    harness.run(Request("short", (3, 4), 3, GREEDY), Request("long", prompt, 3, GREEDY))
+    harness.engine.submit(Request("cancelled", prompt, 3, GREEDY))
+    harness.step()
+    harness.cancel("cancelled")
+    short, long, cancelled = (each.served.time_to_first_token_us for each in _outcomes(harness))
+    assert short > 0
+    assert long > 0
+    assert cancelled == 0
 
 
 def test_outcomes_come_in_the_order_of_admission(make_engine, make_draft) -> None:

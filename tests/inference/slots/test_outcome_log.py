@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from aurora_inference.contract import Cursor
+from aurora_inference.contract import Cursor, Served
 from aurora_inference.slots import outcome_log
 from aurora_inference.slots.outcome_log import OutcomeLog
 
@@ -37,14 +37,7 @@ def admit(log, arm="stable"):
 
 
 def end(log, sequence, rollout_id="r1", *, accepted=3):
-    log.end(
-        rollout_id,
-        sequence,
-        ending="completed",
-        drafted_tokens=8,
-        accepted_tokens=accepted,
-        time_per_output_token_us=1500,
-    )
+    log.end(rollout_id, sequence, "completed", Served(8, accepted, time_per_output_token_us=1500))
 
 
 def _record(log, count, rollout_id="r1"):
@@ -60,7 +53,7 @@ def test_an_outcome_tells_the_drafts_that_could_have_been_drawn(log):
     end(log, admit(log, "candidate"))
     (outcome,) = log.page("r1", START, 10).outcomes
     assert (outcome.arm, outcome.stable_digest, outcome.candidate_digest) == ("candidate", "s", "c")
-    assert (outcome.ending, outcome.accepted_tokens, outcome.candidate_bps) == (
+    assert (outcome.ending, outcome.served.accepted_tokens, outcome.candidate_bps) == (
         "completed",
         3,
         5000,
@@ -152,7 +145,7 @@ def test_an_end_counts_once(log):
     sequence = admit(log)
     end(log, sequence, accepted=3)
     end(log, sequence, accepted=7)
-    assert [each.accepted_tokens for each in log.page("r1", START, 10).outcomes] == [3]
+    assert [each.served.accepted_tokens for each in log.page("r1", START, 10).outcomes] == [3]
 
 
 def test_the_end_of_another_rollouts_request_changes_nothing(log):

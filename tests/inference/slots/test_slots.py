@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from aurora_common.errors import ConflictError, InvalidInputError
-from aurora_inference.contract import Cursor, DraftReference
+from aurora_inference.contract import Cursor, DraftReference, Served
 from aurora_inference.slots.outcome_log import OutcomeLog
 from aurora_inference.slots.slots import Slots
 
 STABLE, CANDIDATE = DraftReference("one", "sha256:1"), DraftReference("two", "sha256:2")
+SERVED = Served(8, 3, time_to_first_token_us=70, time_per_output_token_us=9)
 
 
 @pytest.fixture
@@ -27,18 +28,12 @@ def test_the_draw_decides_the_arm(slots):
     assert (stable.arm, stable.draft) == ("stable", STABLE)
     assert (candidate.sequence, stable.sequence) == (1, 2)
     for assignment in (candidate, stable):
-        slots.end(
-            assignment,
-            "cancelled",
-            drafted_tokens=8,
-            accepted_tokens=3,
-            time_per_output_token_us=9,
-        )
+        slots.end(assignment, "cancelled", SERVED)
     outcomes = slots.outcomes.page("r1", Cursor("", 0), 10).outcomes
     assert [each.arm for each in outcomes] == ["candidate", "stable"]
     for each in outcomes:
         assert (each.stable_digest, each.candidate_digest) == (STABLE.digest, CANDIDATE.digest)
-        assert (each.candidate_bps, each.ending, each.accepted_tokens) == (2500, "cancelled", 3)
+        assert (each.candidate_bps, each.ending, each.served) == (2500, "cancelled", SERVED)
 
 
 def test_the_drafts_are_those_of_the_draw(slots):
@@ -46,9 +41,7 @@ def test_the_drafts_are_those_of_the_draw(slots):
     slots.split("r1", 2500)
     assignment = slots.assign(0.9)
     slots.stage("stable", STABLE)
-    slots.end(
-        assignment, "completed", drafted_tokens=8, accepted_tokens=3, time_per_output_token_us=9
-    )
+    slots.end(assignment, "completed", SERVED)
     (outcome,) = slots.outcomes.page("r1", Cursor("", 0), 10).outcomes
     assert outcome.stable_digest == CANDIDATE.digest
 
@@ -57,9 +50,7 @@ def test_a_request_without_a_chance_of_the_candidate_is_not_evidence(slots):
     slots.split("r1", 0)
     assignment = slots.assign(0.0)
     assert (assignment.arm, assignment.rollout_id) == ("stable", "")
-    slots.end(
-        assignment, "completed", drafted_tokens=8, accepted_tokens=3, time_per_output_token_us=9
-    )
+    slots.end(assignment, "completed", SERVED)
     assert slots.outcomes.page("r1", Cursor("", 0), 10).outcomes == ()
 
 

@@ -7,12 +7,13 @@ than a margin. If there is no such harm, the probability that it ever rolls back
 cannot make a false promotion more likely. If nothing is scored it does neither: an engine that does
 not measure the quantity blocks nothing.
 
-`tpot` is the time per output token, relative to the mean of earlier requests in both arms. It is
-capped at twice that mean, so that the score is bounded and one outlier cannot move the scale; the
-hypothesis is about means of such capped times. A cancelled request has the time of what it was
-served. The first request, failed ones and those of a single token have no score. The last cannot
-favour the candidate, since a draft does not change the distribution of the text. A candidate that
-fails instead of being slow is caught by its acceptance rate, where a failure scores 0.
+`tpot` is the time per output token, `ttft` that from admission to the first token, both relative to
+the mean of earlier requests in both arms. They are capped at twice that mean, so that the score is
+bounded and one outlier cannot move the scale; the hypothesis is about means of such capped times. A
+cancelled request has the times of what it was served. The first request, failed ones and those
+without the time have no score: those of a single token have no `tpot`, which cannot favour the
+candidate, since a draft does not change the distribution of the text. A candidate that fails
+instead of being slow is caught by its acceptance rate, where a failure scores 0.
 
 Of a pair of blocks the difference of both scores is bet on, as in `switchback`.
 
@@ -63,9 +64,16 @@ class Guardrail:
     score: Callable[[Outcome, Memory], tuple[float | None, Memory]]
 
 
-def relative_time(outcome: Outcome, memory: Memory) -> tuple[float | None, Memory]:
-    """The time per output token by twice the mean so far; `memory` is that mean and its count."""
-    time = outcome.time_per_output_token_us
+def time_per_output_token(outcome: Outcome, memory: Memory) -> tuple[float | None, Memory]:
+    return _relative(outcome.time_per_output_token_us, outcome, memory)
+
+
+def time_to_first_token(outcome: Outcome, memory: Memory) -> tuple[float | None, Memory]:
+    return _relative(outcome.time_to_first_token_us, outcome, memory)
+
+
+def _relative(time: int, outcome: Outcome, memory: Memory) -> tuple[float | None, Memory]:
+    """A time by twice the mean so far; `memory` is that mean and its count."""
     if outcome.ending == "failed" or time <= 0:
         return None, memory
     if not memory:
@@ -77,13 +85,22 @@ def relative_time(outcome: Outcome, memory: Memory) -> tuple[float | None, Memor
 
 # By simulation: with times of equal distribution (log-normal, σ = 0.5) a margin of 1000 holds back
 # 12% of candidates after 300 requests, 5% after 500 and 0.2% after 1000; one of 500 still 7%.
+# Times to the first token vary more, with the prompts: with σ = 1 a margin of 2000 holds back 2%
+# after 300 requests, one of 1000 18%.
 GUARDRAILS: Mapping[str, Guardrail] = {
     "tpot": Guardrail(
         meaning="the time per output token, relative to the stable draft's",
         harm="TimePerOutputTokenHarm",
         margin_bps=1000,
         unit=2.0,
-        score=relative_time,
+        score=time_per_output_token,
+    ),
+    "ttft": Guardrail(
+        meaning="the time from admission to the first token, relative to the stable draft's",
+        harm="TimeToFirstTokenHarm",
+        margin_bps=2000,
+        unit=2.0,
+        score=time_to_first_token,
     ),
 }
 
@@ -173,6 +190,7 @@ def _whole(block: Block, arm: Arm) -> Outcome:
         block.drafted_tokens,
         block.accepted_tokens,
         time_per_output_token_us=block.time_per_output_token_us,
+        time_to_first_token_us=block.time_to_first_token_us,
     )
 
 

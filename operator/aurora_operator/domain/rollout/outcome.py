@@ -14,8 +14,9 @@ Ending = Literal["completed", "cancelled", "failed", "draft_failed", "timed_out"
 class Outcome:
     """One request of a rollout; `candidate_bps` / 10000 is π as its arm was drawn.
 
-    `time_per_output_token_us` is 0 if unknown: a request of a single token has none. The digests
-    are those of the drafts that it could have drawn, empty if there was none.
+    The times are 0 if unknown: a request of a single token has no `time_per_output_token_us`, one
+    whose answer is not streamed through a gateway no `time_to_first_token_us`. The digests are
+    those of the drafts that it could have drawn, empty if there was none.
     """
 
     arm: Arm
@@ -26,6 +27,7 @@ class Outcome:
     time_per_output_token_us: int = 0
     stable_digest: str = ""
     candidate_digest: str = ""
+    time_to_first_token_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Block:
     drafted_tokens: int
     accepted_tokens: int
     time_per_output_token_us: int = 0
+    time_to_first_token_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

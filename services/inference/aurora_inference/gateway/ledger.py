@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from aurora_inference.contract import Arm, ArmCounters, SpeculationReport
+from aurora_inference.contract import Arm, ArmCounters, Served, SpeculationReport
 from aurora_inference.gateway.answer import Report
 from aurora_inference.gateway.pair import Block, Pairs
 from aurora_inference.slots.outcome_log import OutcomeLog
@@ -40,6 +40,7 @@ class InFlight:
     key: str
     stretches: list[_Stretch]
     block: Block | None
+    begun_at: float
     first_at: float | None = None
     last_at: float = 0.0
 
@@ -81,7 +82,7 @@ class Ledger:
         """A request is about to be sent to the engine; `is_recorded`: its answer may be kept."""
         if is_recorded:
             self.admissions.begin(key)
-        request = InFlight(key, [_Stretch(self.serving, 0)], self.block)
+        request = InFlight(key, [_Stretch(self.serving, 0)], self.block, self.clock())
         self._in_flight[key] = request
         self.begun_requests += 1
         if self.block is not None:
@@ -194,11 +195,12 @@ class Ledger:
             steps = steps[: request.stretches[1].since_step]
         decoding = request.last_at - (request.first_at or request.last_at)
         tokens = report.completion_tokens - 1
-        self._pairs.end(
-            block,
-            drafted=sum(drafted for drafted, _ in steps),
-            accepted=sum(accepted for _, accepted in steps),
-            failed=failed,
-            token_us=int(decoding * 1e6 / tokens) if tokens > 0 else 0,
+        waiting = (request.first_at or request.begun_at) - request.begun_at
+        served = Served(
+            drafted_tokens=sum(drafted for drafted, _ in steps),
+            accepted_tokens=sum(accepted for _, accepted in steps),
+            time_to_first_token_us=int(waiting * 1e6),
+            time_per_output_token_us=int(decoding * 1e6 / tokens) if tokens > 0 else 0,
         )
+        self._pairs.end(block, served, failed=failed)
         self._tell_pairs()

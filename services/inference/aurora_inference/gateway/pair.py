@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from aurora_inference.contract import Arm, Outcome
+from aurora_inference.contract import Arm, Outcome, Served
 
 # What a pair should hold, and the bounds of its blocks.
 _REQUESTS_PER_PAIR = 30
@@ -58,13 +58,29 @@ def block_seconds(
 
 
 @dataclass(slots=True)
+class _Mean:
+    """Of times that are known."""
+
+    count: int = 0
+    total: int = 0
+
+    def add(self, microseconds: int) -> None:
+        self.count += microseconds > 0
+        self.total += microseconds
+
+    @property
+    def value(self) -> int:
+        return self.total // self.count if self.count else 0
+
+
+@dataclass(slots=True)
 class _Tally:
     requests: int = 0
     failed: int = 0
     drafted: int = 0
     accepted: int = 0
-    timed: int = 0
-    microseconds: int = 0
+    begun: _Mean = field(default_factory=_Mean)
+    decoded: _Mean = field(default_factory=_Mean)
     in_flight: int = 0
 
     def outcome(self, arm: Arm, block: Block) -> Outcome:
@@ -75,9 +91,12 @@ class _Tally:
             candidate_digest=block.candidate_digest,
             candidate_bps=block.candidate_bps,
             ending="failed" if self.failed else "completed",
-            drafted_tokens=self.drafted,
-            accepted_tokens=self.accepted,
-            time_per_output_token_us=self.microseconds // self.timed if self.timed else 0,
+            served=Served(
+                drafted_tokens=self.drafted,
+                accepted_tokens=self.accepted,
+                time_to_first_token_us=self.begun.value,
+                time_per_output_token_us=self.decoded.value,
+            ),
             pair=block.pair,
             requests=self.requests,
             failed_requests=self.failed,
@@ -134,22 +153,17 @@ class Pairs:
             pair.tallies[block.arm].requests -= 1
             pair.tallies[block.arm].in_flight -= 1
 
-    def end(
-        self, block: Block, *, drafted: int, accepted: int, failed: bool, token_us: int
-    ) -> None:
-        """A request that began in a block has ended.
-
-        `token_us`: its time for each output token but the first, in microseconds; 0 if unknown.
-        """
+    def end(self, block: Block, served: Served, *, failed: bool) -> None:
+        """A request that began in a block has ended."""
         pair = self._open.get(_key(block))
         if pair is None:
             return
         tally = pair.tallies[block.arm]
         tally.failed += failed
-        tally.drafted += drafted
-        tally.accepted += accepted
-        tally.timed += token_us > 0
-        tally.microseconds += token_us
+        tally.drafted += served.drafted_tokens
+        tally.accepted += served.accepted_tokens
+        tally.begun.add(served.time_to_first_token_us)
+        tally.decoded.add(served.time_per_output_token_us)
         tally.in_flight -= 1
 
     def close(self, block: Block, *, now: float) -> None:

@@ -91,12 +91,15 @@ class ControlServicer(inference_pb2_grpc.InferenceServicer, Generic[B]):
                     sequence=outcome.sequence,
                     arm=outcome.arm,
                     candidate_bps=outcome.candidate_bps,
-                    drafted_tokens=outcome.drafted_tokens,
-                    accepted_tokens=outcome.accepted_tokens,
+                    drafted_tokens=outcome.served.drafted_tokens,
+                    accepted_tokens=outcome.served.accepted_tokens,
                     stable_digest=outcome.stable_digest,
                     candidate_digest=outcome.candidate_digest,
                     ending=outcome.ending,
-                    time_per_output_token_us=min(outcome.time_per_output_token_us, _UINT32_MAX),
+                    time_per_output_token_us=min(
+                        outcome.served.time_per_output_token_us, _UINT32_MAX
+                    ),
+                    time_to_first_token_us=min(outcome.served.time_to_first_token_us, _UINT32_MAX),
                     pair=outcome.pair,
                     requests=outcome.requests,
                     failed_requests=outcome.failed_requests,

@@ -26,6 +26,7 @@ from aurora_inference.contract import (
     Progress,
     Receipt,
     Request,
+    Served,
     SpeculationReport,
 )
 from aurora_inference.native.batch import Batch
@@ -180,6 +181,7 @@ class Engine:
             assignment = self.slots.assign(self._arm_draws.random())
             self._arms[assignment.arm].requests += 1
             sequence = Sequence(request, assignment)
+            sequence.admitted_at = time.perf_counter()
             draft = assignment.draft
             try:
                 self.runner.begin(sequence, self._drafters[draft.digest] if draft else None)
@@ -279,14 +281,15 @@ class Engine:
         elif sequence.draft_failed:
             ending = "draft_failed"
         decoding = time.perf_counter() - sequence.first_token_at
+        waiting = max(sequence.first_token_at - sequence.admitted_at, 0.0)
         tokens = sequence.output_count - 1
-        self.slots.end(
-            sequence.assignment,
-            ending,
+        served = Served(
             drafted_tokens=sequence.drafted_tokens,
             accepted_tokens=sequence.accepted_tokens,
+            time_to_first_token_us=int(waiting * 1e6),
             time_per_output_token_us=int(decoding * 1e6 / tokens) if tokens > 0 else 0,
         )
+        self.slots.end(sequence.assignment, ending, served)
 
 
 def ended_early(request_id: str, reason: FinishReason) -> Progress:

@@ -22,6 +22,8 @@ class Sequence:
         self.cached = 0
         self.draft_cached = 0
         self.draft_failed = False
+        # Seconds of a monotonic clock; 0: not yet.
+        self.admitted_at = 0.0
         self.first_token_at = 0.0
         self.steps: list[VerifyStep] = []
         self.drafted_tokens = 0

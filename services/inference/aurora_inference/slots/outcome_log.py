@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from aurora_inference.contract import Arm, Cursor, Ending, Outcome, OutcomePage
+from aurora_inference.contract import Arm, Cursor, Ending, Outcome, OutcomePage, Served
 
 # At 100 requests a second the reader may be away for ten minutes.
 _MAX_OUTCOMES = 65_536
@@ -70,34 +70,17 @@ class OutcomeLog:
             candidate_digest,
             candidate_bps,
             ending="timed_out",
-            drafted_tokens=0,
-            accepted_tokens=0,
-            time_per_output_token_us=0,
+            served=Served(),
         )
         return self._append(outcome, ended=False)
 
-    def end(
-        self,
-        rollout_id: str,
-        sequence: int,
-        *,
-        ending: Ending,
-        drafted_tokens: int,
-        accepted_tokens: int,
-        time_per_output_token_us: int,
-    ) -> None:
+    def end(self, rollout_id: str, sequence: int, ending: Ending, served: Served) -> None:
         """Records how a request ended, unless it was given up or another rollout is followed."""
         entry = self._entries.get(sequence) if rollout_id == self._kept_rollout_id else None
         if entry is None or self._has_ended(entry):
             return
         entry.ended = True
-        entry.outcome = replace(
-            entry.outcome,
-            ending=ending,
-            drafted_tokens=drafted_tokens,
-            accepted_tokens=accepted_tokens,
-            time_per_output_token_us=time_per_output_token_us,
-        )
+        entry.outcome = replace(entry.outcome, ending=ending, served=served)
 
     def record(self, rollout_id: str, outcome: Outcome) -> None:
         """Appends what has ended, such as a pair of blocks; ignored if another is followed."""

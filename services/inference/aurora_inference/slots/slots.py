@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aurora_common.errors import ConflictError, InvalidInputError
-from aurora_inference.contract import Arm, DraftReference, Ending
+from aurora_inference.contract import Arm, DraftReference, Ending, Served
 from aurora_inference.slots.outcome_log import OutcomeLog
 
 FULL_BPS = 10_000
@@ -87,22 +87,7 @@ class Slots:
         )
         return Assignment(draft, arm, rollout_id, sequence)
 
-    def end(
-        self,
-        assignment: Assignment,
-        ending: Ending,
-        *,
-        drafted_tokens: int,
-        accepted_tokens: int,
-        time_per_output_token_us: int,
-    ) -> None:
+    def end(self, assignment: Assignment, ending: Ending, served: Served) -> None:
         """Records what became of a request, if it is evidence; the first report of it counts."""
         if assignment.rollout_id:
-            self.outcomes.end(
-                assignment.rollout_id,
-                assignment.sequence,
-                ending=ending,
-                drafted_tokens=drafted_tokens,
-                accepted_tokens=accepted_tokens,
-                time_per_output_token_us=time_per_output_token_us,
-            )
+            self.outcomes.end(assignment.rollout_id, assignment.sequence, ending, served)

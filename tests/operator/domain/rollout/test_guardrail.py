@@ -22,9 +22,9 @@ from aurora_operator.domain.rollout.guardrail import (
     Guardrail,
     GuardrailState,
     guardrail_state,
-    relative_time,
+    time_per_output_token,
 )
-from aurora_operator.domain.rollout.outcome import Ending, Outcome
+from aurora_operator.domain.rollout.outcome import Block, Ending, Outcome, Pair
 from aurora_operator.domain.rollout.state import Analyzing, Clock, RolledBack
 from aurora_operator.domain.status.deployment import Candidate, Draft, Queue, Status
 from aurora_operator.domain.status.status_json import status_from_json, status_to_json
@@ -66,7 +66,7 @@ def test_a_score_is_bounded_and_its_scale_is_set_by_earlier_requests(requests):
     memory = ()
     for time, failed in requests:
         before = memory
-        score, memory = relative_time(served("stable", time, failed=failed), memory)
+        score, memory = time_per_output_token(served("stable", time, failed=failed), memory)
         if failed or time == 0:
             assert (score, memory) == (None, before)
         elif not before:
@@ -89,6 +89,24 @@ def test_one_outlier_does_not_move_the_scale():
 def test_a_request_without_a_time_says_nothing(outcome):
     state = after(traffic(random.Random(1), 50))
     assert state.observe(outcome) == state
+
+
+def test_each_time_has_a_guardrail_of_its_own():
+    quick = Outcome("candidate", 5000, 10, 5, time_per_output_token_us=20_000)
+    late = replace(quick, time_to_first_token_us=900_000)
+    states = {name: guardrail_state(name, 0) for name in ("tpot", "ttft")}
+    assert states["ttft"].observe(quick) == states["ttft"]
+    assert states["ttft"].observe(late).memory == (900_000, 1)
+    assert states["tpot"].observe(late).memory == (20_000, 1)
+
+
+def test_a_block_has_the_mean_time_to_its_first_tokens():
+    stable, candidate = Block(9, 0, 90, 60, 20_000, 100_000), Block(9, 0, 90, 60, 20_000, 150_000)
+    states = {name: guardrail_state(name, 1000) for name in ("tpot", "ttft")}
+    for _ in range(200):
+        states = {name: each.observe_pair(Pair(stable, candidate)) for name, each in states.items()}
+    assert states["tpot"].log_harm < 0 <= math.log(100) < states["ttft"].log_harm
+    assert states["ttft"].effect_bps > 2000 > states["tpot"].effect_bps
 
 
 def test_a_cancelled_request_is_timed_by_what_it_was_served():

@@ -161,7 +161,7 @@ class ListOutcomesRequest(_message.Message):
     def __init__(self, rollout_id: _Optional[str] = ..., instance: _Optional[str] = ..., after: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class Outcome(_message.Message):
-    __slots__ = ("sequence", "arm", "candidate_bps", "drafted_tokens", "accepted_tokens", "time_per_output_token_us", "stable_digest", "candidate_digest", "ending", "pair", "requests", "failed_requests")
+    __slots__ = ("sequence", "arm", "candidate_bps", "drafted_tokens", "accepted_tokens", "time_per_output_token_us", "stable_digest", "candidate_digest", "ending", "pair", "requests", "failed_requests", "time_to_first_token_us")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ARM_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_BPS_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +174,7 @@ class Outcome(_message.Message):
     PAIR_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     FAILED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    TIME_TO_FIRST_TOKEN_US_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     arm: str
     candidate_bps: int
@@ -186,7 +187,8 @@ class Outcome(_message.Message):
     pair: int
     requests: int
     failed_requests: int
-    def __init__(self, sequence: _Optional[int] = ..., arm: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., time_per_output_token_us: _Optional[int] = ..., stable_digest: _Optional[str] = ..., candidate_digest: _Optional[str] = ..., ending: _Optional[str] = ..., pair: _Optional[int] = ..., requests: _Optional[int] = ..., failed_requests: _Optional[int] = ...) -> None: ...
+    time_to_first_token_us: int
+    def __init__(self, sequence: _Optional[int] = ..., arm: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., time_per_output_token_us: _Optional[int] = ..., stable_digest: _Optional[str] = ..., candidate_digest: _Optional[str] = ..., ending: _Optional[str] = ..., pair: _Optional[int] = ..., requests: _Optional[int] = ..., failed_requests: _Optional[int] = ..., time_to_first_token_us: _Optional[int] = ...) -> None: ...
 
 class ListOutcomesResponse(_message.Message):
     __slots__ = ("instance", "outcomes", "next_after", "unlisted_stable", "unlisted_candidate")
