@@ -206,3 +206,16 @@ def test_watch_outlasts_an_unreachable_api_server(api, capsys, monkeypatch):
     assert aurora("watch", "chat") == 130
     assert "chat" in capsys.readouterr().out
     assert len([path for path in api.asked if path.startswith(PODS)]) == 3
+
+
+def test_history_and_explain_read_the_status(api, capsys):
+    past = {"id": "chat-6", "checkpoint": "ckpt-6", "outcome": "Promoted", "reason": "Commanded"}
+    api.answers[f"{DEPLOYMENTS}/chat"] = (200, {**BODY, "status": {"history": [past]}})
+    assert aurora("history", "chat") == 0
+    assert "chat-6" in capsys.readouterr().out
+    assert aurora("history", "chat", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["reason"] == "Commanded"
+    assert aurora("explain", "chat", "ckpt-6") == 0
+    assert "It was promoted: someone commanded it." in capsys.readouterr().out
+    assert aurora("explain", "chat", "chat-1") == 1
+    assert "no rollout 'chat-1'" in capsys.readouterr().err

@@ -27,6 +27,22 @@ class ServedDraft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Clause:
+    """One clause of the rule that promotes a candidate or ends its rollout."""
+
+    name: str = ""
+    """Which clause."""
+    holds: bool = False
+    """Whether it holds."""
+    required: float = 0.0
+    """The bound that decides."""
+    found: float | None = None
+    """What was measured; absent before that."""
+    subject: str = ""
+    """The guardrail or the requests that it is about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
     """Time spent in a state, pauses excluded."""
 
@@ -87,6 +103,18 @@ class RequestClass:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvidencePath:
+    """Evidence as it grew: a sample after every so many requests."""
+
+    every: int = 0
+    """Requests, or pairs of blocks, from one sample to the next."""
+    log_e: tuple[float, ...] = ()
+    """Logarithms of the e-value for better."""
+    log_harm: tuple[float, ...] = ()
+    """Logarithms of the e-value for worse."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
     """What replaying recorded requests has shown; it survives a restart exactly."""
 
@@ -116,6 +144,8 @@ class Replay:
     """Requests among which it must do no harm."""
     begin: str = ""
     """Stream id after which a request must have been admitted; empty: any is judged."""
+    path: EvidencePath | None = None
+    """How the evidence grew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +202,8 @@ class Evidence:
     """How many pairs of time blocks were judged, if drafts alternate."""
     replay: Replay | None = None
     """What replaying recorded requests has shown, if that decides."""
+    path: EvidencePath | None = None
+    """How the evidence grew, if live requests alone decide."""
     threshold: float = 0.0
     """What the logarithm of an e-value must reach."""
     promotion_threshold: float = 0.0
@@ -184,6 +216,10 @@ class Evidence:
 class Rollout:
     """The rollout in progress, or the last one once its state is an ended one."""
 
+    clauses: tuple[Clause, ...] = ()
+    """The rule, as far as it holds now."""
+    deadline: str = ""
+    """When its state ends at the latest; absent while paused."""
     id: str = ""
     """<deployment>-<sequence of the candidate>."""
     candidate: ServedDraft | None = None
@@ -220,6 +256,8 @@ class Rollout:
     """No draft was served when it began."""
     evidence: Evidence | None = None
     """What was measured."""
+    started_at: str = ""
+    """When it began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +276,8 @@ class Watch:
     """Until when."""
     replay: Replay | None = None
     """What replaying recorded requests has shown of the new draft."""
+    started_at: str = ""
+    """Since when."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,6 +336,14 @@ class PastRollout:
     """Share of the verify steps that it saves, by replay; basis points."""
     replayed: int | None = None
     """How many recorded requests it was replayed on."""
+    started_at: str = ""
+    """When it began."""
+    saved_ci_bps: tuple[int, int] | None = None
+    """95% interval of savedBps, asymptotic."""
+    effect_ci_bps: tuple[int, int] | None = None
+    """95% interval of effectBps, asymptotic."""
+    clauses: tuple[Clause, ...] = ()
+    """What a promotion asks for, and the harm that was found, at its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,13 @@
 """Statuses in which every field is set, one for each state of a rollout."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from aurora_operator.domain.rollout.clause import clauses
 from aurora_operator.domain.rollout.evidence import Evidence, observe
 from aurora_operator.domain.rollout.guardrail import GuardrailState
 from aurora_operator.domain.rollout.outcome import Outcome
+from aurora_operator.domain.rollout.replay import Replay
 from aurora_operator.domain.rollout.state import (
     Analyzing,
     Clock,
@@ -46,17 +49,37 @@ def full_status(state):
         stable=Draft("ckpt-0", "sha256:0", "file:///b"),
         stable_acceptance_bps=6120,
         rollout=Rollout(
-            "chat-1", candidate, PLAN, state, True, evidence, {"inference": Cursor("i", 9, 2, 1)}
+            "chat-1",
+            candidate,
+            PLAN,
+            state,
+            True,
+            evidence,
+            {"inference": Cursor("i", 9, 2, 1)},
+            NOW,
         ),
         queue=Queue(4, candidate, ("sha256:2",)),
         paused=True,
-        history=(Verdict("chat-0", "ckpt-0", "sha256:0", "Promoted", "x", -3, 12, NOW),),
+        history=(_verdict(evidence),),
         conditions=(Condition("Ready", True, "Serving", "", NOW, 3),),
         last_command=LastCommand("abort/chat-1", "Refused", "too late", NOW),
         replicas=3,
         ready_replicas=2,
         updated_replicas=1,
         selector="a=1,b=2",
+    )
+
+
+def _verdict(evidence):
+    verdict = Verdict("chat-0", "ckpt-0", "sha256:0", "Promoted", "x", -3, 12, NOW)
+    return replace(
+        verdict,
+        saved_bps=4,
+        replayed=9,
+        started_at=NOW,
+        saved_ci_bps=(-3, 11),
+        effect_ci_bps=(-30, 24),
+        clauses=clauses(replace(PLAN, method="Replay"), replace(evidence, replay=Replay())),
     )
 
 

@@ -182,6 +182,7 @@ def _begun(deployment: AuroraDeployment, status: Status, now: datetime) -> Statu
                 for guardrail in deployment.spec.rollout.guardrails
             ),
         ),
+        started_at=now,
     )
     return replace(status, rollout=rollout, queue=queue, attempts=status.attempts + 1)
 

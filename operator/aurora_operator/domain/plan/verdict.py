@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from aurora_operator.domain.rollout.clause import telling
 from aurora_operator.domain.rollout.state import Ended
 from aurora_operator.domain.status.deployment import Rollout, Verdict
 
 
 def verdict_of(rollout: Rollout, state: Ended, now: datetime) -> Verdict:
     evidence, draft = rollout.evidence, rollout.candidate.draft
+    replay = evidence.replay
     return Verdict(
         id=rollout.id,
         checkpoint=draft.checkpoint,
@@ -19,6 +21,10 @@ def verdict_of(rollout: Rollout, state: Ended, now: datetime) -> Verdict:
         effect_bps=evidence.effect_bps,
         requests=evidence.requests,
         at=now,
-        saved_bps=None if evidence.replay is None else evidence.replay.saved_bps,
-        replayed=None if evidence.replay is None else evidence.replay.requests,
+        saved_bps=None if replay is None else replay.saved_bps,
+        replayed=None if replay is None else replay.requests,
+        started_at=rollout.started_at,
+        saved_ci_bps=None if replay is None else replay.ci_bps,
+        effect_ci_bps=evidence.ci_bps,
+        clauses=telling(rollout.clauses),
     )

@@ -28,6 +28,7 @@ def begun(rollout: Rollout, former: Draft | None, *, seconds: float, now: dateti
         alpha=rollout.plan.alpha,
         ends_at=now + timedelta(seconds=seconds),
         replay=Replay(replay.after, begin=replay.after),
+        started_at=now,
     )
 
 
@@ -66,6 +67,8 @@ def _reverted(
         at=now,
         saved_bps=watch.replay.saved_bps,
         replayed=watch.replay.requests,
+        started_at=watch.started_at,
+        saved_ci_bps=watch.replay.ci_bps,
     )
     status = replace(
         status.with_verdict(verdict), stable=watch.former, stable_acceptance_bps=None, watch=None

@@ -50,6 +50,7 @@ from aurora_operator.domain.rollout.betting import (
 from aurora_operator.domain.rollout.guardrail import MAX_GUARDRAILS, GuardrailState
 from aurora_operator.domain.rollout.interval import half_width, welford
 from aurora_operator.domain.rollout.outcome import Arm, Outcome, Pair
+from aurora_operator.domain.rollout.path import EvidencePath, sampled
 from aurora_operator.domain.rollout.replay import Replay
 from aurora_operator.domain.rollout.switchback import bet_on_pair, scores
 
@@ -103,6 +104,9 @@ class Evidence:
     ] = None
     replay: Annotated[
         Replay | None, "What replaying recorded requests has shown, if that decides."
+    ] = None
+    path: Annotated[
+        EvidencePath | None, "How the evidence grew, if live requests alone decide."
     ] = None
 
     @property
@@ -200,12 +204,14 @@ def observe_pair(evidence: Evidence, pair: Pair, *, min_effect: float = 0.0) -> 
     if found is None:
         return evidence
     pairs = evidence.pairs or 0
-    counted = _with_effect(evidence, found.candidate - found.stable, units=pairs)
-    return replace(
-        counted,
-        method="switchback-betting/v1",
+    betted = replace(
+        evidence,
         log_wealth=bet_on_pair(evidence.log_wealth, found.better - min_effect),
         log_harm_wealth=bet_on_pair(evidence.log_harm_wealth, -found.worse),
+    )
+    return replace(
+        _with_effect(betted, found.candidate - found.stable, units=pairs),
+        method="switchback-betting/v1",
         stable=evidence.stable.add(found.stable, of=pair.stable.requests),
         candidate=evidence.candidate.add(found.candidate, of=pair.candidate.requests),
         pairs=pairs + 1,
@@ -261,7 +267,11 @@ def _count(evidence: Evidence, arm: Arm, score: float, effect: float) -> Evidenc
 def _with_effect(evidence: Evidence, effect: float, *, units: int) -> Evidence:
     """The evidence with one more effect in its mean, which is that of `units` so far."""
     mean, scatter = welford(evidence.effect, evidence.effect_scatter, units, effect)
-    return replace(evidence, effect=mean, effect_scatter=scatter)
+    counted = replace(evidence, effect=mean, effect_scatter=scatter)
+    if evidence.replay is not None:
+        return counted
+    path = sampled(evidence.path, units + 1, evidence.log_wealth, evidence.log_harm_wealth)
+    return replace(counted, path=path)
 
 
 def _possible(effect: float) -> float:

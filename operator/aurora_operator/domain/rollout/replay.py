@@ -43,6 +43,7 @@ from aurora_operator.domain.rollout.betting import (
     log_share,
 )
 from aurora_operator.domain.rollout.interval import half_width, welford
+from aurora_operator.domain.rollout.path import EvidencePath, sampled
 
 # Of W, in the tests for harm.
 CLIP = 0.25
@@ -125,6 +126,7 @@ class Replay:
     begin: Annotated[
         str, "Stream id after which a request must have been admitted; empty: any is judged."
     ] = ""
+    path: Annotated[EvidencePath | None, "How the evidence grew."] = None
 
     @property
     def log_e(self) -> Annotated[float, "Natural logarithm of the e-value for better.", ROUNDED]:
@@ -169,21 +171,24 @@ def replayed(replay: Replay, score: Score, *, min_effect: float = 0.0) -> Replay
         score.stable_steps - score.candidate_steps,
     )
     steps, _ = welford(replay.stable_steps, 0.0, replay.requests, score.stable_steps)
+    better = bet(
+        replay.log_wealth,
+        score.saved - min_effect,
+        largest_loss=_LARGEST_LOSS + min_effect,
+        fractions=_FRACTIONS,
+    )
+    worse = bet(replay.log_harm_wealth, -saved, largest_loss=CLIP)
     return Replay(
         after=score.id,
         requests=replay.requests + 1,
-        log_wealth=bet(
-            replay.log_wealth,
-            score.saved - min_effect,
-            largest_loss=_LARGEST_LOSS + min_effect,
-            fractions=_FRACTIONS,
-        ),
-        log_harm_wealth=bet(replay.log_harm_wealth, -saved, largest_loss=CLIP),
+        log_wealth=better,
+        log_harm_wealth=worse,
         stable_steps=steps,
         saved_steps=mean,
         saved_scatter=scatter,
         classes=_with_classes(replay.classes, score, saved),
         begin=replay.begin,
+        path=sampled(replay.path, replay.requests + 1, better, worse),
     )
 
 
@@ -206,19 +211,33 @@ def read(
 
 def is_faster(replay: Replay, *, threshold: float, min_effect: float = 0.0) -> bool:
     """Whether it saves time on requests and on all of them together; `threshold` is log(1/α)."""
-    # One-sided at α.
-    width = half_width(replay.saved_scatter, replay.requests, 2 * math.exp(-threshold))
-    if width is None or replay.log_e < threshold:
+    least = saved_at_least(replay, threshold=threshold)
+    if least is None or replay.log_e < threshold:
         return False
-    return replay.saved_steps - width > min_effect * replay.stable_steps
+    return least > min_effect * replay.stable_steps
+
+
+def saved_at_least(replay: Replay, *, threshold: float) -> float | None:
+    """The verify steps that it saves at least, on average, but with probability α, one-sided.
+
+    None before two requests; `threshold` is log(1/α).
+    """
+    width = half_width(replay.saved_scatter, replay.requests, 2 * math.exp(-threshold))
+    return None if width is None else replay.saved_steps - width
+
+
+def saved_at_most(replay: Replay) -> float | None:
+    """The upper end of its 95% interval in verify steps; None before two requests."""
+    width = half_width(replay.saved_scatter, replay.requests, _SHOWN_ALPHA)
+    return None if width is None else replay.saved_steps + width
 
 
 def is_futile(replay: Replay, *, min_effect: float = 0.0) -> bool:
     """Whether it saves less than it must, with 95% confidence; never soon."""
-    width = half_width(replay.saved_scatter, replay.requests, _SHOWN_ALPHA)
-    if width is None or replay.requests < _FUTILE_AFTER_REQUESTS:
+    most = saved_at_most(replay)
+    if most is None or replay.requests < _FUTILE_AFTER_REQUESTS:
         return False
-    return replay.saved_steps + width < min_effect * replay.stable_steps
+    return most < min_effect * replay.stable_steps
 
 
 def replayed_harm(replay: Replay, *, threshold: float) -> str | None:
@@ -226,9 +245,14 @@ def replayed_harm(replay: Replay, *, threshold: float) -> str | None:
     if replay.log_harm >= threshold:
         return "all requests"
     for number, one in enumerate(replay.classes, start=1):
-        if one.log_harm >= threshold + log_share(number):
+        if one.log_harm >= class_threshold(number, threshold):
             return one.name
     return None
+
+
+def class_threshold(number: int, threshold: float) -> float:
+    """What the log of the e-value for harm must reach in class `number`, from 1."""
+    return threshold + log_share(number)
 
 
 def _with_classes(

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from aurora_common.codec import Wire
 from aurora_operator.domain.rollout.betting import log_threshold
+from aurora_operator.domain.rollout.clause import MAX_CLAUSES, Clause, clauses, deadline
 from aurora_operator.domain.rollout.evidence import Evidence
 from aurora_operator.domain.rollout.replay import Replay
 from aurora_operator.domain.rollout.state import Ended, RolloutPlan, State
@@ -90,6 +91,22 @@ class Rollout:
         "How far the outcomes of each inference were counted.",
         Wire(within=_IN_EVIDENCE, max_items=_MAX_CURSORS),
     ] = field(default_factory=dict)
+    # None in a rollout that an earlier operator began.
+    started_at: Annotated[datetime | None, "When it began."] = None
+
+    @property
+    def clauses(
+        self,
+    ) -> Annotated[
+        tuple[Clause, ...], "The rule, as far as it holds now.", Wire(max_items=MAX_CLAUSES)
+    ]:
+        return clauses(self.plan, self.evidence)
+
+    @property
+    def deadline(
+        self,
+    ) -> Annotated[datetime | None, "When its state ends at the latest; absent while paused."]:
+        return deadline(self.state, self.plan)
 
     @property
     def threshold(
@@ -119,6 +136,8 @@ class Watch:
     alpha: Annotated[str, "Bound on the chance of going back without a cause."]
     ends_at: Annotated[datetime, "Until when."]
     replay: Annotated[Replay, "What replaying recorded requests has shown of the new draft."]
+    # None in one that an earlier operator began.
+    started_at: Annotated[datetime | None, "Since when."] = None
 
     @property
     def threshold(
@@ -143,6 +162,17 @@ class Verdict:
         int | None, "Share of the verify steps that it saves, by replay; basis points."
     ] = None
     replayed: Annotated[int | None, "How many recorded requests it was replayed on."] = None
+    # None in what an earlier operator wrote.
+    started_at: Annotated[datetime | None, "When it began."] = None
+    saved_ci_bps: Annotated[tuple[int, int] | None, "95% interval of savedBps, asymptotic."] = None
+    effect_ci_bps: Annotated[tuple[int, int] | None, "95% interval of effectBps, asymptotic."] = (
+        None
+    )
+    clauses: Annotated[
+        tuple[Clause, ...] | None,
+        "What a promotion asks for, and the harm that was found, at its end.",
+        Wire(max_items=MAX_CLAUSES),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

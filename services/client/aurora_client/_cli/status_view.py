@@ -8,15 +8,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from aurora_client._cli.history_view import OUTCOME_STYLES
+from aurora_client._cli.picture import bar
 from aurora_client._cli.shape import percent, plain_table, points, short_digest
 from aurora_client._cli.snapshot import Served, Snapshot
 from aurora_client._cli.trainer_view import live_trainer, local_time, stored_trainer
 from aurora_client._deployment import Component, Deployment
 from aurora_client._status import Condition, Evidence, PastRollout, Replay, Watch
 
-_BAR_CELLS = 24
 _HISTORY_ROWS = 5
-_OUTCOME_STYLES = {"Promoted": "green", "RolledBack": "red", "Inconclusive": "yellow"}
 _GOOD = {("Ready", "True"), ("Progressing", "True")}
 # Of these, only the bad is news.
 _QUIET = {("Progressing", "False"), ("Degraded", "False"), ("ClientsGuarded", "True")}
@@ -148,7 +148,7 @@ def _rollout(deployment: Deployment, candidate_bps: int | None) -> Text:
     rollout = deployment.rollout
     assert rollout is not None
     line = Text(rollout.id).append(
-        f"  {rollout.state}", style=_OUTCOME_STYLES.get(rollout.state, "cyan")
+        f"  {rollout.state}", style=OUTCOME_STYLES.get(rollout.state, "cyan")
     )
     if rollout.reason:
         line.append(f" ({rollout.reason})")
@@ -176,9 +176,9 @@ def _evidence(evidence: Evidence) -> Iterator[tuple[str, Text]]:
             yield "slower", _log_e(replay.log_harm, threshold, "rolled back", "red")
         yield "worse", _log_e(evidence.log_harm, threshold, "rolled back", "red")
     for guardrail in evidence.guardrails:
-        bar = _bar(guardrail.log_harm / threshold if threshold else 0.0, "red")
+        shown = bar(guardrail.log_harm / threshold if threshold else 0.0, "red")
         estimate = f" {guardrail.effect_bps / 100:+.1f}%, at most {guardrail.margin_bps / 100:+g}%"
-        line = bar.append(estimate, style="default")
+        line = shown.append(estimate, style="default")
         if guardrail.effect_bps > guardrail.margin_bps:
             line.append("  holds back", style="yellow")
         yield guardrail.name, line
@@ -196,7 +196,7 @@ def _evidence(evidence: Evidence) -> Iterator[tuple[str, Text]]:
 
 def _log_e(log_e: float, threshold: float, verdict: str, style: str) -> Text:
     numbers = f" log E {log_e:.2f}, {verdict} at {threshold:.2f}"
-    return _bar(log_e / threshold, style).append(numbers, style="default")
+    return bar(log_e / threshold, style).append(numbers, style="default")
 
 
 def _saved(replay: Replay) -> str:
@@ -208,11 +208,6 @@ def _interval(bounds: tuple[int, int] | None) -> str:
         return ""
     low, high = bounds
     return f" (95%: {points(low)} to {points(high)})"
-
-
-def _bar(share: float, style: str) -> Text:
-    filled = round(max(0.0, min(1.0, share)) * _BAR_CELLS)
-    return Text("━" * filled, style=style).append("─" * (_BAR_CELLS - filled), style="dim")
 
 
 def _traffic(served: Served) -> list[tuple[str, Text]]:
@@ -253,7 +248,7 @@ def history_table(history: tuple[PastRollout, ...]) -> Table:
         table.add_row(
             past.id,
             past.checkpoint or "–",
-            Text(past.outcome, style=_OUTCOME_STYLES.get(past.outcome, "")),
+            Text(past.outcome, style=OUTCOME_STYLES.get(past.outcome, "")),
             past.reason or "–",
             *([saved] if replayed else []),
             points(past.effect_bps),

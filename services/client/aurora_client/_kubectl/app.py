@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 import typer
@@ -14,6 +13,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from aurora_client._cli.rollout import AnyRollout, OutputForm, show_explanation, show_history
 from aurora_client._cli.run import CommandError
 from aurora_client._cli.terminal import console, note, show
 from aurora_client._cli.version import Version
@@ -26,13 +26,10 @@ from aurora_client._kubectl.attach import (
     patch,
 )
 from aurora_client._kubectl.cluster import Cluster, Json
+from aurora_client._kubectl.order import order, set_paused
 from aurora_common.version import VERSION
 
 _REFRESH_SECONDS = 1.0
-_ANSWER_SECONDS = 30.0
-_POLL_SECONDS = 0.3
-_COMMAND = "aurora.dev/command"
-_ENDED = frozenset({"Promoted", "RolledBack", "Inconclusive"})
 
 app = typer.Typer(
     help="Inspect and steer the AuroraDeployments of a cluster.",
@@ -117,7 +114,7 @@ def promote(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Promote the candidate without waiting for the evidence."""
-    _order(Cluster(namespace, context, kubeconfig), name, "promote")
+    order(Cluster(namespace, context, kubeconfig), name, "promote")
 
 
 @app.command()
@@ -128,7 +125,7 @@ def abort(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Roll back to the stable draft."""
-    _order(Cluster(namespace, context, kubeconfig), name, "abort")
+    order(Cluster(namespace, context, kubeconfig), name, "abort")
 
 
 @app.command()
@@ -139,7 +136,7 @@ def pause(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Hold the rollout at its step and start no other."""
-    _set_paused(Cluster(namespace, context, kubeconfig), name, paused=True)
+    set_paused(Cluster(namespace, context, kubeconfig), name, paused=True)
 
 
 @app.command()
@@ -150,7 +147,7 @@ def resume(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Resume a paused rollout."""
-    _set_paused(Cluster(namespace, context, kubeconfig), name, paused=False)
+    set_paused(Cluster(namespace, context, kubeconfig), name, paused=False)
 
 
 @app.command()
@@ -162,6 +159,33 @@ def drafts(
 ) -> None:
     """List a deployment's known drafts and their outcomes."""
     show(view.drafts(Cluster(namespace, context, kubeconfig).deployment(name)))
+
+
+@app.command()
+def history(
+    name: Name,
+    output: OutputForm = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """List a deployment's rollouts, newest first: verdicts, reasons, effects."""
+    body = Cluster(namespace, context, kubeconfig).deployment(name)
+    show_history(view.read_deployment(body), output)
+
+
+@app.command()
+def explain(
+    name: Name,
+    rollout: AnyRollout = "",
+    output: OutputForm = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Say why a rollout ended, or what it waits for: each clause of the rule."""
+    body = Cluster(namespace, context, kubeconfig).deployment(name)
+    show_explanation(view.read_deployment(body), rollout, output)
 
 
 @app.command()
@@ -247,42 +271,6 @@ def logs(
     for chunk in cluster.log(names[0], container, follow=follow, tail=tail):
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
-
-
-def _order(cluster: Cluster, name: str, order: str) -> None:
-    """Annotates the deployment and waits for the operator's response."""
-    rollout = cluster.deployment(name).get("status", {}).get("rollout") or {}
-    if not rollout or rollout["state"] in _ENDED:
-        raise CommandError(f"{name} has no rollout in progress: nothing to {order}")
-    request = f"{order}/{rollout['id']}"
-    cluster.patch(name, {"metadata": {"annotations": {_COMMAND: request}}})
-
-    def answer(body: Json) -> Json | None:
-        found: Json = body.get("status", {}).get("lastCommand") or {}
-        return found if found.get("request") == request else None
-
-    found = _awaited(cluster, name, answer, f"requested {request}")
-    if found["outcome"] != "Done":
-        raise CommandError(f"{request} was refused: {found.get('message') or 'no reason given'}")
-    show(f"{request}: done")
-
-
-def _set_paused(cluster: Cluster, name: str, *, paused: bool) -> None:
-    cluster.patch(name, {"spec": {"rollout": {"paused": paused}}})
-    show(f"{name} {'paused' if paused else 'resumed'}")
-
-
-def _awaited(
-    cluster: Cluster, name: str, answer: Callable[[Json], Json | None], asked: str
-) -> Json:
-    deadline = time.monotonic() + _ANSWER_SECONDS
-    while time.monotonic() < deadline:
-        if (found := answer(cluster.deployment(name))) is not None:
-            return found
-        time.sleep(_POLL_SECONDS)
-    raise CommandError(
-        f"{asked}, but got no answer within {_ANSWER_SECONDS:.0f} s: is the operator running?"
-    )
 
 
 def _write(content: Json, output: str) -> None:

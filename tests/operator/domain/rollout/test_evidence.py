@@ -8,7 +8,6 @@ import json
 import math
 import random
 import statistics
-from dataclasses import asdict
 from typing import get_args
 
 import numpy as np
@@ -16,9 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aurora_common.codec import codec
 from aurora_operator.domain.rollout.betting import STAKE_FRACTIONS
 from aurora_operator.domain.rollout.evidence import ArmMean, Evidence, effect_interval, observe
 from aurora_operator.domain.rollout.outcome import Ending, Outcome
+
+EVIDENCE = codec(Evidence)
 
 ALPHA = 0.05
 
@@ -244,15 +246,8 @@ def test_a_restart_changes_nothing(sequence, stop):
     broken = Evidence()
     for outcome in sequence[:stop]:
         broken = observe(broken, outcome)
-    kept = json.loads(json.dumps(asdict(broken)))
-    broken = Evidence(
-        log_wealth=tuple(kept["log_wealth"]),
-        log_harm_wealth=tuple(kept["log_harm_wealth"]),
-        stable=ArmMean(**kept["stable"]),
-        candidate=ArmMean(**kept["candidate"]),
-        effect=kept["effect"],
-        effect_scatter=kept["effect_scatter"],
-    )
+    kept = json.dumps(EVIDENCE.write(broken))
+    broken = EVIDENCE.read(json.loads(kept), "evidence")
     for outcome in sequence[stop:]:
         broken = observe(broken, outcome)
     assert broken == unbroken

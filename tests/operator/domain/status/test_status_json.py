@@ -18,6 +18,7 @@ from aurora_operator.domain.status.deployment import (
     Cursor,
     Queue,
     Status,
+    Verdict,
 )
 from aurora_operator.domain.status.status_json import STATUS, status_from_json, status_to_json
 
@@ -52,6 +53,9 @@ def stored():
     return json.loads(Path(__file__).with_name("stored.json").read_text())
 
 
+_ONCE_KEPT = ("id", "checkpoint", "digest", "outcome", "reason", "effect_bps", "requests", "at")
+
+
 def earlier(status):
     """What an operator of that time knew of it."""
     rollout = status.rollout
@@ -62,10 +66,11 @@ def earlier(status):
         state = replace(state, clock=None)
     if isinstance(state, Promoting):
         state = replace(state, since=None)
-    evidence = replace(rollout.evidence, guardrails=(), crashes=0)
+    evidence = replace(rollout.evidence, guardrails=(), crashes=0, path=None)
     cursors = {name: Cursor(each.instance, each.after) for name, each in rollout.cursors.items()}
-    rollout = replace(rollout, state=state, evidence=evidence, cursors=cursors)
-    return replace(status, rollout=rollout)
+    rollout = replace(rollout, state=state, evidence=evidence, cursors=cursors, started_at=None)
+    old = Verdict(*(getattr(status.history[0], name) for name in _ONCE_KEPT))
+    return replace(status, rollout=rollout, history=(old,))
 
 
 def test_it_is_written_as_ever(stored):
@@ -78,6 +83,8 @@ def test_it_is_written_as_ever(stored):
                 content["rollout"]["evidence"].pop(added)
             for added in ("method", "attempt"):
                 content["rollout"]["plan"].pop(added)
+            for added in ("clauses", "deadline"):
+                content["rollout"].pop(added, None)
     assert written == stored
 
 
@@ -106,6 +113,14 @@ def test_what_is_kept_fits_its_bounds():
     digests = tuple(f"sha256:{number}" for number in range(SUPERSEDED_LIMIT))
     kept = replace(entry, history=entry.history * HISTORY_LIMIT, queue=Queue(4, None, digests))
     assert status_from_json(status_to_json(kept)) == kept
+
+
+def test_a_full_history_is_small_beside_what_an_api_server_stores():
+    """Of the 1.5 MiB that an object may have."""
+    entry = full_status(Pending())
+    without = len(json.dumps(STATUS.write(replace(entry, history=()))))
+    full = len(json.dumps(STATUS.write(replace(entry, history=entry.history * HISTORY_LIMIT))))
+    assert full - without < 32 * 1024
 
 
 @pytest.mark.parametrize(
