@@ -68,7 +68,7 @@ def test_the_diagram_shows_every_state(text):
 
 def test_the_reasons_of_verdicts_match_the_code(text):
     names = "|".join(state.__name__ for state in (*_ended(), _promoting()))
-    places = ("domain/rollout/state.py", "domain/plan/watch.py")
+    places = ("domain/rollout/state.py", "domain/rollout/dry_run.py", "domain/plan/watch.py")
     code = "".join((OPERATOR / place).read_text() for place in places)
     found = set(re.findall(rf'(?:{names})\(f?"(\w+)', code))
     found |= {guardrail.harm for guardrail in GUARDRAILS.values()}

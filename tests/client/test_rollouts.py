@@ -221,12 +221,22 @@ def test_explain_knows_less_of_what_an_earlier_operator_wrote(aurora):
         ("Pending", False, "It waits for every inference to load the candidate"),
         ("WaitingForTraffic", False, "It waits for a first live request"),
         ("Promoting", False, "every inference to make the candidate stable"),
+        ("Replaying", False, "A dry run, which changes nothing. It waits for 88 more"),
         ("Analyzing", True, "It is paused"),
     ],
 )
 def test_explain_says_what_a_state_waits_for(aurora, state, paused, says):
     live = deepcopy(LIVE) | {"state": state}
     assert says in aurora("explain", status={"rollout": live, "paused": paused})
+
+
+def test_explain_says_that_a_dry_run_changed_nothing(aurora):
+    past = {"id": "chat-7", "outcome": "WouldRollBack", "reason": "ReplayHarm: domain law"}
+    shown = aurora("explain", status={"history": [past]})
+    assert (
+        "A dry run, which changed nothing: replay would have rolled it back: in replay it is "
+        "slower than the stable draft (domain law)." in shown
+    )
 
 
 def test_the_newest_rollout_that_ended_still_has_its_evidence(aurora):

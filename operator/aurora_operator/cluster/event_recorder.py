@@ -13,13 +13,7 @@ from aurora_common.errors import AuroraError
 from aurora_operator.adapters.kubernetes import FIELD_MANAGER, Json, KubernetesApi
 from aurora_operator.cluster.kinds import DEPLOYMENT, EVENT, Key
 from aurora_operator.cluster.metrics import Metrics
-from aurora_operator.domain.rollout.state import (
-    Analyzing,
-    Inconclusive,
-    Promoted,
-    Promoting,
-    RolledBack,
-)
+from aurora_operator.domain.rollout.state import Analyzing, Ended, Promoting, RolledBack
 from aurora_operator.domain.status.deployment import Rollout, Status
 
 logger = logging.getLogger(__name__)
@@ -58,7 +52,7 @@ def _rollout_notices(before: Rollout | None, after: Rollout | None) -> Sequence[
     message = f"{after.id} ({after.candidate.draft.checkpoint}) is {type(state).__name__}"
     if isinstance(state, Analyzing):
         message += f" at {after.plan.steps_percent[state.step]}% of the traffic"
-    if isinstance(state, Promoting | Promoted | RolledBack | Inconclusive):
+    if isinstance(state, Promoting | Ended):
         message += f": {state.reason}"
     kind: Literal["Normal", "Warning"] = "Warning" if isinstance(state, RolledBack) else "Normal"
     return (Notice(kind, f"Rollout{type(state).__name__}", message),)

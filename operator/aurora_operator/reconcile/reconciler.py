@@ -172,7 +172,7 @@ class Reconciler:
 
     async def _observe(self, command: Command | None) -> Observation:
         pending = self._dispatcher.pending()
-        rollout = self.status.live_rollout
+        rollout = self.status.served_rollout
         inferences = self._fleet.inferences
         asked = asyncio.gather(*(_ask(inference, rollout) for inference in inferences))
         of_rollout, of_watch = self._comparisons()

@@ -238,6 +238,8 @@ class Rollout:
     """What promotes: replayed requests, or the live traffic alone."""
     attempt: Annotated[int, Wire(within="plan")] = 0
     """Which candidate since the last promotion it is, as that sets its share of alpha; 0: all."""
+    dry_run: Annotated[bool, Wire(within="plan")] = False
+    """Replay says what its verdict would be; nothing is served."""
     state: str = ""
     """Its state."""
     clock: Clock | None = None
@@ -323,7 +325,7 @@ class PastRollout:
     digest: str = ""
     """The draft's digest."""
     outcome: str = ""
-    """Promoted, RolledBack or Inconclusive."""
+    """Promoted, RolledBack or Inconclusive; of a dry run WouldPromote or WouldRollBack."""
     reason: str = ""
     """Why."""
     effect_bps: int = 0

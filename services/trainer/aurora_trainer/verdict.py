@@ -23,7 +23,7 @@ class Verdict:
 
     rollout_id: str
     digest: str
-    outcome: str  # Promoted | RolledBack | Inconclusive
+    outcome: str  # Promoted | RolledBack | Inconclusive; of a dry run WouldPromote | WouldRollBack
     reason: str
     effect_bps: int
     saved_bps: int | None

@@ -56,6 +56,7 @@ def manifests():
         .map(_with_one_redis)
         .map(_with_a_request_for_each_trainer)
         .map(_with_what_its_engine_takes)
+        .map(_with_replay_in_a_dry_run)
         .map(
             lambda spec: {
                 "apiVersion": "aurora.dev/v1alpha1",
@@ -104,6 +105,13 @@ def _with_what_its_engine_takes(spec):
     spec.get("inference", {}).pop("autoscaling", None)
     if rollout.get("assignment") == "PerRequest":
         rollout["assignment"] = "Switchback"
+    return spec
+
+
+def _with_replay_in_a_dry_run(spec):
+    rollout = spec.get("rollout", {})
+    if rollout.get("dryRun"):
+        rollout.get("analysis", {}).pop("method", None)
     return spec
 
 

@@ -15,9 +15,12 @@ from aurora_operator.domain.rollout.state import (
     Pending,
     Promoted,
     Promoting,
+    Replaying,
     RolledBack,
     RolloutPlan,
     WaitingForTraffic,
+    WouldPromote,
+    WouldRollBack,
 )
 from aurora_operator.domain.status.deployment import (
     Candidate,
@@ -93,4 +96,5 @@ STATES = (
     RolledBack("x"),
     Inconclusive("x"),
 )
+DRY_STATES = (Replaying(Clock(NOW, NOW, 0.1)), WouldPromote("x"), WouldRollBack("x"))
 STATUSES = (Status(), *(full_status(state) for state in STATES))

@@ -3,10 +3,19 @@ from datetime import UTC, datetime
 
 from aurora_operator.cluster.event_recorder import Notice, notices
 from aurora_operator.domain.rollout.replay import Replay
+from aurora_operator.domain.rollout.state import (
+    Clock,
+    Replaying,
+    RolloutPlan,
+    WouldPromote,
+    WouldRollBack,
+)
 from aurora_operator.domain.status.deployment import (
+    Candidate,
     Condition,
     Draft,
     LastCommand,
+    Rollout,
     Status,
     Verdict,
     Watch,
@@ -85,3 +94,15 @@ def test_a_promotion_that_is_taken_back_is_reported_once():
     assert notices(reverted, reverted) == ()
     # Its time is over.
     assert notices(watching, replace(watching, watch=None)) == ()
+
+
+def test_a_dry_runs_verdict_is_reported_and_no_warning():
+    draft = Candidate(Draft("ckpt-2", "sha256:b", "file:///b"), 2)
+    terms = RolloutPlan((5,), "0.01", 0, 300, 60.0, "Replay", 1, dry_run=True)
+    running = Status(rollout=Rollout("chat-2", draft, terms, Replaying(Clock(NOW))))
+    for verdict in (WouldPromote("ReplayBetter"), WouldRollBack("ReplayHarm: all requests")):
+        ended = replace(running, rollout=replace(running.rollout, state=verdict))
+        name = type(verdict).__name__
+        said = f"chat-2 (ckpt-2) is {name}: {verdict.reason}"
+        assert notices(running, ended) == (Notice("Normal", f"Rollout{name}", said),)
+        assert notices(ended, ended) == ()

@@ -83,4 +83,6 @@ def test_each_ended_rollout_is_counted_once_and_none_is_zero():
         ("Promoted",): 0,
         ("RolledBack",): 1,
         ("Inconclusive",): 0,
+        ("WouldPromote",): 0,
+        ("WouldRollBack",): 0,
     }

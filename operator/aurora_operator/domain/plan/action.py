@@ -57,7 +57,7 @@ def _due(
     A candidate's share is removed before the candidate and set after it is staged. It gets none
     where the stable draft is another: its requests would compare the candidate with that one.
     """
-    rollout, initial = status.live_rollout, observed.initial
+    rollout, initial = status.served_rollout, observed.initial
     rollout_id = rollout.id if rollout is not None else ""
     candidate = rollout.candidate.draft if rollout is not None else None
     promoting = rollout is not None and isinstance(rollout.state, Promoting)

@@ -68,6 +68,11 @@ def _meant(command: Command, status: Status) -> str:
         raise ConflictError(f"no rollout is in progress: nothing to {command.kind}")
     if command.rollout_id not in ("", rollout.id):
         raise NotFoundError(f"rollout {command.rollout_id!r} is not in progress; {rollout.id!r} is")
+    if command.kind == "promote" and rollout.plan.dry_run:
+        raise ConflictError(
+            f"rollout {rollout.id!r} is a dry run, whose candidate is nowhere staged: set "
+            "spec.rollout.dryRun: false for the next one"
+        )
     if command.kind == "abort" and isinstance(rollout.state, Promoting):
         raise ConflictError(f"rollout {rollout.id!r} is being promoted: too late to abort")
     return rollout.id

@@ -48,7 +48,7 @@ def conditions(
     """
     found: dict[ConditionType, _Finding] = {
         "Ready": _ready(observed),
-        "Progressing": _progressing(status, observed),
+        "Progressing": _progressing(status, observed, deployment),
         "Degraded": _degraded(status, observed),
     }
     found |= _for_kstatus(found)
@@ -136,7 +136,9 @@ def _clients_guarded(deployment: AuroraDeployment) -> _Finding:
     return _Finding(False, "Unguarded", message)
 
 
-def _progressing(status: Status, observed: Observation) -> _Finding:
+def _progressing(
+    status: Status, observed: Observation, deployment: AuroraDeployment | None
+) -> _Finding:
     awaited = _awaited(observed)
     if (rollout := status.live_rollout) is not None:
         parts = [f"{rollout.id} is {type(rollout.state).__name__}"]
@@ -144,7 +146,9 @@ def _progressing(status: Status, observed: Observation) -> _Finding:
             parts[0] += f" at {rollout.plan.steps_percent[rollout.state.step]}% of the traffic"
             if rollout.evidence.promoting_log_e >= rollout.plan.promotion_threshold:
                 parts += _held_back(rollout)
-        if not observed.participants and not awaited:
+        if rollout.plan.dry_run:
+            parts[0] += ", a dry run"
+        elif not observed.participants and not awaited:
             parts.append("waiting for an inference that is ready")
         digest = rollout.candidate.draft.digest
         refused = [f"refused by {each}" for each in observed.refusals if each.digest == digest]
@@ -161,9 +165,20 @@ def _progressing(status: Status, observed: Observation) -> _Finding:
         return _Finding(True, "DraftsStaging", "; ".join(awaited))
     if _is_beginning(status, observed):
         return _Finding(True, "DraftsStaging", "the draft to begin with is not staged yet")
+    return _Finding(False, "Idle", _why_idle(status, deployment))
+
+
+def _why_idle(status: Status, deployment: AuroraDeployment | None) -> str:
+    """Why a candidate does not get its dry run, or why there is none, if either is so."""
+    waiting = status.queue.waiting
+    if deployment is not None and deployment.spec.rollout.dry_run and waiting is not None:
+        name = waiting.draft.checkpoint
+        if status.stable is None:
+            return f"{name} waits: a dry run compares with a stable draft, and there is none"
+        if deployment.spec.trainer.suspend:
+            return f"{name} waits: a dry run needs the trainer, which is suspended"
     withheld = "" if status.trainer is None else status.trainer.withheld
-    message = f"the last round published nothing: {withheld}" if withheld else ""
-    return _Finding(False, "Idle", message)
+    return f"the last round published nothing: {withheld}" if withheld else ""
 
 
 def _held_back(rollout: Rollout) -> list[str]:

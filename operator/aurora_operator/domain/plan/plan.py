@@ -21,6 +21,7 @@ from aurora_operator.domain.plan.condition import conditions
 from aurora_operator.domain.plan.observation import Observation, TrainerView
 from aurora_operator.domain.plan.tally import tallied
 from aurora_operator.domain.plan.verdict import verdict_of
+from aurora_operator.domain.rollout.dry_run import advance_dry
 from aurora_operator.domain.rollout.evidence import Evidence
 from aurora_operator.domain.rollout.guardrail import guardrail_state
 from aurora_operator.domain.rollout.replay import Replay
@@ -30,7 +31,9 @@ from aurora_operator.domain.rollout.state import (
     Observed,
     Pending,
     Promoted,
+    Replaying,
     RolloutPlan,
+    State,
     advance,
 )
 from aurora_operator.domain.status.deployment import (
@@ -166,6 +169,9 @@ def _begun(deployment: AuroraDeployment, status: Status, now: datetime) -> Statu
     if status.stable is not None and candidate.draft.digest == status.stable.digest:
         return replace(status, queue=queue)
     terms = rollout_terms(deployment, status)
+    if terms.dry_run and terms.method != "Replay":
+        # It waits for what it can be compared with.
+        return status
     # Only requests newer than what the candidate was trained on say anything about it.
     since = candidate.trained_through
     replay = Replay(since, begin=since) if terms.method == "Replay" else None
@@ -173,7 +179,7 @@ def _begun(deployment: AuroraDeployment, status: Status, now: datetime) -> Statu
         id=f"{deployment.metadata.name}-{candidate.sequence}",
         candidate=candidate,
         plan=terms,
-        state=Pending(Clock(now)),
+        state=Replaying(Clock(now)) if terms.dry_run else Pending(Clock(now)),
         without_stable=status.stable is None,
         evidence=Evidence(
             replay=replay,
@@ -184,7 +190,9 @@ def _begun(deployment: AuroraDeployment, status: Status, now: datetime) -> Statu
         ),
         started_at=now,
     )
-    return replace(status, rollout=rollout, queue=queue, attempts=status.attempts + 1)
+    # One that cannot be promoted spends nothing of alpha.
+    attempts = status.attempts if terms.dry_run else status.attempts + 1
+    return replace(status, rollout=rollout, queue=queue, attempts=attempts)
 
 
 def rollout_terms(deployment: AuroraDeployment, status: Status) -> RolloutPlan:
@@ -200,6 +208,7 @@ def rollout_terms(deployment: AuroraDeployment, status: Status) -> RolloutPlan:
         max_duration_seconds=spec.analysis.max_duration_seconds,
         method=method,
         attempt=status.attempts + 1 if method == "Replay" else 0,
+        dry_run=spec.dry_run,
     )
 
 
@@ -213,13 +222,8 @@ def _judged(
 ) -> Status:
     """The status with the new outcomes counted and the rollout advanced."""
     rollout = tallied(rollout, status.stable, observed)
-    state = advance(
-        rollout.state,
-        plan=rollout.plan,
-        evidence=rollout.evidence,
-        observed=_of_rollout(rollout, status.stable, observed, is_paused=is_paused),
-        now=now,
-    )
+    seen = _of_rollout(rollout, status.stable, observed, is_paused=is_paused)
+    state = _advanced(rollout, seen, now)
     rollout = replace(rollout, state=state)
     acceptance = status.stable_acceptance_bps
     if rollout.evidence.stable.requests > 0:
@@ -245,6 +249,14 @@ def _judged(
         )
     status = status.with_verdict(verdict_of(rollout, state, now))
     return replace(status, rollout=_without_the_gone(rollout, observed))
+
+
+def _advanced(rollout: Rollout, observed: Observed, now: datetime) -> State:
+    state, terms, replay = rollout.state, rollout.plan, rollout.evidence.replay
+    if isinstance(state, Replaying):
+        assert replay is not None
+        return advance_dry(state, plan=terms, replay=replay, observed=observed, now=now)
+    return advance(state, plan=terms, evidence=rollout.evidence, observed=observed, now=now)
 
 
 def _without_the_gone(rollout: Rollout, observed: Observation) -> Rollout:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from aurora_operator.domain.plan.action import share_bps
 from aurora_operator.domain.plan.observation import Observation, OutcomeBatch
-from aurora_operator.domain.rollout.evidence import observe, observe_pair
+from aurora_operator.domain.rollout.evidence import Evidence, observe, observe_pair
 from aurora_operator.domain.rollout.outcome import Outcome, Pair
 from aurora_operator.domain.rollout.replay import read
 from aurora_operator.domain.status.deployment import Cursor, Draft, Rollout
@@ -20,6 +20,10 @@ def tallied(rollout: Rollout, stable: Draft | None, observed: Observation) -> Ro
     had admitted and not told of when it died are lost: what its last page said of them is known,
     what it admitted after that page is not.
     """
+    rollout = replace(rollout, evidence=_replayed(rollout, observed))
+    # No inference has its candidate.
+    if rollout.plan.dry_run:
+        return rollout
     cursors = dict(rollout.cursors)
     batches = [batch for batch in observed.batches if batch.rollout_id == rollout.id]
     lost: list[Outcome | Pair] = []
@@ -38,13 +42,9 @@ def tallied(rollout: Rollout, stable: Draft | None, observed: Observation) -> Ro
         found += gone
         # If it was unseen for a moment only, what it tells of these does not count again.
         cursors[name] = Cursor(cursor.instance, cursor.after + len(gone))
-    evidence, min_effect = rollout.evidence, rollout.plan.min_effect
-    if (replay := evidence.replay) is not None:
-        batch = observed.replay
-        if batch is not None and batch.rollout_id == rollout.id:
-            replay = read(replay, batch.scores, through=batch.after, min_effect=min_effect)
-        # The live requests are a guard then: any gain is one.
-        evidence, min_effect = replace(evidence, replay=replay), 0.0
+    evidence = rollout.evidence
+    # Beside a replay the live requests are a guard: any gain is one.
+    min_effect = rollout.plan.min_effect if evidence.replay is None else 0.0
     for outcome in found:
         if isinstance(outcome, Pair):
             evidence = observe_pair(evidence, outcome, min_effect=min_effect)
@@ -54,6 +54,16 @@ def tallied(rollout: Rollout, stable: Draft | None, observed: Observation) -> Ro
         )
     evidence = replace(evidence, crashes=evidence.crashes + crashes)
     return replace(rollout, evidence=evidence, cursors=cursors)
+
+
+def _replayed(rollout: Rollout, observed: Observation) -> Evidence:
+    """The evidence with what replay adds."""
+    evidence, batch = rollout.evidence, observed.replay
+    if evidence.replay is None or batch is None or batch.rollout_id != rollout.id:
+        return evidence
+    min_effect = rollout.plan.min_effect
+    replay = read(evidence.replay, batch.scores, through=batch.after, min_effect=min_effect)
+    return replace(evidence, replay=replay)
 
 
 def _instances(observed: Observation, batches: list[OutcomeBatch]) -> Iterator[tuple[str, str]]:

@@ -26,6 +26,7 @@ from aurora_operator.domain.rollout.state import (
     Clock,
     Pending,
     Promoting,
+    Replaying,
     RolloutPlan,
     State,
     WaitingForTraffic,
@@ -74,7 +75,10 @@ def clauses(plan: RolloutPlan, evidence: Evidence) -> tuple[Clause, ...]:
 
 
 def for_promotion(plan: RolloutPlan, evidence: Evidence) -> Iterator[Clause]:
-    """What a candidate is promoted for; all hold if and only if `is_better`."""
+    """What a candidate is promoted for; all hold if and only if `is_better`.
+
+    Of a dry run what replay says of it.
+    """
     replay, threshold = evidence.replay, plan.promotion_threshold
     if plan.method == "Replay":
         replay = replay or Replay()
@@ -82,6 +86,8 @@ def for_promotion(plan: RolloutPlan, evidence: Evidence) -> Iterator[Clause]:
         yield _saves_overall(plan, replay)
     else:
         yield _clause("Better", evidence.log_e >= threshold, threshold, evidence.log_e)
+    if plan.dry_run:
+        return
     enough = evidence.requests >= plan.min_requests
     yield _clause("MinRequests", enough, plan.min_requests, evidence.requests)
     if plan.method == "Replay":
@@ -104,6 +110,8 @@ def against_harm(plan: RolloutPlan, evidence: Evidence) -> Iterator[Clause]:
         highest = saved_at_most(replay)
         possible = not is_futile(replay, min_effect=plan.min_effect)
         yield _clause("GainPossible", possible, plan.min_effect_bps, _share_bps(replay, highest))
+    if plan.dry_run:
+        return
     harm = evidence.log_harm
     yield _clause("NoAcceptanceHarm", harm < threshold, threshold, harm)
     for one in evidence.guardrails:
@@ -122,7 +130,9 @@ def deadline(state: State, plan: RolloutPlan) -> datetime | None:
     match state:
         case Pending(clock=Clock() as clock):
             return _end(clock, STAGING_SECONDS)
-        case WaitingForTraffic(clock=Clock() as clock) | Analyzing(clock=clock):
+        case WaitingForTraffic(clock=Clock() as clock):
+            return _end(clock, plan.max_duration_seconds)
+        case Analyzing(clock=clock) | Replaying(clock=clock):
             return _end(clock, plan.max_duration_seconds)
         case Promoting(since=datetime() as since):
             return since + timedelta(seconds=STAGING_SECONDS)

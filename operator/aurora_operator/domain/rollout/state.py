@@ -47,6 +47,7 @@ class RolloutPlan:
         int,
         "Which candidate since the last promotion it is, as that sets its share of alpha; 0: all.",
     ] = 0
+    dry_run: Annotated[bool, "Replay says what its verdict would be; nothing is served."] = False
 
     @property
     def min_effect(self) -> float:
@@ -129,6 +130,13 @@ class Analyzing:
     clock: Annotated[Clock, "Time spent in this state."]
 
 
+@dataclass(frozen=True, slots=True)
+class Replaying:
+    """A dry run: recorded requests are replayed, and no inference has the candidate."""
+
+    clock: Annotated[Clock, "Time spent in this state."]
+
+
 Reason = Annotated[str, "Why it ends or ended."]
 
 
@@ -155,8 +163,22 @@ class Inconclusive:
     reason: Reason
 
 
-Ended = Promoted | RolledBack | Inconclusive
-State = Pending | WaitingForTraffic | Analyzing | Promoting | Ended
+@dataclass(frozen=True, slots=True)
+class WouldPromote:
+    """Of a dry run: replay has proved what a promotion needs of it."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class WouldRollBack:
+    """Of a dry run: replay has proved harm."""
+
+    reason: Reason
+
+
+Ended = Promoted | RolledBack | Inconclusive | WouldPromote | WouldRollBack
+State = Pending | WaitingForTraffic | Analyzing | Promoting | Replaying | Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +212,7 @@ def advance(
     """
     replay = evidence.replay
     match state:
-        case Promoted() | RolledBack() | Inconclusive():
+        case Promoted() | RolledBack() | Inconclusive() | WouldPromote() | WouldRollBack():
             return state
         case _ if observed.refusal is not None:
             return RolledBack(f"CheckpointRefused: {observed.refusal}")
@@ -290,7 +312,7 @@ def weight_percent(state: State, plan: RolloutPlan) -> int | None:
             return plan.steps_percent[step]
         case Promoting():
             return None
-        case Promoted() | RolledBack() | Inconclusive():
+        case _:
             return 0
 
 

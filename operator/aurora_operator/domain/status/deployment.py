@@ -153,7 +153,9 @@ class Verdict:
     id: Annotated[str, "The rollout's id."]
     checkpoint: Annotated[str, "The draft's name."]
     digest: Annotated[str, "The draft's digest."]
-    outcome: Annotated[str, "Promoted, RolledBack or Inconclusive."]
+    outcome: Annotated[
+        str, "Promoted, RolledBack or Inconclusive; of a dry run WouldPromote or WouldRollBack."
+    ]
     reason: Annotated[str, "Why."]
     effect_bps: Annotated[int, "Estimated gain in acceptance; basis points."]
     requests: Annotated[int, "How many live requests were judged."]
@@ -250,6 +252,12 @@ class Status:
     @property
     def live_rollout(self) -> Rollout | None:
         return self.rollout if self.rollout is not None and self.rollout.is_live else None
+
+    @property
+    def served_rollout(self) -> Rollout | None:
+        """The one in progress, unless it is a dry run, of which inferences hear nothing."""
+        rollout = self.live_rollout
+        return None if rollout is None or rollout.plan.dry_run else rollout
 
     def with_verdict(self, verdict: Verdict) -> Status:
         """With one more in the history, which forgets the oldest."""

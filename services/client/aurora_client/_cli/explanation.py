@@ -39,6 +39,8 @@ _VERDICTS = {
     "Promoted": "It was promoted",
     "RolledBack": "It was rolled back",
     "Inconclusive": "It ended without a verdict, and the stable draft stayed",
+    "WouldPromote": "A dry run, which changed nothing: replay would have promoted it",
+    "WouldRollBack": "A dry run, which changed nothing: replay would have rolled it back",
 }
 
 
@@ -77,6 +79,12 @@ def _headline(past: PastRollout, rollout: Rollout | None, is_paused: bool) -> st
             return "It waits for every inference to load the candidate and give it a first share."
         case "WaitingForTraffic":
             return "It waits for a first live request to be judged."
+        case "Replaying" if not missing(past.clauses):
+            return "The rule is met: the dry run ends with the next look."
+        case "Replaying":
+            return (
+                f"A dry run, which changes nothing. It waits for {_listed(missing(past.clauses))}."
+            )
         case "Promoting":
             return "It is decided: it waits for every inference to make the candidate stable."
     lacking = missing(past.clauses)

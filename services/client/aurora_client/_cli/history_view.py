@@ -12,7 +12,13 @@ from aurora_client._cli.past import ENDED
 from aurora_client._cli.shape import plain_table, points, short_digest
 from aurora_client._status import PastRollout
 
-OUTCOME_STYLES = {"Promoted": "green", "RolledBack": "red", "Inconclusive": "yellow"}
+OUTCOME_STYLES = {
+    "Promoted": "green",
+    "RolledBack": "red",
+    "Inconclusive": "yellow",
+    "WouldPromote": "green",
+    "WouldRollBack": "red",
+}
 
 
 def rollouts_table(found: Sequence[PastRollout]) -> Table:

@@ -17,7 +17,7 @@ from aurora_common.codec import codec
 
 Output = Literal["json", "yaml"]
 
-ENDED = frozenset({"Promoted", "RolledBack", "Inconclusive"})
+ENDED = frozenset({"Promoted", "RolledBack", "Inconclusive", "WouldPromote", "WouldRollBack"})
 _PAST = codec(PastRollout, strict=False)
 _LISTED = 5
 # Of a digest, as many hex digits as tell two apart.

@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.status import NOW, STATES, STATUSES, full_status
+from support.status import DRY_STATES, NOW, STATES, STATUSES, full_status
 
 from aurora_operator.domain.plan.candidate_queue import SUPERSEDED_LIMIT
 from aurora_operator.domain.rollout.state import (
@@ -23,7 +23,7 @@ from aurora_operator.domain.status.deployment import (
 from aurora_operator.domain.status.status_json import STATUS, status_from_json, status_to_json
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", [*STATES, *DRY_STATES])
 def test_reads_back_exactly(state):
     status = full_status(state)
     assert status_from_json(status_to_json(status)) == status
@@ -81,7 +81,7 @@ def test_it_is_written_as_ever(stored):
         if "rollout" in content:
             for added in ("guardrails", "crashes", "promotingLogE", "promotionThreshold"):
                 content["rollout"]["evidence"].pop(added)
-            for added in ("method", "attempt"):
+            for added in ("method", "attempt", "dryRun"):
                 content["rollout"]["plan"].pop(added)
             for added in ("clauses", "deadline"):
                 content["rollout"].pop(added, None)

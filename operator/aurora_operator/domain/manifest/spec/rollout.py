@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from aurora_operator.domain.manifest.field_type import Alpha, Duration, PositiveDuration, rule
 from aurora_operator.domain.manifest.quantity import parse_duration
-from aurora_operator.domain.manifest.spec.model import STEPS_PROBLEM, Model
+from aurora_operator.domain.manifest.spec.model import STEPS_PROBLEM, Model, with_rules
 from aurora_operator.domain.rollout.guardrail import GUARDRAILS, MAX_GUARDRAILS
 from aurora_operator.domain.rollout.state import MAX_STEPS
 
@@ -18,6 +18,8 @@ _INCREASING = rule(
     "self.all(one, self.exists_one(other, other.weightPercent == one.weightPercent))",
     "weightPercent must increase from step to step",
 )
+
+_REPLAYED = "a dry run serves no candidate: leave out analysis.method, or set it to Replay"
 
 
 class Step(Model):
@@ -84,6 +86,15 @@ def _guardrails_schema(schema: dict[str, Any]) -> None:
 class Rollout(Model):
     """How a new draft is tried and promoted."""
 
+    model_config = with_rules(
+        rule(
+            "!has(self.dryRun) || !self.dryRun || !has(self.analysis) || "
+            "!has(self.analysis.method) || self.analysis.method != 'Canary'",
+            _REPLAYED,
+            "dryRun",
+        ),
+    )
+
     paused: bool = False
     """Hold the rollout where it is and begin no other. Harm still rolls back."""
     supersede: Literal["QueueLatest"] = "QueueLatest"
@@ -111,8 +122,21 @@ class Rollout(Model):
     watch_after_promotion: Duration = "1h"
     """How long the former draft stays at hand: if replay shows that the new one is slower on what
     was recorded since, it is stable again. 0s: no watch. With Replay only."""
+    dry_run: bool = False
+    """Judge candidates and promote none. Recorded requests are replayed; no inference stages the
+    candidate and no live request is served with it, so live guards and minRequests have no say. The
+    verdict that it would have had is in history, Events and metrics (WouldPromote, WouldRollBack),
+    and the next candidate is taken. Applies from the next rollout on; needs method Replay."""
     on_inconclusive: Literal["KeepStable"] = "KeepStable"
     """What serves if time runs out without a verdict."""
+
+    @field_validator("dry_run")
+    @classmethod
+    def _replayed(cls, dry_run: bool, info: ValidationInfo) -> bool:
+        analysis: Analysis | None = info.data.get("analysis")
+        if dry_run and analysis is not None and analysis.method == "Canary":
+            raise ValueError(_REPLAYED)
+        return dry_run
 
     @property
     def watch_seconds(self) -> float:
