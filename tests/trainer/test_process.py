@@ -49,6 +49,13 @@ def test_trajectories_become_checkpoints_that_a_watch_delivers(world, target, ma
     assert first.loss > 0
     promoted = trainer_pb2.PruneCheckpointsRequest(keep=9, stable_digest=first.digest)
     world.trainer_stub.PruneCheckpoints(promoted, timeout=SECONDS)
+    # Records lie beside the checkpoints, and are none.
+    record = trainer_pb2.KeepRolloutRecordRequest(
+        name="1-0123456789ab", content=b'{"apiVersion": "aurora.dev/v1alpha1", "kind": "R"}'
+    )
+    world.trainer_stub.KeepRolloutRecord(record, timeout=SECONDS)
+    kept = folder.parent / "rollouts" / "1-0123456789ab.json"
+    assert kept.read_bytes() == record.content
     world.append(make_records(30, seed=1))
     second = next(watch)
     assert (second.sequence, second.parent_digest) == (2, first.digest)

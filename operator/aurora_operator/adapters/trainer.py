@@ -1,4 +1,4 @@
-"""The trainer over gRPC: its checkpoints, and what it finds by replaying recorded requests."""
+"""The trainer over gRPC: its checkpoints, the records beside them, and what replay finds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import grpc
 
 from aurora.trainer.v1 import judge_pb2, judge_pb2_grpc, trainer_pb2, trainer_pb2_grpc
-from aurora_common.errors import UnavailableError
+from aurora_common.errors import InvalidInputError, UnavailableError
 from aurora_operator.adapters.channel import Peer, open_channel
 from aurora_operator.domain.plan.observation import ReplayBatch, TrainerView
 from aurora_operator.domain.rollout.replay import Score
@@ -27,6 +27,9 @@ _RETRY_SECONDS = 0.5
 _QUIET_SECONDS = 5.0
 _PRUNE_SECONDS = 30.0
 _SCORES_SECONDS = 2.0
+_RECORD_SECONDS = 10.0
+# An older trainer keeps no records.
+_LASTING = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,20 @@ class CheckpointFeed:
             await self._stub.PruneCheckpoints(request, timeout=_PRUNE_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise UnavailableError(f"trainer: {error.details() or error.code().name}") from error
+
+    async def keep_record(self, name: str, content: bytes) -> None:
+        """Keeps the record of an ended rollout in the model store.
+
+        Raises UnavailableError, or InvalidInputError if it is of no use to try again.
+        """
+        request = trainer_pb2.KeepRolloutRecordRequest(name=name, content=content)
+        try:
+            await self._stub.KeepRolloutRecord(request, timeout=_RECORD_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            cause = f"trainer: {error.details() or error.code().name}"
+            if error.code() in _LASTING:
+                raise InvalidInputError(cause) from error
+            raise UnavailableError(cause) from error
 
     async def replay(self, comparison: Comparison) -> ReplayBatch:
         """The next scores of both drafts, which may be none yet; raises UnavailableError."""

@@ -13,6 +13,7 @@ from aurora_common.errors import AuroraError
 from aurora_operator.adapters.kubernetes import FIELD_MANAGER, Json, KubernetesApi
 from aurora_operator.cluster.kinds import DEPLOYMENT, EVENT, Key
 from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.domain.rollout.evidence import Evidence
 from aurora_operator.domain.rollout.state import Analyzing, Ended, Promoting, RolledBack
 from aurora_operator.domain.status.deployment import Rollout, Status
 
@@ -54,8 +55,29 @@ def _rollout_notices(before: Rollout | None, after: Rollout | None) -> Sequence[
         message += f" at {after.plan.steps_percent[state.step]}% of the traffic"
     if isinstance(state, Promoting | Ended):
         message += f": {state.reason}"
+    if isinstance(state, Ended):
+        message += _measured(after.evidence)
     kind: Literal["Normal", "Warning"] = "Warning" if isinstance(state, RolledBack) else "Normal"
     return (Notice(kind, f"Rollout{type(state).__name__}", message),)
+
+
+def _measured(evidence: Evidence) -> str:
+    """What was found of a candidate, as far as anything was."""
+    found = []
+    if (replay := evidence.replay) is not None and replay.requests:
+        saved = f"saves {replay.saved_bps / 100:+.2f}% of verify steps{_interval(replay.ci_bps)}"
+        found.append(f"{saved} by {replay.requests} requests replayed")
+    if evidence.requests:
+        accepted = f"{evidence.effect_bps / 100:+.2f} points of acceptance"
+        accepted += _interval(evidence.ci_bps)
+        found.append(f"{accepted} by {evidence.requests} live requests")
+    return f" ({'; '.join(found)})" if found else ""
+
+
+def _interval(bounds: tuple[int, int] | None) -> str:
+    if bounds is None:
+        return ""
+    return f", 95% {bounds[0] / 100:+.2f} to {bounds[1] / 100:+.2f},"
 
 
 def _watch_notices(before: Status, after: Status) -> Sequence[Notice]:

@@ -32,7 +32,9 @@ from aurora_operator.domain.plan.observation import (
     TrainerView,
 )
 from aurora_operator.domain.status.deployment import Candidate, Status
+from aurora_operator.reconcile.outbox import Outbox
 from aurora_operator.reconcile.reconciler import Generation, Reconciler
+from aurora_operator.reconcile.reports import Reports
 
 # `aurora.dev/command: abort/<rollout id>` or `promote/<rollout id>`.
 COMMAND_ANNOTATION = "aurora.dev/command"
@@ -183,14 +185,6 @@ class RolloutReconciler:
         key = tracked.key
         fleet = PodFleet(key)
         store = self._store(tracked)
-        reconciler = Reconciler(
-            _generation(body),
-            status_of(body),
-            store=store,
-            fleet=fleet,
-            # Watchers of the status use the API server.
-            on_change=lambda: None,
-        )
 
         def offer(candidate: Candidate) -> None:
             reconciler.offer(candidate)
@@ -205,6 +199,16 @@ class RolloutReconciler:
             after_sequence=lambda: reconciler.status.queue.sequence,
             offer=offer,
             observe=observe,
+        )
+        records = Outbox("records", trainer.keep_record, on_sent=lambda: self._enqueue(key))
+        reconciler = Reconciler(
+            _generation(body),
+            status_of(body),
+            store=store,
+            fleet=fleet,
+            # Watchers of the status use the API server.
+            on_change=lambda: None,
+            reports=Reports(records=records),
         )
         return _Session(tracked.uid, reconciler, store, fleet, trainer)
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
 
-from aurora_common.errors import AuroraError
+from aurora_common.errors import AuroraError, UnavailableError
 from aurora_common.lasting import LastingFailures
 from aurora_common.tls import Certificates
 from aurora_operator.adapters.channel import Peer
@@ -16,6 +16,8 @@ from aurora_operator.cluster.fleet import component_pods, is_ready, peer
 from aurora_operator.cluster.kinds import Key
 from aurora_operator.domain.objects.pod import GRPC
 from aurora_operator.domain.plan.observation import Problem, TrainerView
+from aurora_operator.domain.report.record import record_content, record_name
+from aurora_operator.domain.report.report import Report
 from aurora_operator.domain.status.deployment import Candidate, Status
 
 logger = logging.getLogger(__name__)
@@ -97,6 +99,12 @@ class TrainerLink:
             return
         self._pruned = wanted
         self._start(self._prune(feed, *wanted))
+
+    async def keep_record(self, report: Report) -> None:
+        """Keeps an ended rollout's record; raises UnavailableError while no trainer is ready."""
+        if self._feed is None:
+            raise UnavailableError("no trainer is ready")
+        await self._feed.keep_record(record_name(report), record_content(report))
 
     async def close(self) -> None:
         """Closes the connection."""

@@ -28,6 +28,7 @@ from aurora_operator.domain.rollout.replay import Replay
 from aurora_operator.domain.status.deployment import Candidate, Draft, Rollout, Status
 from aurora_operator.reconcile.dispatcher import LOADING, Dispatcher
 from aurora_operator.reconcile.fleet import Comparison, Fleet, Inference
+from aurora_operator.reconcile.reports import Reports
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +78,14 @@ class Reconciler:
         store: StatusStore,
         fleet: Fleet,
         on_change: Callable[[], None],
+        reports: Reports | None = None,
     ) -> None:
         self.generation = generation
         self.status = status
         self._store = store
         self._fleet = fleet
         self._on_change = on_change
+        self._reports = reports or Reports()
         self._published: list[Candidate] = []
         self._trainer: TrainerView | None = None
         self._dispatcher = Dispatcher()
@@ -138,6 +141,7 @@ class Reconciler:
     async def close(self) -> None:
         """Cancels the actions in progress."""
         await self._dispatcher.close()
+        await self._reports.close()
 
     async def reconcile(self, command: Command | None = None) -> Result:
         """Observes, plans and acts once; the status is stored before the actions that rest on it.
@@ -151,12 +155,17 @@ class Reconciler:
     async def _reconcile(self, command: Command | None) -> Result:
         observed = await self._observe(command)
         decision = plan(self.generation.deployment, self.status, observed, datetime.now(UTC))
-        moved = decision.status.decided != self.status.decided
-        if decision.status != self.status:
+        before = self.status
+        moved = decision.status.decided != before.decided
+        if decision.status != before:
             await self._store.save(decision.status)
             self._report(decision.status)
             self.status = decision.status
             self._on_change()
+        generation = self.generation
+        self._reports.send(
+            generation.deployment, generation.number, before=before, after=self.status
+        )
         self._published = [
             candidate
             for candidate in self._published
@@ -197,6 +206,8 @@ class Reconciler:
             published=tuple(self._published),
             refusals=self._dispatcher.refusals(inferences),
             command=command,
+            records=self._reports.records,
+            announcements=self._reports.announcements,
             components=self._fleet.components,
             problems=self._fleet.problems,
             trainer=self._trainer,
@@ -263,6 +274,9 @@ class Reconciler:
             f"recorded requests cannot be replayed: {cause}"
             for cause in sorted(set(self._replay_failures.lasting().values()))
         ]
+        # A suspended trainer records them once it runs again.
+        if (cause := self._reports.problem) and not self.generation.deployment.spec.trainer.suspend:
+            found.append(f"trainer: {cause}")
         return [Problem("ComponentFailing", message) for message in found]
 
     def _report(self, after: Status) -> None:

@@ -402,6 +402,10 @@ class Status:
     """Paused by command."""
     history: tuple[PastRollout, ...] = ()
     """Ended rollouts, newest first."""
+    unrecorded: int = 0
+    """Of how many of the newest the model store has no record yet."""
+    unannounced: int = 0
+    """Of how many of the newest no notification went out yet."""
     conditions: tuple[Condition, ...] = ()
     """Ready, Progressing, Degraded, Reconciling, Stalled; on a cluster also ClientsGuarded."""
     last_command: LastCommand | None = None

@@ -15,6 +15,7 @@ from aurora_common.errors import InvalidInputError, UnavailableError
 from aurora_common.store.published import PublishedDraft, PublishedDrafts
 from aurora_trainer.progress import Trigger
 from aurora_trainer.published import checkpoint_name, published_after
+from aurora_trainer.rollout_records import keep_record
 from aurora_trainer.standing import Standing
 from aurora_trainer.verdict import StableDraft, Verdict
 
@@ -91,6 +92,12 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
             seen_sequence=request.seen_sequence,
         )
         return trainer_pb2.PruneCheckpointsResponse(removed=removed)
+
+    async def KeepRolloutRecord(  # noqa: N802 - the name in the protocol
+        self, request: trainer_pb2.KeepRolloutRecordRequest, context: Context
+    ) -> trainer_pb2.KeepRolloutRecordResponse:
+        await asyncio.to_thread(keep_record, self._models, request.name, request.content)
+        return trainer_pb2.KeepRolloutRecordResponse()
 
     async def GetStatus(  # noqa: N802 - the name in the protocol
         self, request: trainer_pb2.GetStatusRequest, context: Context

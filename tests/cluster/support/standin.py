@@ -41,7 +41,8 @@ class World:
     times as long a token takes. `refusals`: why a draft is refused, by digest, or by the pod that
     refuses every draft. `hindrances`: by pod or deployment, why it cannot stage now. `complaints`,
     `troubles`: by deployment, what its inferences or its trainer say of themselves. `unfollowed`,
-    `unpruned`: by deployment, why its trainer refuses to be followed or to prune. `on_effect` is
+    `unpruned`: by deployment, why its trainer refuses to be followed, or to prune and to keep
+    records, which are in `records` by namespace and deployment. `on_effect` is
     called right before (True) and right after each change, before its caller gets the answer.
     `requests_per_poll`: the requests served between two listings of the outcomes. `promotions`:
     pods and digests, in order.
@@ -62,6 +63,9 @@ class World:
         default_factory=lambda: defaultdict(list)
     )
     pruned: list[trainer_pb2.PruneCheckpointsRequest] = field(default_factory=list)
+    records: dict[tuple[str, str], dict[str, bytes]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
 
     def reset(self) -> None:
         """Resets what a test set; published checkpoints stay."""
@@ -195,7 +199,7 @@ class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
 
     def __init__(self, world: World, namespace: str, deployment: str) -> None:
         self._world = world
-        self._deployment = deployment
+        self._namespace, self._deployment = namespace, deployment
         self._checkpoints = world.checkpoints[namespace, deployment]
         self._closed = False
 
@@ -221,6 +225,13 @@ class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
         with _Reported(self._world, "PruneCheckpoints", "trainer"):
             self._world.pruned.append(request)
         return trainer_pb2.PruneCheckpointsResponse()
+
+    async def KeepRolloutRecord(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if self._deployment in self._world.unpruned:
+            raise UnavailableError(self._world.unpruned[self._deployment])
+        records = self._world.records[self._namespace, self._deployment]
+        records[request.name] = request.content
+        return trainer_pb2.KeepRolloutRecordResponse()
 
     async def WatchStatus(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         shown = None

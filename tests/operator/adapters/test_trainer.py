@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from aurora.trainer.v1 import judge_pb2, judge_pb2_grpc, trainer_pb2, trainer_pb2_grpc
-from aurora_common.errors import UnavailableError
+from aurora_common.errors import InvalidInputError, UnavailableError
 from aurora_common.grpc_server import GrpcServer
 from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.trainer import CheckpointFeed, Told
@@ -50,6 +50,18 @@ class Judge(judge_pb2_grpc.JudgeServicer):
             id="8-0", domain="law", output_tokens=9, stable_steps=4.5, candidate_steps=4.25
         )
         return judge_pb2.ListScoresResponse(scores=[score], next_after="9-0", refusal="too big")
+
+
+class Trainer(trainer_pb2_grpc.TrainerServicer):
+    """Keeps records; one that has no KeepRolloutRecord is as old as can be."""
+
+    kept = ()
+
+    async def KeepRolloutRecord(self, request, context):  # noqa: N802
+        if not request.name:
+            raise InvalidInputError("'' is no record's name")
+        self.kept = (*self.kept, (request.name, request.content))
+        return trainer_pb2.KeepRolloutRecordResponse()
 
 
 @pytest.fixture
@@ -132,3 +144,36 @@ async def test_a_trainer_that_is_away(served):
     await server.stop()
     with pytest.raises(UnavailableError, match="trainer: "):
         await feed.replay(COMPARISON)
+
+
+@pytest.fixture
+async def keeping():
+    """A feed of a trainer that keeps records, and the trainer."""
+    trainer = Trainer()
+    server = GrpcServer("127.0.0.1:0", drain_seconds=0.1)
+    server.add(trainer_pb2_grpc.add_TrainerServicer_to_server, trainer)
+    feed = CheckpointFeed(Peer(f"127.0.0.1:{await server.start([])}"), lambda: 0)
+    yield feed, trainer, server
+    await feed.close()
+    await server.stop()
+
+
+async def test_a_record_is_kept_or_refused_for_good(keeping):
+    feed, trainer, _ = keeping
+    await feed.keep_record("7-0123456789ab", b"{}")
+    assert trainer.kept == (("7-0123456789ab", b"{}"),)
+    with pytest.raises(InvalidInputError, match="trainer: '' is no record's name"):
+        await feed.keep_record("", b"{}")
+
+
+async def test_an_older_trainer_keeps_no_records(served):
+    feed, _, _ = served
+    with pytest.raises(InvalidInputError, match="trainer: "):
+        await feed.keep_record("7-0123456789ab", b"{}")
+
+
+async def test_a_trainer_that_is_away_is_asked_again(keeping):
+    feed, _, server = keeping
+    await server.stop()
+    with pytest.raises(UnavailableError, match="trainer: "):
+        await feed.keep_record("7-0123456789ab", b"{}")

@@ -2,9 +2,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from aurora_operator.cluster.event_recorder import Notice, notices
+from aurora_operator.domain.rollout.evidence import ArmMean, Evidence
 from aurora_operator.domain.rollout.replay import Replay
 from aurora_operator.domain.rollout.state import (
     Clock,
+    Promoted,
+    Promoting,
     Replaying,
     RolloutPlan,
     WouldPromote,
@@ -106,3 +109,21 @@ def test_a_dry_runs_verdict_is_reported_and_no_warning():
         said = f"chat-2 (ckpt-2) is {name}: {verdict.reason}"
         assert notices(running, ended) == (Notice("Normal", f"Rollout{name}", said),)
         assert notices(ended, ended) == ()
+
+
+def test_a_verdict_says_what_was_measured():
+    draft = Candidate(Draft("ckpt-2", "sha256:b", "file:///b"), 2)
+    terms = RolloutPlan((5,), "0.01", 0, 300, 60.0, "Replay", 1)
+    replay = Replay("9-0", 240, stable_steps=10.0, saved_steps=0.153, saved_scatter=240.0)
+    evidence = replace(Evidence(stable=ArmMean(200, 0.5), candidate=ArmMean(12, 0.5)), effect=0.005)
+    evidence = replace(evidence, effect_scatter=2.0, replay=replay)
+    running = Status(rollout=Rollout("chat-2", draft, terms, Promoting("ReplayBetter", NOW)))
+    after = replace(running.rollout, state=Promoted("ReplayBetter"), evidence=evidence)
+    (notice,) = notices(running, replace(running, rollout=after))
+    assert notice.reason == "RolloutPromoted"
+    assert notice.message == (
+        "chat-2 (ckpt-2) is Promoted: ReplayBetter (saves +1.53% of verify steps, 95% "
+        f"{replay.ci_bps[0] / 100:+.2f} to {replay.ci_bps[1] / 100:+.2f}, by 240 requests "
+        f"replayed; +0.50 points of acceptance, 95% {evidence.ci_bps[0] / 100:+.2f} to "
+        f"{evidence.ci_bps[1] / 100:+.2f}, by 212 live requests)"
+    )

@@ -31,7 +31,9 @@ from aurora_operator.domain.rollout.state import (
 )
 from aurora_operator.domain.status.deployment import Candidate, Draft, Rollout, Status
 from aurora_operator.domain.status.status_json import status_from_json, status_to_json
+from aurora_operator.reconcile.outbox import Outbox
 from aurora_operator.reconcile.reconciler import Generation, Reconciler, Result
+from aurora_operator.reconcile.reports import Reports
 
 STABLE = Draft("ckpt-0", "sha256:0", "file:///store/ckpt-0")
 CANDIDATE = Draft("ckpt-1", "sha256:1", "file:///store/ckpt-1")
@@ -178,7 +180,7 @@ class KilledError(Exception):
     """The operator ends here, with the status stored and no action done."""
 
 
-def reconciler(fleet, store, *, initial=None):
+def reconciler(fleet, store, *, initial=None, reports=None):
     deployment = parse_manifest(json.dumps(MANIFEST), "test")
     return Reconciler(
         Generation(1, deployment, initial),
@@ -186,6 +188,7 @@ def reconciler(fleet, store, *, initial=None):
         store=store,
         fleet=fleet,
         on_change=lambda: None,
+        reports=reports,
     )
 
 
@@ -675,3 +678,70 @@ def _whatever_happens(steps):
     assert rollout.is_live
     expected = reduce(observe, life.reported, Evidence())
     assert replace(rollout.evidence, crashes=0) == expected
+
+
+class Archive:
+    """Keeps the records of ended rollouts, unless it is away."""
+
+    def __init__(self):
+        self.kept = []
+        self.away = False
+
+    def reports(self):
+        self.sent = asyncio.Event()
+        return Reports(records=Outbox("records", self._keep, on_sent=self.sent.set))
+
+    async def _keep(self, report):
+        if self.away:
+            raise UnavailableError("nobody listens")
+        self.kept.append(report)
+
+
+async def aborted(it):
+    it.offer(Candidate(CANDIDATE, 1))
+    await settle(it)
+    await it.command(Command("abort"))
+    await settle(it)
+
+
+async def test_an_ended_rollout_is_recorded_once_with_its_evidence():
+    archive, store = Archive(), Store()
+    it = reconciler(Fleet([Pod("a", stable=STABLE)]), store, reports=archive.reports())
+    await aborted(it)
+    await archive.sent.wait()
+    await settle(it)
+    assert store.status.unrecorded == 0
+    (report,) = archive.kept
+    assert (report.verdict, report.stable) == (store.status.history[0], STABLE)
+    assert report.rollout.state == RolledBack("Aborted")
+    await settle(it)
+    assert len(archive.kept) == 1
+
+
+async def test_a_restarted_operator_records_what_was_left():
+    archive, store = Archive(), Store()
+    archive.away = True
+    fleet = Fleet([Pod("a", stable=STABLE)])
+    it = reconciler(fleet, store, reports=archive.reports())
+    await aborted(it)
+    assert store.status.unrecorded == 1
+    await it.close()
+    archive.away = False
+    again = reconciler(fleet, store, reports=archive.reports())
+    await settle(again)
+    await archive.sent.wait()
+    await settle(again)
+    assert store.status.unrecorded == 0
+    assert [report.verdict.id for report in archive.kept] == ["chat-1"]
+
+
+async def test_an_archive_that_is_away_holds_nothing_up():
+    archive, store = Archive(), Store()
+    archive.away = True
+    it = reconciler(Fleet([Pod("a", stable=STABLE)]), store, reports=archive.reports())
+    await aborted(it)
+    it.offer(Candidate(CANDIDATE, 2))
+    await settle(it)
+    assert store.status.rollout.id == "chat-2"
+    assert store.status.live_rollout is not None
+    await it.close()

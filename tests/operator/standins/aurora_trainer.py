@@ -50,6 +50,12 @@ class Trainer(trainer_pb2_grpc.TrainerServicer):
         )
         return trainer_pb2.PruneCheckpointsResponse(removed=removed)
 
+    async def KeepRolloutRecord(self, request, context):  # noqa: N802
+        folder = self.models / "rollouts"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{request.name}.json").write_bytes(request.content)
+        return trainer_pb2.KeepRolloutRecordResponse()
+
 
 async def main(flags):
     stop = stop_signal()

@@ -121,6 +121,10 @@ class TrainerView:
     withheld: str = ""
 
 
+# The verdicts that were told of, by their keys.
+Sent = frozenset[tuple[str, object]]
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """Everything that `plan` knows of the world at one moment."""
@@ -143,6 +147,9 @@ class Observation:
     published: tuple[Candidate, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     command: Command | None = None
+    # None where no records, or no notifications, are sent.
+    records: Sent | None = None
+    announcements: Sent | None = None
     components: tuple[ComponentView, ...] = ()
     problems: tuple[Problem, ...] = ()
     # None until it said something.

@@ -20,6 +20,7 @@ from aurora_operator.domain.plan.command import Command, checked
 from aurora_operator.domain.plan.condition import conditions
 from aurora_operator.domain.plan.observation import Observation, TrainerView
 from aurora_operator.domain.plan.tally import tallied
+from aurora_operator.domain.plan.unsent import with_unsent
 from aurora_operator.domain.plan.verdict import verdict_of
 from aurora_operator.domain.rollout.dry_run import advance_dry
 from aurora_operator.domain.rollout.evidence import Evidence
@@ -71,6 +72,7 @@ def plan(
     # The baseline must not change during a comparison.
     elif _may_begin(after, observed) and not is_paused:
         after = _begun(deployment, after, now)
+    after = with_unsent(status, after, observed)
     after = _with_scale(after, observed)
     after = replace(after, conditions=conditions(after, observed, now=now, deployment=deployment))
     moved = after.decided != status.decided

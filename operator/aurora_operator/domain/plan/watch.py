@@ -57,7 +57,7 @@ def _reverted(
 ) -> Status:
     """The former draft is stable; a rollout in progress had another baseline, and ends."""
     verdict = Verdict(
-        id=f"{watch.rollout_id}-watch",
+        id=watch.verdict_id,
         checkpoint=stable.checkpoint,
         digest=stable.digest,
         outcome=type(ended).__name__,

@@ -140,6 +140,11 @@ class Watch:
     started_at: Annotated[datetime | None, "Since when."] = None
 
     @property
+    def verdict_id(self) -> str:
+        """The id under which the history has what the watch took back."""
+        return f"{self.rollout_id}-watch"
+
+    @property
     def threshold(
         self,
     ) -> Annotated[float, "What its logHarm must reach to go back.", Wire(digits=4)]:
@@ -175,6 +180,11 @@ class Verdict:
         "What a promotion asks for, and the harm that was found, at its end.",
         Wire(max_items=MAX_CLAUSES),
     ] = None
+
+    @property
+    def key(self) -> tuple[str, datetime]:
+        """Tells it from every other verdict, also of an earlier deployment of that name."""
+        return self.id, self.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +247,8 @@ class Status:
     history: Annotated[
         tuple[Verdict, ...], "Ended rollouts, newest first.", Wire(max_items=50)
     ] = ()
+    unrecorded: Annotated[int, "Of how many of the newest the model store has no record yet."] = 0
+    unannounced: Annotated[int, "Of how many of the newest no notification went out yet."] = 0
     conditions: Annotated[
         tuple[Condition, ...],
         "Ready, Progressing, Degraded, Reconciling, Stalled; on a cluster also ClientsGuarded.",

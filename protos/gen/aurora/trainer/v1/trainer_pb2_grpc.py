@@ -55,6 +55,11 @@ class TrainerStub:
                 request_serializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.PruneCheckpointsRequest.SerializeToString,
                 response_deserializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.PruneCheckpointsResponse.FromString,
                 _registered_method=True)
+        self.KeepRolloutRecord = channel.unary_unary(
+                '/aurora.trainer.v1.Trainer/KeepRolloutRecord',
+                request_serializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.KeepRolloutRecordRequest.SerializeToString,
+                response_deserializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.KeepRolloutRecordResponse.FromString,
+                _registered_method=True)
 
 
 class TrainerServicer:
@@ -89,6 +94,14 @@ class TrainerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def KeepRolloutRecord(self, request, context):
+        """Keeps the record of an ended rollout in the model store, in rollouts/<name>.json: the newest 500.
+        The same name again replaces it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +124,11 @@ def add_TrainerServicer_to_server(servicer, server):
                     servicer.PruneCheckpoints,
                     request_deserializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.PruneCheckpointsRequest.FromString,
                     response_serializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.PruneCheckpointsResponse.SerializeToString,
+            ),
+            'KeepRolloutRecord': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepRolloutRecord,
+                    request_deserializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.KeepRolloutRecordRequest.FromString,
+                    response_serializer=aurora_dot_trainer_dot_v1_dot_trainer__pb2.KeepRolloutRecordResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +240,33 @@ class Trainer:
             '/aurora.trainer.v1.Trainer/PruneCheckpoints',
             aurora_dot_trainer_dot_v1_dot_trainer__pb2.PruneCheckpointsRequest.SerializeToString,
             aurora_dot_trainer_dot_v1_dot_trainer__pb2.PruneCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepRolloutRecord(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aurora.trainer.v1.Trainer/KeepRolloutRecord',
+            aurora_dot_trainer_dot_v1_dot_trainer__pb2.KeepRolloutRecordRequest.SerializeToString,
+            aurora_dot_trainer_dot_v1_dot_trainer__pb2.KeepRolloutRecordResponse.FromString,
             options,
             channel_credentials,
             insecure,
