@@ -77,6 +77,7 @@ def _cluster(parsed: argparse.Namespace) -> int:
         health_listen=parsed.health_listen,
         metrics_listen=parsed.metrics_listen,
         kubeconfig=parsed.kubeconfig,
+        notify_url_file=parsed.notify_url_file,
         identity=parsed.identity or f"{socket.gethostname()}_{uuid.uuid4()}",
     )
     try:
@@ -98,6 +99,7 @@ def _local_options(parsed: argparse.Namespace) -> LocalOptions:
         data_dir=parsed.data_dir,
         http_port=parsed.http_port,
         grpc_port=parsed.grpc_port,
+        notify_url_file=parsed.notify_url_file,
     )
 
 
@@ -181,8 +183,19 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics-listen", type=address, default="127.0.0.1:9090", metavar="HOST:PORT"
     )
+    _add_notifications(parser)
     parser.add_argument(
         "--kubeconfig", type=Path, metavar="FILE", help="default: the cluster of this pod"
+    )
+
+
+def _add_notifications(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--notify-url-file",
+        type=Path,
+        metavar="FILE",
+        help="a file with the URL of a webhook, which gets each rollout's verdict as a CloudEvent; "
+        "it is read for each",
     )
 
 
@@ -190,6 +203,7 @@ def _add_common(
     parser: argparse.ArgumentParser, *, http_port: int | None, grpc_port: int | None
 ) -> None:
     parser.add_argument("--data-dir", type=Path, required=True, metavar="DIR")
+    _add_notifications(parser)
     for flag, default, serves in (
         ("--http-port", http_port, "OpenAI-compatible HTTP"),
         ("--grpc-port", grpc_port, "the inference's gRPC"),

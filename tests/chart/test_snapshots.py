@@ -37,6 +37,7 @@ CASES = {
             "buffer": {"tag": "1.2.3"},
         },
         "quickstart": {"namespace": "default", "storageClassName": "fast"},
+        "notifications": {"urlSecret": {"name": "webhook"}},
         "replicaCount": 2,
         "podLabels": {"zone": "a"},
         "podAnnotations": {"note": "b"},

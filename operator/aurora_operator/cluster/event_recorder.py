@@ -46,6 +46,12 @@ def notices(before: Status, after: Status) -> tuple[Notice, ...]:
     )
 
 
+def notification_failed(cause: str) -> Notice:
+    """A verdict has not reached the webhook, and will be sent again."""
+    message = f"a verdict could not be sent, and will be sent again: {cause}"
+    return Notice("Warning", "NotificationFailed", message)
+
+
 def _rollout_notices(before: Rollout | None, after: Rollout | None) -> Sequence[Notice]:
     if after is None or _stage(before) == _stage(after):
         return ()

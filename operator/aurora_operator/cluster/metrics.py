@@ -16,6 +16,7 @@ from aurora_operator.domain.status.deployment import Status
 Json = dict[str, Any]
 
 _LIVE = {state.__name__ for state in get_args(State) if state not in get_args(Ended)}
+_RESULTS = {True: "delivered", False: "failed"}
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -62,6 +63,19 @@ class Metrics:
         # Present from the start, so that the first one is an increase.
         for outcome in get_args(Ended):
             self._rollouts.labels(outcome.__name__)
+
+        self._notifications = Counter(
+            "aurora_operator_notifications",
+            "Attempts to send a verdict to the webhook.",
+            ["result"],
+            registry=self.registry,
+        )
+        for result in _RESULTS.values():
+            self._notifications.labels(result)
+
+    def count_notification(self, delivered: bool) -> None:
+        """Counts an attempt to send a verdict."""
+        self._notifications.labels(_RESULTS[delivered]).inc()
 
     def follow_queue(self, worker: str, depth: Callable[[], int]) -> None:
         self._queue.labels(worker).set_function(depth)

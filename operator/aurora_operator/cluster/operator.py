@@ -11,6 +11,7 @@ from kubernetes.client import Configuration
 
 from aurora_common.errors import AuroraError
 from aurora_operator.adapters.kubernetes import Json, Kind, KubernetesApi
+from aurora_operator.adapters.webhook import Webhook
 from aurora_operator.cluster.child_store import ChildStore, News
 from aurora_operator.cluster.claims import Claims
 from aurora_operator.cluster.credentials import Credentials
@@ -65,7 +66,8 @@ Work = Callable[[Key], Awaitable[float | None]]
 class ClusterOperator:
     """Made inside the event loop that it uses; `run` once.
 
-    `installation` is the same for all replicas of one operator, `identity` is this one's.
+    `installation` is the same for all replicas of one operator, `identity` is this one's. `webhook`
+    gets every verdict.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class ClusterOperator:
         identity: str,
         installation: str,
         metrics: Metrics,
+        webhook: Webhook | None = None,
     ) -> None:
         self._api = api
         self._installation = installation
@@ -95,6 +98,7 @@ class ClusterOperator:
             workloads=PodWorkloads(api, self._children),
             recorder=self._recorder,
             metrics=metrics,
+            webhook=webhook,
             enqueue=lambda key: self._rollouts.add(key),
         )
         self._engines = Engines(api, self._directory, on_change=lambda key: self._objects.add(key))

@@ -15,6 +15,7 @@ from aurora_common.grpc_server import stop_signal
 from aurora_operator.adapters.kubeconfig import load_configuration
 from aurora_operator.adapters.kubernetes import KubernetesApi
 from aurora_operator.adapters.lease import Election
+from aurora_operator.adapters.webhook import Webhook
 from aurora_operator.cluster.endpoint import METRICS, Answer, Endpoint
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.cluster.operator import ClusterOperator
@@ -40,7 +41,7 @@ class ClusterOptions:
     """`namespaces`: where deployments are run; empty: everywhere.
 
     `identity`: unique among the running operators. Replicas of one installation share the Lease,
-    by which one of them leads.
+    by which one of them leads. `notify_url_file`: a file with the URL of a webhook for verdicts.
     """
 
     setting: Setting
@@ -51,6 +52,7 @@ class ClusterOptions:
     health_listen: str = "127.0.0.1:8080"
     metrics_listen: str = "127.0.0.1:9090"
     kubeconfig: Path | None = None
+    notify_url_file: Path | None = None
 
 
 class ClusterProcess:
@@ -65,6 +67,12 @@ class ClusterProcess:
             configuration, connections=1, timeout_seconds=_LEASE_CALL_SECONDS
         )
         self._api = KubernetesApi(configuration, connections=_CONNECTIONS)
+        url_file = options.notify_url_file
+        self._webhook = (
+            None
+            if url_file is None
+            else Webhook(url_file, on_result=self._metrics.count_notification)
+        )
         self._operator = ClusterOperator(
             configuration,
             self._api,
@@ -73,6 +81,7 @@ class ClusterProcess:
             identity=options.identity,
             installation=f"{options.lease_namespace}/{options.lease_name}",
             metrics=self._metrics,
+            webhook=self._webhook,
         )
         self._leads = False
         self._heartbeat_at = time.monotonic()
@@ -103,6 +112,8 @@ class ClusterProcess:
         await asyncio.wait(tasks, timeout=_STOP_SECONDS)
         for endpoint in endpoints:
             endpoint.close()
+        if self._webhook is not None:
+            await self._webhook.close()
         await self._api.close()
         await self._lease_api.close()
         return 1 if failed else 0

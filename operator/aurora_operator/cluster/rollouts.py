@@ -11,9 +11,11 @@ from pydantic import ValidationError
 
 from aurora_common.errors import ConflictError, InvalidInputError, ManifestError, NotFoundError
 from aurora_operator.adapters.kubernetes import Json, KubernetesApi
+from aurora_operator.adapters.reporting import reporting
+from aurora_operator.adapters.webhook import Webhook
 from aurora_operator.cluster.child_store import ChildStore
 from aurora_operator.cluster.directory import Directory, Tracked
-from aurora_operator.cluster.event_recorder import EventRecorder, notices
+from aurora_operator.cluster.event_recorder import EventRecorder, notices, notification_failed
 from aurora_operator.cluster.fleet import PodFleet, is_run_by
 from aurora_operator.cluster.kinds import DEPLOYMENT, POD, Key
 from aurora_operator.cluster.metrics import Metrics
@@ -32,9 +34,7 @@ from aurora_operator.domain.plan.observation import (
     TrainerView,
 )
 from aurora_operator.domain.status.deployment import Candidate, Status
-from aurora_operator.reconcile.outbox import Outbox
 from aurora_operator.reconcile.reconciler import Generation, Reconciler
-from aurora_operator.reconcile.reports import Reports
 
 # `aurora.dev/command: abort/<rollout id>` or `promote/<rollout id>`.
 COMMAND_ANNOTATION = "aurora.dev/command"
@@ -90,6 +90,7 @@ class RolloutReconciler:
         workloads: Workloads,
         recorder: EventRecorder,
         metrics: Metrics,
+        webhook: Webhook | None = None,
         enqueue: Callable[[Key], None],
     ) -> None:
         self._api = api
@@ -98,6 +99,7 @@ class RolloutReconciler:
         self._workloads = workloads
         self._recorder = recorder
         self._metrics = metrics
+        self._webhook = webhook
         self._enqueue = enqueue
         self._sessions: dict[Key, _Session] = {}
 
@@ -200,7 +202,6 @@ class RolloutReconciler:
             offer=offer,
             observe=observe,
         )
-        records = Outbox("records", trainer.keep_record, on_sent=lambda: self._enqueue(key))
         reconciler = Reconciler(
             _generation(body),
             status_of(body),
@@ -208,7 +209,14 @@ class RolloutReconciler:
             fleet=fleet,
             # Watchers of the status use the API server.
             on_change=lambda: None,
-            reports=Reports(records=records),
+            reports=reporting(
+                trainer.keep_record,
+                self._webhook,
+                on_sent=lambda: self._enqueue(key),
+                on_failure=lambda cause: self._recorder.record(
+                    key, tracked.uid, [notification_failed(cause)]
+                ),
+            ),
         )
         return _Session(tracked.uid, reconciler, store, fleet, trainer)
 

@@ -16,8 +16,6 @@ from aurora_operator.cluster.fleet import component_pods, is_ready, peer
 from aurora_operator.cluster.kinds import Key
 from aurora_operator.domain.objects.pod import GRPC
 from aurora_operator.domain.plan.observation import Problem, TrainerView
-from aurora_operator.domain.report.record import record_content, record_name
-from aurora_operator.domain.report.report import Report
 from aurora_operator.domain.status.deployment import Candidate, Status
 
 logger = logging.getLogger(__name__)
@@ -100,11 +98,11 @@ class TrainerLink:
         self._pruned = wanted
         self._start(self._prune(feed, *wanted))
 
-    async def keep_record(self, report: Report) -> None:
+    async def keep_record(self, name: str, content: bytes) -> None:
         """Keeps an ended rollout's record; raises UnavailableError while no trainer is ready."""
         if self._feed is None:
             raise UnavailableError("no trainer is ready")
-        await self._feed.keep_record(record_name(report), record_content(report))
+        await self._feed.keep_record(name, content)
 
     async def close(self) -> None:
         """Closes the connection."""

@@ -21,6 +21,7 @@ from aurora_common.durable import write_file
 from aurora_common.errors import REFUSED, ConflictError, InvalidInputError, StorageError
 from aurora_common.leash import LEASH_VARIABLE
 from aurora_common.store.registry import model_store
+from aurora_operator.adapters.webhook import read_url
 from aurora_operator.domain.arguments import ENVIRONMENT
 from aurora_operator.domain.manifest.document import load_document
 from aurora_operator.domain.manifest.parser import parse_manifest
@@ -45,12 +46,14 @@ class LocalOptions:
     """`manifest` is reloaded on SIGUSR1; a guardian's port of 0 means any free one.
 
     A guardian's manifest `-` is standard input; its copy in the data directory is what is reloaded.
+    `notify_url_file`: a file with the URL of a webhook for verdicts.
     """
 
     manifest: Path
     data_dir: Path
     http_port: int
     grpc_port: int
+    notify_url_file: Path | None = None
 
 
 def read_manifest_file(path: Path) -> AuroraDeployment:
@@ -79,6 +82,8 @@ def guard(options: LocalOptions) -> int:
         raise InvalidInputError(
             f"--http-port and --grpc-port are both {options.http_port}; each needs its own"
         )
+    if options.notify_url_file is not None:
+        read_url(options.notify_url_file)
     from_stdin = options.manifest == STDIN
     text = _text(options.manifest)
     source = "standard input" if from_stdin else str(options.manifest)
@@ -117,11 +122,13 @@ async def _guard(options: LocalOptions, deployment: AuroraDeployment, layout: La
     narrator = Narrator(serving_lines(name, http=http, grpc=served, key_file=key_file))
     narrating = asyncio.create_task(narrate(layout, narrator))
     reading, writing = os.pipe()
-    argv = (
+    argv: tuple[str, ...] = (
         *(sys.executable, "-m", "aurora_operator", "run"),
         *("--manifest", str(options.manifest.absolute()), "--data-dir", str(layout.root)),
         *("--http-port", str(http), "--grpc-port", str(grpc)),
     )
+    if (url_file := options.notify_url_file) is not None:
+        argv += ("--notify-url-file", str(url_file.absolute()))
     try:
         return await _keep_running(argv, layout, leash=reading, stop=stop, on_stop=narrating.cancel)
     finally:

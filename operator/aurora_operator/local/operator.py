@@ -20,11 +20,11 @@ from aurora_common.store.published import PublishedDrafts
 from aurora_common.store.registry import model_store
 from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.inference import GrpcInference
+from aurora_operator.adapters.reporting import reporting
 from aurora_operator.adapters.trainer import CheckpointFeed, Told
+from aurora_operator.adapters.webhook import Webhook
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.plan.observation import ComponentView, Problem, Scale
-from aurora_operator.domain.report.record import record_content, record_name
-from aurora_operator.domain.report.report import Report
 from aurora_operator.domain.status.deployment import Draft, Status
 from aurora_operator.local.child import adopted
 from aurora_operator.local.guardian import LocalOptions, read_manifest_file
@@ -43,9 +43,7 @@ from aurora_operator.local.record import RecordBook
 from aurora_operator.local.servicer import SERVICE, Changes, OperatorServicer
 from aurora_operator.local.state_file import StatusFile, accept, read_accepted
 from aurora_operator.reconcile.fleet import Inference, Judge
-from aurora_operator.reconcile.outbox import Outbox
 from aurora_operator.reconcile.reconciler import Generation, Reconciler
-from aurora_operator.reconcile.reports import Reports
 
 logger = logging.getLogger(__name__)
 
@@ -80,16 +78,18 @@ class LocalOperator:
         self._feed = CheckpointFeed(
             Peer(f"{HOST}:{self._ports.trainer}"), lambda: self._reconciler.status.queue.sequence
         )
+        url_file = options.notify_url_file
+        self._webhook = None if url_file is None else Webhook(url_file)
         self._reconciler = Reconciler(
             self._generation(accepted.generation, accepted.deployment),
             status_file.load(),
             store=status_file,
             fleet=LocalFleet(self._inference, self._feed, self._runtime),
             on_change=self._status_changed,
-            reports=Reports(
-                records=Outbox(
-                    "records", self._keep_record, on_sent=lambda: self._reconciler.wake()
-                )
+            reports=reporting(
+                self._feed.keep_record,
+                self._webhook,
+                on_sent=lambda: self._reconciler.wake(),
             ),
         )
         self._published = PublishedDrafts(models_folder(accepted.deployment, self._layout))
@@ -146,6 +146,8 @@ class LocalOperator:
         await self._reconciler.close()
         await self._inference.close()
         await self._feed.close()
+        if self._webhook is not None:
+            await self._webhook.close()
         for result in results:
             if isinstance(result, Exception):
                 raise result
@@ -219,9 +221,6 @@ class LocalOperator:
     def _status_changed(self) -> None:
         self._prune_due.set()
         self._changes.notify()
-
-    async def _keep_record(self, report: Report) -> None:
-        await self._feed.keep_record(record_name(report), record_content(report))
 
     async def _follow_checkpoints(self) -> None:
         async for candidate in self._feed.checkpoints():

@@ -104,6 +104,8 @@ class OperatorProcess:
         )
         self._health, self._metrics = free_port(), free_port()
         self._identity = f"operator_{uuid.uuid4()}"
+        # Of the next start, beside the usual ones.
+        self.arguments: Sequence[str | Path] = ()
 
     @property
     def pid(self) -> int | None:
@@ -126,6 +128,7 @@ class OperatorProcess:
         ]
         command += [text for each in _IMAGES for text in (f"--{each}-image", f"aurora-{each}:test")]
         command += [text for namespace in namespaces for text in ("--namespace", namespace)]
+        command += self.arguments
         self._process = tethered(command, log=self._log, environment=self._environment)
         if wait:
             self.await_ready()

@@ -52,8 +52,8 @@ class Judge(judge_pb2_grpc.JudgeServicer):
         return judge_pb2.ListScoresResponse(scores=[score], next_after="9-0", refusal="too big")
 
 
-class Trainer(trainer_pb2_grpc.TrainerServicer):
-    """Keeps records; one that has no KeepRolloutRecord is as old as can be."""
+class Archive(trainer_pb2_grpc.TrainerServicer):
+    """Keeps records, which the other one is too old for."""
 
     kept = ()
 
@@ -149,7 +149,7 @@ async def test_a_trainer_that_is_away(served):
 @pytest.fixture
 async def keeping():
     """A feed of a trainer that keeps records, and the trainer."""
-    trainer = Trainer()
+    trainer = Archive()
     server = GrpcServer("127.0.0.1:0", drain_seconds=0.1)
     server.add(trainer_pb2_grpc.add_TrainerServicer_to_server, trainer)
     feed = CheckpointFeed(Peer(f"127.0.0.1:{await server.start([])}"), lambda: 0)

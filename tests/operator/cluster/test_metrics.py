@@ -86,3 +86,18 @@ def test_each_ended_rollout_is_counted_once_and_none_is_zero():
         ("WouldPromote",): 0,
         ("WouldRollBack",): 0,
     }
+
+
+def test_attempts_to_notify_are_counted_and_neither_result_is_missing():
+    metrics = Metrics()
+    assert samples(metrics, "aurora_operator_notifications_total") == {
+        ("delivered",): 0,
+        ("failed",): 0,
+    }
+    metrics.count_notification(False)
+    metrics.count_notification(False)
+    metrics.count_notification(True)
+    assert samples(metrics, "aurora_operator_notifications_total") == {
+        ("delivered",): 1,
+        ("failed",): 2,
+    }

@@ -40,10 +40,16 @@ def up(
     grpc_port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port of the gRPC server; 0: any.")
     ] = 9000,
+    notify_url_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the URL of a webhook that gets each verdict as a CloudEvent."),
+    ] = None,
 ) -> None:
     """Run a deployment on this machine until interrupted."""
     arguments = ["up", "-f", str(manifest), "--data-dir", str(data_dir)]
     arguments += ["--http-port", str(http_port), "--grpc-port", str(grpc_port)]
+    if notify_url_file is not None:
+        arguments += ["--notify-url-file", str(notify_url_file)]
     launch.execute(launch.OPERATOR, arguments)
 
 
