@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from aurora_demo.measurement import (
@@ -89,3 +92,17 @@ def test_the_report_needs_nothing_else_and_escapes_what_it_shows() -> None:
     assert "src=" not in text
     assert "<script" not in text
     assert picture(scenario, measured, kind="png").startswith(b"\x89PNG")
+
+
+def test_each_candidates_evidence_is_drawn_to_its_threshold() -> None:
+    scenario = Scenario((Phase("A", "python", 1), Phase("B", "logs", 4)), requests_per_block=SIZE)
+    seen = Canary("a-1", "ckpt-1", "Promoted", "ReplayBetter", 24, 900, 310, 60, 2, 5)
+    drawn = replace(seen, saved_ci_bps=(40, 580), evidence=(-0.5, 2.0, 5.0), threshold=4.6)
+    measured = replace(_measurement(), canaries=(drawn, replace(seen, id="a-2")))
+    text = page(scenario, measured, figures(measured), [])
+    assert "+3.1% (+0.4 to +5.8)" in text
+    (line,) = re.findall(r'<svg class="line".*?</svg>', text)
+    assert "<title>log E 5.00, promoted at 4.60</title>" in line
+    # The last one is at the top, above the threshold; the first below 0, at the bottom.
+    assert 'points="0,24.6 40.0,27.0 80.0,15.2 120.0,1.0"' in line
+    assert 'y1="2.9"' in line

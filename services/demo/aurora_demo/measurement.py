@@ -54,7 +54,10 @@ class ServedBlock:
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A finished rollout, located between two of the adapted side's requests."""
+    """A finished rollout, located between two of the adapted side's requests.
+
+    `evidence` has log E as it grew towards `threshold`; empty if it was not seen.
+    """
 
     id: str
     checkpoint: str
@@ -66,6 +69,9 @@ class Canary:
     replayed: int | None
     first_request: int
     last_request: int
+    saved_ci_bps: tuple[int, int] | None = None
+    evidence: tuple[float, ...] = ()
+    threshold: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

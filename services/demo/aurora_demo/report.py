@@ -16,6 +16,8 @@ from aurora_demo.scenario import Scenario, Side
 _COLOURS: dict[Side, str] = {"static": "#8a8f98", "adapted": "#1a7f5a"}
 _OUTCOMES = {"Promoted": "#1a7f5a", "RolledBack": "#c0392b", "Inconclusive": "#b7950b"}
 _WINDOW = 16
+# Of a candidate's evidence.
+_LINE = (120, 28)
 _STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -135,6 +137,9 @@ def _card(name: str, figure: Figure) -> str:
 def _canary_row(canary: Canary) -> str:
     effect = "" if canary.effect_bps is None else f"{canary.effect_bps / 100:+.1f} pp"
     saved = "" if canary.saved_bps is None else f"{canary.saved_bps / 100:+.1f}%"
+    if canary.saved_ci_bps is not None:
+        low, high = canary.saved_ci_bps
+        saved += f" ({low / 100:+.1f} to {high / 100:+.1f})"
     replayed = "" if canary.replayed is None else str(canary.replayed)
     colour = _OUTCOMES.get(canary.outcome, "#555555")
     cells = (canary.id, canary.checkpoint, replayed, saved, str(canary.requests), effect)
@@ -142,7 +147,33 @@ def _canary_row(canary: Canary) -> str:
     verdict = html.escape(
         f"{canary.outcome} ({canary.reason})" if canary.reason else canary.outcome
     )
-    return f'<tr>{columns}<td style="color:{colour}">{verdict}</td></tr>'
+    drawn = _evidence_line(canary.evidence, canary.threshold, colour)
+    return f'<tr>{columns}<td>{drawn}</td><td style="color:{colour}">{verdict}</td></tr>'
+
+
+def _evidence_line(log_e: Sequence[float], threshold: float, colour: str) -> str:
+    """log E as it grew, below a dotted line at its threshold; empty without either."""
+    if not log_e or threshold <= 0:
+        return ""
+    width, height = _LINE
+    top, bottom = max(threshold, *log_e), min(0.0, *log_e)
+
+    def across(number: int) -> float:
+        return width * (number + 1) / len(log_e)
+
+    def down(value: float) -> float:
+        return 1 + (height - 2) * (top - value) / (top - bottom)
+
+    points = " ".join(f"{across(n):.1f},{down(value):.1f}" for n, value in enumerate(log_e))
+    level = f"{down(threshold):.1f}"
+    return (
+        f'<svg class="line" viewBox="0 0 {width} {height}" role="img">'
+        f"<title>log E {log_e[-1]:.2f}, promoted at {threshold:.2f}</title>"
+        f'<line x1="0" x2="{width}" y1="{level}" y2="{level}" stroke="#8a8f98" '
+        'stroke-dasharray="2 2"/>'
+        f'<polyline points="0,{down(0.0):.1f} {points}" fill="none" stroke="{colour}" '
+        'stroke-width="1.5"/></svg>'
+    )
 
 
 _PAGE = """<!doctype html>
@@ -155,7 +186,7 @@ h1 {{ font-size: 1.5rem; margin-bottom: .2rem; }} h2 {{ font-size: 1.1rem; margi
 .cards {{ display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0; }}
 .card {{ flex: 1 1 150px; border: 1px solid #dde2e8; border-radius: 8px; padding: .7rem .9rem; }}
 .card b {{ display: block; font-size: 1.6rem; }} .card span {{ color: #5b6570; font-size: .85rem; }}
-svg {{ width: 100%; height: auto; }}
+svg {{ width: 100%; height: auto; }} svg.line {{ width: 120px; }}
 table {{ border-collapse: collapse; width: 100%; }}
 td, th {{ text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #e6eaef; }}
 </style></head><body>
@@ -169,9 +200,11 @@ speculation off because it did not pay. The bars at the foot are canaries, each 
 verdict: green promoted, red rolled back, yellow inconclusive.</p>
 <h2>Canaries</h2>
 <p>Both drafts are replayed on the same recorded requests: the verify steps that a candidate saves
-decide. The requests that it serves live guard the promotion.</p>
+decide, with their 95% interval. Their evidence grows with the requests, and promotes at the dotted
+line. The requests that a candidate serves live guard the promotion.</p>
 <table><tr><th>rollout</th><th>checkpoint</th><th>requests replayed</th><th>steps saved</th>
-<th>live requests</th><th>acceptance, live</th><th>verdict</th></tr>{rows}</table>
+<th>live requests</th><th>acceptance, live</th><th>evidence</th><th>verdict</th></tr>
+{rows}</table>
 <h2>What was run</h2><ul>{notes}</ul>
 </body></html>
 """

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import grpc
 
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
-from aurora_client import AuroraClientError, PastRollout
+from aurora_client import AuroraClientError, Evidence, PastRollout
 from aurora_common.errors import UnavailableError
 from aurora_common.tls import NO_PROXY
 from aurora_demo.deployment import Deployment
@@ -52,6 +53,8 @@ class Story:
         self._blocks: list[ServedBlock] = []
         self._canaries: dict[str, Canary] = {}
         self._begun: dict[str, int] = {}
+        # As last seen; the history does not keep how it grew.
+        self._evidence: dict[str, Evidence] = {}
         self._trainer: Trainer | None = None
 
     async def run(self) -> Measurement:
@@ -121,6 +124,7 @@ class Story:
             evidence = rollout.evidence
             line = f"{rollout.id} {rollout.state}"
             if evidence is not None:
+                self._evidence[rollout.id] = evidence
                 line += (
                     f", log E {evidence.promoting_log_e:+.2f} of {evidence.promotion_threshold:.2f}"
                 )
@@ -129,7 +133,17 @@ class Story:
             self._screen.rollout(line)
         for past in reversed(status.history):
             if past.id not in self._canaries:
-                self._canaries[past.id] = _canary(past, self._begun.get(past.id, now), now)
+                canary = _canary(past, self._begun.get(past.id, now), now)
+                self._canaries[past.id] = _with_evidence(canary, self._evidence.get(past.id))
+
+
+def _with_evidence(canary: Canary, evidence: Evidence | None) -> Canary:
+    if evidence is None:
+        return canary
+    path = evidence.path if evidence.replay is None else evidence.replay.path
+    if path is None:
+        return canary
+    return replace(canary, evidence=path.log_e, threshold=evidence.promotion_threshold)
 
 
 def _canary(past: PastRollout, first_request: int, last_request: int) -> Canary:
@@ -144,6 +158,7 @@ def _canary(past: PastRollout, first_request: int, last_request: int) -> Canary:
         replayed=past.replayed,
         first_request=first_request,
         last_request=last_request,
+        saved_ci_bps=past.saved_ci_bps,
     )
 
 
