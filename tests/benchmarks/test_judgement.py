@@ -10,5 +10,5 @@ def test_short_answers_that_end_first_do_not_stand_for_all():
     """400 are in flight, and short ones alone gain: by their ends, it seems faster in most."""
     setting = HARMFUL["mixed_effects_in_flight"]
     results = run(Task(setting, 400, range(6), "Replay", guardrails=False))
-    assert min(each.replayed for each in results) > 50
+    assert min(each.replayed for each in results) > 20
     assert [each.faster_after for each in results] == [None] * 6
