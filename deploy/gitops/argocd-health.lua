@@ -26,7 +26,7 @@ end
 if is("Ready") then
   return of("Healthy", ready)
 end
-if ready.reason == "ScaledToZero" then
+if ready.reason == "ScaledToZero" or ready.reason == "Suspended" then
   return of("Suspended", ready)
 end
 return of("Progressing", ready)

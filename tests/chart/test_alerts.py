@@ -36,7 +36,7 @@ CASES = {
         "10m",
         {"severity": "critical", "reason": "InferenceNotReady", **_BY_OPERATOR},
         "serving/chat does not serve with all its pods",
-        {_problem("Ready", "ScaledToZero"): "1x20"},
+        {_problem("Ready", "ScaledToZero"): "1x20", _problem("Ready", "Suspended"): "1x20"},
     ),
     "AuroraDeploymentDegraded": (
         {_problem("Degraded", "ApplyRefused"): "1x20"},

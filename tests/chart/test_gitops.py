@@ -40,6 +40,14 @@ CASES = {
         [("Ready", "False", "ScaledToZero"), WELL],
         *("Suspended", "Current", "InProgress"),
     ),
+    "suspended": (
+        [("Ready", "False", "Suspended"), WELL, ("Suspended", "True", "Suspended")],
+        *("Suspended", "Current", "InProgress"),
+    ),
+    "about to be suspended": (
+        [("Ready", "False", "Suspended"), WELL, ("Reconciling", "True", "Suspending")],
+        *("Progressing", "InProgress", "InProgress"),
+    ),
     "in a rollout": (
         [SERVING, WELL, ("Progressing", "True", "RolloutAnalyzing")],
         *("Healthy", "Current", "Current"),
@@ -120,12 +128,16 @@ def applied(server, objects, document, manager):
     return server.request("PATCH", path, document)["spec"]
 
 
+def steered(spec):
+    return spec["replicas"], spec["suspend"], spec["rollout"]["paused"]
+
+
 def test_self_heal_leaves_out_what_the_manifest_does(api_server, api_namespace, kubectl):
     objects = OBJECTS.format(api_namespace)
     applied(api_server, objects, MINIMAL, "argocd-controller")
     access = [f"--kubeconfig={api_server.kubeconfig}", f"--namespace={api_namespace}"]
     subprocess.run([kubectl, *access, "scale", "adep/chat", "--replicas=3"], check=True, timeout=60)
-    patch = json.dumps({"spec": {"rollout": {"paused": True}}})
+    patch = json.dumps({"spec": {"suspend": True, "rollout": {"paused": True}}})
     subprocess.run(
         [kubectl, *access, "patch", "adep", "chat", "--type=merge", f"--patch={patch}"],
         check=True,
@@ -133,12 +145,12 @@ def test_self_heal_leaves_out_what_the_manifest_does(api_server, api_namespace, 
     )
 
     healed = applied(api_server, objects, MINIMAL, "argocd-controller")
-    assert (healed["replicas"], healed["rollout"]["paused"]) == (3, True)
+    assert steered(healed) == (3, True, True)
 
     document = copy.deepcopy(MINIMAL)
-    document["spec"] |= {"replicas": 2, "rollout": {"paused": False}}
+    document["spec"] |= {"replicas": 2, "suspend": False, "rollout": {"paused": False}}
     healed = applied(api_server, objects, document, "argocd-controller")
-    assert (healed["replicas"], healed["rollout"]["paused"]) == (2, False)
+    assert steered(healed) == (2, False, False)
 
 
 def test_the_page_is_short_and_names_the_files():

@@ -248,6 +248,8 @@ def test_kubectl_lists_the_columns_and_explains_the_fields(api_server, api_names
         ).stdout
 
     columns = output("get", "all,aurora").splitlines()[0].split()
-    assert columns == ["NAME", "READY", "STABLE", "CANDIDATE", "STATE", "EVIDENCE", "AGE"]
+    assert columns == [
+        *("NAME", "READY", "REASON", "REPLICAS", "STABLE", "CANDIDATE", "STATE", "EVIDENCE", "AGE")
+    ]
     explained = output("explain", "auroradeployment.spec.rollout.analysis.alpha")
     assert "is ever promoted" in " ".join(explained.split())

@@ -103,7 +103,8 @@ def test_lists(aurora, set_status):
     assert "chat" in aurora("get").stdout
     set_status(STATUS)
     row = aurora("get").stdout.splitlines()[1].split()
-    assert row[:6] == ["chat", "1/2", "ckpt-1", "ckpt-2", "Analyzing", "3.91/4.61"]
+    assert row[:4] == ["chat", "1/2", "InferenceNotReady", "ckpt-1"]
+    assert row[4:7] == ["ckpt-2", "Analyzing", "3.91/4.61"]
     stored = json.loads(aurora("get", "-o", "json").stdout)
     assert stored["items"][0]["metadata"]["name"] == "chat"
 
@@ -151,6 +152,22 @@ def test_pauses_and_resumes(aurora, api_server, objects):
     for command, paused in (("pause", True), ("resume", False)):
         assert aurora(command, "chat").returncode == 0
         assert api_server.request("GET", f"{objects}/chat")["spec"]["rollout"]["paused"] is paused
+
+
+def test_suspends_and_resumes_what_was_suspended_first(aurora, api_server, objects):
+    def spec():
+        return api_server.request("GET", f"{objects}/chat")["spec"]
+
+    assert aurora("suspend", "chat").stdout == "chat suspended\n"
+    assert aurora("pause", "chat").returncode == 0
+    assert (spec()["suspend"], spec()["rollout"]["paused"]) == (True, True)
+
+    told = aurora("resume", "chat")
+    assert told.stdout == "chat resumed; its rollouts are paused: resume again\n"
+    assert (spec()["suspend"], spec()["rollout"]["paused"]) == (False, True)
+
+    assert aurora("resume", "chat").stdout == "chat resumed\n"
+    assert (spec()["suspend"], spec()["rollout"]["paused"]) == (False, False)
 
 
 @pytest.mark.parametrize(

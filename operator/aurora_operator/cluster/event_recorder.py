@@ -21,8 +21,10 @@ logger = logging.getLogger(__name__)
 
 # Conditions that are well when they hold, and what of them is expected of a new deployment.
 _GOOD = {"Ready": False, "ClientsGuarded": True}
-# Progress is no news, and the other two repeat what Degraded and Progressing say.
-_UNREPORTED = {"Progressing", "Reconciling", "Stalled"}
+# Progress is no news, and the others repeat what Degraded, Progressing and Ready say.
+_UNREPORTED = {"Progressing", "Reconciling", "Stalled", "Suspended"}
+# Of a condition that does not hold because somebody wants it so.
+_CHOSEN = {"Suspended"}
 _QUEUE_LIMIT = 1000
 _MESSAGE_LIMIT = 1000
 
@@ -111,7 +113,7 @@ def _condition_notices(before: Status, after: Status) -> Sequence[Notice]:
         before_it = known.get(condition.type, _GOOD.get(condition.type, False))
         if condition.type in _UNREPORTED or before_it == condition.status:
             continue
-        good = condition.status == (condition.type in _GOOD)
+        good = condition.status == (condition.type in _GOOD) or condition.reason in _CHOSEN
         message = condition.message or f"{condition.type} is {condition.status}"
         found.append(Notice("Normal" if good else "Warning", condition.reason, message))
     return found

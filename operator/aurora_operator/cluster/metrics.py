@@ -141,5 +141,6 @@ class _Deployments(Collector):
 
 
 def _is_paused(body: Json) -> bool:
-    by_manifest = body["spec"].get("rollout", {}).get("paused", False)
+    spec = body["spec"]
+    by_manifest = spec.get("rollout", {}).get("paused", False) or spec.get("suspend", False)
     return bool(by_manifest or body["status"].get("paused", False))

@@ -14,9 +14,11 @@ from aurora_operator.cluster.child_store import ChildStore
 from aurora_operator.cluster.credentials import Credentials, name_taken
 from aurora_operator.cluster.directory import Directory, Tracked
 from aurora_operator.cluster.engines import Engines
+from aurora_operator.cluster.fleet import component_pods, is_run_by
 from aurora_operator.cluster.kinds import (
     CERTIFICATE,
     CHILDREN,
+    POD,
     Key,
     Reference,
     reference,
@@ -36,6 +38,8 @@ _REPLICAS_MANAGER = f"{FIELD_MANAGER}-handover"
 _WORKLOADS = ("Deployment", "StatefulSet")
 # Problems that a person has to solve are checked again: not all of what they depend on is watched.
 _PROBLEM_SECONDS = 30.0
+# While a suspended deployment's inference pods end: their events do not concern its objects.
+_DRAIN_SECONDS = 1.0
 # Of a reconcile, among a deployment's failures.
 _FAILURE = "objects"
 
@@ -99,6 +103,8 @@ class ObjectReconciler:
         self._set_problems(tracked, problems)
         if tracked.identity != identity:
             self._on_change(key)
+        if not self._is_drained(key, deployment):
+            return _DRAIN_SECONDS
         if problems or tracked.failures:
             return _PROBLEM_SECONDS
         if tracked.changes == changes:
@@ -106,6 +112,13 @@ class ObjectReconciler:
         # The resync is in time for what is due later.
         seconds = tracked.certificates_due - time.monotonic()
         return seconds if seconds < _PROBLEM_SECONDS else None
+
+    def _is_drained(self, key: Key, deployment: AuroraDeployment) -> bool:
+        """Whether no inference pod of a suspended deployment is left."""
+        if not deployment.spec.suspend:
+            return True
+        pods = self._children.of_kind(key, POD.kind)
+        return not any(is_run_by(pod, key) for pod in component_pods(pods, "inference"))
 
     def _set_problems(self, tracked: Tracked, problems: list[Problem]) -> None:
         found = tuple(sorted(set(problems), key=lambda problem: (problem.reason, problem.message)))
@@ -118,7 +131,8 @@ class ObjectReconciler:
     ) -> list[Problem]:
         followed = await self._engines.of(tracked, deployment)
         setting = replace(self._setting, owner_uid=tracked.uid)
-        wanted = desired_objects(deployment, setting, followed.engines)
+        drained = self._is_drained(tracked.key, deployment)
+        wanted = desired_objects(deployment, setting, followed.engines, drained=drained)
         known = self._children.places(tracked.key)
         # The objects of a new deployment are created without reading them first.
         is_new = tracked.problems is None and not known

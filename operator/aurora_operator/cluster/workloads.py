@@ -20,7 +20,12 @@ from aurora_operator.domain.objects.autoscaler import autoscaler_cause
 from aurora_operator.domain.objects.cause import EventsByObject, Surroundings, by_object
 from aurora_operator.domain.objects.metadata import selector
 from aurora_operator.domain.objects.trainer import has_gradient_pods
-from aurora_operator.domain.objects.workload import component_view, scale, together
+from aurora_operator.domain.objects.workload import (
+    component_view,
+    ending_view,
+    scale,
+    together,
+)
 from aurora_operator.domain.plan.observation import ComponentView, Scale
 
 logger = logging.getLogger(__name__)
@@ -62,18 +67,20 @@ class PodWorkloads:
         now = datetime.now(UTC)
         around = await self._surroundings(key, pods, workloads, now)
         seen = [
-            component_view(component, workload, component_pods(pods, component), around)
+            _view(deployment, component, workload, component_pods(pods, component), around)
             for component, workload in workloads.items()
         ]
         views = [view for view in seen if view is not None]
-        if attach is not None and not any(view.name == "inference" for view in views):
+        is_followed = attach is not None and not deployment.spec.suspend
+        if is_followed and not any(view.name == "inference" for view in views):
+            assert attach is not None
             message = f"no pod that runs has the labels {engine_selector(attach)}"
             views.append(ComponentView("inference", ready=False, failing=True, message=message))
         inference = workloads["inference"]
         counted = None
         if inference is not None:
             counted = scale(inference, component_pods(pods, "inference"))
-            if deployment.spec.inference.autoscaling is not None:
+            if deployment.spec.inference.autoscaling is not None and not deployment.spec.suspend:
                 counted = _with_ignored(counted, deployment.spec.replicas)
                 if cause := await self._autoscaler_cause(key, now):
                     views = [_with_cause(view, cause) for view in views]
@@ -169,6 +176,19 @@ class PodWorkloads:
             found = None
         self._read[place] = (time.monotonic(), found)
         return found
+
+
+def _view(
+    deployment: AuroraDeployment,
+    component: str,
+    workload: Json | None,
+    pods: Sequence[Json],
+    around: Surroundings,
+) -> ComponentView | None:
+    view = component_view(component, workload, pods, around)
+    if view is None and deployment.spec.suspend:
+        return ending_view(component, pods, around)
+    return view
 
 
 def _with_cause(view: ComponentView, cause: str) -> ComponentView:

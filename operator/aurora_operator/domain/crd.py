@@ -28,6 +28,8 @@ _KEPT = (
 )  # fmt: skip
 _COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
+    ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
+    ("Replicas", "integer", ".status.replicas", 0),
     ("Stable", "string", ".status.stable.checkpoint", 0),
     ("Candidate", "string", ".status.rollout.candidate.checkpoint", 0),
     ("State", "string", ".status.rollout.state", 0),

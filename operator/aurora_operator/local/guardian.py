@@ -113,6 +113,8 @@ async def _guard(options: LocalOptions, deployment: AuroraDeployment, layout: La
     check_ports(http=http, grpc=grpc)
     name = deployment.metadata.name
     say(f"starting {name}: target {deployment.spec.target.uri}, logs in {layout.logs}")
+    if deployment.spec.suspend:
+        say(f"{name} is suspended: nothing runs until spec.suspend is false")
     # A killed guardian's: nobody listens there any more.
     layout.operator.unlink(missing_ok=True)
     # A gateway has nothing to generate with.

@@ -18,7 +18,7 @@ from aurora_operator.local.layout import Layout
 
 _RECONNECT_SECONDS = 0.2
 # These say only that a component has not got far yet.
-_SILENT = ("", "starting", "not started yet")
+_SILENT = ("", "starting", "not started yet", "stopping")
 
 
 def say(line: str) -> None:
@@ -43,9 +43,15 @@ class Narrator:
 
     def lines(self, components: Iterable[operator_pb2.Component]) -> Iterator[str]:
         """What changed since the last call."""
-        for component in components:
-            before = self._seen.get(component.name, operator_pb2.Component())
-            self._seen[component.name] = component
+        present = {component.name: component for component in components}
+        for name in sorted(self._seen.keys() - present.keys()):
+            # The manifest wants it no longer, or not for a while.
+            del self._seen[name]
+            self._ready.discard(name)
+            yield f"{name} stopped"
+        for name, component in present.items():
+            before = self._seen.get(name, operator_pb2.Component())
+            self._seen[name] = component
             yield from self._changes(before, component)
 
     def _changes(

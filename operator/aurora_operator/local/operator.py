@@ -117,9 +117,10 @@ class LocalOperator:
                 changes=self._changes,
             ),
         )
+        # Before anyone asks: components that are not there yet would seem to have stopped.
+        await self._runtime.apply(self._processes(self._reconciler.generation.deployment))
         await server.start([SERVICE])
         self._write_address()
-        await self._runtime.apply(self._processes(self._reconciler.generation.deployment))
         loops = [
             asyncio.create_task(self._reconciler.run()),
             asyncio.create_task(self._follow_checkpoints()),
@@ -295,7 +296,9 @@ class LocalFleet:
 
     @property
     def existing(self) -> frozenset[str]:
-        return self._names
+        # Suspended, it has no process.
+        exists = any(view.name == "inference" for view in self.components)
+        return self._names if exists else frozenset()
 
     @property
     def components(self) -> tuple[ComponentView, ...]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from aurora_operator.domain.plan.observation import ComponentView
 from aurora_operator.local.child import adopted
 from aurora_operator.local.layout import Layout
-from aurora_operator.local.process_spec import ProcessSpec
+from aurora_operator.local.process_spec import COMPONENTS, ProcessSpec
 from aurora_operator.local.record import RecordBook
 from aurora_operator.local.supervision import Supervisor, SupervisorContext, stop_child
 
@@ -77,7 +77,7 @@ class ProcessRuntime:
             for name, digest in {**running, **left}.items()
             if name not in desired or desired[name].digest != digest
         ]
-        await asyncio.gather(*(self._end(name) for name in stale))
+        await in_stop_order(self._end, frozenset(stale))
         for name, spec in desired.items():
             if name not in self._supervisors:
                 supervisor = Supervisor(spec, self._context)
@@ -111,9 +111,12 @@ class ProcessRuntime:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        supervisor = self._supervisors.pop(name, None)
+        # It exists until it has ended: its last outcomes are read meanwhile.
+        supervisor = self._supervisors.get(name)
         if supervisor is not None:
             await supervisor.stop(drain_seconds=DRAIN_SECONDS)
+            self._supervisors.pop(name, None)
+            self._context.on_change()
         else:
             await _stop_recorded(self._book, name)
 
@@ -123,9 +126,12 @@ async def stop_recorded(book: RecordBook) -> None:
     await in_stop_order(lambda name: _stop_recorded(book, name))
 
 
-async def in_stop_order(end: Callable[[str], Awaitable[None]]) -> None:
+async def in_stop_order(
+    end: Callable[[str], Awaitable[None]], names: Collection[str] = COMPONENTS
+) -> None:
+    """Calls `end` with each name, in an order that loses no data."""
     for group in _STOP_ORDER:
-        await asyncio.gather(*(end(name) for name in group))
+        await asyncio.gather(*(end(name) for name in group if name in names))
 
 
 async def _stop_recorded(book: RecordBook, name: str) -> None:

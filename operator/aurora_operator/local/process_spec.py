@@ -70,9 +70,12 @@ def desired_processes(
 ) -> tuple[ProcessSpec, ...]:
     """The processes of a deployment, in the order of their start.
 
-    Inference requires no other: without a buffer it serves, and drops trajectories.
+    Inference requires no other: without a buffer it serves, and drops trajectories. A suspended
+    deployment has none.
     """
     spec = deployment.spec
+    if spec.suspend:
+        return ()
     places = local_places(deployment, layout)
     processes = []
     if spec.buffer.embedded is not None:

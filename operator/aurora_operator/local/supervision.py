@@ -124,6 +124,7 @@ class Supervisor:
 
     async def stop(self, *, drain_seconds: float) -> None:
         """Stops the process, killing it after `drain_seconds`; call after `run` has ended."""
+        self.ready, self._message = False, "stopping"
         if self._child is not None:
             await stop_child(self._child, drain_seconds=drain_seconds)
         self._child = None

@@ -173,10 +173,13 @@ class Reconciler:
         ]
         done = await self._dispatcher.run(decision.actions, self._fleet.inferences)
         acted = bool(decision.actions)
+        # A suspended rollout is told nothing any more.
+        told = not (self.generation.deployment.spec.suspend and observed.is_stopped)
+        is_live = self.status.live_rollout is not None and told
         return Result(
             moved=moved or (acted and done),
-            live=self.status.live_rollout is not None or acted or bool(observed.awaited),
-            watches=self.status.watch is not None,
+            live=is_live or acted or bool(observed.awaited),
+            watches=self.status.watch is not None and told,
         )
 
     async def _observe(self, command: Command | None) -> Observation:
@@ -233,7 +236,7 @@ class Reconciler:
     def _comparisons(self) -> tuple[Comparison | None, Comparison | None]:
         """What is to be replayed for the rollout in progress, and for the watch."""
         stable, rollout, watch = self.status.stable, self.status.live_rollout, self.status.watch
-        if stable is None:
+        if stable is None or self.generation.deployment.spec.suspend:
             return None, None
         of_rollout = of_watch = None
         if rollout is not None and (replay := rollout.evidence.replay) is not None:

@@ -280,6 +280,8 @@ class Watch:
     """What replaying recorded requests has shown of the new draft."""
     started_at: str = ""
     """Since when."""
+    suspended_at: str = ""
+    """Since when the deployment is suspended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,7 +409,7 @@ class Status:
     unannounced: int = 0
     """Of how many of the newest no notification went out yet."""
     conditions: tuple[Condition, ...] = ()
-    """Ready, Progressing, Degraded, Reconciling, Stalled; on a cluster also ClientsGuarded."""
+    """Ready, Progressing, Degraded, Reconciling, Stalled; perhaps ClientsGuarded, Suspended."""
     last_command: LastCommand | None = None
     """The answer to the newest command."""
     replicas: int | None = None

@@ -62,6 +62,12 @@ class Deployments:
         }
         self._server.request("PATCH", f"{path}?fieldManager=annotations&force=true", body)
 
+    def steer(self, name: str = "chat", **spec: Any) -> None:
+        """Sets fields of the spec as another manager, as a command does, and leaves the rest."""
+        path = self._path("aurora.dev/v1alpha1", "auroradeployments", name)
+        body = {"apiVersion": "aurora.dev/v1alpha1", "kind": "AuroraDeployment", "spec": spec}
+        self._server.request("PATCH", f"{path}?fieldManager=command&force=true", body)
+
     def apply_object(self, version: str, plural: str, body: Json) -> Json:
         """Applies any object of the namespace."""
         path = self._path(version, plural, body["metadata"]["name"])

@@ -55,6 +55,15 @@ def test_each_flip_of_a_condition_is_reported_once():
     assert notices(Status(), BROKEN) == (Notice("Warning", "ApplyRefused", "Degraded is True"),)
 
 
+def test_a_suspension_is_no_warning():
+    suspended = replace(
+        _status(ready=False, degraded=False).conditions[0], reason="Suspended", message="by choice"
+    )
+    after = replace(_status(ready=False, degraded=False), conditions=(suspended,))
+    found = notices(_status(ready=True, degraded=False), after)
+    assert found == (Notice("Normal", "Suspended", "by choice"),)
+
+
 def test_the_answer_to_a_command_is_reported_once():
     refused = replace(SERVES, last_command=LastCommand("abort/chat-1", "Refused", "too late", NOW))
     assert notices(SERVES, refused) == (

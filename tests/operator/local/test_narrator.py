@@ -3,7 +3,8 @@
 import json
 import shlex
 
-from aurora_operator.local.narrator import serving_lines
+from aurora.operator.v1 import operator_pb2
+from aurora_operator.local.narrator import Narrator, serving_lines
 
 
 def tried(line):
@@ -23,3 +24,20 @@ def test_an_attached_engine_knows_its_own_model_and_wants_its_key():
 
     assert "model" not in json.loads(tried(how)[-1])
     assert "authorization: Bearer $(cat '/etc/a key')" in tried(how)
+
+
+def test_what_is_wanted_no_longer_stopped_and_may_be_ready_again():
+    ready = [operator_pb2.Component(name=name, ready=True) for name in ("trainer", "inference")]
+    narrator = Narrator(["chat serves"])
+    assert [line.partition(" after")[0] for line in narrator.lines(ready)] == [
+        "trainer is ready",
+        "inference is ready",
+        "chat serves",
+    ]
+
+    stopping = operator_pb2.Component(name="inference", message="stopping")
+    assert list(narrator.lines([stopping])) == ["trainer stopped"]
+    assert list(narrator.lines([])) == ["inference stopped"]
+
+    again = [line.partition(" after")[0] for line in narrator.lines(ready)]
+    assert again == ["trainer is ready", "inference is ready"]

@@ -17,17 +17,22 @@ from aurora_operator.domain.objects.trainer import trainer_objects
 
 
 def desired_objects(
-    deployment: AuroraDeployment, setting: Setting, engines: Sequence[EnginePod] = ()
+    deployment: AuroraDeployment,
+    setting: Setting,
+    engines: Sequence[EnginePod] = (),
+    *,
+    drained: bool = True,
 ) -> tuple[Json, ...]:
     """Everything but the Secrets of a self-managed CA, ready for server-side apply.
 
-    `engines`: the pods of an attached vLLM.
+    `engines`: the pods of an attached vLLM. `drained`: no inference pod is left that records, so
+    that the buffer of a suspended deployment may stop as well.
     """
     objects = (
         _service_account(deployment, setting),
         *network_policies(deployment, setting),
         *certificates(deployment, setting),
-        *buffer_objects(deployment, setting),
+        *buffer_objects(deployment, setting, drained=drained),
         *inference_objects(deployment, setting, engines),
         *trainer_objects(deployment, setting),
     )

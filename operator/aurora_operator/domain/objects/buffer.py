@@ -21,10 +21,15 @@ from aurora_operator.domain.objects.setting import Setting
 _GRACE_SECONDS = 30
 
 
-def buffer_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:
+def buffer_objects(
+    deployment: AuroraDeployment, setting: Setting, *, drained: bool = True
+) -> tuple[Json, ...]:
+    """`drained`: nothing is left that records, should the deployment be suspended."""
     embedded = deployment.spec.buffer.embedded is not None
+    made = _with_redis(deployment, setting) if embedded else _before_redis(deployment, setting)
+    made["spec"]["replicas"] = 0 if deployment.spec.suspend and drained else 1
     return (
-        _with_redis(deployment, setting) if embedded else _before_redis(deployment, setting),
+        made,
         service(deployment, setting, "buffer", ports={"grpc": pod.GRPC}),
     )
 
@@ -43,7 +48,6 @@ def _with_redis(deployment: AuroraDeployment, setting: Setting) -> Json:
         "kind": "StatefulSet",
         "metadata": metadata(deployment, setting, "buffer"),
         "spec": {
-            "replicas": 1,
             "serviceName": component_name(deployment, "buffer"),
             "selector": {"matchLabels": selector(deployment, "buffer")},
             "podManagementPolicy": "Parallel",
@@ -65,7 +69,6 @@ def _before_redis(deployment: AuroraDeployment, setting: Setting) -> Json:
         "kind": "Deployment",
         "metadata": metadata(deployment, setting, "buffer"),
         "spec": {
-            "replicas": 1,
             "selector": {"matchLabels": selector(deployment, "buffer")},
             # Two at once would both trim the stream.
             "strategy": {"type": "Recreate"},

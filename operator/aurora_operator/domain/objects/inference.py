@@ -112,7 +112,10 @@ def _deployment(deployment: AuroraDeployment, setting: Setting, own: Json) -> Js
             override=inference.pod_template,
         ),
     }
-    if inference.autoscaling is None:
+    if deployment.spec.suspend:
+        # An autoscaler leaves a workload of 0 replicas alone.
+        spec["replicas"] = 0
+    elif inference.autoscaling is None:
         spec["replicas"] = deployment.spec.replicas
     return {
         "apiVersion": "apps/v1",

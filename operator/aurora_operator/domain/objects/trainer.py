@@ -34,7 +34,7 @@ def trainer_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Jso
         "kind": "Deployment",
         "metadata": metadata(deployment, setting, "gradient"),
         "spec": {
-            "replicas": trainer.replicas - 1,
+            "replicas": 0 if deployment.spec.suspend else trainer.replicas - 1,
             "selector": {"matchLabels": selector(deployment, "gradient")},
             "revisionHistoryLimit": 3,
             "template": pod.pod_template(
@@ -78,7 +78,7 @@ def _trainer(deployment: AuroraDeployment, setting: Setting) -> Json:
         "kind": "StatefulSet",
         "metadata": metadata(deployment, setting, "trainer"),
         "spec": {
-            "replicas": 0 if deployment.spec.trainer.suspend else 1,
+            "replicas": 0 if deployment.spec.suspend or deployment.spec.trainer.suspend else 1,
             "serviceName": component_name(deployment, "trainer"),
             "selector": {"matchLabels": selector(deployment, "trainer")},
             "podManagementPolicy": "Parallel",

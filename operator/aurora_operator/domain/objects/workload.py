@@ -44,6 +44,24 @@ def component_view(
     )
 
 
+def ending_view(component: str, pods: Sequence[Json], around: Surroundings) -> ComponentView | None:
+    """A component of which nothing is wanted, while a pod of it is left; else None."""
+    if not pods:
+        return None
+    causes = [
+        (pod["metadata"]["name"], leaving_cause(pod, around))
+        for pod in pods
+        if "deletionTimestamp" in pod["metadata"]
+    ]
+    name, cause = max(causes, key=lambda each: each[1].failing, default=("", None))
+    return ComponentView(
+        component,
+        ready=False,
+        failing=cause is not None and cause.failing,
+        message="" if cause is None else f"pod {name} {cause.message}",
+    )
+
+
 def scale(deployment: Json, pods: Sequence[Json]) -> Scale:
     """The inference pods as the scale subresource counts them."""
     status = deployment.get("status", {})

@@ -15,7 +15,9 @@ from aurora_operator.domain.status.deployment import Condition, ConditionType, R
 _MESSAGE_CHARACTERS = 1024
 _NAMED = 3
 # Progress towards what the manifest asks for, and problems that keep it from being carried out.
-_TOWARDS_SPEC = frozenset({"ComponentsStarting", "InferenceUpdating", "DraftsStaging"})
+_TOWARDS_SPEC = frozenset(
+    {"ComponentsStarting", "InferenceUpdating", "DraftsStaging", "Suspending"}
+)
 _UNSOLVED = frozenset(
     {
         "ApplyRefused",
@@ -51,6 +53,10 @@ def conditions(
         "Progressing": _progressing(status, observed, deployment),
         "Degraded": _degraded(status, observed),
     }
+    if deployment is not None and deployment.spec.suspend:
+        found |= _suspended(observed)
+    elif deployment is not None and any(one.type == "Suspended" for one in status.conditions):
+        found["Suspended"] = _Finding(False, "Resumed")
     found |= _for_kstatus(found)
     # On one machine, clients connect to loopback alone.
     if deployment is not None and observed.scale is not None:
@@ -70,6 +76,24 @@ def _condition(kind: ConditionType, finding: _Finding, status: Status, now: date
         last_transition_time=before.last_transition_time if before and unchanged else now,
         observed_generation=status.observed_generation,
     )
+
+
+def _suspended(observed: Observation) -> Mapping[ConditionType, _Finding]:
+    """Whether all has stopped, which takes as long as requests in progress and training steps."""
+    ending = [view.name for view in observed.components]
+    ready = _Finding(False, "Suspended", "spec.suspend is true")
+    if ending or observed.existing:
+        message = f"waiting for {', '.join(ending or ['inference'])} to end"
+        return {
+            "Ready": ready,
+            "Progressing": _Finding(True, "Suspending", message),
+            "Suspended": _Finding(False, "Suspending", message),
+        }
+    return {
+        "Ready": ready,
+        "Progressing": _Finding(False, "Suspended"),
+        "Suspended": _Finding(True, "Suspended"),
+    }
 
 
 def _ready(observed: Observation) -> _Finding:

@@ -172,6 +172,11 @@ class Observation:
             if name in self.absences or name not in seen
         }
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no inference exists or is wanted."""
+        return not self.existing and all(view.name != "inference" for view in self.components)
+
     def refusal(self, digest: str) -> Refusal | None:
         """A refusal of this draft, a lasting one if there is one."""
         found = [each for each in self.refusals if each.digest == digest]

@@ -65,8 +65,8 @@ def plan(
     after = _with_stable(replace(after, paused=paused), observed)
     after = _with_queue(after, observed)
     after = _with_trainer(deployment, after, observed.trainer, now)
-    is_paused = paused or deployment.spec.rollout.paused
-    after = watch.watched(after, observed, now)
+    is_paused = paused or deployment.spec.rollout.paused or deployment.spec.suspend
+    after = watch.watched(after, observed, now, suspended=deployment.spec.suspend)
     if after.live_rollout is not None:
         after = _judged(deployment, after, after.live_rollout, observed, is_paused, now)
     # The baseline must not change during a comparison.
@@ -75,8 +75,9 @@ def plan(
     after = with_unsent(status, after, observed)
     after = _with_scale(after, observed)
     after = replace(after, conditions=conditions(after, observed, now=now, deployment=deployment))
-    moved = after.decided != status.decided
-    actions = () if moved else tuple(due_actions(after, observed))
+    # A pod that ends needs nothing, and none begins.
+    held = deployment.spec.suspend or after.decided != status.decided
+    actions = () if held else tuple(due_actions(after, observed))
     return Decision(after, actions)
 
 
@@ -140,7 +141,7 @@ def _with_trainer(
     deployment: AuroraDeployment, status: Status, view: TrainerView | None, now: datetime
 ) -> Status:
     """The status with what the trainer does; what it last did while it cannot be reached."""
-    if deployment.spec.trainer.suspend:
+    if deployment.spec.suspend or deployment.spec.trainer.suspend:
         return replace(status, trainer=None)
     if view is None:
         return status
@@ -225,8 +226,12 @@ def _judged(
     """The status with the new outcomes counted and the rollout advanced."""
     rollout = tallied(rollout, status.stable, observed)
     seen = _of_rollout(rollout, status.stable, observed, is_paused=is_paused)
+    seen = replace(seen, suspended=deployment.spec.suspend)
     state = _advanced(rollout, seen, now)
     rollout = replace(rollout, state=state)
+    if deployment.spec.suspend and observed.is_stopped:
+        # On one machine the next run has the same name, and did not die.
+        rollout = _without_the_gone(rollout, observed)
     acceptance = status.stable_acceptance_bps
     if rollout.evidence.stable.requests > 0:
         acceptance = round(rollout.evidence.stable.acceptance * 10_000)

@@ -32,11 +32,21 @@ def begun(rollout: Rollout, former: Draft | None, *, seconds: float, now: dateti
     )
 
 
-def watched(status: Status, observed: Observation, now: datetime) -> Status:
-    """The status with what was recorded since counted; the former draft is stable upon harm."""
+def watched(
+    status: Status, observed: Observation, now: datetime, *, suspended: bool = False
+) -> Status:
+    """The status with what was recorded since counted; the former draft is stable upon harm.
+
+    The time in which the deployment is suspended does not count.
+    """
     watch, stable = status.watch, status.stable
     if watch is None or stable is None:
         return status
+    if suspended:
+        return replace(status, watch=replace(watch, suspended_at=watch.suspended_at or now))
+    if watch.suspended_at is not None:
+        ends_at = watch.ends_at + (now - watch.suspended_at)
+        watch = replace(watch, ends_at=ends_at, suspended_at=None)
     watch = replace(watch, replay=_counted(watch, observed))
     harm = replayed_harm(watch.replay, threshold=watch.threshold)
     if harm is not None:

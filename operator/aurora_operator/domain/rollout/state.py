@@ -196,6 +196,8 @@ class Observed:
     # Why the two drafts cannot be replayed.
     not_comparable: str | None = None
     paused: bool = False
+    # Nothing serves, by choice.
+    suspended: bool = False
     command: Literal["abort", "promote"] | None = None
 
 
@@ -208,12 +210,14 @@ def advance(
     reaches log(1/α), of live requests, of replayed ones, of a class of them or of a guardrail, or
     once inferences die of it. A step ends once it has its requests and nothing speaks for harm.
     Missing evidence never promotes: at the deadline the stable draft stays. Every state has a
-    deadline. A pause holds all but harm and commands.
+    deadline. A pause holds all but harm and commands, a suspension all but commands.
     """
     replay = evidence.replay
     match state:
         case Promoted() | RolledBack() | Inconclusive() | WouldPromote() | WouldRollBack():
             return state
+        case _ if observed.suspended and observed.command is None:
+            return _suspended(state, now)
         case _ if observed.refusal is not None:
             return RolledBack(f"CheckpointRefused: {observed.refusal}")
         case Promoting(reason=reason) if observed.promoted:
@@ -276,6 +280,22 @@ def advance(
             and (replay is None or replay.log_harm < 0)
         ):
             return replace(state, step=step + 1, entered_at=now, entered_requests=evidence.requests)
+        case _:
+            return state
+
+
+def _suspended(state: State, now: datetime) -> State:
+    """The state with its clock stopped."""
+    match state:
+        case Promoting(since=datetime()):
+            # It takes new pods as long as it took the old ones.
+            return replace(state, since=None)
+        case Pending(clock=Clock(paused_at=None) as clock):
+            return replace(state, clock=clock.pause(now))
+        case WaitingForTraffic(clock=Clock(paused_at=None) as clock):
+            return replace(state, clock=clock.pause(now))
+        case Analyzing(clock=Clock(paused_at=None) as clock):
+            return replace(state, clock=clock.pause(now))
         case _:
             return state
 

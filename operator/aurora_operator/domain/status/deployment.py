@@ -23,7 +23,7 @@ HISTORY_LIMIT = 20
 _IN_EVIDENCE = "evidence"
 
 ConditionType = Literal[
-    "Ready", "Progressing", "Degraded", "Reconciling", "Stalled", "ClientsGuarded"
+    "Ready", "Progressing", "Degraded", "Reconciling", "Stalled", "ClientsGuarded", "Suspended"
 ]
 
 
@@ -138,6 +138,7 @@ class Watch:
     replay: Annotated[Replay, "What replaying recorded requests has shown of the new draft."]
     # None in one that an earlier operator began.
     started_at: Annotated[datetime | None, "Since when."] = None
+    suspended_at: Annotated[datetime | None, "Since when the deployment is suspended."] = None
 
     @property
     def verdict_id(self) -> str:
@@ -251,7 +252,7 @@ class Status:
     unannounced: Annotated[int, "Of how many of the newest no notification went out yet."] = 0
     conditions: Annotated[
         tuple[Condition, ...],
-        "Ready, Progressing, Degraded, Reconciling, Stalled; on a cluster also ClientsGuarded.",
+        "Ready, Progressing, Degraded, Reconciling, Stalled; perhaps ClientsGuarded, Suspended.",
         Wire(max_items=8),
     ] = ()
     last_command: Annotated[LastCommand | None, "The answer to the newest command."] = None

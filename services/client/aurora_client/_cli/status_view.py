@@ -21,7 +21,7 @@ _GOOD = {("Ready", "True"), ("Progressing", "True")}
 # Of these, only the bad is news.
 _QUIET = {("Progressing", "False"), ("Degraded", "False"), ("ClientsGuarded", "True")}
 # They repeat what the others say.
-_UNSHOWN = {"Reconciling", "Stalled"}
+_UNSHOWN = {"Reconciling", "Stalled", "Suspended"}
 
 
 def view(snapshot: Snapshot, *, problem: str = "") -> RenderableType:

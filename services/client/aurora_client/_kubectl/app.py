@@ -146,8 +146,27 @@ def resume(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Resume a paused rollout."""
-    set_paused(Cluster(namespace, context, kubeconfig), name, paused=False)
+    """Resume a suspended deployment, or else its paused rollout."""
+    cluster = Cluster(namespace, context, kubeconfig)
+    spec = cluster.deployment(name)["spec"]
+    if not spec.get("suspend"):
+        set_paused(cluster, name, paused=False)
+        return
+    cluster.patch(name, {"spec": {"suspend": False}})
+    held = "; its rollouts are paused: resume again" if spec["rollout"].get("paused") else ""
+    show(f"{name} resumed{held}")
+
+
+@app.command()
+def suspend(
+    name: Name,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Stop all pods of a deployment; its drafts, rollout, claims and Services stay."""
+    Cluster(namespace, context, kubeconfig).patch(name, {"spec": {"suspend": True}})
+    show(f"{name} suspended")
 
 
 @app.command()

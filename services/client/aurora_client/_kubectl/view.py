@@ -54,7 +54,7 @@ def attachable(lacking: Mapping[str, Sequence[str]]) -> RenderableType:
 
 def deployments_table(bodies: Sequence[Json], *, with_namespace: bool) -> Table:
     """One row per deployment, as in kubectl."""
-    headers = ["NAME", "READY", "STABLE", "CANDIDATE", "STATE", "EVIDENCE", "AGE"]
+    headers = ["NAME", "READY", "REASON", "STABLE", "CANDIDATE", "STATE", "EVIDENCE", "AGE"]
     table = plain_table(*(["NAMESPACE", *headers] if with_namespace else headers))
     for body in bodies:
         deployment = read_deployment(body)
@@ -69,6 +69,7 @@ def deployments_table(bodies: Sequence[Json], *, with_namespace: bool) -> Table:
         row = [
             deployment.name,
             f"{status.ready_replicas or 0}/{status.replicas or 0}",
+            next((each.reason for each in status.conditions if each.type == "Ready"), ""),
             deployment.stable.checkpoint if deployment.stable else "",
             rollout.candidate.checkpoint if rollout and rollout.candidate else "",
             rollout.state if rollout else "",

@@ -76,6 +76,9 @@ class Spec(Model):
     replicas: int = Field(default=1, ge=0, le=1000)
     """How many inference pods. On one machine there is always one process; in front of an attached
     vLLM, a gateway for each of its pods."""
+    suspend: bool = False
+    """Stop every pod or process; what they keep stays. Once false, everything goes on where it was:
+    drafts, the rollout in progress and its evidence."""
     inference: Inference = Inference()
     """The pods that serve."""
     buffer: Buffer
