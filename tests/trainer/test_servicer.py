@@ -32,7 +32,15 @@ def nothing(_):
     """Is done with what is heard."""
 
 
-def serving(models, standing=lambda: None, *, problem=str, on_stable=nothing, on_verdicts=nothing):
+def serving(
+    models,
+    standing=lambda: None,
+    *,
+    problem=str,
+    on_stable=nothing,
+    on_verdicts=nothing,
+    is_target=lambda digest: True,
+):
     return TrainerServicer(
         models,
         standing,
@@ -41,6 +49,7 @@ def serving(models, standing=lambda: None, *, problem=str, on_stable=nothing, on
         problem=problem,
         on_stable=on_stable,
         on_verdicts=on_verdicts,
+        is_target=is_target,
     )
 
 
@@ -97,6 +106,24 @@ async def test_hears_how_rollouts_ended(tmp_path):
             Verdict("chat-2", "sha256:c", "Promoted", "ReplayBetter", 120, 0, 9),
         )
     ]
+
+
+async def test_what_was_stable_is_told_to_the_next_deployment(tmp_path, published, identity):
+    async def restorable(is_target=identity.is_named_by):
+        servicer = serving(tmp_path, lambda: Standing(Progress(), 0, 0), is_target=is_target)
+        status = await servicer.GetStatus(trainer_pb2.GetStatusRequest(), None)
+        return status.restorable if status.HasField("restorable") else None
+
+    asked = {"keep": 5, "seen_sequence": 5, "stable_digest": published[2], "attempts": 2}
+    await prune(tmp_path, **asked)
+    assert await restorable() is None
+
+    await prune(tmp_path, **asked, record_stable=True)
+    found = await restorable()
+    assert (found.draft.sequence, found.draft.digest) == (3, published[2])
+    assert found.draft.uri.startswith("file:///")
+    assert (found.seen_sequence, found.attempts) == (5, 2)
+    assert await restorable(lambda digest: False) is None
 
 
 async def test_keeps_at_least_one(tmp_path):

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 
 import grpc
 
 from aurora.trainer.v1 import judge_pb2, judge_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from aurora_common.errors import InvalidInputError, UnavailableError
 from aurora_operator.adapters.channel import Peer, open_channel
-from aurora_operator.domain.plan.observation import ReplayBatch, TrainerView
+from aurora_operator.domain.plan.housekeeping import Housekeeping
+from aurora_operator.domain.plan.observation import ReplayBatch, Restorable, TrainerView
 from aurora_operator.domain.rollout.replay import Score
 from aurora_operator.domain.status.deployment import Candidate, Draft, Verdict
 from aurora_operator.reconcile.fleet import Comparison
@@ -32,15 +32,6 @@ _RECORD_SECONDS = 10.0
 _LASTING = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a trainer should know: the draft against which the next is judged, and how the last
-    rollouts ended, the newest first."""
-
-    stable: Draft | None
-    verdicts: tuple[Verdict, ...]
-
-
 class CheckpointFeed:
     """Follows one trainer; `after_sequence` returns the last sequence that was seen."""
 
@@ -52,6 +43,7 @@ class CheckpointFeed:
         # The last error of the stream, and when it was seen (monotonic).
         self._error = ""
         self._failed_at = 0.0
+        self._viewed = asyncio.Event()
 
     @property
     def failure(self) -> str:
@@ -61,7 +53,11 @@ class CheckpointFeed:
         return "" if is_connected and is_quiet else self._error
 
     async def checkpoints(self) -> AsyncIterator[Candidate]:
-        """Every checkpoint published after `after_sequence()`, at least once; never ends."""
+        """Every checkpoint published after `after_sequence()`, at least once; never ends.
+
+        None before the first view: what can be restored comes before what can be tried.
+        """
+        await self._viewed.wait()
         while True:
             request = trainer_pb2.WatchCheckpointsRequest(after_sequence=self._after_sequence())
             try:
@@ -70,8 +66,7 @@ class CheckpointFeed:
                 ):
                     yield _candidate(checkpoint)
             except grpc.aio.AioRpcError as error:
-                self._failed_at = time.monotonic()
-                self._error = error.details() or error.code().name
+                self._failed(error)
                 _report("checkpoint", error)
             await asyncio.sleep(_RETRY_SECONDS)
 
@@ -83,28 +78,32 @@ class CheckpointFeed:
                     trainer_pb2.WatchStatusRequest(), timeout=_STREAM_SECONDS
                 ):
                     yield _view(status)
+                    self._viewed.set()
             except grpc.aio.AioRpcError as error:
+                if not self._viewed.is_set():
+                    self._failed(error)
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                     # An older trainer, until its pod is replaced.
+                    self._viewed.set()
                     await asyncio.sleep(_STREAM_SECONDS)
                 _report("status", error)
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def prune(
-        self, *, keep: int, needed: frozenset[str], seen_sequence: int, told: Told
-    ) -> None:
-        """Removes checkpoints that are neither needed nor among the newest `keep`.
+    async def prune(self, wanted: Housekeeping) -> None:
+        """Has old checkpoints removed and the stable one recorded, and tells what is to be known.
 
-        Tells the trainer what it should know as well. Raises UnavailableError if the call fails.
+        Raises UnavailableError if the call fails.
         """
-        stable = told.stable
+        stable = wanted.stable
         request = trainer_pb2.PruneCheckpointsRequest(
-            keep=keep,
-            needed_digests=sorted(needed),
-            seen_sequence=seen_sequence,
+            keep=wanted.keep,
+            needed_digests=sorted(wanted.needed),
+            seen_sequence=wanted.seen_sequence,
             stable_digest="" if stable is None else stable.digest,
             stable_uri="" if stable is None else stable.uri,
-            verdicts=[_verdict(verdict) for verdict in reversed(told.verdicts)],
+            verdicts=[_verdict(verdict) for verdict in reversed(wanted.verdicts)],
+            record_stable=wanted.records,
+            attempts=wanted.attempts,
         )
         try:
             await self._stub.PruneCheckpoints(request, timeout=_PRUNE_SECONDS)
@@ -148,6 +147,10 @@ class CheckpointFeed:
 
     async def close(self) -> None:
         await self._channel.close(grace=None)
+
+    def _failed(self, error: grpc.aio.AioRpcError) -> None:
+        self._failed_at = time.monotonic()
+        self._error = error.details() or error.code().name
 
 
 def _verdict(verdict: Verdict) -> trainer_pb2.Verdict:
@@ -197,7 +200,12 @@ def _view(status: trainer_pb2.GetStatusResponse) -> TrainerView:
         ),
         problem=status.problem,
         withheld=status.withheld,
+        restorable=_restorable(status.restorable) if status.HasField("restorable") else None,
     )
+
+
+def _restorable(found: trainer_pb2.Restorable) -> Restorable:
+    return Restorable(_candidate(found.draft), found.seen_sequence, found.attempts)
 
 
 def _candidate(checkpoint: trainer_pb2.Checkpoint) -> Candidate:

@@ -25,6 +25,7 @@ from aurora_operator.domain.manifest.parser import deployment_from_object
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.plan.command import Command, parse_request
 from aurora_operator.domain.plan.condition import conditions
+from aurora_operator.domain.plan.housekeeping import housekeeping
 from aurora_operator.domain.plan.initial import initial_draft
 from aurora_operator.domain.plan.observation import (
     ComponentView,
@@ -165,8 +166,8 @@ class RolloutReconciler:
         fleet.problems = _known_problems(before) if known is None else known
         fleet.problems += session.trainer.problems()
         result = await reconciler.reconcile(_command(body))
-        initial = "" if generation.initial is None else generation.initial.digest
-        session.trainer.prune(deployment.spec.model_store.keep, reconciler.status, initial)
+        keep = deployment.spec.model_store.keep
+        session.trainer.prune(housekeeping(keep, reconciler.status, generation.initial))
         if result.moved:
             return 0.0
         if result.live:

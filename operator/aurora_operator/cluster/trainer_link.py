@@ -11,12 +11,13 @@ from aurora_common.lasting import LastingFailures
 from aurora_common.tls import Certificates
 from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.kubernetes import Json
-from aurora_operator.adapters.trainer import CheckpointFeed, Told
+from aurora_operator.adapters.trainer import CheckpointFeed
 from aurora_operator.cluster.fleet import component_pods, is_ready, peer
 from aurora_operator.cluster.kinds import Key
 from aurora_operator.domain.objects.pod import GRPC
+from aurora_operator.domain.plan.housekeeping import Housekeeping
 from aurora_operator.domain.plan.observation import Problem, TrainerView
-from aurora_operator.domain.status.deployment import Candidate, Status
+from aurora_operator.domain.status.deployment import Candidate
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ class TrainerLink:
         self._feed: CheckpointFeed | None = None
         self._failures = LastingFailures()
         self._tasks: set[asyncio.Task[None]] = set()
-        # The arguments of the last prune.
-        self._pruned: object = None
+        # What the last prune was about.
+        self._pruned: Housekeeping | None = None
 
     async def follow(
         self, pods: Iterable[Json], identity: Certificates | None, *, secure: bool
@@ -87,16 +88,13 @@ class TrainerLink:
             for cause in self._failures.lasting().values()
         )
 
-    def prune(self, keep: int, status: Status, initial: str) -> None:
-        """Prunes if what is needed changed; `initial`: the digest of a draft to keep, or empty."""
+    def prune(self, wanted: Housekeeping) -> None:
+        """Prunes if what is wanted changed."""
         feed = self._feed
-        needed = status.needed_digests | ({initial} if initial else frozenset())
-        told = Told(status.stable, status.history)
-        wanted = (keep, needed, status.queue.sequence, told)
         if feed is None or wanted == self._pruned:
             return
         self._pruned = wanted
-        self._start(self._prune(feed, *wanted))
+        self._start(self._prune(feed, wanted))
 
     async def keep_record(self, name: str, content: bytes) -> None:
         """Keeps an ended rollout's record; raises UnavailableError while no trainer is ready."""
@@ -129,11 +127,9 @@ class TrainerLink:
             self._pruned = None
             self._observe(view)
 
-    async def _prune(
-        self, feed: CheckpointFeed, keep: int, needed: frozenset[str], sequence: int, told: Told
-    ) -> None:
+    async def _prune(self, feed: CheckpointFeed, wanted: Housekeeping) -> None:
         try:
-            await feed.prune(keep=keep, needed=needed, seen_sequence=sequence, told=told)
+            await feed.prune(wanted)
         except AuroraError as error:
             # Retried by the next reconcile.
             self._pruned = None

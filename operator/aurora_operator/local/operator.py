@@ -21,11 +21,12 @@ from aurora_common.store.registry import model_store
 from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.inference import GrpcInference
 from aurora_operator.adapters.reporting import reporting
-from aurora_operator.adapters.trainer import CheckpointFeed, Told
+from aurora_operator.adapters.trainer import CheckpointFeed
 from aurora_operator.adapters.webhook import Webhook
 from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.plan.housekeeping import Housekeeping, housekeeping
 from aurora_operator.domain.plan.observation import ComponentView, Problem, Scale
-from aurora_operator.domain.status.deployment import Draft, Status
+from aurora_operator.domain.status.deployment import Draft
 from aurora_operator.local.child import adopted
 from aurora_operator.local.guardian import LocalOptions, read_manifest_file
 from aurora_operator.local.layout import Layout
@@ -95,7 +96,7 @@ class LocalOperator:
         self._published = PublishedDrafts(models_folder(accepted.deployment, self._layout))
         self._prune_due = asyncio.Event()
         # The arguments of the last prune.
-        self._pruned: object = None
+        self._pruned: Housekeeping | None = None
         self._has_served = False
         self._refused = asyncio.Event()
 
@@ -241,13 +242,11 @@ class LocalOperator:
             self._prune_due.clear()
             status, generation = self._reconciler.status, self._reconciler.generation
             keep = generation.deployment.spec.model_store.keep
-            needed, sequence = _needed(status, generation), status.queue.sequence
-            told = Told(status.stable, status.history)
-            wanted = (keep, needed, sequence, told)
+            wanted = housekeeping(keep, status, generation.initial)
             if wanted == self._pruned:
                 continue
             try:
-                await self._feed.prune(keep=keep, needed=needed, seen_sequence=sequence, told=told)
+                await self._feed.prune(wanted)
             except UnavailableError:
                 # It is suspended or restarting, and publishes nothing meanwhile.
                 await asyncio.sleep(_PRUNE_RETRY_SECONDS)
@@ -311,9 +310,3 @@ class LocalFleet:
     @property
     def scale(self) -> Scale | None:
         return None
-
-
-def _needed(status: Status, generation: Generation) -> frozenset[str]:
-    """The digests of the drafts that may still be needed, the initial one included."""
-    initial = generation.initial
-    return status.needed_digests | (frozenset() if initial is None else {initial.digest})

@@ -109,6 +109,7 @@ async def _serve(
         ),
         on_stable=trainer.measure_against,
         on_verdicts=trainer.tell,
+        is_target=trainer.workplace.target.is_named_by,
     )
     server = GrpcServer(
         settings.listen,

@@ -13,6 +13,7 @@ import grpc
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from aurora_common.errors import InvalidInputError, UnavailableError
 from aurora_common.store.published import PublishedDraft, PublishedDrafts
+from aurora_common.store.stable import Restorable, StableFile, StableRecord
 from aurora_trainer.progress import Trigger
 from aurora_trainer.published import checkpoint_name, published_after
 from aurora_trainer.rollout_records import keep_record
@@ -40,8 +41,10 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         problem: Callable[[], str],
         on_stable: Callable[[StableDraft], None],
         on_verdicts: Callable[[Sequence[Verdict]], None],
+        is_target: Callable[[str], bool],
     ) -> None:
-        """`on_stable` gets the draft that serves, `on_verdicts` how the last rollouts ended."""
+        """`on_stable` gets the draft that serves, `on_verdicts` how the last rollouts ended;
+        `is_target` says whether a digest is the target's."""
         self._models = models
         self._standing = standing
         self._trigger = trigger
@@ -49,6 +52,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         self._problem = problem
         self._on_stable = on_stable
         self._on_verdicts = on_verdicts
+        self._stable = StableFile(models, is_target)
         self._news = asyncio.Condition()
         self._closing = False
 
@@ -84,6 +88,11 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
             raise InvalidInputError("keep is 0; allowed is at least 1")
         if request.stable_digest:
             self._on_stable(StableDraft(request.stable_digest, request.stable_uri))
+            if request.record_stable:
+                record = StableRecord(
+                    request.stable_digest, request.seen_sequence, request.attempts
+                )
+                await asyncio.to_thread(self._stable.write, record)
         self._on_verdicts(tuple(_verdict(verdict) for verdict in request.verdicts))
         removed = await asyncio.to_thread(
             PublishedDrafts(self._models).prune,
@@ -144,6 +153,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
             acceptance=None if last is None else (last.manifest.metrics or {}).get("acceptance"),
             problem=self._problem(),
             withheld=progress.withheld,
+            restorable=_restorable(await asyncio.to_thread(self._stable.restorable)),
         )
 
 
@@ -156,6 +166,16 @@ def _verdict(message: trainer_pb2.Verdict) -> Verdict:
         effect_bps=message.effect_bps,
         saved_bps=message.saved_bps if message.HasField("saved_bps") else None,
         at_ms=message.at_ms,
+    )
+
+
+def _restorable(found: Restorable | None) -> trainer_pb2.Restorable | None:
+    if found is None:
+        return None
+    return trainer_pb2.Restorable(
+        draft=_message(found.draft),
+        seen_sequence=found.record.seen_sequence,
+        attempts=found.record.attempts,
     )
 
 

@@ -45,7 +45,7 @@ class World:
     records, which are in `records` by namespace and deployment. `on_effect` is
     called right before (True) and right after each change, before its caller gets the answer.
     `requests_per_poll`: the requests served between two listings of the outcomes. `promotions`:
-    pods and digests, in order.
+    pods and digests, in order. `recorded`: by namespace and deployment, what its model store has.
     """
 
     acceptance: dict[str, float] = field(default_factory=dict)
@@ -65,6 +65,9 @@ class World:
     pruned: list[trainer_pb2.PruneCheckpointsRequest] = field(default_factory=list)
     records: dict[tuple[str, str], dict[str, bytes]] = field(
         default_factory=lambda: defaultdict(dict)
+    )
+    recorded: dict[tuple[str, str], trainer_pb2.PruneCheckpointsRequest] = field(
+        default_factory=dict
     )
 
     def reset(self) -> None:
@@ -200,6 +203,7 @@ class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
     def __init__(self, world: World, namespace: str, deployment: str) -> None:
         self._world = world
         self._namespace, self._deployment = namespace, deployment
+        self._store = (namespace, deployment)
         self._checkpoints = world.checkpoints[namespace, deployment]
         self._closed = False
 
@@ -224,6 +228,8 @@ class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
             raise UnavailableError(self._world.unpruned[self._deployment])
         with _Reported(self._world, "PruneCheckpoints", "trainer"):
             self._world.pruned.append(request)
+            if request.record_stable:
+                self._world.recorded[self._store] = request
         return trainer_pb2.PruneCheckpointsResponse()
 
     async def KeepRolloutRecord(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -251,7 +257,19 @@ class TrainerStandin(trainer_pb2_grpc.TrainerServicer):
             steps_per_round=60,
             checkpoint=published.name,
             problem=self._world.troubles.get(self._deployment, ""),
+            restorable=self._restorable(),
         )
+
+    def _restorable(self) -> trainer_pb2.Restorable | None:
+        record = self._world.recorded.get(self._store)
+        for checkpoint in self._checkpoints:
+            if record is not None and checkpoint.digest == record.stable_digest:
+                return trainer_pb2.Restorable(
+                    draft=checkpoint,
+                    seen_sequence=record.seen_sequence,
+                    attempts=record.attempts,
+                )
+        return None
 
 
 class _Reported:

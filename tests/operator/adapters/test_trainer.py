@@ -9,10 +9,11 @@ from aurora.trainer.v1 import judge_pb2, judge_pb2_grpc, trainer_pb2, trainer_pb
 from aurora_common.errors import InvalidInputError, UnavailableError
 from aurora_common.grpc_server import GrpcServer
 from aurora_operator.adapters.channel import Peer
-from aurora_operator.adapters.trainer import CheckpointFeed, Told
-from aurora_operator.domain.plan.observation import ReplayBatch
+from aurora_operator.adapters.trainer import CheckpointFeed
+from aurora_operator.domain.plan.housekeeping import Housekeeping
+from aurora_operator.domain.plan.observation import ReplayBatch, Restorable
 from aurora_operator.domain.rollout.replay import Score
-from aurora_operator.domain.status.deployment import Draft, Verdict
+from aurora_operator.domain.status.deployment import Candidate, Draft, Verdict
 from aurora_operator.reconcile.fleet import Comparison
 
 COMPARISON = Comparison(
@@ -37,6 +38,11 @@ class Trainer(trainer_pb2_grpc.TrainerServicer):
     async def WatchStatus(self, request, context):  # noqa: N802
         yield trainer_pb2.GetStatusResponse(phase="Training", withheld="too little is accepted")
         await asyncio.Event().wait()
+
+
+PUBLISHED = trainer_pb2.Checkpoint(
+    sequence=3, name="ckpt-3", digest="sha256:3", uri="file:///3", trained_through="8-0"
+)
 
 
 class Judge(judge_pb2_grpc.JudgeServicer):
@@ -99,9 +105,10 @@ async def test_a_trainer_is_told_what_is_stable_and_how_rollouts_ended(served):
         "chat-2", "ckpt-2", "sha256:2", "RolledBack", "CrashHarm", -20, 300, at, saved_bps=-5
     )
     promoted = Verdict("chat-1", "ckpt-1", "sha256:1", "Promoted", "AcceptanceBetter", 90, 400, at)
-    told = Told(COMPARISON.stable, (rolled_back, promoted))
-    await feed.prune(keep=3, needed=frozenset({"sha256:2"}), seen_sequence=2, told=told)
-    await feed.prune(keep=3, needed=frozenset(), seen_sequence=2, told=Told(None, ()))
+    verdicts = (rolled_back, promoted)
+    needed = frozenset({"sha256:2"})
+    await feed.prune(Housekeeping(3, needed, 2, COMPARISON.stable, verdicts, attempts=4))
+    await feed.prune(Housekeeping(3, frozenset(), 2, None, (), attempts=0))
     first, second = judge.trainer.told
     at_ms = 1_767_225_600_000
     assert first == trainer_pb2.PruneCheckpointsRequest(
@@ -110,6 +117,8 @@ async def test_a_trainer_is_told_what_is_stable_and_how_rollouts_ended(served):
         seen_sequence=2,
         stable_digest="sha256:1",
         stable_uri="file:///1",
+        record_stable=True,
+        attempts=4,
         verdicts=[
             trainer_pb2.Verdict(
                 rollout_id="chat-1",
@@ -137,6 +146,61 @@ async def test_a_trainer_says_why_it_published_nothing(served):
     feed, _, _ = served
     view = await anext(aiter(feed.views()))
     assert (view.phase, view.withheld) == ("Training", "too little is accepted")
+
+
+class Publisher(trainer_pb2_grpc.TrainerServicer):
+    """Publishes one draft, and says what can be restored as soon as it is asked to."""
+
+    def __init__(self):
+        self.tells = asyncio.Event()
+
+    async def WatchCheckpoints(self, request, context):  # noqa: N802
+        yield PUBLISHED
+        await asyncio.Event().wait()
+
+    async def WatchStatus(self, request, context):  # noqa: N802
+        await self.tells.wait()
+        yield trainer_pb2.GetStatusResponse(
+            phase="Training",
+            restorable=trainer_pb2.Restorable(draft=PUBLISHED, seen_sequence=4, attempts=2),
+        )
+        await asyncio.Event().wait()
+
+
+@pytest.fixture
+async def followed():
+    trainer = Publisher()
+    server = GrpcServer("127.0.0.1:0", drain_seconds=0.1)
+    server.add(trainer_pb2_grpc.add_TrainerServicer_to_server, trainer)
+    port = await server.start([])
+    feed = CheckpointFeed(Peer(f"127.0.0.1:{port}"), lambda: 0)
+    yield feed, trainer
+    await feed.close()
+    await server.stop()
+
+
+async def test_what_can_be_restored_comes_before_what_can_be_tried(followed):
+    feed, trainer = followed
+    told = []
+
+    async def one_view():
+        view = await anext(views)
+        told.append(view.restorable)
+        # As one who follows them asks for the next.
+        await anext(views)
+
+    async def one_checkpoint():
+        told.append(await anext(feed.checkpoints()))
+
+    views = feed.views()
+    checkpoint = asyncio.create_task(one_checkpoint())
+    following = asyncio.create_task(one_view())
+    trainer.tells.set()
+    async with asyncio.timeout(20):
+        await checkpoint
+    following.cancel()
+    candidate = Candidate(Draft("ckpt-3", "sha256:3", "file:///3"), 3, "8-0")
+    assert told == [Restorable(candidate, seen_sequence=4, attempts=2), candidate]
 
 
 async def test_a_trainer_that_is_away(served):

@@ -10,13 +10,26 @@ from aurora_common import leash
 from aurora_common.checkpoint import read_manifest
 from aurora_common.grpc_server import GrpcServer, stop_signal
 from aurora_common.store.published import PublishedDrafts
+from aurora_common.store.stable import StableFile, StableRecord
 
 FOLDER = re.compile(r"ckpt-(\d+)-[0-9a-f]{12}")
+
+
+def checkpoint(sequence, folder):
+    manifest = read_manifest(folder)
+    return trainer_pb2.Checkpoint(
+        sequence=sequence,
+        name=manifest.name,
+        digest=manifest.digest,
+        uri=folder.as_uri(),
+        trained_through=manifest.trained_through,
+    )
 
 
 class Trainer(trainer_pb2_grpc.TrainerServicer):
     def __init__(self, models):
         self.models = models
+        self.stable = StableFile(models, lambda digest: digest == "sha256:t")
 
     async def WatchCheckpoints(self, request, context):  # noqa: N802
         after = request.after_sequence
@@ -26,23 +39,29 @@ class Trainer(trainer_pb2_grpc.TrainerServicer):
             for sequence, folder in sorted((int(m[1]), e) for m, e in matches if m):
                 if sequence > after:
                     after = sequence
-                    manifest = read_manifest(folder)
-                    yield trainer_pb2.Checkpoint(
-                        sequence=sequence,
-                        name=manifest.name,
-                        digest=manifest.digest,
-                        uri=folder.as_uri(),
-                        trained_through=manifest.trained_through,
-                    )
+                    yield checkpoint(sequence, folder)
             await asyncio.sleep(0.05)
 
     async def WatchStatus(self, request, context):  # noqa: N802
+        found = self.stable.restorable()
+        restorable = found and trainer_pb2.Restorable(
+            draft=checkpoint(found.draft.sequence, found.draft.folder),
+            seen_sequence=found.record.seen_sequence,
+            attempts=found.record.attempts,
+        )
         yield trainer_pb2.GetStatusResponse(
-            phase="WaitingForTrajectories", min_new_trajectories=48, steps_per_round=60
+            phase="WaitingForTrajectories",
+            min_new_trajectories=48,
+            steps_per_round=60,
+            restorable=restorable,
         )
         await asyncio.Event().wait()
 
     async def PruneCheckpoints(self, request, context):  # noqa: N802
+        if request.record_stable:
+            self.stable.write(
+                StableRecord(request.stable_digest, request.seen_sequence, request.attempts)
+            )
         removed = PublishedDrafts(self.models).prune(
             keep=request.keep,
             needed=frozenset(request.needed_digests),

@@ -54,9 +54,9 @@ def _with_redis(deployment: AuroraDeployment, setting: Setting) -> Json:
             "revisionHistoryLimit": 3,
             "template": _template(deployment, setting),
             "volumeClaimTemplates": [{"metadata": {"name": "redis"}, "spec": claim}],
-            # The data outlives a pod but not the deployment.
             "persistentVolumeClaimRetentionPolicy": {
-                "whenDeleted": "Delete",
+                "whenDeleted": embedded.persistent_volume_claim_retention_policy.when_deleted,
+                # The data outlives a pod.
                 "whenScaled": "Retain",
             },
         },

@@ -105,6 +105,18 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Restorable:
+    """What an earlier deployment of this name left in the model store: its stable draft.
+
+    `seen_sequence`: the newest publication that it knew. `attempts`: as in its status.
+    """
+
+    candidate: Candidate
+    seen_sequence: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrainerView:
     """The trainer's own status at its last change of phase, checkpoint or problem.
 
@@ -119,6 +131,7 @@ class TrainerView:
     acceptance_bps: int | None = None
     problem: str = ""
     withheld: str = ""
+    restorable: Restorable | None = None
 
 
 # The verdicts that were told of, by their keys.

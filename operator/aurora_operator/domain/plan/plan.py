@@ -19,6 +19,7 @@ from aurora_operator.domain.plan.candidate_queue import dequeue, enqueue
 from aurora_operator.domain.plan.command import Command, checked
 from aurora_operator.domain.plan.condition import conditions
 from aurora_operator.domain.plan.observation import Observation, TrainerView
+from aurora_operator.domain.plan.restoration import restored
 from aurora_operator.domain.plan.tally import tallied
 from aurora_operator.domain.plan.unsent import with_unsent
 from aurora_operator.domain.plan.verdict import verdict_of
@@ -62,7 +63,8 @@ def plan(
     after, command = _ordered(deployment, after, observed.command, now)
     paused = _paused(after, command)
     observed = replace(observed, command=command)
-    after = _with_stable(replace(after, paused=paused), observed)
+    after = restored(deployment, replace(after, paused=paused), observed)
+    after = _with_stable(after, observed)
     after = _with_queue(after, observed)
     after = _with_trainer(deployment, after, observed.trainer, now)
     is_paused = paused or deployment.spec.rollout.paused or deployment.spec.suspend

@@ -50,6 +50,14 @@ _MEMORY_LIMIT = (
 )
 
 
+class ClaimRetention(Model):
+    """What becomes of a claim, as in a StatefulSet."""
+
+    when_deleted: Literal["Delete", "Retain"] = "Delete"
+    """Delete: it goes with the deployment. Retain: it stays, and a deployment of the same name
+    finds its requests again."""
+
+
 class EmbeddedRedis(Model):
     """A Redis in the buffer's pod, with an append-only file."""
 
@@ -73,6 +81,8 @@ class EmbeddedRedis(Model):
     """The size of its volume. It may grow if the volume's class allows that, but not shrink."""
     storage_class_name: ObjectName | None = None
     """The class of its volume; defaults to the cluster's. Immutable. On Kubernetes only."""
+    persistent_volume_claim_retention_policy: ClaimRetention = ClaimRetention()
+    """What becomes of its volume's claim. On Kubernetes only."""
     resources: Resources = Resources()
     """Of the container redis. `limits.memory` is 4Gi by default, of which Redis takes at most three
     quarters; `requests.memory` is what retention keeps."""

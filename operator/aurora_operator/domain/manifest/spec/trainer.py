@@ -98,3 +98,6 @@ class ModelStore(Model):
     """The claim; on one machine, a folder of that name."""
     keep: int = Field(default=5, ge=1, le=1000)
     """How many of the newest drafts to keep, besides those that a rollout still needs."""
+    restore_policy: Literal["LastPromoted", "Never"] = "LastPromoted"
+    """What a deployment begins with if one of the same name and target has used the store before.
+    LastPromoted: the draft that was stable then; Never: draft.initialCheckpoint."""

@@ -45,7 +45,7 @@ class WatchStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("phase", "trajectories", "new_trajectories", "stream_position", "optimizer_steps", "published", "loss", "training_seconds", "replicas", "min_new_trajectories", "steps_per_round", "steps_left", "eta_seconds", "checkpoint", "acceptance", "problem", "withheld")
+    __slots__ = ("phase", "trajectories", "new_trajectories", "stream_position", "optimizer_steps", "published", "loss", "training_seconds", "replicas", "min_new_trajectories", "steps_per_round", "steps_left", "eta_seconds", "checkpoint", "acceptance", "problem", "withheld", "restorable")
     PHASE_FIELD_NUMBER: _ClassVar[int]
     TRAJECTORIES_FIELD_NUMBER: _ClassVar[int]
     NEW_TRAJECTORIES_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,7 @@ class GetStatusResponse(_message.Message):
     ACCEPTANCE_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     WITHHELD_FIELD_NUMBER: _ClassVar[int]
+    RESTORABLE_FIELD_NUMBER: _ClassVar[int]
     phase: str
     trajectories: int
     new_trajectories: int
@@ -80,23 +81,38 @@ class GetStatusResponse(_message.Message):
     acceptance: float
     problem: str
     withheld: str
-    def __init__(self, phase: _Optional[str] = ..., trajectories: _Optional[int] = ..., new_trajectories: _Optional[int] = ..., stream_position: _Optional[str] = ..., optimizer_steps: _Optional[int] = ..., published: _Optional[int] = ..., loss: _Optional[float] = ..., training_seconds: _Optional[float] = ..., replicas: _Optional[int] = ..., min_new_trajectories: _Optional[int] = ..., steps_per_round: _Optional[int] = ..., steps_left: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., checkpoint: _Optional[str] = ..., acceptance: _Optional[float] = ..., problem: _Optional[str] = ..., withheld: _Optional[str] = ...) -> None: ...
+    restorable: Restorable
+    def __init__(self, phase: _Optional[str] = ..., trajectories: _Optional[int] = ..., new_trajectories: _Optional[int] = ..., stream_position: _Optional[str] = ..., optimizer_steps: _Optional[int] = ..., published: _Optional[int] = ..., loss: _Optional[float] = ..., training_seconds: _Optional[float] = ..., replicas: _Optional[int] = ..., min_new_trajectories: _Optional[int] = ..., steps_per_round: _Optional[int] = ..., steps_left: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., checkpoint: _Optional[str] = ..., acceptance: _Optional[float] = ..., problem: _Optional[str] = ..., withheld: _Optional[str] = ..., restorable: _Optional[_Union[Restorable, _Mapping]] = ...) -> None: ...
+
+class Restorable(_message.Message):
+    __slots__ = ("draft", "seen_sequence", "attempts")
+    DRAFT_FIELD_NUMBER: _ClassVar[int]
+    SEEN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    draft: Checkpoint
+    seen_sequence: int
+    attempts: int
+    def __init__(self, draft: _Optional[_Union[Checkpoint, _Mapping]] = ..., seen_sequence: _Optional[int] = ..., attempts: _Optional[int] = ...) -> None: ...
 
 class PruneCheckpointsRequest(_message.Message):
-    __slots__ = ("keep", "needed_digests", "seen_sequence", "stable_digest", "stable_uri", "verdicts")
+    __slots__ = ("keep", "needed_digests", "seen_sequence", "stable_digest", "stable_uri", "verdicts", "record_stable", "attempts")
     KEEP_FIELD_NUMBER: _ClassVar[int]
     NEEDED_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     SEEN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     STABLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     STABLE_URI_FIELD_NUMBER: _ClassVar[int]
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    RECORD_STABLE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     keep: int
     needed_digests: _containers.RepeatedScalarFieldContainer[str]
     seen_sequence: int
     stable_digest: str
     stable_uri: str
     verdicts: _containers.RepeatedCompositeFieldContainer[Verdict]
-    def __init__(self, keep: _Optional[int] = ..., needed_digests: _Optional[_Iterable[str]] = ..., seen_sequence: _Optional[int] = ..., stable_digest: _Optional[str] = ..., stable_uri: _Optional[str] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ...) -> None: ...
+    record_stable: bool
+    attempts: int
+    def __init__(self, keep: _Optional[int] = ..., needed_digests: _Optional[_Iterable[str]] = ..., seen_sequence: _Optional[int] = ..., stable_digest: _Optional[str] = ..., stable_uri: _Optional[str] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., record_stable: _Optional[bool] = ..., attempts: _Optional[int] = ...) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("rollout_id", "digest", "outcome", "reason", "effect_bps", "saved_bps", "at_ms")

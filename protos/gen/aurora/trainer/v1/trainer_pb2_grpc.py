@@ -87,8 +87,8 @@ class TrainerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PruneCheckpoints(self, request, context):
-        """Deletes old checkpoints from the model store, and says which draft is stable and how rollouts
-        ended.
+        """Deletes old checkpoints from the model store, says which draft is stable, has that recorded there,
+        and says how rollouts ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
