@@ -174,7 +174,7 @@ class ApiServer:
             *(f"--bind-address={self._address}", f"--advertise-address={self._address}"),
             f"--secure-port={self.url.rpartition(':')[2]}",
             *self._flags_of_place(),
-            "--service-cluster-ip-range=10.96.0.0/16",
+            "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112",
             *(f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}"),
             *(f"--client-ca-file={self.authority}", "--authorization-mode=Node,RBAC"),
             "--service-account-issuer=https://kubernetes.default.svc",

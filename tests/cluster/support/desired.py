@@ -95,6 +95,7 @@ SPECS: dict[str, dict[str, Any]] = {
                                   "requests": {"cpu": "0.5", "memory": "1024Mi"}}}
         for component in ("inference", "trainer")
     },
+    "two IP families": {"network": {"ipFamilyPolicy": "PreferDualStack"}},
     "several trainers": {"trainer": {"replicas": 3}},
     "template": {"inference": {"podTemplate": _TEMPLATE}},
     "vllm": {

@@ -172,6 +172,8 @@ BAD = [
     ("spec.buffer.embedded.persistentVolumeClaimRetentionPolicy.whenDeleted", "Keep",
      "spec.buffer.embedded.persistentVolumeClaimRetentionPolicy.whenDeleted",
      "allowed: Delete, Retain"),
+    ("spec.network.ipFamilyPolicy", "IPv6", "spec.network.ipFamilyPolicy",
+     "allowed: SingleStack, PreferDualStack, RequireDualStack"),
     ("spec.suspend", 1, "spec.suspend", "1 is not true or false"),
     ("spec.rollout.paused", 1, "spec.rollout.paused", "1 is not true or false"),
     ("spec.rollout.supersede", "Replace", "spec.rollout.supersede", "allowed: QueueLatest"),

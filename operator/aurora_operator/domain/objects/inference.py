@@ -162,8 +162,9 @@ def _spread(deployment: AuroraDeployment) -> Json:
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
         "whenUnsatisfiable": "ScheduleAnyway",
+        # Without matchLabelKeys, which the API server adds to a pod's own selector: it would refuse
+        # a copy of the pod, as `kubectl debug --copy-to` makes one.
         "labelSelector": {"matchLabels": selector(deployment, "inference")},
-        "matchLabelKeys": ["pod-template-hash"],
     }
 
 

@@ -38,6 +38,8 @@ def service(
             for name, port in ports.items()
         ],
     }
+    if (policy := deployment.spec.network.ip_family_policy) is not None:
+        spec["ipFamilyPolicy"] = policy
     if headless_name is not None:
         spec["clusterIP"] = "None"
     return {

@@ -11,6 +11,7 @@ from aurora_operator.domain.manifest.spec.buffer import Buffer
 from aurora_operator.domain.manifest.spec.engine import Engine
 from aurora_operator.domain.manifest.spec.inference import Inference
 from aurora_operator.domain.manifest.spec.model import Model, with_rules
+from aurora_operator.domain.manifest.spec.network import Network
 from aurora_operator.domain.manifest.spec.rollout import Rollout
 from aurora_operator.domain.manifest.spec.security import Security
 from aurora_operator.domain.manifest.spec.target import Draft, Target
@@ -89,6 +90,8 @@ class Spec(Model):
     """Where drafts are published."""
     rollout: Rollout = Rollout()
     """How a new draft is tried and promoted."""
+    network: Network = Network()
+    """How the Services are addressed. On Kubernetes only."""
     security: Security = Security()
     """Which components may connect to which."""
 
