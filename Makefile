@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast test-vllm e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-operator bench-judgement figures images clean
+.PHONY: help demo test test-fast test-vllm e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-operator bench-judgement figures images kubectl clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
 	@echo "make test    all tests but those of a Kubernetes node and of a stock vLLM"
@@ -26,6 +26,7 @@ help:
 	@echo "make protos  generate protos/gen"
 	@echo "make crd     generate the resource definition and docs/reference.md"
 	@echo "make images  build a container image for each component"
+	@echo "make kubectl  kubectl aurora as one file, and its krew manifest, in out/kubectl"
 
 $(STAMP): pyproject.toml constraints.txt tools/setup.sh
 	@PYTHON="$(PYTHON)" tools/setup.sh "$(VENV)"
@@ -93,6 +94,11 @@ figures: $(STAMP)
 
 images:
 	@tools/images.sh
+
+# Where the archives will be downloaded from.
+URL ?= https://releases.example.com
+kubectl: $(STAMP)
+	@$(BIN)/python tools/kubectl_file.py --url "$(URL)"
 
 clean:
 	rm -rf $(VENV) out
