@@ -230,10 +230,16 @@ async def test_a_record_is_kept_or_refused_for_good(keeping):
         await feed.keep_record("", b"{}")
 
 
-async def test_an_older_trainer_keeps_no_records(served):
-    feed, _, _ = served
+async def test_an_older_trainer_keeps_no_records():
+    """It has no such method."""
+    server = GrpcServer("127.0.0.1:0", drain_seconds=0.1)
+    server.add(judge_pb2_grpc.add_JudgeServicer_to_server, Judge())
+    port = await server.start([])
+    feed = CheckpointFeed(Peer(f"127.0.0.1:{port}"), lambda: 0)
     with pytest.raises(InvalidInputError, match="trainer: "):
         await feed.keep_record("7-0123456789ab", b"{}")
+    await feed.close()
+    await server.stop()
 
 
 async def test_a_trainer_that_is_away_is_asked_again(keeping):
