@@ -313,4 +313,4 @@ def test_an_unknown_kind_is_refused_with_the_kinds_supported(
     manifest = json.loads((published / "aurora.json").read_bytes())
     (published / "aurora.json").write_text(json.dumps({**manifest, "kind": "psychic"}))
 
-    assert "draft kind is 'psychic': supported is standalone" in refusal(published, target)
+    assert "draft kind is 'psychic': supported is eagle3, standalone" in refusal(published, target)

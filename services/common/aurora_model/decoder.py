@@ -63,12 +63,25 @@ class Decoder(nn.Module):
 
     def forward(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """tokens and positions [B, T] int64 -> hidden [B, T, hidden], final norm applied."""
+        return self.states(tokens, positions, attend)[0]
+
+    def states(
+        self, tokens: Tensor, positions: Tensor, attend: Attend, layers: Sequence[int] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The final hidden states, normed, and those that enter each of `layers`, all
+        [B, T, hidden].
+
+        Layer 0 is entered by the embeddings; the number of layers stands for what leaves the last.
+        """
         hidden: Tensor = self.embed_tokens(tokens)
         rotation: Rotation = self.rotary(positions, hidden.dtype)
-        for layer in self.layers:
+        entering = [hidden] if 0 in layers else []
+        for index, layer in enumerate(self.layers):
             hidden = layer(hidden, rotation, attend)
+            if index + 1 in layers:
+                entering.append(hidden)
         normed: Tensor = self.norm(hidden)
-        return normed
+        return normed, entering
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [..., hidden] -> [..., V]."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aurora_common.checkpoint import file_digest, file_digests, listing_digest
 from aurora_common.errors import InvalidInputError
-from aurora_model.config import CONFIG, read_config
+from aurora_model.config import CONFIG, DecoderConfig, read_config
 from aurora_model.weight_file import weight_files
 
 TOKENIZER = "tokenizer.json"
@@ -18,13 +18,15 @@ class TargetIdentity:
     """Identifies a target by content; digests are `sha256:<hex>`.
 
     `digest` covers config.json, tokenizer.json and the weights. `former_digest` covers every file
-    of the folder: what drafts and states of earlier versions name.
+    of the folder: what drafts and states of earlier versions name. `config`: its shape, which some
+    drafts depend on; None if nobody looked.
     """
 
     digest: str
     tokenizer_digest: str
     vocab_size: int
     former_digest: str = ""
+    config: DecoderConfig | None = None
 
     def is_named_by(self, digest: str) -> bool:
         """Whether a draft, state or trajectory with this target digest belongs to this target."""
@@ -53,4 +55,5 @@ def target_identity(folder: Path) -> TargetIdentity:
         tokenizer_digest=f"sha256:{tokenizer}",
         vocab_size=config.vocab_size,
         former_digest=listing_digest(files),
+        config=config,
     )

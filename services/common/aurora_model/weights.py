@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ def weight_layout(config: DecoderConfig) -> dict[str, tuple[Part, ...]]:
     layout: dict[str, tuple[Part, ...]] = {}
     layout["embed_tokens.weight"] = (Part("model.embed_tokens.weight", table),)
     for index in range(config.num_layers):
-        for name, parts in _layer_layout(config, f"model.layers.{index}").items():
+        for name, parts in layer_layout(config, f"model.layers.{index}").items():
             layout[f"layers.{index}.{name}"] = parts
     layout["norm.weight"] = (Part("model.norm.weight", hidden),)
     if not config.tie_word_embeddings:
@@ -77,16 +77,11 @@ def load_weights(decoder: Decoder, folder: Path, *, dtype: torch.dtype, device: 
     Logs its progress. Raises CheckpointError naming the tensors that are missing, unexpected or of
     another shape, and any file that is damaged; StorageError if one cannot be read.
     """
-    layout = weight_layout(decoder.config)
-    with _open_tensors(folder) as tensors:
-        _check_tensors(folder, decoder.config, layout, tensors)
-        progress = _Progress(folder)
-        state = {}
-        for name, parts in layout.items():
-            pieces = [tensors[part.name].read() for part in parts]
-            # Always a copy: safetensors returns views of the mapped file.
-            state[name] = torch.cat([piece.to(dtype) for piece in pieces]).to(device)
-            progress.add(sum(piece.nbytes for piece in pieces))
+    # Some tied checkpoints also store the head, which transformers ignores.
+    ignored = {"lm_head.weight"} if decoder.config.tie_word_embeddings else set()
+    state = load_tensors(
+        folder, weight_layout(decoder.config), dtype=dtype, device=device, ignored=ignored
+    )
     if decoder.config.tie_word_embeddings:
         state["lm_head.weight"] = state["embed_tokens.weight"]
     decoder.load_state_dict(state, assign=True)
@@ -99,17 +94,67 @@ def save_decoder(decoder: Decoder, folder: Path) -> None:
 
     Raises StorageError if a write fails.
     """
-    state = decoder.state_dict()
+    save_tensors(
+        folder,
+        decoder.state_dict(),
+        weight_layout(decoder.config),
+        config=to_hugging_face(decoder.config),
+    )
+
+
+def load_tensors(
+    folder: Path,
+    layout: Mapping[str, tuple[Part, ...]],
+    *,
+    dtype: torch.dtype,
+    device: str,
+    ignored: Collection[str] = (),
+) -> dict[str, Tensor]:
+    """Each tensor of a layout, joined of its parts; integers keep their type.
+
+    `ignored`: what the files may have beside the layout. Logs and raises as `load_weights` does.
+    """
+    state = {}
+    with _open_tensors(folder) as tensors:
+        _check_tensors(folder, layout, tensors, ignored)
+        progress = _Progress(folder)
+        for name, parts in layout.items():
+            pieces = [tensors[part.name].read() for part in parts]
+            # Always a copy: safetensors returns views of the mapped file.
+            cast = [piece.to(dtype) if piece.is_floating_point() else piece for piece in pieces]
+            state[name] = torch.cat(cast).to(device)
+            progress.add(sum(piece.nbytes for piece in pieces))
+    return state
+
+
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in a folder's safetensors; raises as `load_weights` does."""
+    with _open_tensors(folder) as tensors:
+        return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def save_tensors(
+    folder: Path,
+    state: Mapping[str, Tensor],
+    layout: Mapping[str, tuple[Part, ...]],
+    *,
+    config: Mapping[str, Any],
+) -> None:
+    """Writes the tensors of a layout, split into its parts, and a config with their dtype.
+
+    Raises StorageError if a write fails.
+    """
     tensors: dict[str, Tensor] = {}
-    for name, parts in weight_layout(decoder.config).items():
-        pieces = state[name].detach().cpu().split([part.shape[0] for part in parts])
+    for name, parts in layout.items():
+        pieces = torch.split(state[name].detach().cpu(), [part.shape[0] for part in parts])
         for part, piece in zip(parts, pieces, strict=True):
             # A copy: safetensors refuses pieces that share one storage.
             tensors[part.name] = piece.clone(memory_format=torch.contiguous_format)
-    dtype = str(decoder.norm.weight.dtype).removeprefix("torch.")
-    config = json.dumps({**to_hugging_face(decoder.config), "dtype": dtype}, indent=2)
+    floating = next(state[name].dtype for name in layout if state[name].is_floating_point())
+    dtype = str(floating).removeprefix("torch.")
+    text = json.dumps({**config, "dtype": dtype}, indent=2)
     try:
-        (folder / CONFIG).write_text(config + "\n")
+        (folder / CONFIG).write_text(text + "\n")
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         # safetensors creates it private, but it may be served by another user.
         (folder / WEIGHTS).chmod(0o644)
@@ -117,13 +162,20 @@ def save_decoder(decoder: Decoder, folder: Path) -> None:
         raise StorageError(f"cannot write the weights in {folder}: {error}") from error
 
 
-def _layer_layout(config: DecoderConfig, prefix: str) -> dict[str, tuple[Part, ...]]:
+def layer_layout(
+    config: DecoderConfig, prefix: str, *, input_size: int | None = None
+) -> dict[str, tuple[Part, ...]]:
+    """Maps each parameter of a DecoderLayer to the tensors named `prefix`.… that form it.
+
+    `input_size`: what its attention reads, by default the hidden size.
+    """
     hidden, inner = config.hidden_size, config.intermediate_size
+    read = hidden if input_size is None else input_size
     query, key = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     linears = [
-        ("attention.qkv_proj", "self_attn.q_proj", query, hidden, config.qkv_bias),
-        ("attention.qkv_proj", "self_attn.k_proj", key, hidden, config.qkv_bias),
-        ("attention.qkv_proj", "self_attn.v_proj", key, hidden, config.qkv_bias),
+        ("attention.qkv_proj", "self_attn.q_proj", query, read, config.qkv_bias),
+        ("attention.qkv_proj", "self_attn.k_proj", key, read, config.qkv_bias),
+        ("attention.qkv_proj", "self_attn.v_proj", key, read, config.qkv_bias),
         ("attention.o_proj", "self_attn.o_proj", hidden, query, config.output_bias),
         ("mlp.gate_up_proj", "mlp.gate_proj", inner, hidden, config.mlp_bias),
         ("mlp.gate_up_proj", "mlp.up_proj", inner, hidden, config.mlp_bias),
@@ -196,17 +248,15 @@ def _stored_tensor(file: Any, name: str) -> _StoredTensor:
 
 def _check_tensors(
     folder: Path,
-    config: DecoderConfig,
-    layout: dict[str, tuple[Part, ...]],
+    layout: Mapping[str, tuple[Part, ...]],
     tensors: dict[str, _StoredTensor],
+    ignored: Collection[str],
 ) -> None:
     expected = {part.name: part.shape for parts in layout.values() for part in parts}
-    # Some tied checkpoints also store the head, which transformers ignores.
-    ignored = {"lm_head.weight"} if config.tie_word_embeddings else set()
     missing = sorted(expected.keys() - tensors.keys())
     unexpected = sorted(
         name
-        for name in tensors.keys() - expected.keys() - ignored
+        for name in tensors.keys() - expected.keys() - set(ignored)
         if not name.endswith(_DERIVED_SUFFIX)
     )
     reshaped = [

@@ -16,7 +16,7 @@ from aurora_common.checkpoint import (
 )
 from aurora_common.durable import new_folder
 from aurora_common.errors import AuroraError, CheckpointError
-from aurora_model.draft.kind import Draft, DraftConfig
+from aurora_model.draft.kind import Draft
 from aurora_model.draft.registry import draft_kind
 from aurora_model.target import TargetIdentity
 
@@ -46,6 +46,7 @@ def load_draft(
         _check_target(manifest, target)
         draft = kind.load(folder, dtype=dtype, device=device)
         drop_padding(draft, target)
+        draft.check(target)
         _check_finite(draft)
     except (AuroraError, OSError) as error:
         raise CheckpointError(f"draft checkpoint {folder.name} is refused: {error}") from error
@@ -69,12 +70,12 @@ def publish_draft(
 
     The manifest's name is the folder's. If the same weights were published under this name before,
     the existing checkpoint is returned unchanged. Raises CheckpointError for weights that are not
-    finite or a vocabulary beyond the target's, and StorageError if a write fails; either leaves
-    nothing behind.
+    finite or do not fit the target, and StorageError if a write fails; either leaves nothing
+    behind.
     """
     try:
         _check_finite(draft)
-        _check_vocabulary(draft.config, target)
+        draft.check(target)
     except CheckpointError as error:
         raise CheckpointError(f"draft {name} is not published: {error}") from error
     with new_folder(root / name, final_name=_manifest_name) as folder:
@@ -123,13 +124,6 @@ def check_tokenizer(manifest: CheckpointManifest, target: TargetIdentity) -> Non
         raise CheckpointError(
             f"it was trained for tokenizer {manifest.tokenizer_digest}, this one is "
             f"{target.tokenizer_digest}"
-        )
-
-
-def _check_vocabulary(config: DraftConfig, target: TargetIdentity) -> None:
-    if config.vocab_size > target.vocab_size:
-        raise CheckpointError(
-            f"its vocabulary has {config.vocab_size} tokens, the target's {target.vocab_size}"
         )
 
 

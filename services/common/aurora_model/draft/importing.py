@@ -11,18 +11,19 @@ from aurora_common.errors import AuroraError, CheckpointError, ConflictError
 from aurora_model.config import CONFIG
 from aurora_model.draft.checkpoint import check_tokenizer, drop_padding, publish_draft
 from aurora_model.draft.kind import Draft
-from aurora_model.draft.registry import DEFAULT_KIND, draft_kind
-from aurora_model.target import TargetIdentity, target_identity
+from aurora_model.draft.registry import draft_kind, kind_of_folder
+from aurora_model.target import TOKENIZER, TargetIdentity, target_identity
 from aurora_model.tokenizer import shared_token_count
 
 
 def import_draft(source: Path, root: Path, *, target: Path) -> tuple[Path, CheckpointManifest]:
     """Publishes the model in `source` as `<root>/<name of source>-<digest>`, a draft for `target`.
 
-    `source`: a Hugging Face folder, or a checkpoint that was trained for another target. Both need
-    the target's tokenizer; a vocabulary that is padded to another size fits. Raises CheckpointError
-    naming the file and what is allowed, ConflictError if `root` has the same draft for another
-    target, and StorageError if a write fails.
+    `source`: a Hugging Face folder, an EAGLE-3 head in one of its published layouts, or a
+    checkpoint that was trained for another target. All need the target's tokenizer, which a head
+    may leave out; a standalone draft's vocabulary may be padded to another size. Raises
+    CheckpointError naming the file and what is allowed, ConflictError if `root` has the same draft
+    for another target, and StorageError if a write fails.
     """
     source = source.resolve()
     identity = target_identity(target)
@@ -41,13 +42,15 @@ def import_draft(source: Path, root: Path, *, target: Path) -> tuple[Path, Check
 def _draft(source: Path, target: Path, identity: TargetIdentity) -> Draft:
     if not source.is_dir():
         raise CheckpointError("it is not a folder")
-    kind, tokens = draft_kind(DEFAULT_KIND), 0
+    tokens = 0
     if (source / MANIFEST).exists():
         manifest = verified_manifest(source)
         check_tokenizer(manifest, identity)
         kind = draft_kind(manifest.kind)
     else:
-        tokens = shared_token_count(source, target)
+        kind = kind_of_folder(source)
+        if not kind.needs_target or (source / TOKENIZER).exists():
+            tokens = shared_token_count(source, target)
     config = kind.read_config(source)
     if config.vocab_size < tokens:
         raise CheckpointError(
@@ -56,4 +59,5 @@ def _draft(source: Path, target: Path, identity: TargetIdentity) -> Draft:
         )
     draft = kind.load(source, dtype=torch.float32, device="cpu")
     drop_padding(draft, identity)
+    draft.check(identity)
     return draft

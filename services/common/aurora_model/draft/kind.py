@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from aurora_common.errors import CheckpointError
 from aurora_model.config import DecoderConfig
+from aurora_model.decoder import Decoder
+from aurora_model.target import TargetIdentity
 
 
 class DraftConfig(Protocol):
@@ -39,15 +41,38 @@ class PackedTokens:
     rows: Tensor
 
 
+class Predictions(NamedTuple):
+    """R predictions of a batch's rows, by ascending row.
+
+    features [R, ...], for `logits`; rows int64 [R]: which of the M rows is predicted; steps int64
+    [R]: how many tokens of the same proposal come before it.
+    """
+
+    features: Tensor
+    rows: Tensor
+    steps: Tensor
+
+
 class Draft(nn.Module, ABC):
     """A draft of one kind. Subclasses are listed in the registry under `kind`.
 
-    `kind` is also what `aurora.json` calls it. Training asks for `features` once per batch and for
+    `kind` is also what `aurora.json` calls it. Training asks for `unrolled` once per batch and for
     `logits` a chunk of rows at a time, so that they need not fit into memory all at once.
+
+    `needs_target`: whether it computes from the target's hidden states, and so only beside it.
     """
 
     kind: ClassVar[str]
+    needs_target: ClassVar[bool] = False
     config: DraftConfig
+
+    @classmethod
+    def describes(cls, folder: Path) -> bool:
+        """Whether a published model folder is certainly meant to be one of this kind.
+
+        Raises AuroraErrors if it cannot be read.
+        """
+        return False
 
     @classmethod
     @abstractmethod
@@ -92,12 +117,43 @@ class Draft(nn.Module, ABC):
             f"{vocab_size}"
         )
 
+    def check(self, target: TargetIdentity) -> None:
+        """Raises CheckpointError naming what does not fit this target."""
+        if self.config.vocab_size > target.vocab_size:
+            raise CheckpointError(
+                f"its vocabulary has {self.config.vocab_size} tokens, the target's "
+                f"{target.vocab_size}"
+            )
+
+    def attach(self, target: Decoder) -> None:
+        """Gives it its target, for kinds that use tensors of it."""
+
+    def target_layers(self, target: DecoderConfig) -> tuple[int, ...]:
+        """Which hidden states of the target it needs, as `Decoder.states` counts them."""
+        return ()
+
+    @property
+    def token_ids(self) -> Tensor | None:
+        """Which token each column of the logits stands for, int64 [V]; None: that of its number."""
+        return None
+
     @abstractmethod
     def features(self, batch: PackedTokens, target_hidden: Tensor | None = None) -> Tensor:
         """What `logits` needs at the predicting positions: [M, ...].
 
-        target_hidden: the target's hidden states [1, N, ...], for kinds that condition on them.
+        target_hidden: the target's hidden states side by side, [1, N, ...], for kinds that need
+        them.
         """
+
+    def unrolled(
+        self, batch: PackedTokens, target_hidden: Tensor | None = None, *, steps: int
+    ) -> Predictions:
+        """Each row as the first to the last of `steps` tokens of a proposal; arguments as above.
+
+        Kinds that predict a token alike wherever its proposal began do so once.
+        """
+        rows = torch.arange(len(batch.rows), device=batch.rows.device)
+        return Predictions(self.features(batch, target_hidden), rows, torch.zeros_like(rows))
 
     @abstractmethod
     def logits(self, features: Tensor) -> Tensor:
