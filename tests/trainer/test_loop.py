@@ -11,10 +11,11 @@ from support.training import SCHEDULE, Bench
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.checkpoint import folder_digest
-from aurora_common.errors import StorageError
+from aurora_common.errors import CheckpointError, StorageError
 from aurora_common.lasting import LASTING_SECONDS
 from aurora_model.draft import load_draft, publish_draft, random_draft, small_draft_config
 from aurora_trainer import assembly
+from aurora_trainer.assembly import assembled_trainer
 from aurora_trainer.data.replay import is_held_out
 from aurora_trainer.progress import Trigger
 from aurora_trainer.published import published_after
@@ -76,6 +77,36 @@ def test_a_restarted_trainer_remembers_what_it_is_judged_against(settings, entri
     assert found.manifest.parent_digest == "sha256:stable"
 
 
+def test_a_head_is_trained_and_published_from_token_ids_alone(settings, entries, target):
+    for entry in entries:
+        entry.trajectory.ClearField("target")
+    bench = Bench(dataclasses.replace(settings, **BESIDE_ITS_TARGET))
+    bench.source.entries = entries
+    bench.turns(3)
+    [checkpoint] = published_after(settings.models, 0)
+    head, manifest = load_draft(checkpoint.folder, target=target.identity, dtype=torch.float32)
+    assert (manifest.kind, head.config.owns_head) == ("eagle3", False)
+    assert 0 < manifest.metrics["acceptance"] < 1
+    assert bench.trainer.progress.skipped == 0
+
+
+def test_a_state_of_another_kind_is_refused(settings, entries):
+    bench = Bench(settings)
+    bench.source.entries = entries
+    bench.turns(1)
+    bench.finish()
+    with pytest.raises(StorageError, match="a draft of kind standalone, not eagle3"):
+        assembled_trainer(dataclasses.replace(settings, **BESIDE_ITS_TARGET))
+
+
+def test_a_draft_of_another_kind_is_refused(settings, target, tmp_path):
+    draft = random_draft(small_draft_config(target.decoder.config), seed=5)
+    folder, _ = publish_draft(draft, tmp_path, name="start", target=target.identity)
+    given = dataclasses.replace(settings, draft=folder.as_uri(), **BESIDE_ITS_TARGET)
+    with pytest.raises(CheckpointError, match="of kind standalone: allowed is eagle3"):
+        assembled_trainer(given)
+
+
 def test_training_begins_with_the_given_draft(settings, entries, tmp_path, target):
     trained = Bench(settings)
     trained.source.entries = entries
@@ -128,7 +159,12 @@ def test_stopped_within_a_round_it_resumes_there(settings, entries):
     assert sequences(settings) == [1]
 
 
-def test_an_interrupted_round_ends_with_the_same_weights(settings, entries, tmp_path):
+BESIDE_ITS_TARGET = {"draft_kind": "eagle3", "targets": "Recompute"}
+
+
+@pytest.mark.parametrize("kind", [{}, {"targets": "Recompute"}, BESIDE_ITS_TARGET])
+def test_an_interrupted_round_ends_with_the_same_weights(settings, entries, tmp_path, kind):
+    settings = dataclasses.replace(settings, **kind)
     straight = Bench(settings)
     straight.source.entries = entries
     straight.turns(3)

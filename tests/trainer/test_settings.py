@@ -46,6 +46,25 @@ def test_by_mutual_tls_replicas_have_a_name():
         parse_settings([*TRAIN, *AT, *NAME])
 
 
+def test_a_head_learns_beside_its_target():
+    settings = parse_settings([*TRAIN, "--draft-kind", "eagle3", "--targets", "Recompute"])
+    assert (settings.unroll_steps, settings.unroll_decay) == (7, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--draft-kind", "eagle3"], "allowed is --targets Recompute"),
+        (["--targets", "Recompute", *AT], "replicas do not hold the target"),
+        (["--unroll-steps", "17"], "--unroll-steps is 17: allowed is 1 to 16"),
+        (["--unroll-decay", "0"], "--unroll-decay is 0.0: allowed is 0.01 to 1"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(flags, problem):
+    with pytest.raises(InvalidInputError, match=problem):
+        parse_settings([*TRAIN, *flags])
+
+
 def test_a_gradient_replica_needs_an_address_alone():
     assert parse_settings(GRADIENT) == GradientSettings(listen="0.0.0.0:9000")
     more = ("--health-listen", "0.0.0.0:1", "--metrics-listen", "0.0.0.0:2")

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import torch
 
-from aurora_common.errors import AuroraError, StorageError
+from aurora_common.errors import AuroraError, CheckpointError, StorageError
 from aurora_common.store.registry import model_store
 from aurora_model.config import read_config
-from aurora_model.draft import DEFAULT_KIND, Draft, draft_kind, load_draft
+from aurora_model.decoder import Decoder
+from aurora_model.draft import Draft, draft_kind, load_draft
 from aurora_model.target import TargetIdentity, target_identity
+from aurora_model.weights import load_decoder
 from aurora_trainer import published, state
 from aurora_trainer.data.record import RecordFormat
 from aurora_trainer.data.replay import Replay, ReplayLimits
 from aurora_trainer.data.seen import SeenIds
+from aurora_trainer.data.teacher import Teacher
+from aurora_trainer.learning.gradient import Unroll
 from aurora_trainer.learning.learner import Differentiator, Learner, LearnerSettings
 from aurora_trainer.learning.objective import ObjectiveName
 from aurora_trainer.progress import Progress
@@ -26,8 +31,9 @@ from aurora_trainer.trainer import Trainer, Workplace
 
 logger = logging.getLogger(__name__)
 
-# Longer trajectories keep only their end.
+# Longer trajectories keep only their end, or where the target is to be recomputed, their beginning.
 _LONGEST_SAMPLE_TOKENS = 1024
+_LONGEST_RECOMPUTED_TOKENS = 4096
 
 
 def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None = None) -> Trainer:
@@ -46,23 +52,20 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
     state.discard_unfinished(path)
     limits = ReplayLimits(holdout_percent=settings.holdout_percent)
     saved = load_state(path, limits)
-    learner_settings = LearnerSettings(
-        # argparse has checked the name.
-        objective=cast(ObjectiveName, settings.objective),
-        learning_rate=settings.learning_rate,
-    )
     workplace = _workplace(settings, path, identity, read_config(target).context_tokens)
+    if settings.targets == "Recompute":
+        workplace = replace(workplace, held_target=_held_target(target))
     if saved is None:
         folder = None if settings.draft is None else store.fetch(settings.draft)
-        draft, digest = _initial_draft(folder, target=target, identity=identity, seed=settings.seed)
+        draft, digest = _initial_draft(folder, settings, target=target, identity=identity)
         return Trainer(
             workplace,
-            learner=Learner(draft, learner_settings, gradient),
+            learner=_learner(draft, settings, workplace, gradient),
             replay=Replay(limits),
             progress=Progress(parent_digest=digest, parent_uri=settings.draft or ""),
             seen=SeenIds(),
         )
-    _check_target(path, saved, identity)
+    _check_saved(path, saved, identity, settings.draft_kind)
     logger.info(
         "training resumed",
         extra={
@@ -75,7 +78,7 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
     )
     return Trainer(
         workplace,
-        learner=_restored_learner(path, saved, learner_settings, gradient),
+        learner=_restored_learner(path, saved, settings, workplace, gradient),
         replay=saved.replay,
         progress=saved.progress,
         seen=SeenIds(saved.seen),
@@ -86,6 +89,8 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
 def _workplace(
     settings: TrainSettings, state_file: Path, identity: TargetIdentity, context_tokens: int
 ) -> Workplace:
+    recomputed = settings.targets == "Recompute"
+    longest = _LONGEST_RECOMPUTED_TOKENS if recomputed else _LONGEST_SAMPLE_TOKENS
     return Workplace(
         models=settings.models,
         state=state_file,
@@ -94,8 +99,9 @@ def _workplace(
             target_digest=identity.digest,
             tokenizer_digest=identity.tokenizer_digest,
             vocab_size=identity.vocab_size,
-            max_tokens=min(context_tokens, _LONGEST_SAMPLE_TOKENS),
+            max_tokens=min(context_tokens, longest),
             former_target_digest=identity.former_digest,
+            recomputed=recomputed,
         ),
         seed=settings.seed,
         batch_size=settings.batch_size,
@@ -103,7 +109,32 @@ def _workplace(
     )
 
 
-def _check_target(path: Path, saved: State, identity: TargetIdentity) -> None:
+def _held_target(folder: Path) -> Decoder:
+    logger.info("loading the target, to compute what it thinks of recorded tokens")
+    # As the draft is trained.
+    return load_decoder(folder, dtype=torch.float32).requires_grad_(requires_grad=False).eval()
+
+
+def _learner(
+    draft: Draft, settings: TrainSettings, workplace: Workplace, gradient: Differentiator | None
+) -> Learner:
+    learner_settings = LearnerSettings(
+        # argparse has checked the name.
+        objective=cast(ObjectiveName, settings.objective),
+        learning_rate=settings.learning_rate,
+        unroll=Unroll(settings.unroll_steps, settings.unroll_decay),
+    )
+    target = workplace.held_target
+    if target is None:
+        return Learner(draft, learner_settings, gradient)
+    draft.attach(target)
+    teacher = Teacher(target, draft.target_layers(target.config))
+    return Learner(draft, learner_settings, gradient, packed=teacher.pack)
+
+
+def _check_saved(path: Path, saved: State, identity: TargetIdentity, kind: str) -> None:
+    if saved.draft_kind != kind:
+        raise unusable(path, f"it is that of a draft of kind {saved.draft_kind}, not {kind}")
     if not identity.is_named_by(saved.target_digest):
         raise unusable(
             path, f"it belongs to target {saved.target_digest}, this one is {identity.digest}"
@@ -117,26 +148,35 @@ def _check_target(path: Path, saved: State, identity: TargetIdentity) -> None:
 
 
 def _initial_draft(
-    folder: Path | None, *, target: Path, identity: TargetIdentity, seed: int
+    folder: Path | None, settings: TrainSettings, *, target: Path, identity: TargetIdentity
 ) -> tuple[Draft, str]:
     """The given checkpoint and its digest, or the random draft of day 0 and ""."""
     if folder is not None:
         draft, manifest = load_draft(folder, target=identity, dtype=torch.float32)
+        if draft.kind != settings.draft_kind:
+            raise CheckpointError(
+                f"draft checkpoint {manifest.name} is of kind {draft.kind}: allowed is "
+                f"{settings.draft_kind}, as --draft-kind says"
+            )
         logger.info(
             "training starts from a checkpoint", extra={"fields": {"checkpoint": manifest.name}}
         )
         return draft, manifest.digest
-    logger.info("training starts from random weights", extra={"fields": {"seed": seed}})
-    return draft_kind(DEFAULT_KIND).random(read_config(target), seed), ""
+    logger.info("training starts from random weights", extra={"fields": {"seed": settings.seed}})
+    return draft_kind(settings.draft_kind).random(read_config(target), settings.seed), ""
 
 
 def _restored_learner(
-    path: Path, saved: State, settings: LearnerSettings, gradient: Differentiator | None
+    path: Path,
+    saved: State,
+    settings: TrainSettings,
+    workplace: Workplace,
+    gradient: Differentiator | None,
 ) -> Learner:
     try:
         kind = draft_kind(saved.draft_kind)
         config = kind.parse_config(saved.draft_config, source=str(path))
-        learner = Learner(kind.build(config), settings, gradient)
+        learner = _learner(kind.build(config), settings, workplace, gradient)
         learner.restore(saved.learner)
     except (RuntimeError, ValueError, KeyError, TypeError, AuroraError) as error:
         raise unusable(path, str(error)) from error

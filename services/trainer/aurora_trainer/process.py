@@ -79,7 +79,12 @@ def train(settings: TrainSettings, certificates: CertificateFolder | None) -> in
         )
         judge = Judge(
             BufferReader(settings.buffer, certificates=certificates),
-            Comparisons(trainer.workplace.target, trainer.workplace.record_format, settings.claims),
+            Comparisons(
+                trainer.workplace.target,
+                trainer.workplace.record_format,
+                settings.claims,
+                trainer.workplace.held_target,
+            ),
             JudgeMetrics(registry),
         )
         with metrics_served(settings.metrics_listen, registry):

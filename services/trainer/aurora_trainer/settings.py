@@ -16,6 +16,8 @@ from aurora_common.store.model_store import model_uri
 
 # No torch here, so that --help and usage errors answer at once.
 OBJECTIVES = ("ForwardKL", "LK")
+TARGETS = ("Recorded", "Recompute")
+STANDALONE, EAGLE3 = "standalone", "eagle3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class TrainSettings:
     """Settings of `train`. Addresses are HOST:PORT; without `draft`, weights start random.
 
     `target` and `draft` are model URIs; those of pvc:// need `claims`. `replicas_name`: the DNS
-    name in the replicas' certificates; only with `tls`.
+    name in the replicas' certificates; only with `tls`. `unroll_…`: how far ahead, and with which
+    weight a token later, drafts are trained whose proposals follow from their own states.
     """
 
     listen: str
@@ -56,6 +59,11 @@ class TrainSettings:
     health_listen: str | None = None
     replicas_at: tuple[Endpoint, ...] = ()
     replicas_name: str | None = None
+    draft_kind: str = STANDALONE
+    # Where the target's distributions come from: the trajectories, or the target in this process.
+    targets: str = "Recorded"
+    unroll_steps: int = 7
+    unroll_decay: float = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +114,24 @@ def _training_problems(settings: TrainSettings) -> list[str]:
         ("--steps-per-round", settings.steps_per_round, 1, math.inf),
         ("--holdout-percent", settings.holdout_percent, 0, 50),
         ("--seed", settings.seed, 0, 2**32 - 1),
+        ("--unroll-steps", settings.unroll_steps, 1, 16),
+        ("--unroll-decay", settings.unroll_decay, 0.01, 1),
     )
     problems = [
         f"{flag} is {value}: allowed is {low} to {high}"
         for flag, value, low, high in allowed
         if not low <= value <= high
     ]
+    if settings.draft_kind == EAGLE3 and settings.targets == "Recorded":
+        problems.append(
+            "--draft-kind eagle3 with --targets Recorded: hidden states are not recorded; allowed "
+            "is --targets Recompute"
+        )
+    if settings.targets == "Recompute" and settings.replicas_at:
+        problems.append(
+            "--replicas-at with --targets Recompute: replicas do not hold the target; allowed is "
+            "one trainer"
+        )
     if settings.tls is None and settings.replicas_name is not None:
         problems.append(
             "--replicas-name without --tls: there are no certificates to check it against"
@@ -165,6 +185,21 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--steps-per-round", required=True, type=int, metavar="N")
     add("--holdout-percent", required=True, type=int, metavar="N", help="never trained on")
     add("--seed", type=int, default=0, metavar="N")
+    add(
+        "--draft-kind",
+        choices=(EAGLE3, STANDALONE),
+        default=STANDALONE,
+        help="of the draft that training starts from",
+    )
+    add(
+        "--targets",
+        choices=TARGETS,
+        default="Recorded",
+        help="what is learned from: recorded distributions, or those that the target, which this "
+        "process then holds, computes for recorded tokens",
+    )
+    add("--unroll-steps", type=int, default=7, metavar="N", help="tokens ahead; for eagle3")
+    add("--unroll-decay", type=float, default=0.8, metavar="X", help="weight of a token later")
     add(
         "--replicas-at",
         action="append",

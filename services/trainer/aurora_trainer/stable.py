@@ -9,6 +9,7 @@ import torch
 
 from aurora_common.errors import AuroraError, StorageError
 from aurora_common.store.registry import model_store
+from aurora_model.decoder import Decoder
 from aurora_model.draft import Draft, load_draft
 from aurora_model.target import TargetIdentity
 from aurora_trainer.verdict import StableDraft
@@ -17,26 +18,40 @@ logger = logging.getLogger(__name__)
 
 
 def loaded_draft(
-    uri: str, digest: str, *, target: TargetIdentity, claims: Path | None = None
+    uri: str,
+    digest: str,
+    *,
+    target: TargetIdentity,
+    claims: Path | None = None,
+    held_target: Decoder | None = None,
 ) -> Draft:
     """The draft of a checkpoint in float32, verified; `claims`: where those of pvc:// are mounted.
 
-    Raises AuroraErrors if it cannot be read or is another one.
+    `held_target`: in memory, for drafts that compute from it. Raises AuroraErrors if it cannot be
+    read or is another one.
     """
     try:
         folder = model_store(claims=claims).fetch(uri)
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot read {uri!r}: {error}") from error
     draft, _ = load_draft(folder, digest=digest, target=target, dtype=torch.float32)
+    if held_target is not None:
+        draft.attach(held_target)
     return draft
 
 
 class StableDrafts:
     """Loads the stable draft when it is needed, and keeps the last one; belongs to one thread."""
 
-    def __init__(self, target: TargetIdentity, claims: Path | None = None) -> None:
+    def __init__(
+        self,
+        target: TargetIdentity,
+        claims: Path | None = None,
+        held_target: Decoder | None = None,
+    ) -> None:
         self._target = target
         self._claims = claims
+        self._held_target = held_target
         self._kept: tuple[StableDraft, Draft] | None = None
 
     def load(self, stable: StableDraft | None, *, like: Draft) -> Draft | None:
@@ -46,7 +61,11 @@ class StableDrafts:
         if self._kept is None or self._kept[0] != stable:
             try:
                 draft = loaded_draft(
-                    stable.uri, stable.digest, target=self._target, claims=self._claims
+                    stable.uri,
+                    stable.digest,
+                    target=self._target,
+                    claims=self._claims,
+                    held_target=self._held_target,
                 )
             except AuroraError as error:
                 fields = {"digest": stable.digest, "reason": str(error)}

@@ -20,6 +20,7 @@ import numpy as np
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.checkpoint import CheckpointManifest
 from aurora_common.errors import InvalidInputError
+from aurora_model.decoder import Decoder
 from aurora_model.draft import publish_draft
 from aurora_model.target import TargetIdentity
 from aurora_trainer import progress as moves
@@ -46,7 +47,10 @@ _KEPT_VERDICTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where a trainer keeps its files, and what it trains for."""
+    """Where a trainer keeps its files, and what it trains for.
+
+    `held_target`: in memory, if its distributions are computed here rather than recorded.
+    """
 
     models: Path
     state: Path
@@ -55,6 +59,7 @@ class Workplace:
     seed: int
     batch_size: int
     claims: Path | None = None
+    held_target: Decoder | None = None
 
 
 class Trainer:
@@ -77,7 +82,7 @@ class Trainer:
         self._seen = seen
         self._unsaved: dict[str, None] = {}
         self._replicas = 1
-        self._drafts = StableDrafts(workplace.target, workplace.claims)
+        self._drafts = StableDrafts(workplace.target, workplace.claims, workplace.held_target)
         self._verdicts = tuple(verdicts)
         self.has_unsaved_verdicts = False
         # As last heard; any thread may set them.

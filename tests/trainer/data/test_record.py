@@ -14,6 +14,7 @@ from aurora.buffer.v1 import buffer_pb2
 from aurora_trainer.data.record import (
     BareRecordError,
     ForeignRecordError,
+    LongRecordError,
     MalformedRecordError,
     RecordFormat,
     sample_from,
@@ -188,3 +189,22 @@ def test_any_bytes_give_a_sample_or_a_refusal(k, token_ids, log_probs, tail_mass
     )
     with contextlib.suppress(MalformedRecordError):
         sample_from("1-1", record, FORMAT)
+
+
+def recomputed(max_tokens: int) -> RecordFormat:
+    return dataclasses.replace(FORMAT, recomputed=True, max_tokens=max_tokens)
+
+
+@pytest.mark.parametrize("is_bare", [False, True])
+def test_what_is_recomputed_keeps_its_beginning(is_bare):
+    record = sound_record()
+    if is_bare:
+        record.ClearField("target")
+    sample = sample_from("7-1", record, recomputed(4))
+    assert sample.tokens.tolist() == [1, 2, 3, 4]
+    assert (sample.output_count, sample.top_ids.shape) == (1, (1, 0))
+
+
+def test_a_prompt_that_is_too_long_to_recompute_is_refused():
+    with pytest.raises(LongRecordError, match=r"its prompt has 3 tokens: .* at most 3"):
+        sample_from("7-1", sound_record(), recomputed(3))

@@ -27,6 +27,18 @@ def test_one_draft_for_two_tokens():
     assert expected_steps(np.array([0.25, 0.9]), 1) == pytest.approx(1 + 0.75)
 
 
+def test_chances_may_depend_on_the_place_in_the_step():
+    by_step = np.array([[0.5, 0.0], [1.0, 0.25], [0.9, 0.4]])
+    # A second step begins at the second token, or at the third if that is rejected as the second.
+    assert expected_steps(by_step, 2) == pytest.approx(1 + 0.5 + 0.5 * 0.75)
+
+
+def test_chances_that_do_not_depend_on_it_may_be_given_either_way():
+    chances = np.random.default_rng(1).random(25)
+    by_step = np.repeat(chances[:, None], 3, axis=1)
+    assert expected_steps(by_step, 3) == expected_steps(chances, 3)
+
+
 def test_without_tokens_no_step():
     assert expected_steps(np.zeros(0), 3) == 0
 

@@ -173,7 +173,8 @@ async def test_an_invalid_batch_is_refused_and_the_next_computed(target, make_sa
 
 TASKS = {
     "objective": ({"objective": "Kindness"}, "objective is 'Kindness': allowed is"),
-    "unknown kind": ({"draft_kind": "psychic"}, "draft kind is 'psychic': supported is standalone"),
+    "unknown kind": ({"draft_kind": "psychic"}, "'psychic': supported is eagle3, standalone"),
+    "a head": ({"draft_kind": "eagle3"}, "draft_kind is 'eagle3', which only trains at its target"),
     "no json": ({"draft_config": "{"}, "draft_config is not a config.json"),
     "a list": ({"draft_config": "[1]"}, "draft_config is not a config.json"),
     "deep": ({"draft_config": "[" * 20_000}, "draft_config is not a config.json"),

@@ -33,18 +33,29 @@ class Batch(PackedTokens):
     tail_mass: Tensor
 
 
-def pack(samples: Sequence[Sample], *, entries: int | None = None) -> Batch:
-    """Packs one or more samples.
-
-    `entries`: the k of every row, by default and at most the smallest among the samples; entries
-    beyond it move to the tail.
-    """
+def packed_tokens(samples: Sequence[Sample]) -> PackedTokens:
+    """One or more samples end to end, without what the target thinks of them."""
     # The last token predicts nothing with a target, so it is not fed.
     lengths = [len(sample.tokens) - 1 for sample in samples]
     ends = np.cumsum(lengths)
     rows = [
         np.arange(end - sample.output_count, end) for sample, end in zip(samples, ends, strict=True)
     ]
+    return PackedTokens(
+        tokens=_row([sample.tokens[:-1] for sample in samples]),
+        positions=sequence_positions(lengths),
+        lengths=tuple(lengths),
+        rows=torch.from_numpy(np.concatenate(rows)),
+    )
+
+
+def pack(samples: Sequence[Sample], *, entries: int | None = None) -> Batch:
+    """Packs one or more samples.
+
+    `entries`: the k of every row, by default and at most the smallest among the samples; entries
+    beyond it move to the tail.
+    """
+    packed = packed_tokens(samples)
     if entries is None:
         entries = smallest_entries(samples)
     top_ids = np.concatenate([sample.top_ids[:, :entries] for sample in samples])
@@ -57,10 +68,10 @@ def pack(samples: Sequence[Sample], *, entries: int | None = None) -> Batch:
     # float16 leaves a row's sum slightly off 1.
     total = log_probs.exp().sum(dim=-1) + tail_mass
     return Batch(
-        tokens=_row([sample.tokens[:-1] for sample in samples]),
-        positions=sequence_positions(lengths),
-        lengths=tuple(lengths),
-        rows=torch.from_numpy(np.concatenate(rows)),
+        tokens=packed.tokens,
+        positions=packed.positions,
+        lengths=packed.lengths,
+        rows=packed.rows,
         top_ids=torch.from_numpy(top_ids).long(),
         log_probs=log_probs - total.log().unsqueeze(-1),
         tail_mass=tail_mass / total,

@@ -23,6 +23,10 @@ class MalformedRecordError(InvalidInputError):
     """A trajectory whose fields contradict each other."""
 
 
+class LongRecordError(InvalidInputError):
+    """A trajectory whose prompt alone is longer than what is recomputed."""
+
+
 class BareRecordError(InvalidInputError):
     """A trajectory of token ids alone: the target's distributions were not recorded."""
 
@@ -36,26 +40,33 @@ class RecordFormat:
     vocab_size: int
     max_tokens: int
     former_target_digest: str = ""
+    # Whether token ids alone will do, because the trainer computes the distributions itself.
+    recomputed: bool = False
 
 
 def sample_from(stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordFormat) -> Sample:
     """The record as a Sample, cut to its last `max_tokens`.
 
-    Raises BareRecordError, ForeignRecordError or MalformedRecordError; their messages never contain
-    a token.
+    If `recomputed`, without distributions and cut to its first `max_tokens`: what the target thinks
+    depends on all that comes before. Raises BareRecordError, ForeignRecordError, LongRecordError or
+    MalformedRecordError; their messages never contain a token.
     """
     prompt, output = _checked_tokens(record, accepted)
-    if not record.HasField("target"):
-        raise BareRecordError("it has token ids alone, without the target's distributions")
-    top_ids, log_probs, tail_mass = _distributions(record.target, len(output))
-    if top_ids.max() >= accepted.vocab_size:
-        raise MalformedRecordError(f"a top-k token is not below {accepted.vocab_size}")
-    if (np.diff(np.sort(top_ids, axis=1), axis=1) == 0).any():
-        raise MalformedRecordError("a row of top-k tokens has one twice")
-    _check_mass(log_probs, tail_mass)
-    # An output token that comes first after the cut has no context to be predicted from.
-    tokens = np.concatenate([prompt, output]).astype(np.int32)[-accepted.max_tokens :]
-    kept = min(len(output), len(tokens) - 1)
+    tokens = np.concatenate([prompt, output]).astype(np.int32)
+    if accepted.recomputed:
+        tokens = tokens[: accepted.max_tokens]
+        kept = len(tokens) - len(prompt)
+        if kept < 1:
+            raise LongRecordError(
+                f"its prompt has {len(prompt)} tokens: what the target thinks of at most "
+                f"{accepted.max_tokens} is recomputed"
+            )
+        top_ids, log_probs, tail_mass = _no_distributions(kept)
+    else:
+        top_ids, log_probs, tail_mass = _recorded_distributions(record, accepted.vocab_size)
+        tokens = tokens[-accepted.max_tokens :]
+        # An output token that comes first after the cut has no context to be predicted from.
+        kept = min(len(output), len(tokens) - 1)
     return Sample(
         stream_id=stream_id,
         request_id=record.request_id,
@@ -85,6 +96,17 @@ def greedy_sample_from(
     known.CopyFrom(record)
     known.target.CopyFrom(certain)
     return sample_from(stream_id, known, accepted)
+
+
+def as_served(sample: Sample) -> Sample:
+    """A greedy request's sample with all mass on the served tokens, which the target prefers."""
+    count = sample.output_count
+    return replace(
+        sample,
+        top_ids=sample.tokens[-count:, None].copy(),
+        log_probs=np.zeros((count, 1), np.float16),
+        tail_mass=np.zeros(count, np.float16),
+    )
 
 
 def within_vocabulary(sample: Sample, size: int) -> Sample:
@@ -132,6 +154,32 @@ def _checked_tokens(
     if max(prompt.max(), output.max()) >= accepted.vocab_size:
         raise MalformedRecordError(f"a token is not below {accepted.vocab_size}")
     return prompt, output
+
+
+def _no_distributions(
+    rows: int,
+) -> tuple[NDArray[np.uint32], NDArray[np.float16], NDArray[np.float16]]:
+    """No entries, and all of the mass in the tail."""
+    return (
+        np.zeros((rows, 0), np.uint32),
+        np.zeros((rows, 0), np.float16),
+        np.ones(rows, np.float16),
+    )
+
+
+def _recorded_distributions(
+    record: buffer_pb2.Trajectory, vocab_size: int
+) -> tuple[NDArray[np.uint32], NDArray[np.float16], NDArray[np.float16]]:
+    if not record.HasField("target"):
+        raise BareRecordError("it has token ids alone, without the target's distributions")
+    found = _distributions(record.target, len(record.output_tokens))
+    top_ids, log_probs, tail_mass = found
+    if top_ids.max() >= vocab_size:
+        raise MalformedRecordError(f"a top-k token is not below {vocab_size}")
+    if (np.diff(np.sort(top_ids, axis=1), axis=1) == 0).any():
+        raise MalformedRecordError("a row of top-k tokens has one twice")
+    _check_mass(log_probs, tail_mass)
+    return found
 
 
 def _distributions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aurora_model.draft import Draft
-from aurora_trainer.data.batch import pack, row_chunks
+from aurora_trainer.data.batch import packed_tokens, row_chunks
 from aurora_trainer.data.sample import Sample
+from aurora_trainer.data.teacher import TaughtBatch, Teacher
 from aurora_trainer.judge.sampling import Sampling, target_probs
 
 # Covers almost every nucleus; a row with a wider one is sorted whole.
@@ -24,9 +26,14 @@ def acceptance(
     sampling: Sampling,
     *,
     vocab_size: int,
+    drafted: int = 1,
     greedy_drafts: bool = False,
+    teacher: Teacher | None = None,
 ) -> NDArray[np.float64]:
-    """Σ min(target, draft) over the recorded tokens at each output position, [T] in [0, 1].
+    """Σ min(target, draft) over the recorded tokens at each output position, in [0, 1].
+
+    [T], or [T, drafted] for a draft of which it depends on how many tokens of the same proposal
+    come before.
 
     Both after the request's sampling, the draft's over its whole vocabulary (Leviathan et al. 2023,
     corollary 3.6). A lower bound as `target_probs` is one; what the tail would add counts as
@@ -34,31 +41,60 @@ def acceptance(
     at: what it determines is accepted somewhat less often.
 
     `vocab_size`: the target's. `greedy_drafts`: the draft proposes its most probable token at any
-    temperature. The request is computed alone, so that its score depends on no other.
+    temperature. `teacher`: for drafts that need the target's states. The request is computed alone,
+    so that its score depends on no other.
     """
     target = target_probs(sample, sampling, vocab_size)
     draft_sampling = Sampling(temperature=0.0) if greedy_drafts else sampling
-    overlap = np.minimum(target, _draft_probs(draft, sample, draft_sampling)).sum(axis=1)
+    # In the context, the draft's last id stands for those that it lacks, as in training.
+    size = draft.config.vocab_size
+    known = replace(sample, tokens=np.minimum(sample.tokens, size - 1))
+    proposed = _proposed(draft, known, draft_sampling, drafted, teacher)
+    overlap = np.zeros((len(target), drafted if draft.needs_target else 1))
+    overlap[proposed.rows, proposed.steps] = np.minimum(target[proposed.rows], proposed.probs).sum(
+        axis=1
+    )
     clipped: NDArray[np.float64] = overlap.clip(0.0, 1.0)
-    return clipped
+    return clipped if draft.needs_target else clipped[:, 0]
+
+
+class _Proposed(NamedTuple):
+    """With which probability the draft proposes each token recorded at `rows`, [R, k], as which
+    token of a proposal, `steps`."""
+
+    rows: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    probs: NDArray[np.float64]
 
 
 @torch.inference_mode()
-def _draft_probs(draft: Draft, sample: Sample, sampling: Sampling) -> NDArray[np.float64]:
-    """The probability with which the draft proposes each recorded token, [T, k]."""
-    size = draft.config.vocab_size
-    # In the context, the draft's last id stands for those that it lacks, as in training.
-    batch = pack([replace(sample, tokens=np.minimum(sample.tokens, size - 1))])
-    features = draft.features(batch)
+def _proposed(
+    draft: Draft, sample: Sample, sampling: Sampling, drafted: int, teacher: Teacher | None
+) -> _Proposed:
+    batch = packed_tokens([sample]) if teacher is None else teacher.pack([sample])
+    hidden = batch.hidden if isinstance(batch, TaughtBatch) else None
+    made = draft.unrolled(batch, hidden, steps=drafted)
+    columns = _columns(torch.from_numpy(sample.top_ids).long(), draft)
     chunks = [
-        _at(batch.top_ids[rows], draft.logits(features[rows]), sampling)
-        for rows in row_chunks(len(batch.rows), size)
+        _at(columns[made.rows[part]], draft.logits(made.features[part]), sampling)
+        for part in row_chunks(len(made.rows), draft.config.vocab_size)
     ]
-    return torch.cat(chunks).double().numpy()
+    probs = torch.cat(chunks) if chunks else torch.zeros(0, columns.shape[1])
+    return _Proposed(made.rows.numpy(), made.steps.numpy(), probs.double().numpy())
+
+
+def _columns(ids: Tensor, draft: Draft) -> Tensor:
+    """Where in the draft's logits tokens are; beyond them for those that it never proposes."""
+    if draft.token_ids is None:
+        return ids
+    lacking = len(draft.token_ids)
+    columns = torch.full((draft.config.vocab_size,), lacking)
+    columns[draft.token_ids] = torch.arange(lacking)
+    return columns[ids]
 
 
 def _at(ids: Tensor, logits: Tensor, sampling: Sampling) -> Tensor:
-    """ids [n, k] and logits [n, V] -> [n, k] float32; 0 for ids from V on."""
+    """ids [n, k], columns of the logits [n, V] -> [n, k] float32; 0 for those from V on."""
     if sampling.is_greedy:
         found = (ids == logits.argmax(dim=-1, keepdim=True)).float()
     else:

@@ -9,21 +9,28 @@ from weakref import WeakValueDictionary
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.errors import ConflictError
+from aurora_model.decoder import Decoder
 from aurora_model.draft import Draft
 from aurora_model.target import TargetIdentity
 from aurora_trainer.data.record import (
     BareRecordError,
     ForeignRecordError,
+    LongRecordError,
     MalformedRecordError,
     RecordFormat,
+    as_served,
     greedy_sample_from,
     sample_from,
 )
+from aurora_trainer.data.teacher import Teacher
 from aurora_trainer.judge.acceptance import acceptance
 from aurora_trainer.judge.renewal import expected_steps
 from aurora_trainer.judge.sampling import sampling_of
 from aurora_trainer.stable import loaded_draft
 
+# Of a request, its target's distributions; as many as an engine records.
+_RECORDED_TOKENS = 64
+_CACHE_BYTES = 64 << 20
 # Of a score: differences far below what could matter, and above what float32 leaves undetermined.
 _DECIMALS = 6
 
@@ -74,6 +81,7 @@ class Unjudged(StrEnum):
     FOREIGN = "foreign"
     MALFORMED = "malformed"
     BARE = "bare"
+    LONG = "long"
     NOTHING_DRAFTED = "nothing_drafted"
     FAILED = "failed"
 
@@ -82,9 +90,18 @@ class Comparison:
     """Scores requests one at a time; the same request gets the same score."""
 
     def __init__(
-        self, pair: Pair, *, stable: Draft, candidate: Draft, record_format: RecordFormat
+        self,
+        pair: Pair,
+        *,
+        stable: Draft,
+        candidate: Draft,
+        record_format: RecordFormat,
+        target: Decoder | None = None,
     ) -> None:
-        """Raises ConflictError if a step with one costs another time than with the other."""
+        """`target`: in memory, if what it thinks of a request is to be computed, not recorded.
+
+        Raises ConflictError if a step with one costs another time than with the other.
+        """
         if (stable.kind, stable.config) != (candidate.kind, candidate.config):
             raise ConflictError(
                 "their shapes differ, so that a step with one costs another time than with the "
@@ -94,22 +111,29 @@ class Comparison:
         self._stable = stable.eval()
         self._candidate = candidate.eval()
         self._record_format = record_format
+        self._teacher = None
+        if target is not None:
+            layers = stable.target_layers(target.config)
+            # Each request is scored once: it is enough to pass it once for both.
+            self._teacher = Teacher(target, layers, cache_bytes=_CACHE_BYTES)
 
     def score(self, entry: buffer_pb2.Entry) -> Score | Unjudged:
-        """What both need for the entry's output, or the last part of it that training keeps."""
+        """What both need for the entry's output, or the part of it that training keeps."""
         record, accepted = entry.trajectory, self._record_format
         if record.draft_digest == self._pair.candidate.digest:
             return Unjudged.CANDIDATE_SERVED
         try:
             sampling = sampling_of(record)
             # The served token is the one that the target prefers.
-            is_known = sampling.is_greedy and not record.HasField("target")
+            is_known = sampling.is_greedy and not (accepted.recomputed or record.HasField("target"))
             read = greedy_sample_from if is_known else sample_from
             sample = read(entry.id, record, accepted)
         except ForeignRecordError:
             return Unjudged.FOREIGN
         except BareRecordError:
             return Unjudged.BARE
+        except LongRecordError:
+            return Unjudged.LONG
         except MalformedRecordError:
             return Unjudged.MALFORMED
         # At the end of a request the engine drafts fewer.
@@ -118,6 +142,12 @@ class Comparison:
         drafted = drafted or self._pair.speculation_length
         if drafted == 0:
             return Unjudged.NOTHING_DRAFTED
+        if self._teacher is not None:
+            sample = (
+                as_served(sample)
+                if sampling.is_greedy
+                else self._teacher.recorded(sample, _RECORDED_TOKENS)
+            )
         stable, candidate = (
             expected_steps(
                 acceptance(
@@ -125,6 +155,8 @@ class Comparison:
                     sample,
                     sampling,
                     vocab_size=accepted.vocab_size,
+                    drafted=drafted,
+                    teacher=self._teacher,
                     greedy_drafts=self._pair.greedy_drafts,
                 ),
                 drafted,
@@ -142,11 +174,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Comparisons:
-    """Loads drafts for comparison; `claims`: where those of pvc:// are mounted."""
+    """Loads drafts for comparison; `claims`: where those of pvc:// are mounted.
+
+    `held_target`: in memory, for drafts that need it and for requests recorded as token ids alone.
+    """
 
     target: TargetIdentity
     record_format: RecordFormat
     claims: Path | None = None
+    held_target: Decoder | None = None
     # Two comparisons share the draft that they have in common.
     _in_memory: WeakValueDictionary[JudgedDraft, Draft] = field(
         default_factory=WeakValueDictionary, init=False, repr=False, compare=False
@@ -163,12 +199,19 @@ class Comparisons:
             stable=self._loaded(pair.stable),
             candidate=self._loaded(pair.candidate),
             record_format=self.record_format,
+            target=self.held_target,
         )
 
     def _loaded(self, judged: JudgedDraft) -> Draft:
         shared = self._in_memory.get(judged)
         if shared is not None:
             return shared
-        draft = loaded_draft(judged.uri, judged.digest, target=self.target, claims=self.claims)
+        draft = loaded_draft(
+            judged.uri,
+            judged.digest,
+            target=self.target,
+            claims=self.claims,
+            held_target=self.held_target,
+        )
         self._in_memory[judged] = draft
         return draft

@@ -9,19 +9,34 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from aurora_model.draft import Draft
+from aurora_model.draft import Draft, Predictions
 from aurora_trainer.data.batch import Batch, pack, row_chunks
 from aurora_trainer.data.sample import Sample
+from aurora_trainer.data.teacher import TaughtBatch
 from aurora_trainer.learning.objective import Buckets, acceptance, buckets
 
 Loss: TypeAlias = Callable[[Buckets], Tensor]
+AnyBatch: TypeAlias = Batch | TaughtBatch
+Pack: TypeAlias = Callable[[Sequence[Sample]], AnyBatch]
 
 _EVALUATION_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Unroll:
+    """How far a draft is trained ahead, if its later tokens depend on its own states.
+
+    A position is predicted as the first to the last of `steps` tokens of a proposal, each of which
+    weighs `decay` times the one before. The defaults are SpecForge's.
+    """
+
+    steps: int = 7
+    decay: float = 0.8
+
+
+@dataclass(frozen=True, slots=True)
 class Measure:
-    """Means over positions.
+    """Means over positions, each the weighted mean of its predictions.
 
     `applied`: False for a step that was skipped as not finite; `replicas`: how many computed it.
     """
@@ -32,33 +47,44 @@ class Measure:
     replicas: int = 1
 
 
-def differentiate(draft: Draft, batch: Batch, loss: Loss, *, positions: int) -> Measure:
+def differentiate(
+    draft: Draft, batch: AnyBatch, loss: Loss, *, positions: int, unroll: Unroll = Unroll()
+) -> Measure:
     """Adds the gradient of Σ loss / positions to the parameters' `grad`.
 
     `positions`: how many there are in all, of which the batch may be a share. The means returned
     are over all of them too, so that both add up over the shares.
     """
-    features = draft.features(batch)
+    made = _predictions(draft, batch, unroll)
     # Backward runs chunk by chunk down to here, then once through the rest.
-    leaf = features.detach().requires_grad_()
+    leaf = made.features.detach().requires_grad_()
     total = acceptances = 0.0
-    for chunk in _chunks(draft, leaf, batch, loss):
+    for chunk in _chunks(draft, made._replace(features=leaf), batch, loss, unroll):
         share = chunk.loss / positions
         share.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
         total += share.item()
         acceptances += float(chunk.acceptance) / positions
-    features.backward(leaf.grad)  # type: ignore[no-untyped-call]
+    if leaf.grad is not None:  # else there is nothing to predict
+        made.features.backward(leaf.grad)  # type: ignore[no-untyped-call]
     return Measure(total, acceptances)
 
 
 @torch.no_grad()
-def evaluate(draft: Draft, samples: Sequence[Sample], loss: Loss) -> Measure | None:
+def evaluate(
+    draft: Draft,
+    samples: Sequence[Sample],
+    loss: Loss,
+    *,
+    packed: Pack = pack,
+    unroll: Unroll = Unroll(),
+) -> Measure | None:
     """Mean loss and expected acceptance over the samples' positions; None without samples."""
     total = acceptances = 0.0
     count = 0
     for start in range(0, len(samples), _EVALUATION_BATCH):
-        batch = pack(samples[start : start + _EVALUATION_BATCH])
-        for chunk in _chunks(draft, draft.features(batch), batch, loss):
+        batch = packed(samples[start : start + _EVALUATION_BATCH])
+        made = _predictions(draft, batch, unroll)
+        for chunk in _chunks(draft, made, batch, loss, unroll):
             total += float(chunk.loss)
             acceptances += float(chunk.acceptance)
         count += len(batch.rows)
@@ -72,23 +98,43 @@ class _Chunk(NamedTuple):
     acceptance: Tensor
 
 
-def _chunks(draft: Draft, features: Tensor, batch: Batch, loss: Loss) -> Iterator[_Chunk]:
-    for rows in row_chunks(len(batch.rows), draft.config.vocab_size):
-        both = buckets(
-            draft.logits(features[rows]),
-            batch.top_ids[rows],
-            batch.log_probs[rows],
-            batch.tail_mass[rows],
+def _predictions(draft: Draft, batch: AnyBatch, unroll: Unroll) -> Predictions:
+    hidden = batch.hidden if isinstance(batch, TaughtBatch) else None
+    return draft.unrolled(batch, hidden, steps=unroll.steps)
+
+
+def _chunks(
+    draft: Draft, made: Predictions, batch: AnyBatch, loss: Loss, unroll: Unroll
+) -> Iterator[_Chunk]:
+    weights = unroll.decay ** made.steps.float()
+    of_row = torch.zeros(len(batch.rows)).index_add(0, made.rows, weights)
+    weights = weights / of_row[made.rows]
+    for part in row_chunks(len(made.rows), draft.config.vocab_size):
+        both = _buckets(draft, draft.logits(made.features[part]), batch, made.rows[part])
+        yield _Chunk(
+            (loss(both) * weights[part]).sum(),
+            (acceptance(both) * weights[part]).detach().sum(),
         )
-        yield _Chunk(loss(both).sum(), acceptance(both).detach().sum())
+
+
+def _buckets(draft: Draft, logits: Tensor, batch: AnyBatch, rows: Tensor) -> Buckets:
+    if isinstance(batch, Batch):
+        return buckets(logits, batch.top_ids[rows], batch.log_probs[rows], batch.tail_mass[rows])
+    # Rows ascend: each distribution is computed once for all its predictions.
+    distinct, index = torch.unique_consecutive(rows, return_inverse=True)
+    target = batch.log_probs(distinct, draft.token_ids)[index, : logits.shape[-1]]
+    return Buckets(target.exp(), target, logits.log_softmax(dim=-1))
 
 
 class LocalGradient:
     """Computes gradients in this process."""
 
-    def __init__(self, loss: Loss) -> None:
+    def __init__(self, loss: Loss, *, packed: Pack = pack, unroll: Unroll = Unroll()) -> None:
         self._loss = loss
+        self._packed = packed
+        self._unroll = unroll
 
     def differentiate(self, draft: Draft, samples: Sequence[Sample]) -> Measure:
-        batch = pack(samples)
-        return differentiate(draft, batch, self._loss, positions=len(batch.rows))
+        batch = self._packed(samples)
+        positions = len(batch.rows)
+        return differentiate(draft, batch, self._loss, positions=positions, unroll=self._unroll)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypedDict
 
 import torch
 from torch import Tensor
 
 from aurora_model.draft import Draft
+from aurora_trainer.data.batch import pack
 from aurora_trainer.data.sample import Sample
-from aurora_trainer.learning.gradient import LocalGradient, Measure, evaluate
+from aurora_trainer.learning.gradient import LocalGradient, Measure, Pack, Unroll, evaluate
 from aurora_trainer.learning.objective import ObjectiveName, objective_named
 
 
@@ -28,6 +29,7 @@ class LearnerSettings:
     weight_decay: float = 0.01
     gradient_norm: float = 1.0
     average_decay: float = 0.98
+    unroll: Unroll = field(default=Unroll())
     # Consecutive steps without a finite gradient after which the last snapshot is restored.
     failures_before_restore: int = 3
 
@@ -53,9 +55,14 @@ class Learner:
     """Trains `draft` in place; `average`, its moving average, is what gets published."""
 
     def __init__(
-        self, draft: Draft, settings: LearnerSettings, gradient: Differentiator | None = None
+        self,
+        draft: Draft,
+        settings: LearnerSettings,
+        gradient: Differentiator | None = None,
+        *,
+        packed: Pack = pack,
     ) -> None:
-        """`gradient`: what computes it; None: this process."""
+        """`gradient`: what computes it; None: this process. `packed`: makes batches of samples."""
         self.draft = draft.train()
         self.average = copy.deepcopy(draft).requires_grad_(requires_grad=False).eval()
         self.settings = settings
@@ -63,7 +70,10 @@ class Learner:
         self.skipped_steps = 0
         self._failures = 0
         self._loss = objective_named(settings.objective)
-        self._gradient = LocalGradient(self._loss) if gradient is None else gradient
+        self._packed = packed
+        self._gradient = gradient or LocalGradient(
+            self._loss, packed=packed, unroll=settings.unroll
+        )
         self._optimizer = torch.optim.AdamW(
             draft.parameters(),
             lr=settings.learning_rate,
@@ -106,11 +116,15 @@ class Learner:
 
     def evaluate(self, samples: Sequence[Sample]) -> Measure | None:
         """Loss and expected acceptance of the averaged weights; None without samples."""
-        return evaluate(self.average, samples, self._loss)
+        return evaluate(
+            self.average, samples, self._loss, packed=self._packed, unroll=self.settings.unroll
+        )
 
     def acceptance(self, draft: Draft, samples: Sequence[Sample]) -> float:
         """The expected acceptance of any draft; there must be samples."""
-        measure = evaluate(draft, samples, self._loss)
+        measure = evaluate(
+            draft, samples, self._loss, packed=self._packed, unroll=self.settings.unroll
+        )
         assert measure is not None
         return measure.acceptance
 

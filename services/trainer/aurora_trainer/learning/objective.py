@@ -23,7 +23,10 @@ _LIKELIHOOD_DECAY = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Both distributions over the same buckets, `[N, k + 1]`, tail last; `[N, k]` for k = V."""
+    """Both distributions over the same buckets, `[N, k + 1]`, tail last; `[N, k]` for k = V.
+
+    Without a tail the target's need not sum to 1: what the draft cannot propose is left out.
+    """
 
     target_probs: Tensor
     target_log_probs: Tensor

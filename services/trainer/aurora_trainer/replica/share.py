@@ -132,6 +132,8 @@ def _kind_and_config(message: gradient_pb2.Task) -> tuple[type[Draft], DraftConf
         if not isinstance(content, dict):
             raise TypeError("it is not an object")
         kind = draft_kind(message.draft_kind or DEFAULT_KIND)
+        if kind.needs_target:
+            raise CheckpointError(f"draft_kind is {kind.kind!r}, which only trains at its target")
         config = kind.parse_config(content, source="draft_config")
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidInputError(f"draft_config is not a config.json: {error}") from error
