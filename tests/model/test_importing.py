@@ -227,6 +227,27 @@ def test_the_command_says_what_to_put_into_the_manifest(make, tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", ["Standalone", "Eagle3"])
+def test_the_command_makes_a_draft_to_begin_with(make, tmp_path, kind):
+    target = make("large", 384)
+    command = [sys.executable, "-m", "aurora_client", "drafts", "new", "--kind", kind]
+    made = [
+        subprocess.run(
+            [*command, "--target", target, "--out", tmp_path / out],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout
+        for out in ("one", "other")
+    ]
+    [folder] = (tmp_path / "one").iterdir()
+    draft, manifest = load_draft(folder, target=target_identity(target), dtype=torch.float32)
+    assert (manifest.kind, draft.kind) == (kind.lower(), kind.lower())
+    assert manifest.digest in made[0]
+    assert manifest.digest in made[1]
+
+
 def test_the_command_refuses_a_store_that_there_is_not(make, tmp_path):
     ended = drafts_import("hf://org/model", "--target", make("large", 384), "--out", tmp_path)
 

@@ -22,7 +22,7 @@ from aurora_vllm.distribution import write_folder
 
 _HERE = Path(__file__).parent
 # The fixtures that start a vLLM.
-_SERVERS = {"vllm", "unsupported", "two_nodes", "eagle3", "aurora", "theirs"}
+_SERVERS = {"vllm", "unsupported", "two_nodes", "eagle3", "speculating", "aurora", "theirs"}
 _LIMIT_SECONDS = 900
 _PROMPT_TOKENS = 24
 PLAIN_TOKENS = 160

@@ -141,10 +141,17 @@ def vllm_arguments(
         "--dtype": spec.target.dtype,
         "--speculation-length": spec.draft.speculation_length.max,
         "--max-context-tokens": spec.inference.max_context_tokens,
+        "--draft-kind": _draft_kind(deployment),
         "--executable": spec.engine.executable if verb == "run" else None,
         "--speculation-per-batch-size": _per_batch_size(spec.engine.speculative),
     }
     return ("-m", "aurora_inference.vllm", verb, *_flags(flags), "--", *spec.engine.args)
+
+
+def _draft_kind(deployment: AuroraDeployment) -> str | None:
+    """None for the default, so that what runs already need not restart."""
+    kind = deployment.spec.draft.kind
+    return None if kind == "Standalone" else kind.lower()
 
 
 def _per_batch_size(speculative: Speculative | None) -> tuple[str, ...]:
@@ -174,8 +181,8 @@ def gateway_arguments(
         "--control-listen": listening.control,
         "--drain-listen": drain_listen,
         "--buffer": buffer,
-        # The trainer learns from what was captured alone; samplePercent limits the cost.
-        "--capture-percent": 100,
+        # samplePercent limits the cost of what the trainer cannot do without.
+        "--capture-percent": 0 if spec.trainer.targets == "Recompute" else 100,
         "--sample-percent": spec.buffer.privacy.sample_percent,
         "--opt-out-header": spec.buffer.privacy.opt_out_header,
         "--tls": places.tls,
@@ -216,6 +223,8 @@ def trainer_arguments(
         "--steps-per-round": trainer.hyperparameters.steps_per_round,
         "--holdout-percent": trainer.holdout_percent,
         "--draft": None if initial is None else initial.uri,
+        "--draft-kind": _draft_kind(deployment),
+        "--targets": None if trainer.targets == "Recorded" else trainer.targets,
         "--replicas-at": replicas_at,
         # They have the trainer's own certificate.
         "--replicas-name": _name(deployment, places, "trainer") if replicas_at else None,

@@ -110,6 +110,11 @@ SPECS: dict[str, dict[str, Any]] = {
         },
         "security": {"authSecretRef": {"name": "tokens"}},
     },
+    "head": {
+        "draft": {"kind": "Eagle3", "initialCheckpoint": {"uri": "pvc://drafts/head"}},
+        "engine": {"type": "vllm"},
+        "trainer": {"targets": "Recompute"},
+    },
     "attached": {
         "draft": {"initialCheckpoint": {"uri": "pvc://drafts/first"}},
         "engine": {

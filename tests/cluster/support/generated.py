@@ -54,7 +54,7 @@ def manifests():
     return (
         _drawn(_SCHEMA)
         .map(_with_one_redis)
-        .map(_with_a_request_for_each_trainer)
+        .map(_with_a_trainer_that_fits)
         .map(_with_what_its_engine_takes)
         .map(_with_replay_in_a_dry_run)
         .map(
@@ -77,8 +77,15 @@ def _with_one_redis(spec):
     return json.loads(json.dumps({**spec, "buffer": buffer}))
 
 
-def _with_a_request_for_each_trainer(spec):
+def _with_a_trainer_that_fits(spec):
+    spec = json.loads(json.dumps(spec))
     trainer = spec.get("trainer", {})
+    if spec.get("draft", {}).get("kind") == "Eagle3":
+        trainer = spec.setdefault("trainer", {})
+        trainer["targets"] = "Recompute"
+        spec.setdefault("engine", {})["type"] = "vllm"
+    if trainer.get("targets") == "Recompute":
+        trainer.pop("replicas", None)
     batch_size = trainer.get("hyperparameters", {}).get("batchSize", 32)
     if trainer.get("replicas", 1) > batch_size:
         spec = {**spec, "trainer": {**trainer, "replicas": batch_size}}

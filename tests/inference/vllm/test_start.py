@@ -66,6 +66,14 @@ def test_whatever_a_path_holds_reaches_vllm(vllm, tmp_path):
     assert speculation["num_speculative_tokens"] == 4
 
 
+@pytest.mark.parametrize(("kind", "method"), [("standalone", "draft_model"), ("eagle3", "eagle3")])
+def test_vllm_is_told_the_drafts_kind(vllm, tmp_path, kind, method):
+    arguments, _ = started(write_start(replace(vllm, draft_kind=kind), tmp_path / "into"))
+
+    speculation = json.loads(arguments[arguments.index("--speculative-config") + 1])
+    assert speculation["method"] == method
+
+
 def test_auroras_flags_hold_whatever_the_user_says(vllm, tmp_path):
     arguments, _ = started(write_start(vllm, tmp_path / "into"))
 

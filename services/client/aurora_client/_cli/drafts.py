@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,15 @@ from aurora_client._deployment import PublishedDraft
 from aurora_client._operator_client import OperatorClient
 from aurora_client._policy import Timeout
 
-app = typer.Typer(help="List the draft checkpoints, newest first, or import one.")
+app = typer.Typer(help="List the draft checkpoints, newest first, import or make one.")
+
+
+class Kind(StrEnum):
+    """Draft kinds, as in a manifest."""
+
+    STANDALONE = "Standalone"
+    EAGLE3 = "Eagle3"
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -60,7 +69,19 @@ def import_draft(
     out: Annotated[Path, typer.Option(help="Folder to put the checkpoint into.")],
 ) -> None:
     """Make a draft checkpoint for a target out of a model with the same tokenizer."""
-    launch.execute(launch.IMPORT, [source, "--target", target, "--out", str(out)])
+    launch.execute(launch.MODEL, ["import", source, "--target", target, "--out", str(out)])
+
+
+@app.command("new")
+def new_draft(
+    target: Annotated[str, typer.Option(help="Folder or file:// URI of the target.")],
+    out: Annotated[Path, typer.Option(help="Folder to put the checkpoint into.")],
+    kind: Annotated[Kind, typer.Option(case_sensitive=False)] = Kind.STANDALONE,
+    seed: Annotated[int, typer.Option(min=0, help="Determines the weights.")] = 0,
+) -> None:
+    """Make a draft checkpoint with random weights, for an engine that needs one to begin with."""
+    options = ["--target", target, "--out", str(out), "--seed", str(seed)]
+    launch.execute(launch.MODEL, ["new", "--kind", kind.value.lower(), *options])
 
 
 def _list(operator: str | None, data_dir: Path, *, as_json: bool) -> None:

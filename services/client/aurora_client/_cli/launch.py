@@ -26,7 +26,7 @@ LOOP_NEEDS = (
     *("fastapi", "jinja2", "numpy", "safetensors", "torch", "transformers", "uvicorn"),
 )
 OPERATOR = Part("aurora_operator", ("operator", "buffer", "inference", "trainer"), LOOP_NEEDS)
-IMPORT = Part("aurora_model", ("trainer",), ("numpy", "safetensors", "torch", "transformers"))
+MODEL = Part("aurora_model", ("trainer",), ("numpy", "safetensors", "torch", "transformers"))
 DEMO = Part("aurora_demo", ("demo",), (*LOOP_NEEDS, "openai", "matplotlib"))
 
 

@@ -1,4 +1,4 @@
-"""Makes a draft checkpoint for a target out of a model folder."""
+"""Makes a draft checkpoint for a target out of a model folder, or of random weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from aurora_common.checkpoint import MANIFEST, CheckpointManifest, verified_manifest
 from aurora_common.errors import AuroraError, CheckpointError, ConflictError
-from aurora_model.config import CONFIG
+from aurora_model.config import CONFIG, read_config
 from aurora_model.draft.checkpoint import check_tokenizer, drop_padding, publish_draft
 from aurora_model.draft.kind import Draft
 from aurora_model.draft.registry import draft_kind, kind_of_folder
@@ -37,6 +37,18 @@ def import_draft(source: Path, root: Path, *, target: Path) -> tuple[Path, Check
             f"{folder} is this draft for another target: import it into another folder"
         )
     return folder, manifest
+
+
+def new_draft(kind: str, root: Path, *, target: Path, seed: int) -> tuple[Path, CheckpointManifest]:
+    """Publishes the draft of day 0 as `<root>/<kind>-<digest>`: what an engine begins with that
+    speculates from its start.
+
+    Raises CheckpointError for an unknown kind, InvalidInputError for a target that it cannot be
+    made for, and StorageError if a write fails.
+    """
+    identity = target_identity(target)
+    draft = draft_kind(kind).random(read_config(target), seed)
+    return publish_draft(draft, root, name=kind, target=identity)
 
 
 def _draft(source: Path, target: Path, identity: TargetIdentity) -> Draft:

@@ -19,7 +19,7 @@ from aurora_common.flag import add_version_flag, whole
 from aurora_common.store.model_store import ModelStore, model_uri
 from aurora_common.store.registry import model_store
 from aurora_inference.settings import listening_address
-from aurora_inference.vllm.start import Vllm, write_start
+from aurora_inference.vllm.start import METHODS, Vllm, write_start
 from aurora_inference.vllm.supervised import supervised
 
 
@@ -67,6 +67,7 @@ def _vllm(options: argparse.Namespace) -> Vllm:
         speculation_length=options.speculation_length,
         max_context_tokens=options.max_context_tokens,
         per_batch_size=tuple(options.speculation_per_batch_size),
+        draft_kind=options.draft_kind,
         arguments=options.arguments,
     )
 
@@ -108,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="REQUESTS:TOKENS",
         help="draft that many tokens from that many requests on; repeatable, the first from 1",
     )
+    add("--draft-kind", choices=sorted(METHODS), default="standalone")
     add("--max-context-tokens", type=whole(2), metavar="TOKENS")
     add("--executable", default="vllm", metavar="PATH", help="by default vllm on PATH")
     return parser

@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from aurora_common.errors import StorageError
 from aurora_inference.settings import Address
@@ -22,6 +23,8 @@ from aurora_vllm.distribution import write_folder
 
 KEY, PLUGIN, START = "key", "plugin", "start"
 _SHUTDOWN_SECONDS = 20
+# What vLLM calls each draft kind.
+METHODS: Mapping[str, str] = MappingProxyType({"standalone": "draft_model", "eagle3": "eagle3"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,14 @@ class Vllm:
     speculation_length: int
     max_context_tokens: int | None
     per_batch_size: Sequence[tuple[int, int]] = ()
+    draft_kind: str = "standalone"
     arguments: Sequence[str] = ()
 
     @property
     def command(self) -> tuple[str, ...]:
         """Aurora's flags come last, so that they hold."""
         speculation: dict[str, object] = {
-            "method": "draft_model",
+            "method": METHODS[self.draft_kind],
             "model": str(self.draft),
             "num_speculative_tokens": self.speculation_length,
         }

@@ -78,6 +78,17 @@ def test_the_gateway_understands_its_flags(pod):
     assert str(settings.engine_key) == "/aurora/key"
 
 
+def test_a_head_is_served_as_one_and_learns_from_tokens_alone():
+    made = objects_of(deployment(**SPECS["head"]))
+    pods = made["Deployment", "chat-inference"]["spec"]["template"]["spec"]
+    trainer = made["StatefulSet", "chat-trainer"]["spec"]["template"]["spec"]["containers"][0]
+
+    assert flag(containers(pods)["prepare"], "--draft-kind") == "eagle3"
+    assert flag(containers(pods)["inference"], "--capture-percent") == "0"
+    assert flag(trainer, "--draft-kind") == "eagle3"
+    assert flag(trainer, "--targets") == "Recompute"
+
+
 def test_the_gateway_stops_admitting_before_vllm_is_told(pod):
     spec = pod()
     found = containers(spec)

@@ -27,6 +27,12 @@ class Metadata(Model):
 
 _IS_VLLM = "has(self.engine) && has(self.engine.type) && self.engine.type == 'vllm'"
 _NEEDS_DRAFT = "vllm speculates from its start: set draft.initialCheckpoint"
+_IS_EAGLE3 = "has(self.draft) && has(self.draft.kind) && self.draft.kind == 'Eagle3'"
+_EAGLE3_ENGINE = "drafts of kind Eagle3 are served by vllm: set type to vllm"
+_EAGLE3_TARGETS = (
+    "drafts of kind Eagle3 learn from the target's hidden states, which are not recorded: set "
+    "targets to Recompute"
+)
 _NEEDS_LENGTH = (
     "vllm without speculation has no draft to improve: set speculationLength.max above 0"
 )
@@ -50,6 +56,13 @@ class Spec(Model):
             _NEEDS_LENGTH,
             "engine",
         ),
+        rule(f"!({_IS_EAGLE3}) || ({_IS_VLLM})", _EAGLE3_ENGINE, "engine"),
+        rule(
+            f"!({_IS_EAGLE3}) || (has(self.trainer) && has(self.trainer.targets) && "
+            "self.trainer.targets == 'Recompute')",
+            _EAGLE3_TARGETS,
+            "trainer",
+        ),
         rule(
             f"!({_IS_VLLM}) || !has(self.inference) || !has(self.inference.autoscaling)",
             _NO_AUTOSCALING,
@@ -72,7 +85,8 @@ class Spec(Model):
     """The model that is served."""
     draft: Draft = Draft()
     """The small model that proposes tokens."""
-    engine: Engine = Engine()
+    # What it must be for the draft's kind also concerns the default.
+    engine: Engine = Field(default=Engine(), validate_default=True)
     """What runs the target."""
     replicas: int = Field(default=1, ge=0, le=1000)
     """How many inference pods. On one machine there is always one process; in front of an attached
@@ -84,7 +98,7 @@ class Spec(Model):
     """The pods that serve."""
     buffer: Buffer
     """Where served requests are queued for the trainer."""
-    trainer: Trainer = Trainer()
+    trainer: Trainer = Field(default=Trainer(), validate_default=True)
     """What distils the target into the draft."""
     model_store: ModelStore
     """Where drafts are published."""
@@ -104,6 +118,8 @@ class Spec(Model):
                 raise ValueError(_NEEDS_DRAFT)
             if draft.speculation_length.max == 0:
                 raise ValueError(_NEEDS_LENGTH)
+        if draft is not None and draft.kind == "Eagle3" and engine.type != "vllm":
+            raise ValueError(_EAGLE3_ENGINE)
         return engine
 
     @field_validator("replicas")
@@ -121,6 +137,14 @@ class Spec(Model):
         if engine is not None and engine.type == "vllm" and inference.autoscaling is not None:
             raise ValueError(_NO_AUTOSCALING)
         return inference
+
+    @field_validator("trainer")
+    @classmethod
+    def _of_kind(cls, trainer: Trainer, info: ValidationInfo) -> Trainer:
+        draft: Draft | None = info.data.get("draft")
+        if draft is not None and draft.kind == "Eagle3" and trainer.targets != "Recompute":
+            raise ValueError(_EAGLE3_TARGETS)
+        return trainer
 
     @field_validator("rollout")
     @classmethod

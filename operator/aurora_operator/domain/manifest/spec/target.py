@@ -42,14 +42,15 @@ class SpeculationLength(Model):
 class Draft(Model):
     """The small model that proposes tokens."""
 
-    kind: Literal["Standalone"] = Field(
+    kind: Literal["Standalone", "Eagle3"] = Field(
         default="Standalone",
         # On the field, not the object, whose default `{}` has no kind yet.
         json_schema_extra={
             "x-kubernetes-validations": [dict(rule("self == oldSelf", "kind is immutable"))]
         },
     )
-    """A separate language model with the target's tokenizer. Immutable."""
+    """Standalone: a separate language model with the target's tokenizer. Eagle3: a head that reads
+    the target's hidden states; with vllm, and trainer.targets Recompute. Immutable."""
     initial_checkpoint: InitialCheckpoint | None = None
     """The draft to start with. Without it no draft serves until one is promoted, and the trainer
     starts from random weights."""

@@ -36,10 +36,19 @@ class Hyperparameters(Model):
     """Steps before a checkpoint is published."""
 
 
+_ALONE = "with targets Recompute the trainer works alone: set replicas to 1"
+
+
 class Trainer(Model):
     """What distils the target into the draft."""
 
     model_config = with_rules(
+        rule(
+            "!has(self.targets) || self.targets != 'Recompute' || !has(self.replicas)"
+            " || self.replicas == 1",
+            _ALONE,
+            "replicas",
+        ),
         rule(
             # Rules also run on the defaults as written, before nested defaults are filled in.
             "!has(self.replicas) || !has(self.hyperparameters)"
@@ -47,7 +56,7 @@ class Trainer(Model):
             " || self.replicas <= self.hyperparameters.batchSize",
             "replicas must not be above hyperparameters.batchSize",
             "replicas",
-        )
+        ),
     )
 
     suspend: bool = False
@@ -56,6 +65,10 @@ class Trainer(Model):
     """When a round starts."""
     objective: Literal["ForwardKL", "LK"] = "LK"
     """LK shifts from likelihood to acceptance as acceptance rises; ForwardKL is likelihood only."""
+    targets: Literal["Recorded", "Recompute"] = "Recorded"
+    """Recorded: what the target thought of each token is recorded with it, 0.4 KB a token.
+    Recompute: the trainer holds the target to compute it, 4 bytes of memory for each parameter, and
+    in front of a vllm tokens alone are recorded."""
     hyperparameters: Hyperparameters = Hyperparameters()
     """Hyperparameters of the optimizer."""
     replicas: int = Field(default=1, ge=1, le=64)
@@ -79,6 +92,8 @@ class Trainer(Model):
             raise ValueError(
                 f"{replicas} is above hyperparameters.batchSize, which is {parameters.batch_size}"
             )
+        if info.data.get("targets") == "Recompute" and replicas > 1:
+            raise ValueError(_ALONE)
         return replicas
 
 
