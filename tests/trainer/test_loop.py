@@ -90,6 +90,24 @@ def test_a_head_is_trained_and_published_from_token_ids_alone(settings, entries,
     assert bench.trainer.progress.skipped == 0
 
 
+@pytest.mark.parametrize("order", [("Recorded", "Recompute"), ("Recompute", "Recorded")])
+def test_trajectories_saved_for_other_targets_are_not_trained_on(settings, entries, order):
+    before, after = (dataclasses.replace(settings, targets=targets) for targets in order)
+    bench = Bench(before)
+    bench.source.entries = entries
+    bench.turns(4)
+    bench.finish()
+    again = Bench(after)
+    assert not again.trainer.can_train
+    assert again.trainer.learner.steps == bench.trainer.learner.steps == 3
+    again.source.entries = [
+        buffer_pb2.Entry(id=f"2000-{i}", trajectory=each.trajectory)
+        for i, each in enumerate(entries)
+    ]
+    again.turns(3)
+    assert again.trainer.learner.steps == 6
+
+
 def test_a_state_of_another_kind_is_refused(settings, entries):
     bench = Bench(settings)
     bench.source.entries = entries

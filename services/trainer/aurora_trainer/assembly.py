@@ -79,7 +79,7 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
     return Trainer(
         workplace,
         learner=_restored_learner(path, saved, settings, workplace, gradient),
-        replay=saved.replay,
+        replay=_fitting_replay(saved.replay, limits, recomputed=settings.targets == "Recompute"),
         progress=saved.progress,
         seen=SeenIds(saved.seen),
         verdicts=saved.verdicts,
@@ -113,6 +113,14 @@ def _held_target(folder: Path) -> Decoder:
     logger.info("loading the target, to compute what it thinks of recorded tokens")
     # As the draft is trained.
     return load_decoder(folder, dtype=torch.float32).requires_grad_(requires_grad=False).eval()
+
+
+def _fitting_replay(replay: Replay, limits: ReplayLimits, *, recomputed: bool) -> Replay:
+    """The saved one, unless its samples were made for the other kind of targets."""
+    if all(sample.is_bare == recomputed for sample in replay.samples()):
+        return replay
+    logger.warning("saved trajectories dropped: where targets come from has changed")
+    return Replay(limits)
 
 
 def _learner(

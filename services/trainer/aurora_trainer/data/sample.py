@@ -33,6 +33,11 @@ class Sample:
         return len(self.tail_mass)
 
     @property
+    def is_bare(self) -> bool:
+        """Whether it has token ids alone."""
+        return bool(self.top_ids.shape[1] == 0)
+
+    @property
     def size_bytes(self) -> int:
         """Approximate size in memory."""
         arrays = (self.tokens, self.top_ids, self.log_probs, self.tail_mass)
