@@ -22,10 +22,11 @@ from aurora_trainer.data.record import (
     greedy_sample_from,
     sample_from,
 )
+from aurora_trainer.data.sample import Sample
 from aurora_trainer.data.teacher import Teacher
 from aurora_trainer.judge.acceptance import acceptance
 from aurora_trainer.judge.renewal import expected_steps
-from aurora_trainer.judge.sampling import sampling_of
+from aurora_trainer.judge.sampling import Sampling, sampling_of
 from aurora_trainer.stable import loaded_draft
 
 # Of a request, its target's distributions; as many as an engine records.
@@ -142,12 +143,7 @@ class Comparison:
         drafted = drafted or self._pair.speculation_length
         if drafted == 0:
             return Unjudged.NOTHING_DRAFTED
-        if self._teacher is not None:
-            sample = (
-                as_served(sample)
-                if sampling.is_greedy
-                else self._teacher.recorded(sample, _RECORDED_TOKENS)
-            )
+        sample = self._with_distributions(sample, sampling)
         stable, candidate = (
             expected_steps(
                 acceptance(
@@ -170,6 +166,14 @@ class Comparison:
             stable_steps=round(stable, _DECIMALS),
             candidate_steps=round(candidate, _DECIMALS),
         )
+
+    def _with_distributions(self, sample: Sample, sampling: Sampling) -> Sample:
+        """Recomputes them if they were not recorded and are not known by what was served."""
+        if self._teacher is None:
+            return sample
+        if sampling.is_greedy:
+            return as_served(sample)
+        return self._teacher.recorded(sample, _RECORDED_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
