@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast test-vllm e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-operator bench-judgement figures images kubectl clean
+.PHONY: help demo test test-fast test-vllm e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-drafts bench-operator bench-judgement figures images kubectl clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
 	@echo "make test    all tests but those of a Kubernetes node and of a stock vLLM"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench   all benchmarks but those with a target of their own, into out/bench"
 	@echo "make bench-serving  wrong requests, attacks, disconnects, overload and clients, half an hour"
 	@echo "make bench-vllm  what a change of draft and the gateway cost a stock vLLM, 20 minutes"
+	@echo "make bench-drafts  draft kinds after the same requests, 15 minutes"
 	@echo "make bench-operator  the operator's latency and footprint, against a real Kubernetes API server"
 	@echo "make bench-judgement  promotions and rollbacks over simulated fleets, 15 minutes"
 	@echo "make figures  the README's table, from what these measured last"
@@ -81,6 +82,9 @@ bench-serving: $(STAMP)
 bench-vllm: $(STAMP)
 	@folder=$$(PYTHON="$(PYTHON)" tools/vllm/setup.sh) && AURORA_VLLM=$$folder \
 	    PYTHONPATH=.:tests/vllm $(BIN)/python -m benchmarks.vllm
+
+bench-drafts: $(STAMP)
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.drafts
 
 bench-operator: $(STAMP)
 	@PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.operator

@@ -18,11 +18,12 @@ from rich.console import Console
 
 from aurora_client import Draft
 from aurora_common.checkpoint import read_manifest
-from aurora_demo.corpus import TRAFFIC_MODULES, read_modules
+from aurora_demo.corpus import TRAFFIC_MODULES, Domain, read_modules
 from aurora_demo.models import DemoModels, cache_root, prepared_models, training_documents
 from aurora_demo.progress import TrainingProgress
 from aurora_demo.recipe import RECIPE, Recipe, Shape
 from aurora_demo.traffic import fresh_prompts
+from aurora_demo.vocabulary import load_vocabulary
 from aurora_inference.contract import Request, Sampling
 from aurora_inference.native.engine import EngineSettings
 from aurora_inference.native.launch import new_engine
@@ -107,21 +108,13 @@ def workload(*, quick: bool) -> Workload:
     library = Path(sysconfig.get_path("stdlib"))
     documents = training_documents(scale.recipe, library)
     models = prepared_models(scale.recipe, documents, cache_root(), TrainingProgress(Console()))
-    vocabulary = models.vocabulary()
-    texts = fresh_prompts(
-        "logs",
-        scale.prompts + _FRESH_PROMPTS,
-        seed=_SEED,
-        codec=vocabulary,
-        held_out=read_modules(library, TRAFFIC_MODULES),
-        seen="\n".join(text for each in documents.values() for text in each),
-    )
-    prompts = tuple(tuple(vocabulary.encode(text)[:PROMPT_TOKENS]) for text in texts)
+    prompts = _prompts(models.target, "logs", scale.prompts + _FRESH_PROMPTS, documents, library)
     dtype = getattr(torch, models.target_dtype)
     folder = models.target.parent / "bench"
     adapted = next(iter(sorted(folder.glob("adapted-*"))), None)
     if adapted is None:
-        adapted = _adapted_draft(models, prompts[: scale.prompts], scale.steps, dtype, folder)
+        served = served_samples(models.target, prompts[: scale.prompts], dtype)
+        adapted = _adapted_draft(models, served, scale.steps, folder)
     return Workload(
         target=models.target,
         identity=target_identity(models.target),
@@ -132,15 +125,36 @@ def workload(*, quick: bool) -> Workload:
     )
 
 
-def _adapted_draft(
-    models: DemoModels,
-    prompts: Sequence[tuple[int, ...]],
-    steps: int,
-    dtype: torch.dtype,
-    folder: Path,
-) -> Path:
-    print(f"adapting the draft to {len(prompts)} completions", flush=True)
-    samples = [_sample(each) for each in _completions(models, prompts, dtype)]
+def prompts_of(
+    work: Workload, domain: Domain, count: int, *, quick: bool
+) -> tuple[tuple[int, ...], ...]:
+    """Prompts of another domain, of one length; the same for the same count."""
+    library = Path(sysconfig.get_path("stdlib"))
+    documents = training_documents((_QUICK if quick else _USUAL).recipe, library)
+    return _prompts(work.target, domain, count, documents, library)
+
+
+def _prompts(
+    target: Path,
+    domain: Domain,
+    count: int,
+    documents: dict[Domain, list[str]],
+    library: Path,
+) -> tuple[tuple[int, ...], ...]:
+    vocabulary = load_vocabulary(target)
+    texts = fresh_prompts(
+        domain,
+        count,
+        seed=_SEED,
+        codec=vocabulary,
+        held_out=read_modules(library, TRAFFIC_MODULES),
+        seen="\n".join(text for each in documents.values() for text in each),
+    )
+    return tuple(tuple(vocabulary.encode(text)[:PROMPT_TOKENS]) for text in texts)
+
+
+def _adapted_draft(models: DemoModels, samples: Sequence[Sample], steps: int, folder: Path) -> Path:
+    print(f"adapting the draft to {len(samples)} completions", flush=True)
     identity = target_identity(models.target)
     draft, manifest = load_draft(models.draft, target=identity, dtype=torch.float32)
     learner = Learner(draft, LearnerSettings(objective="ForwardKL", learning_rate=2e-3))
@@ -158,13 +172,13 @@ def _adapted_draft(
     return path
 
 
-def _completions(
-    models: DemoModels, prompts: Sequence[tuple[int, ...]], dtype: torch.dtype
-) -> list[Completion]:
+def served_samples(
+    target: Path, prompts: Sequence[tuple[int, ...]], dtype: torch.dtype
+) -> list[Sample]:
     """What the target says to the prompts, greedily, with its distributions."""
     completions: list[Completion] = []
     engine = new_engine(
-        Target.load(read_folder(models.target), dtype=dtype, device=Cpu()),
+        Target.load(read_folder(target), dtype=dtype, device=Cpu()),
         EngineSettings(max_context_tokens=512),
         on_completion=completions.append,
     )
@@ -173,7 +187,7 @@ def _completions(
         engine.submit(Request(str(number), prompt, _TRAINING_TOKENS, greedy, ignore_eos=True))
     while not engine.idle:
         engine.step()
-    return completions
+    return [_sample(each) for each in completions]
 
 
 def _sample(completion: Completion) -> Sample:
@@ -181,7 +195,7 @@ def _sample(completion: Completion) -> Sample:
     assert distributions is not None
     tokens = (*completion.request.prompt_tokens, *completion.output_tokens)
     return Sample(
-        stream_id="",
+        stream_id=completion.request.id,
         request_id=completion.request.id,
         domain="logs",
         tokens=np.array(tokens, np.int32),

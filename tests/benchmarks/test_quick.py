@@ -34,6 +34,7 @@ def cache(tmp_path_factory) -> Path:
         ("buffer", "append_over_raw_xadd"),
         ("serving", "clients_passed"),
         ("trainer_replicas", "two_replicas_over_one"),
+        ("drafts", "eagle3_over_standalone"),
         ("switchback", "median_pairs_plus3"),
         ("operator", "soak_diverged"),
     ],
