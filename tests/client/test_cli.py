@@ -18,7 +18,9 @@ from aurora_client import (
     Counters,
     Draft,
     InferenceStatus,
+    NgramCounters,
     PublishedDraft,
+    Speculation,
     Timeout,
     UnavailableError,
 )
@@ -96,7 +98,7 @@ def busy(server: FakeServer) -> FakeServer:
         ArmCounters("stable", 1204, 2, 9000, 40000, 24500, 33500),
         ArmCounters("candidate", 0, 0, 0, 0, 0, 0),
     )
-    server.counters = Counters("i", arms, 1410, 3, 5, 0)
+    server.counters = Counters("i", arms, 1410, 3, 5, 0, NgramCounters(40, 1210, 605))
     return server
 
 
@@ -115,6 +117,7 @@ def test_status_shows_all_sections(busy):
         "━━━━━━────────────────── +13.4%, at most +10%  holds back",
         "5 running, 0 waiting, 4 tokens drafted at a time",
         "1,204 requests on stable (2 failed), 61.3% accepted, 3.72 tokens a step",
+        "1,210 tokens drafted by n-grams, 50.0% accepted",
         "1,410 trajectories recorded, 3 dropped",
         "RolledBack  Aborted   -0.40",
     ):
@@ -217,7 +220,7 @@ def test_a_trainer_that_does_not_answer_is_shown_as_last_known(server):
 
 @pytest.mark.usefixtures("data_dir")
 def test_status_before_anything_has_happened(server):
-    assert "none: every token is decoded without a draft" in invoke("status", "--once")
+    assert "none: nothing is drafted but n-grams" in invoke("status", "--once")
 
 
 def test_status_queries_the_named_operator_and_finds_inference(busy):
@@ -277,6 +280,28 @@ def test_generate_reports_speed_and_acceptance_beside_the_completion(server):
     assert (
         "ckpt-1 (stable): 75.0% of 16 drafted tokens accepted, 4.00 tokens a step" in result.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("speculation", "shown"),
+    [
+        (Speculation("", "", "stable", 4, 0, 0), "no draft"),
+        (Speculation("ckpt-1", "d", "stable", 4, 0, 0), "nothing drafted"),
+        (
+            Speculation("", "", "stable", 4, 0, 0, 8, 6),
+            "n-grams: 75.0% of 8 drafted tokens accepted, 2.50 tokens a step",
+        ),
+        (
+            Speculation("ckpt-1", "d", "candidate", 4, 4, 2, 8, 6),
+            "ckpt-1 (candidate): 50.0% of 4 drafted tokens accepted\n"
+            "n-grams: 75.0% of 8 drafted tokens accepted, 3.00 tokens a step",
+        ),
+    ],
+)
+def test_generate_reports_what_drafted(speculation, shown):
+    with FakeServer(Answer("Hello", speculation=speculation)) as server:
+        result = CliRunner().invoke(app, ["generate", "Hi", "--stats", "--address", server.address])
+    assert result.stderr.endswith(f"\n{shown}\n")
 
 
 @pytest.mark.usefixtures("data_dir")

@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from aurora_client import ArmCounters, BadRequestError, ConflictError, Counters, Draft
+from aurora_client import (
+    ArmCounters,
+    BadRequestError,
+    ConflictError,
+    Counters,
+    Draft,
+    NgramCounters,
+)
 from aurora_client.testing import FakeServer
 
 CANDIDATE = Draft("ckpt-2", "sha256:" + "2" * 64, "file:///models/ckpt-2")
@@ -57,10 +64,12 @@ def test_invalid_slots_and_shares_are_refused_locally(driver):
 
 
 def test_counters_are_passed_through(driver):
-    counters = Counters("i", (ArmCounters("candidate", 1, 2, 3, 8, 6, 6),), 7, 8, 9, 10)
+    arms = (ArmCounters("candidate", 1, 2, 3, 8, 6, 6),)
+    counters = Counters("i", arms, 7, 8, 9, 10, NgramCounters(11, 16, 4))
     with FakeServer() as server:
         server.counters = counters
         received = driver.result(driver.client(server.address).counters())
     assert received == counters
     assert received.arms[0].acceptance_rate == 0.75
     assert received.arms[0].mean_acceptance_length == 3.0
+    assert received.ngram.acceptance_rate == 0.25

@@ -53,6 +53,13 @@ def test_acceptance_is_none_without_a_draft():
     assert nothing.mean_acceptance_length is None
 
 
+def test_ngrams_count_for_the_length_but_not_for_the_draft():
+    both = Speculation("d", "sha256:d", "stable", 10, 8, 6, 20, 14)
+    assert both.acceptance_rate == 0.75
+    assert both.ngram_acceptance_rate == 0.7
+    assert both.mean_acceptance_length == 3.0
+
+
 def test_chunks_arrive_one_by_one_and_the_last_carries_the_totals(driver):
     with FakeServer(Answer("a", "b")) as server:
         client = driver.client(server.address)

@@ -17,6 +17,7 @@ from aurora_common.errors import OverloadedError
 from aurora_common.store.registry import model_store
 from aurora_inference.contract import (
     ArmCounters,
+    DraftCounters,
     EngineCounters,
     FinishReason,
     Progress,
@@ -95,7 +96,10 @@ class ScriptedEngine(Engine):
             accepted_per_position=[5, 3, 1],
         )
         arms = {"stable": stable, "candidate": ArmCounters()}
-        return EngineCounters("instance-1", arms, running=1, waiting=2)
+        ngram = DraftCounters(
+            verify_steps=3, drafted_tokens=9, accepted_tokens=4, accepted_per_position=[2, 1, 1, 0]
+        )
+        return EngineCounters("instance-1", arms, running=1, waiting=2, ngram=ngram)
 
     def promote(self, digest: str) -> Receipt:
         super().promote(digest)
@@ -145,7 +149,7 @@ class ScriptedWorker:
         return future
 
     def report(self) -> SpeculationReport:
-        return SpeculationReport("ckpt-7", "sha256:" + "7" * 64, "stable", 4, 12, 6)
+        return SpeculationReport("ckpt-7", "sha256:" + "7" * 64, "stable", 4, 12, 6, 5, 2)
 
     def _report(self, request: Request, tokens, finish) -> None:
         report = self.report() if finish is not None else None

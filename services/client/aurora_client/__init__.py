@@ -29,7 +29,13 @@ from aurora_client._errors import (
     UnavailableError,
     UnsupportedError,
 )
-from aurora_client._inference import ArmCounters, Counters, Draft, InferenceStatus
+from aurora_client._inference import (
+    ArmCounters,
+    Counters,
+    Draft,
+    InferenceStatus,
+    NgramCounters,
+)
 from aurora_client._operator_client import OperatorClient
 from aurora_client._policy import Retry, Timeout
 from aurora_client._request import GenerateOptions, GenerateRequest
@@ -62,6 +68,7 @@ __all__ = [
     "GenerateRequest",
     "Guardrail",
     "InferenceStatus",
+    "NgramCounters",
     "NotFoundError",
     "OperatorClient",
     "OverloadedError",

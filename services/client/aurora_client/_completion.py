@@ -23,7 +23,8 @@ class Usage:
 class Speculation:
     """How the draft performed on one request.
 
-    `draft` is the checkpoint's name, empty if none served; `arm` is `stable` or `candidate`.
+    `draft` is the checkpoint's name, empty if none served; `arm` is `stable` or `candidate`. What
+    n-grams drafted, without a draft or after it failed, is counted apart from what it drafted.
     """
 
     draft: str
@@ -32,16 +33,29 @@ class Speculation:
     steps: int
     drafted_tokens: int
     accepted_tokens: int
+    ngram_drafted_tokens: int = 0
+    ngram_accepted_tokens: int = 0
 
     @property
     def acceptance_rate(self) -> float | None:
-        """Accepted draft tokens / drafted tokens; None if nothing was drafted."""
+        """The draft's accepted tokens / drafted tokens; None if it drafted nothing."""
         return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else None
 
     @property
+    def ngram_acceptance_rate(self) -> float | None:
+        """Likewise of n-grams."""
+        if not self.ngram_drafted_tokens:
+            return None
+        return self.ngram_accepted_tokens / self.ngram_drafted_tokens
+
+    @property
     def mean_acceptance_length(self) -> float | None:
-        """1 + accepted tokens / verify steps, counting the bonus token; None without a step."""
-        return 1 + self.accepted_tokens / self.steps if self.steps else None
+        """1 + accepted tokens / verify steps, whatever drafted; None without a step.
+
+        Counts the bonus token.
+        """
+        accepted = self.accepted_tokens + self.ngram_accepted_tokens
+        return 1 + accepted / self.steps if self.steps else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,20 @@ class ArmCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class NgramCounters:
+    """What was drafted by n-grams, for requests that no draft served, since the process started."""
+
+    verify_steps: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Accepted tokens / drafted tokens; None if nothing was drafted."""
+        return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else None
+
+
+@dataclass(frozen=True, slots=True)
 class Counters:
     """Totals of one inference process since its start, and its current load."""
 
@@ -68,3 +82,4 @@ class Counters:
     trajectories_dropped: int
     running_requests: int
     waiting_requests: int
+    ngram: NgramCounters = NgramCounters()

@@ -8,7 +8,13 @@ from aurora.inference.v1 import inference_pb2 as pb
 from aurora_client._call import Call, nothing
 from aurora_client._completion import Chunk, FinishReason, Speculation, Usage
 from aurora_client._errors import BadRequestError, BadResponseError
-from aurora_client._inference import ArmCounters, Counters, Draft, InferenceStatus
+from aurora_client._inference import (
+    ArmCounters,
+    Counters,
+    Draft,
+    InferenceStatus,
+    NgramCounters,
+)
 from aurora_client._request import GenerateRequest
 
 Slot = Literal["stable", "candidate"]
@@ -110,6 +116,8 @@ def _speculation_of(message: pb.Speculation) -> Speculation:
         steps=message.steps,
         drafted_tokens=message.drafted_tokens,
         accepted_tokens=message.accepted_tokens,
+        ngram_drafted_tokens=message.ngram_drafted_tokens,
+        ngram_accepted_tokens=message.ngram_accepted_tokens,
     )
 
 
@@ -140,6 +148,11 @@ def _counters_of(response: pb.GetCountersResponse) -> Counters:
         trajectories_dropped=response.trajectories_dropped,
         running_requests=response.running_requests,
         waiting_requests=response.waiting_requests,
+        ngram=NgramCounters(
+            verify_steps=response.ngram.verify_steps,
+            drafted_tokens=response.ngram.drafted_tokens,
+            accepted_tokens=response.ngram.accepted_tokens,
+        ),
     )
 
 

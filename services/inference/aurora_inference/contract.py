@@ -123,19 +123,15 @@ class OutcomePage:
 
 
 @dataclass(slots=True)
-class ArmCounters:
-    """Totals of one arm; `accepted_per_position[i]` counts drafts whose token i was accepted."""
+class DraftCounters:
+    """What was drafted; `accepted_per_position[i]` counts drafts whose token i was accepted."""
 
-    requests: int = 0
-    failed_requests: int = 0
     verify_steps: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
-    output_tokens: int = 0
     accepted_per_position: list[int] = field(default_factory=list)
 
-    def observe_step(self, drafted: int, accepted: int, emitted: int) -> None:
-        self.output_tokens += emitted
+    def observe_step(self, drafted: int, accepted: int) -> None:
         if drafted == 0:
             return
         self.verify_steps += 1
@@ -147,14 +143,28 @@ class ArmCounters:
             self.accepted_per_position[position] += 1
 
 
+@dataclass(slots=True)
+class ArmCounters(DraftCounters):
+    """Totals of one arm, and what its draft drafted."""
+
+    requests: int = 0
+    failed_requests: int = 0
+    output_tokens: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class EngineCounters:
-    """A snapshot of the totals since this instance started, and of the requests in flight."""
+    """A snapshot of the totals since this instance started, and of the requests in flight.
+
+    `ngram`: what was drafted by n-grams for requests that no draft served, whatever their arm;
+    None if the engine never does so.
+    """
 
     instance: str
     arms: dict[Arm, ArmCounters]
     running: int
     waiting: int
+    ngram: DraftCounters | None = None
 
 
 class EngineControl(Protocol):
@@ -239,7 +249,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class SpeculationReport:
-    """Which draft served a request and how much of it the target accepted."""
+    """Which draft served a request and how much of it the target accepted.
+
+    What n-grams drafted, without a draft or after it failed, is counted apart from what it drafted.
+    """
 
     draft: str
     draft_digest: str
@@ -247,6 +260,8 @@ class SpeculationReport:
     steps: int
     drafted_tokens: int
     accepted_tokens: int
+    ngram_drafted_tokens: int = 0
+    ngram_accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

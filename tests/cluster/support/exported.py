@@ -39,11 +39,11 @@ def exported_series() -> dict[str, set[str]]:
 
 def _inference():
     arm = ArmCounters()
-    arm.observe_step(drafted=2, accepted=1, emitted=2)
+    arm.observe_step(drafted=2, accepted=1)
     engine = EngineCollector(
         model_name="chat",
         status=EngineStatus("1", DraftReference("ckpt-1", "sha256:1"), None, "", 0, 1),
-        counters=EngineCounters("1", {"stable": arm}, running=0, waiting=0),
+        counters=EngineCounters("1", {"stable": arm}, running=0, waiting=0, ngram=arm),
         trajectories=None,
     )
     return exposition(RequestMetrics("chat"), engine).content

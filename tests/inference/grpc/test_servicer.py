@@ -70,6 +70,8 @@ async def test_generate_streams_and_ends_with_usage(stub, worker, tokenizer):
     last = responses[-1]
     assert (last.finish_reason, last.usage.completion_tokens) == ("length", len(tokens))
     assert (last.speculation.draft, last.speculation.steps) == ("ckpt-7", 4)
+    assert last.speculation.ngram_drafted_tokens == 5
+    assert last.speculation.ngram_accepted_tokens == 2
     sent = worker.requests[0]
     assert (sent.sampling.temperature, sent.sampling.top_p) == (0.0, 0.5)
     assert (sent.sampling.top_k, sent.sampling.seed) == (3, 9)
@@ -257,6 +259,8 @@ async def test_counters_by_arm(stub):
     counters = await stub.GetCounters(pb.GetCountersRequest())
     stable = next(arm for arm in counters.arms if arm.arm == "stable")
     assert (stable.drafted_tokens, stable.accepted_tokens, stable.verify_steps) == (20, 9, 5)
+    ngram = counters.ngram
+    assert (ngram.drafted_tokens, ngram.accepted_tokens, ngram.verify_steps) == (9, 4, 3)
     assert (counters.instance, counters.running_requests) == ("instance-1", 1)
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from aurora_inference.contract import Progress, Request
+from aurora_inference.contract import Progress, Request, Sampling
 from aurora_inference.native.engine import Engine, EngineSettings
 from aurora_inference.native.launch import new_engine
 from aurora_inference.native.runner.cpu import Cpu
 from aurora_inference.native.runner.drafter.standalone import StandaloneDrafter
+from aurora_inference.native.runner.sampling import SamplingRows
 from aurora_inference.native.runner.target import Target
 from aurora_inference.trajectory.completion import Completion
+from aurora_model.decoder import causal_attend
 from aurora_model.target import TargetIdentity
 from aurora_model.weights import load_decoder
 
@@ -134,3 +138,46 @@ def make_engine(target, make_draft) -> Callable[..., Harness]:
         return Harness(engine, completions)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def pair_probs(target) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """(prompt, sampling) -> [V] and [V, V]: exactly, of the first token and of the second then."""
+
+    @torch.inference_mode()
+    def probs(prompt: tuple[int, ...], sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
+        one, every = SamplingRows([sampling], "cpu"), SamplingRows([sampling] * VOCABULARY, "cpu")
+        places = torch.arange(len(prompt) + 1)
+        hidden = target.decoder(torch.tensor([prompt]), places[None, :-1], causal_attend)
+        first = one.probs(target.decoder.logits(hidden[:, -1:]))[0, 0]
+        pairs = torch.tensor([[*prompt, token] for token in range(VOCABULARY)])
+        hidden = target.decoder(pairs, places.expand(VOCABULARY, -1), causal_attend)
+        return first, every.probs(target.decoder.logits(hidden[:, -1:]))[:, 0]
+
+    return probs
+
+
+@pytest.fixture(scope="session")
+def p_value(pair_probs) -> Callable[..., float]:
+    """Whether the first two tokens of many outputs to one prompt follow the exact distribution.
+
+    Chi-square over the pairs expected often enough, the rest pooled into one.
+    """
+
+    def computed(
+        outputs: dict[str, list[int]], prompt: tuple[int, ...], sampling: Sampling
+    ) -> float:
+        first, second = pair_probs(prompt, sampling)
+        probs = (first[:, None] * second).flatten().double().numpy()
+        draws = [tokens[0] * VOCABULARY + tokens[1] for tokens in outputs.values()]
+        counts = np.bincount(draws, minlength=len(probs))
+        assert counts[probs == 0].sum() == 0, "a token came out that sampling had cut away"
+        expected = probs / probs.sum() * counts.sum()
+        often = expected >= 5
+        observed = np.append(counts[often], counts[~often].sum())
+        wanted = np.append(expected[often], expected[~often].sum())
+        if wanted[-1] < 1:
+            observed, wanted = observed[:-1], wanted[:-1] * observed[:-1].sum() / wanted[:-1].sum()
+        return float(stats.chisquare(observed, wanted).pvalue)
+
+    return computed

@@ -8,10 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from aurora_inference.contract import Cursor, Request, Sampling
-from aurora_inference.native.runner.sampling import SamplingRows
 from aurora_inference.slots.slots import FULL_BPS
 from aurora_model.decoder import causal_attend
 
@@ -79,20 +77,6 @@ def test_a_copy_of_the_target_is_accepted_almost_always(make_engine) -> None:
     assert counters.accepted_tokens > 0.8 * counters.drafted_tokens
 
 
-def _exact_pair_probs(target, prompt: tuple[int, ...], sampling: Sampling) -> torch.Tensor:
-    """[V * V]: the exact distribution of the first two tokens after the prompt."""
-    with torch.inference_mode():
-        positions = torch.arange(len(prompt)).unsqueeze(0)
-        hidden = target.decoder(torch.tensor([prompt]), positions, causal_attend)
-        one, every = SamplingRows([sampling], "cpu"), SamplingRows([sampling] * VOCABULARY, "cpu")
-        first = one.probs(target.decoder.logits(hidden[:, -1:]))[0, 0]
-        pairs = torch.tensor([[*prompt, token] for token in range(VOCABULARY)])
-        positions = torch.arange(len(prompt) + 1).expand(VOCABULARY, -1)
-        hidden = target.decoder(pairs, positions, causal_attend)
-        second = every.probs(target.decoder.logits(hidden[:, -1:]))[:, 0]
-    return (first.unsqueeze(1) * second).flatten().double()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("draft", "sampling"),
@@ -105,7 +89,7 @@ def _exact_pair_probs(target, prompt: tuple[int, ...], sampling: Sampling) -> to
 )
 @pytest.mark.parametrize("seeded", [False, True], ids=["optimal", "coupled"])
 def test_sampled_output_follows_the_exact_distribution(
-    make_engine, target, draft, sampling, seeded
+    make_engine, p_value, draft, sampling, seeded
 ) -> None:
     prompt, count = (5, 17, 33, 8), 6_000
     harness = make_engine(draft=draft, length=2, max_batch=64)
@@ -115,23 +99,7 @@ def test_sampled_output_follows_the_exact_distribution(
         Request(f"s{n}", prompt, 3, each, ignore_eos=True, record=False)
         for n, each in enumerate(samplings)
     ]
-    outputs = harness.run(*requests)
-    pairs = np.array([tokens[0] * VOCABULARY + tokens[1] for tokens in outputs.values()])
-    probs = _exact_pair_probs(target, prompt, sampling)
-    assert _p_value(pairs, probs.numpy()) > 1e-4
-
-
-def _p_value(draws: np.ndarray, probs: np.ndarray) -> float:
-    """Chi-square over the cells expected often enough, the rest pooled into one."""
-    counts = np.bincount(draws, minlength=len(probs))
-    expected = probs / probs.sum() * counts.sum()
-    often = expected >= 5
-    assert counts[probs == 0].sum() == 0, "a token came out that sampling had cut away"
-    observed = np.append(counts[often], counts[~often].sum())
-    wanted = np.append(expected[often], expected[~often].sum())
-    if wanted[-1] < 1:
-        observed, wanted = observed[:-1], wanted[:-1] * observed[:-1].sum() / wanted[:-1].sum()
-    return float(stats.chisquare(observed, wanted).pvalue)
+    assert p_value(harness.run(*requests), prompt, sampling) > 1e-4
 
 
 def test_stop_tokens_end_a_request_unless_they_are_ignored(make_engine, plain_greedy) -> None:

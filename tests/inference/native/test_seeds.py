@@ -59,12 +59,12 @@ def _seeded_texts(harness, number: int) -> dict[str, list[int]]:
 
 @pytest.fixture(scope="module")
 def alone(make_engine):
-    """The same requests one by one, without a draft."""
-    harness = make_engine(draft=None, max_batch=1)
+    """The same requests one by one, without speculation."""
+    harness = make_engine(draft=None, length=0, max_batch=1)
     return {request.id: harness.run(request)[request.id] for request in SEEDED}
 
 
-@pytest.mark.parametrize("draft", ["good", "bad", "random"])
+@pytest.mark.parametrize("draft", [None, "good", "bad", "random"])
 @pytest.mark.parametrize("length", range(7))
 def test_a_seeds_text_is_the_same_at_every_speculation_length(
     make_engine, alone, draft, length

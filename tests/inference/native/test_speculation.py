@@ -18,7 +18,7 @@ def _controller(rate: float, *, cost_of_a_token: float, batch: int = 1) -> Lengt
     controller = LengthController(6, adaptive=True)
     for round_ in range(400):
         length = round_ % 7
-        controller.cost.observe(batch, length, STEP * (1 + cost_of_a_token * length))
+        controller.observe_cost(batch, length, STEP * (1 + cost_of_a_token * length), ngram=False)
         accepted = 0
         while accepted < length and (round_ * 7919 + accepted * 104729) % 1000 < rate * 1000:
             accepted += 1
@@ -86,11 +86,13 @@ def test_a_length_measured_before_its_plain_step_is_still_compared_with_it() -> 
     controller = LengthController(6, adaptive=True)
     for _ in range(20):
         controller.observe_acceptance("good", 6, 6)
-    controller.cost.observe(1, 0, STEP)
-    controller.cost.observe(8, 6, 4 * STEP)
+    controller.observe_cost(1, 0, STEP, ngram=False)
+    controller.observe_cost(8, 6, 4 * STEP, ngram=False)
     for _ in range(3):
-        controller.cost.observe(8, controller.choose(["good"] * 8, minimum=0), 1.5 * STEP)
-    controller.cost.observe(8, 0, 1.5 * STEP)
+        controller.observe_cost(
+            8, controller.choose(["good"] * 8, minimum=0), 1.5 * STEP, ngram=False
+        )
+    controller.observe_cost(8, 0, 1.5 * STEP, ngram=False)
     assert controller.choose(["good"] * 8, minimum=0) > 0
 
 
@@ -100,6 +102,52 @@ def test_an_unmeasured_length_is_estimated_from_its_neighbour() -> None:
     cost.observe(1, 2, 1.2 * STEP)
     assert cost.seconds(1, 4) == pytest.approx(1.4 * STEP)
     assert cost.seconds(8, 2) == pytest.approx(1.2 * STEP)
+
+
+def _matching(rate: float) -> list[float]:
+    """The expected tokens of drafting up to 6 by n-grams that hold with this rate."""
+    return [sum(rate**place for place in range(length + 1)) for length in range(7)]
+
+
+def _measured_by_ngram(*, cost_of_a_token: float, batch: int = 1) -> LengthController:
+    """A controller that has seen what steps cost in which only n-grams were drafted."""
+    controller = LengthController(6, adaptive=True)
+    for length in range(7):
+        seconds = STEP * (1 + cost_of_a_token * length)
+        controller.observe_cost(batch, length, seconds, ngram=True)
+    return controller
+
+
+def test_ngrams_are_drafted_where_they_hold_and_nowhere_else() -> None:
+    controller = _measured_by_ngram(cost_of_a_token=0.1)
+    assert controller.choose([None], [_matching(0.95)], minimum=0) >= 5
+    assert controller.choose([None], [_matching(0.05)], minimum=0) == 0
+    assert controller.choose([None], [], minimum=0) == 0
+
+
+def test_one_row_that_matches_must_pay_for_those_that_do_not() -> None:
+    controller = _measured_by_ngram(cost_of_a_token=0.3, batch=8)
+    assert controller.choose([None] * 8, [_matching(0.95)], minimum=0) == 0
+    assert controller.choose([None] * 8, [_matching(0.95)] * 8, minimum=0) >= 4
+
+
+def test_a_draft_is_not_taken_to_cost_as_little_as_ngrams() -> None:
+    controller = _controller(0.5, cost_of_a_token=0.6)
+    for length in range(7):
+        controller.observe_cost(1, length, STEP * (1 + 0.01 * length), ngram=True)
+    assert controller.choose(["good"], minimum=0) == 0
+    assert controller.choose([None], [_matching(0.5)], minimum=0) > 0
+
+
+def test_ngrams_alone_need_no_evidence() -> None:
+    controller = _measured_by_ngram(cost_of_a_token=0.5)
+    assert controller.choose([None], [_matching(0.05)], minimum=1) == 0
+
+
+def test_a_fixed_length_is_drafted_by_ngrams_that_more_likely_hold_than_not() -> None:
+    controller = LengthController(4, adaptive=False)
+    assert controller.choose([None], [_matching(0.6)], minimum=0) == 4
+    assert controller.choose([None, None], [_matching(0.4)], minimum=0) == 0
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), max_size=50))

@@ -98,6 +98,12 @@ def _unspeculated(record):
         step.drafted = 0
 
 
+def _drafted_by_ngrams(record):
+    for step in record.steps:
+        step.ngram_drafted, step.ngram_accepted = step.drafted, step.accepted
+        step.drafted = step.accepted = 0
+
+
 def _without_steps(record):
     record.ClearField("steps")
 
@@ -110,6 +116,7 @@ def _without_steps(record):
         (_unlikely, Unjudged.MALFORMED),
         (_bare, Unjudged.BARE),
         (_unspeculated, Unjudged.NOTHING_DRAFTED),
+        (_drafted_by_ngrams, Unjudged.NOTHING_DRAFTED),
         (_without_steps, Unjudged.NOTHING_DRAFTED),
     ],
 )

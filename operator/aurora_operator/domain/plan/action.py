@@ -69,7 +69,7 @@ def _due(
         yield SetTraffic(view.name, rollout_id, 0)
     if status.stable is not None and not promoted and not has_stable:
         yield from _stable(view, status.stable, observed)
-    # A rollout without a stable draft compares with plain decoding: no draft may appear meanwhile.
+    # A rollout without a stable draft compares with none: no draft may appear meanwhile.
     if status.stable is None and rollout is None and view.stable is None and initial is not None:
         yield from _stable(view, initial, observed)
     if candidate is None:

@@ -78,7 +78,7 @@ class Rollout:
     candidate: Annotated[Candidate, "The draft that is tried."]
     plan: Annotated[RolloutPlan, "Its terms."]
     state: Annotated[State, "Its state.", Wire(inline=True)]
-    # The candidate is compared with plain decoding.
+    # The candidate is compared with none.
     without_stable: Annotated[bool, "No draft was served when it began.", Wire(required=True)] = (
         False
     )

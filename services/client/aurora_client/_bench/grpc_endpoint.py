@@ -28,4 +28,8 @@ class GrpcEndpoint:
 
 
 def _acceptance(speculation: Speculation) -> Acceptance:
-    return Acceptance(speculation.drafted_tokens, speculation.accepted_tokens, speculation.steps)
+    return Acceptance(
+        speculation.drafted_tokens + speculation.ngram_drafted_tokens,
+        speculation.accepted_tokens + speculation.ngram_accepted_tokens,
+        speculation.steps,
+    )

@@ -115,8 +115,12 @@ def _output_tokens(usage: object) -> int | None:
 def _acceptance(reported: object) -> Acceptance | None:
     match reported:
         case {"drafted_tokens": int(drafted), "accepted_tokens": int(accepted), **rest}:
-            steps = rest.get("steps")
-            return Acceptance(drafted, accepted, steps if isinstance(steps, int) else None)
+            counts = {key: count for key, count in rest.items() if isinstance(count, int)}
+            return Acceptance(
+                drafted + counts.get("ngram_drafted_tokens", 0),
+                accepted + counts.get("ngram_accepted_tokens", 0),
+                counts.get("steps"),
+            )
         case _:
             return None
 

@@ -22,7 +22,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """How the draft performed on one request; `steps` None if not reported."""
+    """How well one request was drafted for, by whatever; `steps` None if not reported."""
 
     drafted_tokens: int
     accepted_tokens: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -18,7 +19,7 @@ from aurora_client._cli.place import (
 )
 from aurora_client._cli.terminal import note, write_text
 from aurora_client._client import AuroraClient
-from aurora_client._completion import Chunk, joined
+from aurora_client._completion import Chunk, Speculation, joined
 from aurora_client._connection import Tls
 
 
@@ -90,11 +91,22 @@ def _report(chunks: list[Chunk], address: str, first_seconds: float, seconds: fl
         f"{count} tokens in {seconds:.2f} s ({count / seconds:.1f} a second), "
         f"the first after {first_seconds * 1e3:.0f} ms, ended by {completion.finish_reason}"
     )
-    speculation = completion.speculation
-    rate, length = speculation.acceptance_rate, speculation.mean_acceptance_length
-    if rate is None or length is None:
-        return f"{speed}\nno draft"
-    return (
-        f"{speed}\n{speculation.draft} ({speculation.arm}): {rate:.1%} of "
-        f"{speculation.drafted_tokens} drafted tokens accepted, {length:.2f} tokens a step"
-    )
+    return "\n".join((speed, *_drafted(completion.speculation)))
+
+
+def _drafted(speculation: Speculation) -> Iterator[str]:
+    draft = f"{speculation.draft} ({speculation.arm})"
+    sources = [
+        (draft, speculation.acceptance_rate, speculation.drafted_tokens),
+        ("n-grams", speculation.ngram_acceptance_rate, speculation.ngram_drafted_tokens),
+    ]
+    shares = [
+        f"{name}: {rate:.1%} of {drafted} drafted tokens accepted"
+        for name, rate, drafted in sources
+        if rate is not None
+    ]
+    if not shares:
+        yield "nothing drafted" if speculation.draft else "no draft"
+        return
+    yield from shares[:-1]
+    yield f"{shares[-1]}, {speculation.mean_acceptance_length or 1:.2f} tokens a step"

@@ -126,7 +126,7 @@ def _serving(snapshot: Snapshot) -> Table:
 def _stable(deployment: Deployment) -> Text:
     stable = deployment.stable
     if stable is None:
-        return Text("none: every token is decoded without a draft", style="yellow")
+        return Text("none: nothing is drafted but n-grams", style="yellow")
     line = Text(stable.checkpoint, style="bold").append(
         f"  {short_digest(stable.digest)}", style="not bold dim"
     )
@@ -226,6 +226,10 @@ def _traffic(served: Served) -> list[tuple[str, Text]]:
         if rate is not None and length is not None:
             line.append(f", {percent(rate)} accepted, {length:.2f} tokens a step")
         lines.append(("", line))
+    rate = counters.ngram.acceptance_rate
+    if rate is not None:
+        drafted = f"{counters.ngram.drafted_tokens:,} tokens"
+        lines.append(("", Text(f"{drafted} drafted by n-grams, {percent(rate)} accepted")))
     recorded = Text(f"{counters.trajectories_sent:,} trajectories recorded")
     if counters.trajectories_dropped:
         recorded.append(f", {counters.trajectories_dropped:,} dropped", style="yellow")

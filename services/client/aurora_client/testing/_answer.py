@@ -65,5 +65,7 @@ class Answer:
                 steps=self.speculation.steps,
                 drafted_tokens=self.speculation.drafted_tokens,
                 accepted_tokens=self.speculation.accepted_tokens,
+                ngram_drafted_tokens=self.speculation.ngram_drafted_tokens,
+                ngram_accepted_tokens=self.speculation.ngram_accepted_tokens,
             ),
         )

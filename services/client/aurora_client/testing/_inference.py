@@ -148,6 +148,11 @@ class FakeInference(pb_grpc.InferenceServicer):
             trajectories_dropped=self.counters.trajectories_dropped,
             running_requests=self.counters.running_requests,
             waiting_requests=self.counters.waiting_requests,
+            ngram=pb.NgramCounters(
+                verify_steps=self.counters.ngram.verify_steps,
+                drafted_tokens=self.counters.ngram.drafted_tokens,
+                accepted_tokens=self.counters.ngram.accepted_tokens,
+            ),
         )
 
 

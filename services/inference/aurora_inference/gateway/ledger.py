@@ -183,7 +183,7 @@ class Ledger:
         for stretch, end in zip(request.stretches, ends, strict=True):
             counters = self.arms[stretch.serving.arm]
             for drafted, accepted in steps[stretch.since_step : end]:
-                counters.observe_step(drafted, accepted, 0)
+                counters.observe_step(drafted, accepted)
                 # A grammar ruled out all that was drafted: vLLM counts the step.
                 counters.verify_steps += drafted == 0
 

@@ -9,7 +9,7 @@ import grpc
 
 from aurora.inference.v1 import inference_pb2, inference_pb2_grpc
 from aurora_common.errors import AuroraError, InvalidInputError
-from aurora_inference.contract import Arm, Cursor, DraftReference
+from aurora_inference.contract import Arm, Cursor, DraftCounters, DraftReference
 from aurora_inference.serving.gate import B, Gate, lasting_problems
 
 SERVICE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
@@ -134,6 +134,7 @@ class ControlServicer(inference_pb2_grpc.InferenceServicer, Generic[B]):
             trajectories_dropped=serving.trajectories.dropped if serving.trajectories else 0,
             running_requests=counters.running,
             waiting_requests=counters.waiting,
+            ngram=_ngram(counters.ngram),
         )
 
     async def GetStatus(  # noqa: N802
@@ -157,6 +158,17 @@ class ControlServicer(inference_pb2_grpc.InferenceServicer, Generic[B]):
                 for problem in lasting_problems(serving)
             ],
         )
+
+
+def _ngram(counts: DraftCounters | None) -> inference_pb2.NgramCounters | None:
+    """None leaves the field absent."""
+    if counts is None:
+        return None
+    return inference_pb2.NgramCounters(
+        verify_steps=counts.verify_steps,
+        drafted_tokens=counts.drafted_tokens,
+        accepted_tokens=counts.accepted_tokens,
+    )
 
 
 def _draft(draft: DraftReference | None) -> inference_pb2.Draft | None:

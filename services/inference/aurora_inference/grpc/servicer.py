@@ -84,4 +84,6 @@ def _response(request_id: str, piece: Piece) -> inference_pb2.GenerateResponse:
         response.speculation.steps = report.steps
         response.speculation.drafted_tokens = report.drafted_tokens
         response.speculation.accepted_tokens = report.accepted_tokens
+        response.speculation.ngram_drafted_tokens = report.ngram_drafted_tokens
+        response.speculation.ngram_accepted_tokens = report.ngram_accepted_tokens
     return response

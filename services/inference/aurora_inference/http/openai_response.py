@@ -79,15 +79,21 @@ def usage(prompt_tokens: int, completion_tokens: int) -> JsonObject:
 
 
 def speculation(report: SpeculationReport) -> JsonObject:
-    """Which draft served a request and how well; rates are null if nothing was drafted."""
+    """Which draft served a request and how well; its rate is null if it drafted nothing.
+
+    The mean acceptance length counts what n-grams drafted too.
+    """
     rate = acceptance_rate(report)
-    length = 1 + report.accepted_tokens / report.steps if report.steps else None
+    accepted = report.accepted_tokens + report.ngram_accepted_tokens
+    length = 1 + accepted / report.steps if report.steps else None
     return {
         "draft": report.draft,
         "draft_digest": report.draft_digest,
         "arm": report.arm,
         "drafted_tokens": report.drafted_tokens,
         "accepted_tokens": report.accepted_tokens,
+        "ngram_drafted_tokens": report.ngram_drafted_tokens,
+        "ngram_accepted_tokens": report.ngram_accepted_tokens,
         "acceptance_rate": rate,
         "mean_acceptance_length": length,
     }
@@ -101,7 +107,7 @@ def speculation_headers(report: SpeculationReport) -> dict[str, str]:
 
 
 def acceptance_rate(report: SpeculationReport) -> float | None:
-    """accepted / drafted; None if nothing was drafted."""
+    """accepted / drafted; None if the draft drafted nothing."""
     return report.accepted_tokens / report.drafted_tokens if report.drafted_tokens else None
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from aurora_inference.contract import (
     Arm,
     ArmCounters,
+    DraftCounters,
     DraftReference,
     Ending,
     EngineCounters,
@@ -91,6 +92,7 @@ class Engine:
         # Of the drafts in the slots; a sequence in flight keeps its own.
         self._drafters: dict[str, Drafter] = {}
         self._arms: dict[Arm, ArmCounters] = {"stable": ArmCounters(), "candidate": ArmCounters()}
+        self._ngram = DraftCounters()
         self._arm_draws = random.Random()
         self._admissions = Admissions()
 
@@ -129,6 +131,7 @@ class Engine:
             deepcopy(self._arms),
             running=len(self._batch),
             waiting=self._scheduler.waiting,
+            ngram=deepcopy(self._ngram),
         )
 
     def _forget_unslotted(self) -> None:
@@ -198,50 +201,69 @@ class Engine:
         end = min(sequence.cached + self._settings.prefill_tokens, prompt_tokens)
         token = self.runner.prefill(sequence, row=len(self._batch.running), end=end)
         sequence.cached = end
+        if self.speculation.max_length:
+            sequence.match(self.speculation.match_rate)
         if token is None:
             return []
         sequence.first_token_at = time.perf_counter()
         self._batch.start_decoding()
-        return [self._progress(self._advance(sequence, [token], drafted=0, accepted=0))]
+        return [self._progress(self._advance(sequence, [token], None))]
 
     def _decode(self, rows: list[Sequence]) -> list[Progress]:
         started = time.perf_counter()
         lengths = self._lengths(rows)
+        # Whose draft fails in this step has still been drafted for by it.
+        digests = [row.draft_digest for row in rows]
         step = self.runner.decode(rows, lengths)
         seconds = time.perf_counter() - started
-        batch = len(rows)
         if step.drafted == lengths:
-            self.speculation.cost.observe(batch, max(lengths), seconds)
+            drafts = any(digest for digest, length in zip(digests, lengths, strict=True) if length)
+            self.speculation.observe_cost(len(rows), max(lengths), seconds, ngram=not drafts)
         advances = []
-        for row, drafted, accepted, emitted in zip(
-            rows, step.drafted, step.accepted, step.emitted, strict=True
+        for row, digest, drafted, accepted, emitted in zip(
+            rows, digests, step.drafted, step.accepted, step.emitted, strict=True
         ):
-            row.steps.append(VerifyStep(drafted, accepted, batch, int(seconds * 1e6)))
-            advances.append(self._advance(row, emitted, drafted=drafted, accepted=accepted))
+            verified = VerifyStep(drafted, accepted, len(rows), int(seconds * 1e6))
+            if digest is None:
+                verified = verified.by_ngram()
+            else:
+                self.speculation.observe_acceptance(digest, drafted, accepted)
+            advances.append(self._advance(row, emitted, verified))
         # Only now: ending one row moves another, whose own length must be up to date.
         return [self._progress(advance) for advance in advances]
 
     def _lengths(self, rows: list[Sequence]) -> list[int]:
         """How many tokens each row drafts: never more than it can still use besides the bonus."""
+        longest = self.speculation.max_length
         length = self.speculation.choose(
             [row.draft_digest for row in rows],
+            [
+                row.history.expected_tokens(longest)
+                for row in rows
+                if row.history and row.match_length
+            ],
             # Both drafts must be tried as evidence, whatever the controller thinks of either.
             minimum=1 if self.slots.candidate_bps else 0,
         )
         self._speculation_length = length
-        return [min(length, row.remaining_tokens - 1) if row.draft_digest else 0 for row in rows]
+        return [
+            min(length, row.remaining_tokens - 1) if row.draft_digest or row.match_length else 0
+            for row in rows
+        ]
 
-    def _advance(
-        self, sequence: Sequence, emitted: list[int], *, drafted: int, accepted: int
-    ) -> _Advance:
+    def _advance(self, sequence: Sequence, emitted: list[int], step: VerifyStep | None) -> _Advance:
         """Appends a step's tokens, up to a stop token."""
         stops = () if sequence.request.ignore_eos else self.runner.stop_tokens
         stop = next((place for place, token in enumerate(emitted) if token in stops), None)
         kept = emitted if stop is None else emitted[: stop + 1]
-        sequence.advance(kept, drafted=drafted, accepted=accepted)
-        self._arms[sequence.assignment.arm].observe_step(drafted, accepted, len(kept))
-        if sequence.draft_digest is not None:
-            self.speculation.observe_acceptance(sequence.draft_digest, drafted, accepted)
+        sequence.advance(kept, step)
+        if self.speculation.max_length:
+            sequence.match(self.speculation.match_rate)
+        arm = self._arms[sequence.assignment.arm]
+        arm.output_tokens += len(kept)
+        if step is not None:
+            arm.observe_step(step.drafted, step.accepted)
+            self._ngram.observe_step(step.ngram_drafted, step.ngram_accepted)
         if stop is not None:
             return _Advance(sequence, tuple(kept), "stop")
         return _Advance(sequence, tuple(kept), None if sequence.remaining_tokens else "length")

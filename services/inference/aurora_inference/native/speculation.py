@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aurora_inference.native.ngram import MatchRate
+
 # A new draft gets the benefit of the doubt.
 _PRIOR_ACCEPTANCE = 0.7
 _PRIOR_WEIGHT = 4.0
@@ -22,6 +24,8 @@ _PROBE_PERIOD = 48
 _PROBE_DISTANCE = 2
 # As a fraction of a plain step, until measured.
 _PRIOR_COST_OF_A_TOKEN = 0.15
+# Where the length is fixed, n-grams are drafted if the first is more likely right than wrong.
+_LEAST_EXPECTED_TOKENS = 1.5
 
 
 class AcceptanceEstimate:
@@ -105,11 +109,17 @@ def _moved(average: float | None, value: float) -> float:
 
 
 class LengthController:
-    """Chooses the speculation length of each step."""
+    """Chooses the speculation length of each step.
+
+    `match_rate` is that of all requests for which n-grams are drafted.
+    """
 
     def __init__(self, max_length: int, *, adaptive: bool) -> None:
         self.max_length = max_length
-        self.cost = StepCost()
+        self.match_rate = MatchRate()
+        self._cost = StepCost()
+        # Of steps in which only n-grams are drafted, which takes no time.
+        self._ngram_cost = StepCost()
         self._adaptive = adaptive
         self._acceptance: dict[str, AcceptanceEstimate] = {}
         self._steps = 0
@@ -118,26 +128,46 @@ class LengthController:
         if drafted:
             self._estimate(digest).observe(drafted, accepted)
 
-    def choose(self, digests: Sequence[str | None], *, minimum: int) -> int:
+    def observe_cost(self, batch_size: int, length: int, seconds: float, *, ngram: bool) -> None:
+        """What a step took; `ngram`: only n-grams were drafted."""
+        if ngram or length == 0:
+            self._ngram_cost.observe(batch_size, length, seconds)
+        if not ngram or length == 0:
+            self._cost.observe(batch_size, length, seconds)
+
+    def choose(
+        self,
+        digests: Sequence[str | None],
+        matches: Sequence[Sequence[float]] = (),
+        *,
+        minimum: int,
+    ) -> int:
         """The length for a batch, given the draft digest of each row or None without a draft.
 
-        minimum: lower bound, for evidence that must not depend on this controller's estimates.
+        matches: of each row without a draft for which n-grams can be drafted, the expected tokens
+        of a step that drafts 0, 1, … max_length of them. minimum: lower bound if a draft drafts,
+        for evidence that must not depend on this controller's estimates.
         """
         drafting = [digest for digest in digests if digest is not None]
-        if not drafting or self.max_length == 0:
+        if not (drafting or matches) or self.max_length == 0:
             return 0
         if not self._adaptive:
-            return self.max_length
-        tokens = [float(len(digests) - len(drafting))] * (self.max_length + 1)
+            likely = any(expected[1] >= _LEAST_EXPECTED_TOKENS for expected in matches)
+            return self.max_length if drafting or likely else 0
+        tokens = [float(len(digests) - len(drafting) - len(matches))] * (self.max_length + 1)
         for digest in set(drafting):
             share = drafting.count(digest)
             for length, expected in enumerate(self._estimate(digest).expected_tokens()):
                 tokens[length] += share * expected
+        for match in matches:
+            for length, expected in enumerate(match):
+                tokens[length] += expected
+        cost = self._cost if drafting else self._ngram_cost
         best = max(
             range(self.max_length + 1),
-            key=lambda length: tokens[length] / self.cost.seconds(len(digests), length),
+            key=lambda length: tokens[length] / cost.seconds(len(digests), length),
         )
-        return max(self._probed(best), min(minimum, self.max_length))
+        return max(self._probed(best), min(minimum, self.max_length) if drafting else 0)
 
     def _probed(self, best: int) -> int:
         """Occasionally a neighbour of the best: a length never tried cannot prove better."""

@@ -21,7 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from aurora_inference.contract import EngineCounters, EngineStatus
+from aurora_inference.contract import DraftCounters, EngineCounters, EngineStatus
 
 _LATENCY_SECONDS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75,
@@ -134,6 +134,7 @@ class EngineCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._speculation_by_arm()
+        yield from self._speculation_by_ngram()
         yield from self._requests()
         yield from self._trajectories()
         if self.as_vllm:
@@ -172,29 +173,55 @@ class EngineCollector(Collector):
                 info.add_metric([arm, draft.name, draft.digest], 1)
         yield info
 
+    def _speculation_by_ngram(self) -> Iterator[Metric]:
+        counts = self.counters.ngram
+        if counts is None:
+            return
+        yield CounterMetricFamily(
+            "aurora_ngram_drafts",
+            "Verify steps of requests without a draft that n-grams drafted for.",
+            counts.verify_steps,
+        )
+        yield CounterMetricFamily(
+            "aurora_ngram_draft_tokens", "Drafted by n-grams.", counts.drafted_tokens
+        )
+        accepted = CounterMetricFamily(
+            "aurora_ngram_accepted_tokens",
+            "Tokens drafted by n-grams that the target accepted, by their position in the draft.",
+            labels=["position"],
+        )
+        for position, count in enumerate(counts.accepted_per_position):
+            accepted.add_metric([str(position)], count)
+        yield accepted
+
     def _speculation_as_vllm(self) -> Iterator[Metric]:
-        arms = self.counters.arms.values()
+        """Whatever drafted, as vLLM counts."""
+        every: list[DraftCounters] = [*self.counters.arms.values()]
+        if self.counters.ngram is not None:
+            every.append(self.counters.ngram)
         yield self._count(
-            "vllm:spec_decode_num_drafts", "Drafts.", sum(arm.verify_steps for arm in arms)
+            "vllm:spec_decode_num_drafts", "Drafts.", sum(each.verify_steps for each in every)
         )
         yield self._count(
-            "vllm:spec_decode_num_draft_tokens", "Drafted.", sum(arm.drafted_tokens for arm in arms)
+            "vllm:spec_decode_num_draft_tokens",
+            "Drafted.",
+            sum(each.drafted_tokens for each in every),
         )
         yield self._count(
             "vllm:spec_decode_num_accepted_tokens",
             "Accepted.",
-            sum(arm.accepted_tokens for arm in arms),
+            sum(each.accepted_tokens for each in every),
         )
         by_position = CounterMetricFamily(
             "vllm:spec_decode_num_accepted_tokens_per_pos",
             "Accepted, by position in the draft.",
             labels=["model_name", "position"],
         )
-        for position in range(max(len(arm.accepted_per_position) for arm in arms)):
+        for position in range(max(len(each.accepted_per_position) for each in every)):
             accepted = sum(
-                arm.accepted_per_position[position]
-                for arm in arms
-                if position < len(arm.accepted_per_position)
+                each.accepted_per_position[position]
+                for each in every
+                if position < len(each.accepted_per_position)
             )
             by_position.add_metric([self.model_name, str(position)], accepted)
         yield by_position

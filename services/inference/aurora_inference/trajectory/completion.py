@@ -14,12 +14,21 @@ from aurora_inference.trajectory.admission import Admission
 
 @dataclass(frozen=True, slots=True)
 class VerifyStep:
-    """One pass of the target over a row: tokens drafted and accepted, and how long it took."""
+    """One pass of the target over a row: tokens drafted and accepted, and how long it took.
+
+    A step drafts with the request's draft or by n-grams, which is counted apart.
+    """
 
     drafted: int
     accepted: int
     batch_size: int
     microseconds: int
+    ngram_drafted: int = 0
+    ngram_accepted: int = 0
+
+    def by_ngram(self) -> VerifyStep:
+        """The same step, drafted by n-grams."""
+        return VerifyStep(0, 0, self.batch_size, self.microseconds, self.drafted, self.accepted)
 
 
 class Distributions(NamedTuple):

@@ -34,6 +34,8 @@ def trajectory(
                 accepted=step.accepted,
                 batch_size=step.batch_size,
                 microseconds=min(step.microseconds, _UINT32_MAX),
+                ngram_drafted=step.ngram_drafted,
+                ngram_accepted=step.ngram_accepted,
             )
             for step in completion.steps
         ],

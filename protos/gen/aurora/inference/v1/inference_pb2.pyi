@@ -77,20 +77,24 @@ class Usage(_message.Message):
     def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ...) -> None: ...
 
 class Speculation(_message.Message):
-    __slots__ = ("draft", "draft_digest", "arm", "steps", "drafted_tokens", "accepted_tokens")
+    __slots__ = ("draft", "draft_digest", "arm", "steps", "drafted_tokens", "accepted_tokens", "ngram_drafted_tokens", "ngram_accepted_tokens")
     DRAFT_FIELD_NUMBER: _ClassVar[int]
     DRAFT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     ARM_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     DRAFTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NGRAM_DRAFTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NGRAM_ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     draft: str
     draft_digest: str
     arm: str
     steps: int
     drafted_tokens: int
     accepted_tokens: int
-    def __init__(self, draft: _Optional[str] = ..., draft_digest: _Optional[str] = ..., arm: _Optional[str] = ..., steps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ...) -> None: ...
+    ngram_drafted_tokens: int
+    ngram_accepted_tokens: int
+    def __init__(self, draft: _Optional[str] = ..., draft_digest: _Optional[str] = ..., arm: _Optional[str] = ..., steps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., ngram_drafted_tokens: _Optional[int] = ..., ngram_accepted_tokens: _Optional[int] = ...) -> None: ...
 
 class Draft(_message.Message):
     __slots__ = ("name", "digest", "uri")
@@ -226,21 +230,33 @@ class ArmCounters(_message.Message):
     output_tokens: int
     def __init__(self, arm: _Optional[str] = ..., requests: _Optional[int] = ..., failed_requests: _Optional[int] = ..., verify_steps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ...) -> None: ...
 
+class NgramCounters(_message.Message):
+    __slots__ = ("verify_steps", "drafted_tokens", "accepted_tokens")
+    VERIFY_STEPS_FIELD_NUMBER: _ClassVar[int]
+    DRAFTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    verify_steps: int
+    drafted_tokens: int
+    accepted_tokens: int
+    def __init__(self, verify_steps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ...) -> None: ...
+
 class GetCountersResponse(_message.Message):
-    __slots__ = ("instance", "arms", "trajectories_sent", "trajectories_dropped", "running_requests", "waiting_requests")
+    __slots__ = ("instance", "arms", "trajectories_sent", "trajectories_dropped", "running_requests", "waiting_requests", "ngram")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     ARMS_FIELD_NUMBER: _ClassVar[int]
     TRAJECTORIES_SENT_FIELD_NUMBER: _ClassVar[int]
     TRAJECTORIES_DROPPED_FIELD_NUMBER: _ClassVar[int]
     RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     WAITING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    NGRAM_FIELD_NUMBER: _ClassVar[int]
     instance: str
     arms: _containers.RepeatedCompositeFieldContainer[ArmCounters]
     trajectories_sent: int
     trajectories_dropped: int
     running_requests: int
     waiting_requests: int
-    def __init__(self, instance: _Optional[str] = ..., arms: _Optional[_Iterable[_Union[ArmCounters, _Mapping]]] = ..., trajectories_sent: _Optional[int] = ..., trajectories_dropped: _Optional[int] = ..., running_requests: _Optional[int] = ..., waiting_requests: _Optional[int] = ...) -> None: ...
+    ngram: NgramCounters
+    def __init__(self, instance: _Optional[str] = ..., arms: _Optional[_Iterable[_Union[ArmCounters, _Mapping]]] = ..., trajectories_sent: _Optional[int] = ..., trajectories_dropped: _Optional[int] = ..., running_requests: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., ngram: _Optional[_Union[NgramCounters, _Mapping]] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()

@@ -14,6 +14,7 @@ from aurora_inference.native.runner import Verified
 from aurora_inference.native.runner.cache import CachedAttention
 from aurora_inference.native.runner.capture import CapturedRows, as_distributions, captured_rows
 from aurora_inference.native.runner.drafter import Drafter, DrafterRoom, Proposal
+from aurora_inference.native.runner.drafter.ngram import NgramDrafter
 from aurora_inference.native.runner.drafter.registry import DRAFT_KINDS, load_drafter
 from aurora_inference.native.runner.randomness import Randomness
 from aurora_inference.native.runner.sampler import Sampler
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 class _Row(NamedTuple):
     """What one sequence has beside its cached tokens."""
 
-    drafter: Drafter | None
+    drafter: Drafter
     random: Randomness
     captured: list[CapturedRows]
 
@@ -44,6 +45,8 @@ class TorchRunner:
         self._cache = target.new_cache(rows=rows, capacity=capacity)
         self.drafter_room = DrafterRoom(rows, capacity, target.device)
         self._sampling = BatchSampling(self._device)
+        # Of all sequences that no other drafter drafts for.
+        self._ngram = NgramDrafter(target.identity.vocab_size, self._device)
         self._rows: dict[Sequence, _Row] = {}
 
     @property
@@ -61,7 +64,7 @@ class TorchRunner:
 
     def begin(self, sequence: Sequence, drafter: Drafter | None) -> None:
         random = Randomness(sequence.request.sampling.seed, self._target.identity.vocab_size)
-        self._rows[sequence] = _Row(drafter, random, [])
+        self._rows[sequence] = _Row(drafter or self._ngram, random, [])
 
     @torch.inference_mode()
     def prefill(self, sequence: Sequence, *, row: int, end: int) -> int | None:
@@ -72,11 +75,10 @@ class TorchRunner:
         if end < len(prompt):
             return None
         drafter = self._rows[sequence].drafter
-        if drafter is not None:
-            try:
-                drafter.add(sequence)
-            except Exception:  # noqa: BLE001 - logged by _give_up
-                _give_up([sequence], drafter)
+        try:
+            drafter.add(sequence)
+        except Exception:  # noqa: BLE001 - logged by _give_up
+            self._give_up([sequence], drafter)
         return self._first_token(sequence, logits)
 
     def _first_token(self, sequence: Sequence, logits: Tensor) -> int:
@@ -88,10 +90,11 @@ class TorchRunner:
     @torch.inference_mode()
     def decode(self, sequences: Rows[Sequence], lengths: list[int]) -> Verified:
         sampler = self._sampler(sequences, max(lengths) + 1)
+        drafters = [self._rows[sequence].drafter for sequence in sequences]
         proposal = self._proposal(sequences, lengths, with_probs=sampler.uniforms is not None)
         lengths = [
-            0 if sequence.draft_failed else length
-            for sequence, length in zip(sequences, lengths, strict=True)
+            length if self._rows[sequence].drafter is drafter else 0
+            for sequence, drafter, length in zip(sequences, drafters, lengths, strict=True)
         ]
         # A seed's text must not hang on how a product of this batch's shape rounds.
         logits = self._target_logits(sequences, proposal.tokens, batch_invariant=sampler.coupled)
@@ -124,8 +127,6 @@ class TorchRunner:
         index = {sequence: place for place, sequence in enumerate(sequences)}
         drafters = {self._rows[sequence].drafter: None for sequence in sequences}
         for drafter in drafters:
-            if drafter is None:
-                continue
             places = [index[sequence] for sequence in drafter.sequences]
             longest = max((lengths[place] for place in places), default=0)
             if longest == 0:
@@ -136,7 +137,7 @@ class TorchRunner:
                 if probs is not None and proposal.probs is not None:
                     probs[places, :longest] = proposal.probs
             except Exception:  # noqa: BLE001 - logged by _give_up
-                _give_up(list(drafter.sequences), drafter)
+                self._give_up(list(drafter.sequences), drafter)
         return Proposal(tokens, probs)
 
     def _target_logits(
@@ -178,19 +179,20 @@ class TorchRunner:
 
     def end(self, sequence: Sequence) -> Distributions | None:
         row = self._rows.pop(sequence)
-        if row.drafter is not None and sequence in row.drafter.sequences:
+        if sequence in row.drafter.sequences:
             row.drafter.remove(sequence)
         if not row.captured:
             return None
         return as_distributions(row.captured, sequence.output_count)
 
-
-def _give_up(sequences: Rows[Sequence], drafter: Drafter) -> None:
-    """Has a drafter that raised an error draft for these sequences no more."""
-    fields = {"draft": drafter.name, "digest": drafter.digest, "requests": len(sequences)}
-    logger.exception("draft failed; its requests go on without", extra={"fields": fields})
-    # From the last one on, so that no row moves.
-    for sequence in reversed(sequences):
-        sequence.draft_failed = True
-        if sequence in drafter.sequences:
-            drafter.remove(sequence)
+    def _give_up(self, sequences: Rows[Sequence], drafter: Drafter) -> None:
+        """Has n-grams drafted for these sequences in place of a drafter that raised an error."""
+        fields = {"draft": drafter.name, "digest": drafter.digest, "requests": len(sequences)}
+        logger.exception("draft failed; its requests go on without", extra={"fields": fields})
+        # From the last one on, so that no row moves.
+        for sequence in reversed(sequences):
+            sequence.draft_failed = True
+            if sequence in drafter.sequences:
+                drafter.remove(sequence)
+            self._rows[sequence] = self._rows[sequence]._replace(drafter=self._ngram)
+            self._ngram.add(sequence)
