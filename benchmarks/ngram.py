@@ -36,7 +36,7 @@ from aurora_demo.vocabulary import load_vocabulary
 from aurora_inference.contract import Request, Sampling
 from aurora_inference.native.engine import Engine, EngineSettings
 from aurora_inference.native.runner.cpu import Cpu
-from aurora_inference.native.runner.target import Target
+from aurora_inference.native.runner.target import Output, Target
 from aurora_inference.native.runner.torch_runner import TorchRunner
 from aurora_inference.native.sequence import Sequence as InFlight
 from aurora_model.folder import read_folder
@@ -68,10 +68,11 @@ class Dictation(TorchRunner):
         super()._first_token(sequence, logits)
         return self.texts[sequence.request.id][0]
 
-    def _target_logits(
+    def _read(
         self, sequences: Sequence[InFlight], drafted: Tensor, *, batch_invariant: bool
-    ) -> Tensor:
-        logits = super()._target_logits(sequences, drafted, batch_invariant=batch_invariant)
+    ) -> Output:
+        output = super()._read(sequences, drafted, batch_invariant=batch_invariant)
+        logits = output.logits
         rows: list[int] = []
         places: list[int] = []
         tokens: list[int] = []
@@ -82,7 +83,7 @@ class Dictation(TorchRunner):
             places += range(len(wanted))
             tokens += wanted
         logits[rows, places, tokens] = _CERTAIN
-        return logits
+        return output
 
 
 class Contestant:

@@ -30,6 +30,7 @@ def cache(tmp_path_factory) -> Path:
         ("engine", "speculative_over_plain_b1"),
         ("seeds", "adapted_acceptance_coupled"),
         ("ngram", "tokens_per_second_over_plain_code_b1"),
+        ("states", "overhead_percent_b1"),
         ("swap", "pause_p99_over_step"),
         ("capture", "overhead_percent"),
         ("buffer", "append_over_raw_xadd"),

@@ -262,6 +262,7 @@ class RaisingDraft:
         self._drafter, self._left = drafter, after
         self.name, self.digest = "raising", "sha256:raising"
         self.add, self.remove = drafter.add, drafter.remove
+        self.target_layers = drafter.target_layers
 
     @property
     def sequences(self):

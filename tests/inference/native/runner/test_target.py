@@ -57,7 +57,7 @@ def _logits(target: Target, *, rows: int, width: int) -> torch.Tensor:
         target.prefill(tokens[row, :length].tolist(), attend)
     starts = list(LENGTHS[:rows])
     fed = torch.stack([tokens[row, start : start + width] for row, start in enumerate(starts)])
-    return target.decode(fed, cache, starts, batch_invariant=True)[0, 0]
+    return target.decode(fed, cache, starts, batch_invariant=True).logits[0, 0]
 
 
 def test_a_rows_logits_are_the_same_to_the_last_bit_in_every_batch(target) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -18,6 +18,13 @@ from aurora_model.weights import load_decoder
 
 # Libraries multiply fewer rows, or queries for a key, in other ways, which round differently.
 _LEAST_ROWS, _LEAST_QUERIES = 2, 4
+
+
+class Output(NamedTuple):
+    """What a pass gave; `states`: by layer, those that entered it, for the layers asked for."""
+
+    logits: Tensor  # [n, T, V] float32
+    states: Mapping[int, Tensor]  # [n, T, hidden], in the target's dtype
 
 
 class Target:
@@ -61,14 +68,21 @@ class Target:
         )
 
     def decode(
-        self, tokens: Tensor, cache: KeyValueCache, starts: list[int], *, batch_invariant: bool
-    ) -> Tensor:
-        """Feeds tokens [n, T] to the first n rows; logits [n, T, V] float32 after each of them.
+        self,
+        tokens: Tensor,
+        cache: KeyValueCache,
+        starts: list[int],
+        *,
+        batch_invariant: bool,
+        layers: Sequence[int] = (),
+    ) -> Output:
+        """Feeds tokens [n, T] to the first n rows; the output has logits after each of them.
 
         `starts` are the rows' lengths. `batch_invariant`: in float32 a row's logits are the same to
         the last bit whatever n, T and the other rows, given batch-invariant linear layers; a small
         batch, or one of short rows, takes a little longer. In bfloat16 they mostly are: a product
-        of more than 32 rows may round differently.
+        of more than 32 rows may round differently. `layers`: ascending, as `Decoder.states` has
+        them.
         """
         width = tokens.shape[1]
         if batch_invariant and width < self._least_width:
@@ -80,12 +94,20 @@ class Target:
             count=tokens.shape[1],
             whole_blocks=batch_invariant,
         )
-        hidden = self.decoder(tokens, attend.positions, attend)
-        return self.decoder.logits(hidden).float()[:, :width]
+        hidden, entering = self.decoder.states(tokens, attend.positions, attend, layers)
+        return Output(
+            self.decoder.logits(hidden).float()[:, :width],
+            {layer: each[:, :width] for layer, each in zip(layers, entering, strict=True)},
+        )
 
-    def prefill(self, tokens: Sequence[int], attend: CachedAttention) -> Tensor:
-        """Feeds a piece of a prompt; returns the logits [1, V] float32 after its last token."""
+    def prefill(
+        self, tokens: Sequence[int], attend: CachedAttention, layers: Sequence[int] = ()
+    ) -> Output:
+        """Feeds a piece of a prompt of T tokens; logits [1, 1, V] only after its last token."""
         fed = torch.tensor([tokens], device=self.device.name)
         with self.device.prefilling(len(tokens)):
-            hidden = self.decoder(fed, attend.positions, attend)
-        return self.decoder.logits(hidden[:, -1]).float()
+            hidden, entering = self.decoder.states(fed, attend.positions, attend, layers)
+        return Output(
+            self.decoder.logits(hidden[:, -1:]).float(),
+            dict(zip(layers, entering, strict=True)),
+        )

@@ -19,7 +19,7 @@ from aurora_inference.native.runner.drafter.registry import DRAFT_KINDS, load_dr
 from aurora_inference.native.runner.randomness import Randomness
 from aurora_inference.native.runner.sampler import Sampler
 from aurora_inference.native.runner.sampling import BatchSampling
-from aurora_inference.native.runner.target import Target
+from aurora_inference.native.runner.target import Output, Target
 from aurora_inference.native.runner.verify import verified
 from aurora_inference.native.sequence import Sequence
 from aurora_inference.trajectory.completion import Distributions
@@ -71,15 +71,19 @@ class TorchRunner:
         prompt = sequence.request.prompt_tokens
         start = sequence.cached
         attend = CachedAttention(self._cache, first_row=row, starts=[start], count=end - start)
-        logits = self._target.prefill(prompt[start:end], attend)
-        if end < len(prompt):
-            return None
-        drafter = self._rows[sequence].drafter
+        drafter, is_last = self._rows[sequence].drafter, end == len(prompt)
+        output = self._target.prefill(prompt[start:end], attend, drafter.target_layers)
         try:
-            drafter.add(sequence)
+            if drafter.target_layers:
+                states = _side_by_side(output, drafter.target_layers)
+                drafter.observe([(sequence, end - start)], states)
+            if is_last:
+                drafter.add(sequence)
         except Exception:  # noqa: BLE001 - logged by _give_up
             self._give_up([sequence], drafter)
-        return self._first_token(sequence, logits)
+            if is_last:
+                self._ngram.add(sequence)
+        return self._first_token(sequence, output.logits[0]) if is_last else None
 
     def _first_token(self, sequence: Sequence, logits: Tensor) -> int:
         """Draws from the prompt's last position, logits [1, V] float32."""
@@ -97,9 +101,10 @@ class TorchRunner:
             for sequence, drafter, length in zip(sequences, drafters, lengths, strict=True)
         ]
         # A seed's text must not hang on how a product of this batch's shape rounds.
-        logits = self._target_logits(sequences, proposal.tokens, batch_invariant=sampler.coupled)
-        step = verified(logits, proposal, lengths, sampler)
-        self._capture(sequences, logits, step.accepted)
+        output = self._read(sequences, proposal.tokens, batch_invariant=sampler.coupled)
+        step = verified(output.logits, proposal, lengths, sampler)
+        self._capture(sequences, output.logits, step.accepted)
+        self._observe(sequences, output, step.accepted)
         return step
 
     def _sampler(self, sequences: Rows[Sequence], count: int) -> Sampler:
@@ -137,20 +142,42 @@ class TorchRunner:
                 if probs is not None and proposal.probs is not None:
                     probs[places, :longest] = proposal.probs
             except Exception:  # noqa: BLE001 - logged by _give_up
-                self._give_up(list(drafter.sequences), drafter)
+                self._fall_back(drafter)
         return Proposal(tokens, probs)
 
-    def _target_logits(
-        self, sequences: Rows[Sequence], drafted: Tensor, *, batch_invariant: bool
-    ) -> Tensor:
-        """The target's logits [n, K+1, V] float32 after each row's newest token and its drafts."""
+    def _read(self, sequences: Rows[Sequence], drafted: Tensor, *, batch_invariant: bool) -> Output:
+        """The target's output after each row's newest token and its drafts: logits [n, K+1, V]."""
         newest = torch.tensor([[each.tokens[-1]] for each in sequences], device=self._device)
+        layers = {layer for each in sequences for layer in self._rows[each].drafter.target_layers}
         return self._target.decode(
             torch.cat([newest, drafted], dim=1),
             self._cache,
             [each.cached for each in sequences],
             batch_invariant=batch_invariant,
+            layers=sorted(layers),
         )
+
+    def _observe(self, sequences: Rows[Sequence], output: Output, accepted: list[int]) -> None:
+        """Gives each drafter what it needs to know of the target at newest and accepted tokens."""
+        if not output.states:
+            return
+        width = output.logits.shape[1]
+        drafters = {self._rows[sequence].drafter: None for sequence in sequences}
+        for drafter in drafters:
+            if not drafter.target_layers:
+                continue
+            read: list[tuple[Sequence, int]] = []
+            places: list[int] = []
+            for row, sequence in enumerate(sequences):
+                if self._rows[sequence].drafter is drafter:
+                    read.append((sequence, accepted[row] + 1))
+                    places += range(row * width, row * width + accepted[row] + 1)
+            states = _side_by_side(output, drafter.target_layers)
+            try:
+                kept = torch.tensor(places, device=states.device)
+                drafter.observe(read, states.index_select(0, kept))
+            except Exception:  # noqa: BLE001 - logged by _give_up
+                self._fall_back(drafter)
 
     def _capture(self, sequences: Rows[Sequence], logits: Tensor, accepted: list[int]) -> None:
         """Keeps the distributions up to and including each row's first rejection."""
@@ -179,20 +206,28 @@ class TorchRunner:
 
     def end(self, sequence: Sequence) -> Distributions | None:
         row = self._rows.pop(sequence)
-        if sequence in row.drafter.sequences:
-            row.drafter.remove(sequence)
+        row.drafter.remove(sequence)
         if not row.captured:
             return None
         return as_distributions(row.captured, sequence.output_count)
 
+    def _fall_back(self, drafter: Drafter) -> None:
+        """Has n-grams drafted for all sequences of a drafter that raised an error."""
+        sequences = list(drafter.sequences)
+        self._give_up(sequences, drafter)
+        for sequence in sequences:
+            self._ngram.add(sequence)
+
     def _give_up(self, sequences: Rows[Sequence], drafter: Drafter) -> None:
-        """Has n-grams drafted for these sequences in place of a drafter that raised an error."""
         fields = {"draft": drafter.name, "digest": drafter.digest, "requests": len(sequences)}
         logger.exception("draft failed; its requests go on without", extra={"fields": fields})
         # From the last one on, so that no row moves.
         for sequence in reversed(sequences):
             sequence.draft_failed = True
-            if sequence in drafter.sequences:
-                drafter.remove(sequence)
+            drafter.remove(sequence)
             self._rows[sequence] = self._rows[sequence]._replace(drafter=self._ngram)
-            self._ngram.add(sequence)
+
+
+def _side_by_side(output: Output, layers: Rows[int]) -> Tensor:
+    """[n * T, layers × hidden]: what entered these layers of the target."""
+    return torch.cat([output.states[layer] for layer in layers], dim=-1).flatten(0, 1)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aurora_inference.native.runner.drafter import Proposal
+from aurora_inference.native.runner.drafter import Proposal, WithoutStates
 from aurora_inference.native.runner.sampler import Sampler
 from aurora_inference.native.sequence import Sequence
 
 
-class NgramDrafter:
+class NgramDrafter(WithoutStates):
     """Proposes the continuation of the longest match in each sequence's own `history`.
 
     It has no checkpoint, thus no digest, and is in no slot. A proposal is certain: its
@@ -30,7 +30,8 @@ class NgramDrafter:
         self.sequences.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        self.sequences.remove(sequence)
+        if sequence in self.sequences:
+            self.sequences.remove(sequence)
 
     def propose(self, count: int, sampler: Sampler) -> Proposal:
         rows = [_continuation(sequence, count) for sequence in self.sequences]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aurora_inference.native.runner.cache import CachedAttention, KeyValueCache
-from aurora_inference.native.runner.drafter import DrafterRoom, Proposal
+from aurora_inference.native.runner.drafter import DrafterRoom, Proposal, WithoutStates
+from aurora_inference.native.runner.drafter.cached import CachedRows
 from aurora_inference.native.runner.sampler import Sampler
 from aurora_inference.native.sequence import Sequence
 from aurora_model.decoder import Decoder
@@ -21,25 +22,23 @@ from aurora_model.target import TargetIdentity
 _CATCH_UP_TOKENS = 256
 
 
-class StandaloneDrafter:
-    """Row i of its cache belongs to `sequences[i]`.
-
-    Used by the engine's thread only; `load` may run on any.
-    """
+class StandaloneDrafter(CachedRows, WithoutStates):
+    """Used by the engine's thread only; `load` may run on any."""
 
     def __init__(self, name: str, digest: str, decoder: Decoder, room: DrafterRoom) -> None:
+        super().__init__(
+            KeyValueCache(
+                decoder.config,
+                rows=room.rows,
+                capacity=room.capacity,
+                dtype=next(decoder.parameters()).dtype,
+                device=room.device.name,
+            )
+        )
         self.name = name
         self.digest = digest
-        self.sequences: list[Sequence] = []
         self._device = room.device.name
         self._decoder = decoder.eval()
-        self._cache = KeyValueCache(
-            decoder.config,
-            rows=room.rows,
-            capacity=room.capacity,
-            dtype=next(decoder.parameters()).dtype,
-            device=self._device,
-        )
         room.device.tune_draft(decoder)
 
     @classmethod
@@ -57,18 +56,6 @@ class StandaloneDrafter:
         if lacking:
             _pad_vocabulary(draft, lacking)
         return cls(manifest.name, manifest.digest, draft, room)
-
-    def add(self, sequence: Sequence) -> None:
-        sequence.draft_cached = 0
-        self.sequences.append(sequence)
-
-    def remove(self, sequence: Sequence) -> None:
-        """Frees a sequence's row; the last row takes its place."""
-        row = self.sequences.index(sequence)
-        last = self.sequences.pop()
-        if last is not sequence:
-            self._cache.move(len(self.sequences), row, last.draft_cached)
-            self.sequences[row] = last
 
     def propose(self, count: int, sampler: Sampler) -> Proposal:
         for row, sequence in enumerate(self.sequences):
