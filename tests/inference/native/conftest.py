@@ -69,9 +69,10 @@ def model_folders(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def target(model_folders) -> Target:
+    decoder = load_decoder(model_folders["target"], dtype=torch.float32)
     return Target(
-        load_decoder(model_folders["target"], dtype=torch.float32),
-        TargetIdentity("sha256:target", "sha256:tokenizer", VOCABULARY),
+        decoder,
+        TargetIdentity("sha256:target", "sha256:tokenizer", VOCABULARY, config=decoder.config),
         stop_tokens=frozenset({2}),
         device=Cpu(),
     )

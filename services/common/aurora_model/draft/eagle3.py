@@ -213,7 +213,7 @@ class Eagle3Draft(Draft):
 
     def project(self, target_hidden: Tensor) -> Tensor:
         """The target's states side by side, [..., 3 × target hidden] -> [..., hidden]."""
-        state: Tensor = self.fc(target_hidden.to(self.fc.weight.dtype))
+        state: Tensor = self.fc(target_hidden.to(self.norm.weight.dtype))
         return state
 
     def forward(self, tokens: Tensor, states: Tensor, positions: Tensor, attend: Attend) -> Tensor:

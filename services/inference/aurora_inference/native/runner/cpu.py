@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from aurora_kernels.linear import Calibration, decode_threads, pack_linears
 from aurora_model.decoder import Decoder
@@ -33,8 +34,8 @@ class Cpu:
         torch.set_num_threads(self.decode_threads)
         pack_linears(decoder, self.target_calibration)
 
-    def tune_draft(self, decoder: Decoder) -> None:
-        pack_linears(decoder, self._draft_calibration)
+    def tune_draft(self, draft: nn.Module) -> None:
+        pack_linears(draft, self._draft_calibration)
 
     @contextmanager
     def prefilling(self, tokens: int) -> Iterator[None]:

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from aurora_model.decoder import Decoder
 
 
@@ -18,7 +20,7 @@ class Device(Protocol):
     def tune_target(self, decoder: Decoder) -> None:
         """Makes a target fast without changing what it computes beyond its dtype's rounding."""
 
-    def tune_draft(self, decoder: Decoder) -> None:
+    def tune_draft(self, draft: nn.Module) -> None:
         """Makes a draft fast; its weights may be rounded further."""
 
     def prefilling(self, tokens: int) -> AbstractContextManager[None]:

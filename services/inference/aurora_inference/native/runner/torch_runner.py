@@ -58,9 +58,7 @@ class TorchRunner:
         return DRAFT_KINDS
 
     def load_drafter(self, folder: Path, digest: str) -> Drafter:
-        return load_drafter(
-            folder, digest=digest, target=self._target.identity, room=self.drafter_room
-        )
+        return load_drafter(folder, digest=digest, target=self._target, room=self.drafter_room)
 
     def begin(self, sequence: Sequence, drafter: Drafter | None) -> None:
         random = Randomness(sequence.request.sampling.seed, self._target.identity.vocab_size)

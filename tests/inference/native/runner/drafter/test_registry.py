@@ -27,7 +27,7 @@ def checkpoint(model_folders, target, tmp_path):
 def load(target):
     def loaded(folder, digest=""):
         room = DrafterRoom(rows=1, capacity=16, device=Cpu())
-        return load_drafter(folder, digest=digest, target=target.identity, room=room)
+        return load_drafter(folder, digest=digest, target=target, room=room)
 
     return loaded
 
@@ -42,7 +42,7 @@ def test_a_standalone_checkpoint_gets_the_standalone_drafter(checkpoint, load):
 def test_an_unknown_kind_is_refused_by_name(checkpoint, load):
     manifest = json.loads((checkpoint / MANIFEST).read_text())
     (checkpoint / MANIFEST).write_text(json.dumps(manifest | {"kind": "eagle9"}))
-    with pytest.raises(CheckpointError, match="'eagle9'; this engine supports standalone"):
+    with pytest.raises(CheckpointError, match="'eagle9'; this engine supports standalone, eagle3"):
         load(checkpoint)
 
 

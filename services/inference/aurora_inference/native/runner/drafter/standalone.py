@@ -14,10 +14,10 @@ from aurora_inference.native.runner.cache import CachedAttention, KeyValueCache
 from aurora_inference.native.runner.drafter import DrafterRoom, Proposal, WithoutStates
 from aurora_inference.native.runner.drafter.cached import CachedRows
 from aurora_inference.native.runner.sampler import Sampler
+from aurora_inference.native.runner.target import Target
 from aurora_inference.native.sequence import Sequence
 from aurora_model.decoder import Decoder
 from aurora_model.draft import StandaloneDraft, load_draft
-from aurora_model.target import TargetIdentity
 
 _CATCH_UP_TOKENS = 256
 
@@ -42,17 +42,21 @@ class StandaloneDrafter(CachedRows, WithoutStates):
         room.device.tune_draft(decoder)
 
     @classmethod
-    def load(cls, folder: Path, *, digest: str, target: TargetIdentity, room: DrafterRoom) -> Self:
+    def load(cls, folder: Path, *, digest: str, target: Target, room: DrafterRoom) -> Self:
         """Verifies and loads a checkpoint; raises CheckpointError.
 
         Drafts load in float32 whatever the target's dtype: a draft's precision affects the
         acceptance rate, never the output.
         """
         draft, manifest = load_draft(
-            folder, digest=digest, target=target, dtype=torch.float32, device=room.device.name
+            folder,
+            digest=digest,
+            target=target.identity,
+            dtype=torch.float32,
+            device=room.device.name,
         )
         assert isinstance(draft, StandaloneDraft)
-        lacking = target.vocab_size - draft.config.vocab_size
+        lacking = target.identity.vocab_size - draft.config.vocab_size
         if lacking:
             _pad_vocabulary(draft, lacking)
         return cls(manifest.name, manifest.digest, draft, room)
