@@ -115,10 +115,16 @@ def wait_for() -> Callable:
 
 
 @pytest.fixture(scope="module")
-def aurora(target_folder, publish, tmp_path_factory) -> Iterator[Aurora]:
+def learning(publish) -> dict:
+    """A random draft to begin with, its kind, and what the trainer learns from."""
+    draft, checkpoint = publish("draft-0", 1)
+    return {"kind": "Standalone", "draft": draft, "checkpoint": checkpoint, "targets": "Recorded"}
+
+
+@pytest.fixture(scope="module")
+def aurora(target_folder, learning, tmp_path_factory) -> Iterator[Aurora]:
     """A deployment that starts from a random draft and trains after every few requests."""
     folder = tmp_path_factory.mktemp("deployment")
-    draft, checkpoint = publish("draft-0", 1)
     manifest = {
         "apiVersion": "aurora.dev/v1alpha1",
         "kind": "AuroraDeployment",
@@ -126,12 +132,16 @@ def aurora(target_folder, publish, tmp_path_factory) -> Iterator[Aurora]:
         "spec": {
             "target": {"uri": target_folder.as_uri(), "dtype": "float32"},
             "draft": {
-                "kind": "Standalone",
-                "initialCheckpoint": {"uri": draft.as_uri(), "digest": checkpoint.digest},
+                "kind": learning["kind"],
+                "initialCheckpoint": {
+                    "uri": learning["draft"].as_uri(),
+                    "digest": learning["checkpoint"].digest,
+                },
                 "speculationLength": {"max": 4, "adaptive": True},
             },
             "buffer": {"embedded": {"appendfsync": "always"}},
             "trainer": {
+                "targets": learning["targets"],
                 "trigger": {"minNewTrajectories": 24, "minInterval": "1s"},
                 "hyperparameters": {"learningRate": "3e-3", "batchSize": 8, "stepsPerRound": 60},
             },

@@ -83,7 +83,6 @@ def _with_a_trainer_that_fits(spec):
     if spec.get("draft", {}).get("kind") == "Eagle3":
         trainer = spec.setdefault("trainer", {})
         trainer["targets"] = "Recompute"
-        spec.setdefault("engine", {})["type"] = "vllm"
     if trainer.get("targets") == "Recompute":
         trainer.pop("replicas", None)
     batch_size = trainer.get("hyperparameters", {}).get("batchSize", 32)

@@ -104,8 +104,6 @@ BAD = [
      "Switchback with vllm"),
     ("spec.rollout.assignment", "Switchback", "spec.rollout", "PerRequest with the native engine"),
     ("spec.draft.kind", "Medusa", "spec.draft.kind", "allowed: Standalone, Eagle3"),
-    ("spec", {**MINIMAL["spec"], "draft": {"kind": "Eagle3"}, "trainer": {"targets": "Recompute"}},
-     "spec.engine", "set type to vllm"),
     ("spec", {**VLLM, "draft": {**VLLM["draft"], "kind": "Eagle3"}}, "spec.trainer",
      "set targets to Recompute"),
     ("spec.trainer", {"targets": "Recompute", "replicas": 2}, "spec.trainer.replicas",

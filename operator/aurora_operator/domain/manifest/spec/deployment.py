@@ -28,7 +28,6 @@ class Metadata(Model):
 _IS_VLLM = "has(self.engine) && has(self.engine.type) && self.engine.type == 'vllm'"
 _NEEDS_DRAFT = "vllm speculates from its start: set draft.initialCheckpoint"
 _IS_EAGLE3 = "has(self.draft) && has(self.draft.kind) && self.draft.kind == 'Eagle3'"
-_EAGLE3_ENGINE = "drafts of kind Eagle3 are served by vllm: set type to vllm"
 _EAGLE3_TARGETS = (
     "drafts of kind Eagle3 learn from the target's hidden states, which are not recorded: set "
     "targets to Recompute"
@@ -56,7 +55,6 @@ class Spec(Model):
             _NEEDS_LENGTH,
             "engine",
         ),
-        rule(f"!({_IS_EAGLE3}) || ({_IS_VLLM})", _EAGLE3_ENGINE, "engine"),
         rule(
             f"!({_IS_EAGLE3}) || (has(self.trainer) && has(self.trainer.targets) && "
             "self.trainer.targets == 'Recompute')",
@@ -85,8 +83,7 @@ class Spec(Model):
     """The model that is served."""
     draft: Draft = Draft()
     """The small model that proposes tokens."""
-    # What it must be for the draft's kind also concerns the default.
-    engine: Engine = Field(default=Engine(), validate_default=True)
+    engine: Engine = Engine()
     """What runs the target."""
     replicas: int = Field(default=1, ge=0, le=1000)
     """How many inference pods. On one machine there is always one process; in front of an attached
@@ -118,8 +115,6 @@ class Spec(Model):
                 raise ValueError(_NEEDS_DRAFT)
             if draft.speculation_length.max == 0:
                 raise ValueError(_NEEDS_LENGTH)
-        if draft is not None and draft.kind == "Eagle3" and engine.type != "vllm":
-            raise ValueError(_EAGLE3_ENGINE)
         return engine
 
     @field_validator("replicas")

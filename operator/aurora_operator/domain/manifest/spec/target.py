@@ -50,7 +50,7 @@ class Draft(Model):
         },
     )
     """Standalone: a separate language model with the target's tokenizer. Eagle3: a head that reads
-    the target's hidden states; with vllm, and trainer.targets Recompute. Immutable."""
+    the target's hidden states; with trainer.targets Recompute. Immutable."""
     initial_checkpoint: InitialCheckpoint | None = None
     """The draft to start with. Without it n-grams are drafted until a draft is promoted: what
     followed a request's last tokens earlier in its text. The trainer starts from random weights."""
