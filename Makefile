@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast test-vllm e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-drafts bench-operator bench-judgement figures images kubectl clean
+.PHONY: help demo test test-fast test-vllm e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-drafts bench-operator bench-judgement figures images sbom kubectl clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
 	@echo "make test    all tests but those of a Kubernetes node and of a stock vLLM"
@@ -27,6 +27,7 @@ help:
 	@echo "make protos  generate protos/gen"
 	@echo "make crd     generate the resource definition and docs/reference.md"
 	@echo "make images  build a container image for each component"
+	@echo "make sbom    list the Python packages of each image, into out/sbom"
 	@echo "make kubectl  kubectl aurora as one file, and its krew manifest, in out/kubectl"
 
 $(STAMP): pyproject.toml constraints.txt tools/setup.sh
@@ -98,6 +99,9 @@ figures: $(STAMP)
 
 images:
 	@tools/images.sh
+
+sbom:
+	@tools/images.sh --sbom
 
 # Where the archives will be downloaded from.
 URL ?= https://releases.example.com

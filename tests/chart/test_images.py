@@ -1,8 +1,13 @@
-"""What can be tested of the images without a builder: the Dockerfile, the wheel, the extras."""
+"""What can be tested of the images without a builder: the Dockerfile, the wheel, the extras.
+
+`make e2e` builds two of them and runs them.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -44,7 +49,10 @@ def test_an_image_is_only_an_environment_and_a_user(component):
 
     assert ("USER", "65532:65532") in instructions
     copied = [rest for instruction, rest in instructions if instruction == "COPY"]
-    assert copied == [f"--from={component}-environment /opt/aurora /opt/aurora"]
+    assert copied == [
+        f"--from={source} /opt/aurora /opt/aurora"
+        for source in (f"{component}-environment", "code")
+    ]
     assert not [rest for instruction, rest in instructions if instruction == "RUN"]
     environment = " ".join(rest for instruction, rest in instructions if instruction == "ENV")
     assert "PYTHONSAFEPATH=1" in environment
@@ -53,17 +61,32 @@ def test_an_image_is_only_an_environment_and_a_user(component):
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_an_environment_has_the_extra_of_its_component(component):
     # A gateway stands in for the native engine.
-    extras = {"trainer": "models", "inference": "inference,gateway"}.get(component, component)
+    extras = {"trainer": ["models"], "inference": ["inference", "gateway"]}.get(
+        component, [component]
+    )
 
-    assert ("RUN", f"install-aurora {extras}") in lineage(f"{component}-environment")
-    assert set(extras.split(",")) <= _project()["optional-dependencies"].keys()
+    command = ["python3", "install.py", *extras]
+    assert ("RUN", json.dumps(command)) in lineage(f"{component}-environment")
+    assert set(extras) <= _project()["optional-dependencies"].keys()
 
 
-def test_an_environment_holds_the_pinned_versions():
-    (script,) = (rest for _, rest in lineage("installer") if "printf" in rest)
+@pytest.mark.parametrize("extras", [["operator"], ["inference", "gateway"], ["models"]])
+def test_what_an_environment_installs_is_what_the_extras_require(extras):
+    script = runpy.run_path(str(ROOT / "deploy/docker/install.py"))
+    made = script["requirements"](ROOT / "pyproject.toml", extras)
 
-    assert "--constraint /constraints.txt" in script
-    assert stages()["installer"][0] == stages()["wheel"][0] == "${BUILDER}"
+    project = _project()
+    optional = project["optional-dependencies"]
+    named = {*extras, *(["trainer"] if extras == ["models"] else [])}
+    expected = {*project["dependencies"], *(each for extra in named for each in optional[extra])}
+    assert made == sorted(each for each in expected if not each.startswith("aurora-serving"))
+
+
+def test_no_step_needs_a_shell():
+    for _, instructions in stages().values():
+        for instruction, rest in instructions:
+            if instruction in ("RUN", "CMD", "ENTRYPOINT"):
+                assert isinstance(json.loads(rest), list)
 
 
 def _project():
@@ -94,7 +117,10 @@ def test_the_build_context_has_everything_for_the_wheel():
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     kept = {line[1:] for line in ignored if line.startswith("!")}
 
-    needed = {"pyproject.toml", "README.md", "LICENSE", "constraints.txt"}
+    needed = {
+        *("pyproject.toml", "README.md", "LICENSE", "constraints.txt"),
+        "deploy/docker/install.py",
+    }
     assert needed <= kept
     for place in _places():
         relative = place.relative_to(ROOT)
@@ -193,44 +219,76 @@ def test_a_component_runs_with_its_extra_alone(extra, command):
     assert result.returncode == 0, result.stderr
 
 
-def test_without_a_builder_it_says_what_to_install(tmp_path):
+@pytest.fixture
+def call(tmp_path):
+    """Runs tools/images.sh where only these programs are found; each says how it is called."""
     for name in ("bash", "dirname", "sed"):
         found = subprocess.run(["which", name], capture_output=True, text=True, check=True)
         (tmp_path / name).symlink_to(found.stdout.strip())
 
-    result = subprocess.run(
-        [tmp_path / "bash", ROOT / "tools/images.sh"],
-        env={"PATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    def call(*arguments, programs=(), **environment):
+        for name in programs:
+            (tmp_path / name).write_text('#!/bin/bash\necho "called: ${0##*/} $*"\n')
+            (tmp_path / name).chmod(0o755)
+        return subprocess.run(
+            [tmp_path / "bash", ROOT / "tools/images.sh", *arguments],
+            env={"PATH": str(tmp_path), **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return call
+
+
+def test_without_a_builder_it_says_what_to_install(call):
+    result = call()
 
     assert result.returncode == 1
     assert "podman" in result.stderr
     assert "install one of them" in result.stderr
 
 
-@pytest.mark.parametrize("builder", ["podman", "buildah"])
-def test_it_builds_every_component_with_the_available_builder(tmp_path, builder):
-    for name in ("bash", "dirname", "sed"):
-        found = subprocess.run(["which", name], capture_output=True, text=True, check=True)
-        (tmp_path / name).symlink_to(found.stdout.strip())
-    program = tmp_path / builder
-    program.write_text('#!/bin/bash\necho "built: $*"\n')
-    program.chmod(0o755)
+def test_an_unknown_builder_is_named(call):
+    result = call(programs=["podman"], BUILDER="kaniko")
 
-    result = subprocess.run(
-        [tmp_path / "bash", ROOT / "tools/images.sh"],
-        env={"PATH": str(tmp_path), "IMAGE_PREFIX": "r.example/aurora", "BUILD_ARGS": "--pull"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    assert result.returncode == 1
+    assert "BUILDER is 'kaniko', which is none of docker, podman, buildah" in result.stderr
+
+
+@pytest.mark.parametrize("builder", ["podman", "buildah"])
+def test_it_builds_every_component_with_the_available_builder(call, builder):
+    result = call(programs=[builder], IMAGE_PREFIX="r.example/aurora", BUILD_ARGS="--pull")
 
     version = _project()["version"]
-    assert re.findall(r"built: (.*)", result.stdout) == [
-        f"build --pull --file deploy/docker/Dockerfile --target {component} "
+    assert re.findall(r"called: (.*)", result.stdout) == [
+        f"{builder} build --pull --file deploy/docker/Dockerfile --target {component} "
         f"--tag r.example/aurora-{component}:{version} ."
         for component in COMPONENTS
+    ]
+
+
+def test_docker_loads_what_it_builds(call):
+    result = call(programs=["docker", "buildah"], COMPONENTS="buffer", TAG="2")
+
+    assert "called: docker buildx build " in result.stdout
+    assert "--tag aurora-buffer:2 --load ." in result.stdout
+
+
+def test_the_builder_can_be_chosen(call):
+    result = call(programs=["docker", "buildah"], BUILDER="buildah", COMPONENTS="operator buffer")
+
+    assert re.findall(r"called: (\w+) build .*--target (\w+)", result.stdout) == [
+        ("buildah", "operator"),
+        ("buildah", "buffer"),
+    ]
+
+
+def test_a_list_of_packages_is_a_folder_for_each_component(call):
+    result = call("--sbom", programs=["buildah"], COMPONENTS="operator buffer")
+
+    assert re.findall(r"called: (.*)", result.stdout) == [
+        "buildah build --file deploy/docker/Dockerfile --target sbom "
+        f"--build-arg COMPONENT={component} --output type=local,dest=out/sbom/{component} ."
+        for component in ("operator", "buffer")
     ]
