@@ -17,7 +17,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, cast
 
 import kopf
 from kubernetes.client import Configuration
@@ -105,6 +105,9 @@ class Watches:
         await kopf.operator(
             registry=self._registry(),
             settings=_settings(self._kinds),
+            # For Kopf's peering alone, which is off. Kopf would ask for the user's name, which an
+            # image need not have.
+            identity=cast(Any, "aurora"),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=tuple(self._namespaces),
