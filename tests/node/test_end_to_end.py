@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import place
+from harness import place, registry
 from harness.cluster import Cluster
 from harness.container_runtime import kill_container, running_containers
 from harness.endpoint_watch import EndpointWatch
 from harness.host_folder import claimed, python_folders, volume, writable_folder
-from harness.installation import ANOTHER_IMAGE, CHART, chart_values, deployment
+from harness.installation import ANOTHER_IMAGE, CHART, chart_values, deployment, namespaces
 from harness.model import Models
 from harness.traffic import Traffic, complete
 
@@ -63,28 +63,28 @@ class Chat:
 
 @pytest.fixture(scope="module")
 def values(cluster: Cluster) -> Path:
-    """The namespaces, with claims in place of the images' content; the chart's values."""
-    folders = python_folders()
-    restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
-    for namespace in (SYSTEM, NAMESPACE):
-        metadata = {
-            "name": namespace,
-            "labels": restricted,
-            # The deployment's podTemplates mount them.
-            "annotations": {"aurora.dev/allowed-claims": ", ".join(folders)},
-        }
-        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-        for claim, folder in folders.items():
-            cluster.apply(*claimed(namespace, claim, folder))
+    """The chart's values, once the namespaces are there."""
+    cluster.apply(*namespaces(SYSTEM, NAMESPACE, python_folders()))
     path = place.FOLDER / "values.yaml"
-    path.write_text(json.dumps(chart_values(folders, [NAMESPACE])))
+    path.write_text(json.dumps(chart_values([NAMESPACE])))
     return path
 
 
 @pytest.fixture(scope="module")
-def chart(cluster: Cluster, values: Path) -> None:
+def published(cluster: Cluster) -> tuple[str, ...]:
+    """The chart in the registry, as Helm's arguments."""
+    account = ("--username", registry.USER, "--password", registry.PASSWORD)
+    cluster.helm("registry", "login", place.REGISTRY, *account, "--plain-http")
+    cluster.helm("package", CHART, "--destination", place.FOLDER)
+    (package,) = place.FOLDER.glob("aurora-*.tgz")
+    cluster.helm("push", package, f"oci://{place.REGISTRY}/charts", "--plain-http")
+    return (f"oci://{place.REGISTRY}/charts/aurora", "--plain-http")
+
+
+@pytest.fixture(scope="module")
+def chart(cluster: Cluster, published: tuple[str, ...], values: Path) -> None:
     cluster.helm(
-        *("install", "aurora", CHART, "--namespace", SYSTEM, "--values", values),
+        *("install", "aurora", *published, "--namespace", SYSTEM, "--values", values),
         *("--wait", "--timeout", "90s"),
     )
 
@@ -235,11 +235,13 @@ def test_another_image_rolls_the_pods_without_losing_an_endpoint(cluster, chat, 
     assert all(each.draft for each in traffic.served[served:])
 
 
-def test_an_upgrade_of_the_chart_leaves_running_pods_alone(cluster, chat, traffic, values):
+def test_an_upgrade_of_the_chart_leaves_running_pods_alone(
+    cluster, published, chat, traffic, values
+):
     before = {pod["metadata"]["uid"] for pod in chat.pods("inference")}
 
     cluster.helm(
-        *("upgrade", "aurora", CHART, "--namespace", SYSTEM, "--values", values),
+        *("upgrade", "aurora", *published, "--namespace", SYSTEM, "--values", values),
         *("--set", "podLabels.team=serving", "--wait", "--timeout", "90s"),
     )
 

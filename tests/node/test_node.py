@@ -4,6 +4,7 @@ import urllib.request
 
 from harness.host_folder import claimed, mounts, python_folders, volumes
 from harness.installation import ANOTHER_IMAGE
+from harness.pod import restricted
 
 _ANSWER = """
 import http.server, socket, torch
@@ -42,33 +43,16 @@ def test_a_restricted_pod_serves_behind_a_service(cluster):
 
 
 def _pod(namespace, folders):
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "a", "namespace": namespace, "labels": {"app": "a"}},
-        "spec": {
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [
-                {
-                    "name": "a",
-                    "image": ANOTHER_IMAGE,
-                    "command": ["python", "-c", _ANSWER],
-                    "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *mounts(folders)],
-                }
-            ],
-            "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes(folders)],
-        },
+    container = {
+        "name": "a",
+        "image": ANOTHER_IMAGE,
+        "command": ["python", "-c", _ANSWER],
+        "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 1},
+        "volumeMounts": mounts(folders),
     }
+    pod = restricted(namespace, "a", container)
+    pod["spec"]["volumes"] += volumes(folders)
+    return pod
 
 
 def _service(namespace):

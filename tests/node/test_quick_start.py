@@ -30,22 +30,19 @@ def commands() -> list[str]:
 
 @pytest.fixture
 def prepared(cluster: Cluster) -> None:
-    """Volumes for claims and images with Python, which a user's cluster has."""
+    """Volumes for claims, and Python for images without, which a user's cluster has."""
     folders = python_folders()
     models = writable_folder("quick-start-models")
     # Already trained; need not be trained again.
     if (made := cache_root() / "demo").is_dir():
         shutil.copytree(made, models / "demo")
         subprocess.run(["chown", "-R", "65532:65532", models], check=True)
-    for namespace in ("default", "aurora-system"):
-        metadata = {"name": namespace}
-        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-        for claim, folder in folders.items():
-            cluster.apply(*claimed(namespace, claim, folder))
+    for claim, folder in folders.items():
+        cluster.apply(*claimed("default", claim, folder))
     cluster.apply(
         volume("default", "models", models),
         volume("default", "redis-chat-buffer-0", writable_folder("quick-start-redis")),
-        *machine_policy(folders, ("default", "aurora-system")),
+        *machine_policy(folders, ["default"]),
     )
     cluster.await_that(lambda: is_policy_in_force(cluster), "pods get the machine's Python", 30)
 

@@ -31,6 +31,7 @@ from harness.installation import (
     CHART,
     attached_deployment,
     chart_values,
+    namespaces,
     own_vllm,
     vllm_deployment,
 )
@@ -48,26 +49,18 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def namespaces(cluster: Cluster) -> dict[str, Path]:
-    """Both, under Pod Security `restricted`, with claims in place of the images' content."""
+def folders(cluster: Cluster) -> dict[str, Path]:
+    """What the images lack, once the namespaces have claims of it."""
     folders = {**python_folders(), "vllm": Path(os.environ[VARIABLE]).resolve()}
-    for namespace in (SYSTEM, NAMESPACE):
-        metadata = {
-            "name": namespace,
-            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
-            "annotations": {"aurora.dev/allowed-claims": ", ".join(folders)},
-        }
-        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-        for claim, folder in folders.items():
-            cluster.apply(*claimed(namespace, claim, folder))
+    cluster.apply(*namespaces(SYSTEM, NAMESPACE, folders))
     return folders
 
 
 @pytest.fixture(scope="module")
-def installed(cluster: Cluster, namespaces: dict[str, Path], models: Models) -> None:
+def installed(cluster: Cluster, folders: dict[str, Path], models: Models) -> None:
     """The chart, models, a place for the buffer's file, and a client's token."""
     values = place.FOLDER / "vllm-values.yaml"
-    values.write_text(json.dumps(chart_values(python_folders(), [NAMESPACE])))
+    values.write_text(json.dumps(chart_values([NAMESPACE])))
     cluster.helm(
         *("install", "aurora-vllm", CHART, "--namespace", SYSTEM, "--values", values),
         *("--wait", "--timeout", "90s"),
@@ -87,9 +80,9 @@ def installed(cluster: Cluster, namespaces: dict[str, Path], models: Models) -> 
 
 @pytest.fixture(scope="module")
 def url(
-    cluster: Cluster, installed: None, namespaces: dict[str, Path], models: Models
+    cluster: Cluster, installed: None, folders: dict[str, Path], models: Models
 ) -> Iterator[str]:
-    cluster.apply(vllm_deployment(NAMESPACE, models, python_folders(), vllm=namespaces["vllm"]))
+    cluster.apply(vllm_deployment(NAMESPACE, models, python_folders(), vllm=folders["vllm"]))
     cluster.await_that(lambda: is_ready(cluster), "the deployment is ready", READY_SECONDS)
     address = cluster.get("-n", NAMESPACE, "service", f"{NAME}-inference")["spec"]["clusterIP"]
     yield f"http://{address}:8000"
@@ -201,7 +194,7 @@ def test_a_pod_that_is_deleted_finishes_what_it_began(cluster, url):
 
 
 @pytest.fixture
-def own(cluster: Cluster, installed: None, namespaces: dict[str, Path]) -> Iterator[None]:
+def own(cluster: Cluster, installed: None, folders: dict[str, Path]) -> Iterator[None]:
     """A vLLM that runs before, with what its owner adds to it at the command's word."""
     # One vLLM at a time is what two cores can run.
     cluster.kubectl("-n", NAMESPACE, "delete", RESOURCE, "--ignore-not-found")
@@ -212,7 +205,7 @@ def own(cluster: Cluster, installed: None, namespaces: dict[str, Path]) -> Itera
         "metadata": {"name": OWN, "namespace": NAMESPACE},
         "data": {"api-key": base64.b64encode(KEY.encode()).decode()},
     }
-    cluster.apply(secret, own_vllm(OWN, NAMESPACE, python_folders(), vllm=namespaces["vllm"]))
+    cluster.apply(secret, own_vllm(OWN, NAMESPACE, python_folders(), vllm=folders["vllm"]))
     cluster.await_that(lambda: own_pods(cluster), "its pod exists", READY_SECONDS)
     yield
     cluster.kubectl(

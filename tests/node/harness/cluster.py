@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import installation, place
+from harness import installation, place, registry
 from harness.container_runtime import import_image, start_container_runtime
 from harness.image import write_image
 from harness.node import start_node
@@ -47,7 +47,7 @@ class Cluster:
         """Returns once the node is ready for pods."""
         shutil.rmtree(place.LOGS, ignore_errors=True)
         place.LOGS.mkdir(parents=True)
-        self._node.append(start_container_runtime())
+        self._node += [self._start_registry(), start_container_runtime()]
         self._import_images()
         self.api.start()
         self.api.start_controllers()
@@ -114,6 +114,16 @@ class Cluster:
             timeout=seconds,
             check=False,
         )
+
+    def _start_registry(self) -> Program:
+        folder = place.FOLDER / "registry"
+        folder.mkdir()
+        images = Path(os.environ[place.REGISTRY_VARIABLE])
+        program = Program("registry", registry.command(images, place.REGISTRY, folder))
+        program.await_that(
+            lambda: registry.answers(place.REGISTRY), "the registry answers", _READY_SECONDS
+        )
+        return program
 
     def _import_images(self) -> None:
         archive = place.FOLDER / "images.tar"

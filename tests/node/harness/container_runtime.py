@@ -1,4 +1,7 @@
-"""containerd with its own root, state and socket; containers' links are pairs to the node."""
+"""containerd with its own root, state and socket; containers' links are pairs to the node.
+
+The node's registry is also its mirror of Docker Hub, so that images are found there by their
+default names too."""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from harness import place
+from harness import place, registry
 from harness.program import Program
 
 _ROOT = place.FOLDER / "containerd"
@@ -36,11 +39,24 @@ sandbox_image = "{pause}"
 restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "{registries}"
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{plugins}"
 conf_dir = "{network}"
 """
 _PLUGINS = "/usr/lib/cni"
+_REGISTRIES = _ROOT / "registries"
+_REGISTRY = """
+[host."http://{address}"]
+capabilities = ["pull", "resolve"]
+"""
+_MIRROR = (
+    _REGISTRY
+    + """[host."http://{address}".header]
+Authorization = ["{authorization}"]
+"""
+)
 
 
 def start_container_runtime() -> Program:
@@ -48,6 +64,10 @@ def start_container_runtime() -> Program:
     _NETWORK.mkdir()
     (_NETWORK / "10-pods.conflist").write_text(json.dumps(_network()))
     _ROOT.mkdir()
+    for name, text in ((place.REGISTRY, _REGISTRY), ("docker.io", _MIRROR)):
+        path = _REGISTRIES / name / "hosts.toml"
+        path.parent.mkdir(parents=True)
+        path.write_text(text.format(address=place.REGISTRY, authorization=registry.authorization()))
     path = _ROOT / "config.toml"
     path.write_text(
         _CONFIGURATION.format(
@@ -56,6 +76,7 @@ def start_container_runtime() -> Program:
             pause=place.PAUSE_IMAGE,
             plugins=_PLUGINS,
             network=_NETWORK,
+            registries=_REGISTRIES,
         )
     )
     program = Program("containerd", ["/usr/bin/containerd", "--config", path])

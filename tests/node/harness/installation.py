@@ -8,36 +8,75 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from harness import place
-from harness.host_folder import mounts, volumes
+from harness import place, registry
+from harness.host_folder import claimed, mounts, volumes
+from harness.image_build import COMPONENTS
 from harness.model import Models
 
 CHART = place.REPOSITORY / "deploy/helm/aurora"
 _EXAMPLE = place.REPOSITORY / "examples/kubernetes-quickstart.yaml"
+PULL_SECRET = "registry"
+FROM_REGISTRY = f"{place.REGISTRY}/{registry.NAMESPACE}"
 ANOTHER_IMAGE = "aurora-inference:another"
 _VLLM_IMAGE = "vllm/vllm-openai:v0.32.0"
-COMPONENTS = ("inference", "buffer", "trainer")
-_CONTAINERS = {"inference": ("inference",), "buffer": ("buffer", "redis"), "trainer": ("trainer",)}
+# Their images hold no Python: volumes bring the machine's.
+_EMPTY = ("inference", "trainer")
 _VLLM_ARGUMENTS = ["--enforce-eager", "--max-num-seqs=16", "--max-num-batched-tokens=512"]
 # Every pod and the cluster itself share two cores.
 _ONE_THREAD = [{"name": "OMP_NUM_THREADS", "value": "1"}]
 
 
 def images() -> list[str]:
-    """The images of `make images`, a second one of inference to upgrade to, and vLLM's."""
-    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
-    made = [f"aurora-{component}:{version}" for component in ("operator", *COMPONENTS)]
+    """Those that are on the node from the beginning: of inference, a second one to upgrade to, of
+    the trainer, and vLLM's. The others are pulled from the registry.
+    """
+    made = [f"aurora-{component}:{_version()}" for component in _EMPTY]
     ours = [f"docker.io/library/{name}" for name in (*made, ANOTHER_IMAGE)]
-    return [*ours, f"docker.io/{_VLLM_IMAGE}"]
+    return [*ours, *(f"{FROM_REGISTRY}/{name}" for name in made), f"docker.io/{_VLLM_IMAGE}"]
 
 
-def chart_values(folders: Mapping[str, Path], namespaces: Sequence[str]) -> dict[str, Any]:
-    """The chart's values; the machine provides what the image lacks."""
-    return {
-        "watchNamespaces": list(namespaces),
-        "volumes": volumes(folders),
-        "volumeMounts": mounts(folders),
-    }
+def chart_values(namespaces: Sequence[str]) -> dict[str, Any]:
+    """The chart's values: all images from the node's private registry, those built by digest."""
+    images: dict[str, Any] = {"registry": FROM_REGISTRY, "pullSecrets": [{"name": PULL_SECRET}]}
+    for component in COMPONENTS:
+        images[component] = {"digest": digest(component)}
+    return {"watchNamespaces": list(namespaces), "images": images}
+
+
+def digest(component: str) -> str:
+    """The digest of a component's image in the registry."""
+    return registry.digest(place.REGISTRY, f"aurora-{component}", _version())
+
+
+def _version() -> str:
+    return str(yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"])
+
+
+def pull_secret(namespace: str) -> dict[str, Any]:
+    """The Secret with which a namespace's pods may pull from the registry."""
+    return registry.pull_secret(namespace, PULL_SECRET, place.REGISTRY)
+
+
+def namespaces(system: str, serving: str, folders: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """The operator's and a deployment's, under Pod Security `restricted`, with the pull Secret.
+
+    The latter has claims, which its podTemplates may mount, in place of the images' content.
+    """
+    offered = {"aurora.dev/allowed-claims": ", ".join(folders)}
+    made: list[dict[str, Any]] = []
+    for name, noted in ((system, {}), (serving, offered)):
+        metadata = {
+            "name": name,
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+            "annotations": noted,
+        }
+        made += [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata},
+            pull_secret(name),
+        ]
+    return made + [
+        each for claim, folder in folders.items() for each in claimed(serving, claim, folder)
+    ]
 
 
 def deployment(
@@ -60,7 +99,7 @@ def deployment(
     spec["rollout"]["analysis"] = {"alpha": "0.05", "minRequests": 24, "maxDuration": "2m"}
     spec["security"] = {"authSecretRef": {"name": "chat-tokens"}}
     spec["inference"] = {"maxContextTokens": 256}
-    for component in COMPONENTS:
+    for component in _EMPTY:
         spec.setdefault(component, {})["podTemplate"] = _pod_template(component, folders)
     return result
 
@@ -186,8 +225,5 @@ def _vllm_environment(vllm: Path) -> list[dict[str, str]]:
 
 
 def _pod_template(component: str, folders: Mapping[str, Path]) -> dict[str, Any]:
-    containers = [
-        {"name": name, "volumeMounts": mounts(folders), "env": _ONE_THREAD}
-        for name in _CONTAINERS[component]
-    ]
-    return {"spec": {"containers": containers, "volumes": volumes(folders)}}
+    container = {"name": component, "volumeMounts": mounts(folders), "env": _ONE_THREAD}
+    return {"spec": {"containers": [container], "volumes": volumes(folders)}}

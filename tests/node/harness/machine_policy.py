@@ -1,4 +1,4 @@
-"""An admission policy that gives the machine's Python to every pod of a namespace.
+"""An admission policy that gives the machine's Python to pods of a namespace whose images lack it.
 
 With it a manifest need not mention the machine, just as if the images held Python themselves.
 """
@@ -10,8 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.image_build import COMPONENTS
+
 _NAME = "python-of-the-machine"
 _VERSION = "admissionregistration.k8s.io/v1"
+# The images of `image_build` hold their own.
+_BUILT = (
+    "!object.spec.containers.exists(container, "
+    f"container.image.matches('aurora-({'|'.join(COMPONENTS)}):'))"
+)
 
 
 def machine_policy(folders: Mapping[str, Path], namespaces: Sequence[str]) -> list[dict[str, Any]]:
@@ -24,6 +31,7 @@ def machine_policy(folders: Mapping[str, Path], namespaces: Sequence[str]) -> li
             "spec": {
                 "failurePolicy": "Fail",
                 "reinvocationPolicy": "Never",
+                "matchConditions": [{"name": "image-lacks-python", "expression": _BUILT}],
                 "matchConstraints": {
                     "resourceRules": [
                         {

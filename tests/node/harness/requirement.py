@@ -17,6 +17,9 @@ from pathlib import Path
 _PACKAGES = {
     "containerd": "containerd",
     "runc": "runc",
+    "buildah": "buildah",
+    "mmdebstrap": "mmdebstrap",
+    "debian-archive-keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
     "containernetworking-plugins": "/usr/lib/cni/ptp",
     "iptables": "iptables",
     "conntrack": "conntrack",
@@ -66,7 +69,11 @@ def check() -> None:
 
 
 def _missing() -> list[str]:
-    return [package for package, file in _PACKAGES.items() if shutil.which(file) is None]
+    return [
+        package
+        for package, file in _PACKAGES.items()
+        if shutil.which(file) is None and not Path(file).exists()
+    ]
 
 
 def _install(packages: list[str]) -> None:

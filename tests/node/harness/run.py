@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import leftover, place, requirement
+from harness import image_build, leftover, place, requirement
 
 # Longer than the tests' own limits together: a last resort against hangs.
 _LIMIT_SECONDS = 1500
@@ -26,11 +26,12 @@ _NAMESPACES = ("--net", "--mount", "--pid", "--ipc", "--mount-proc", "--kill-chi
 def main(arguments: Sequence[str]) -> int:
     try:
         programs = requirement.obtain(place.REPOSITORY)
-    except requirement.MissingError as error:
+        images = image_build.obtain(place.REPOSITORY)
+    except (requirement.MissingError, image_build.BuildError) as error:
         sys.stderr.write(f"e2e: {error}\n")
         return 1
     with _alone():
-        return _run_and_look(programs, arguments)
+        return _run_and_look(programs, images, arguments)
 
 
 @contextmanager
@@ -45,22 +46,23 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _run_and_look(programs: Path, arguments: Sequence[str]) -> int:
+def _run_and_look(programs: Path, images: Path, arguments: Sequence[str]) -> int:
     """Runs the tests, and also fails if they left something behind."""
     leftover.remove()
     before = leftover.snapshot()
     with leftover.guardian():
-        result = _run(programs, arguments)
+        result = _run(programs, images, arguments)
     left = leftover.description(before, leftover.snapshot())
     for line in left:
         sys.stderr.write(f"e2e: left behind: {line}\n")
     return result or bool(left)
 
 
-def _run(programs: Path, arguments: Sequence[str]) -> int:
+def _run(programs: Path, images: Path, arguments: Sequence[str]) -> int:
     inside = [sys.executable, "-m", "harness.inside", *arguments]
     command = ["setpriv", "--pdeathsig", "KILL", "unshare", *_NAMESPACES, "--", *inside]
-    environment = {**os.environ, "AURORA_K8S_BIN": str(programs)}
+    found = {"AURORA_K8S_BIN": str(programs), place.REGISTRY_VARIABLE: str(images)}
+    environment = {**os.environ, **found}
     with subprocess.Popen(command, env=environment, cwd=place.REPOSITORY) as running:
         try:
             return running.wait(_LIMIT_SECONDS)
