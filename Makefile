@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast test-vllm e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-drafts bench-operator bench-judgement figures images sbom kubectl clean
+.PHONY: help demo test test-fast test-vllm e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-drafts bench-operator bench-judgement figures images sbom kubectl check-workflows clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
 	@echo "make test    all tests but those of a Kubernetes node and of a stock vLLM"
@@ -17,6 +17,7 @@ help:
 	@echo "make e2e     tests with real pods on a Kubernetes node; needs root on Linux"
 	@echo "make e2e-vllm  the same with a stock vLLM in the pods"
 	@echo "make check   formatting, lint, types, layering, generated code"
+	@echo "make check-workflows  lint .github/workflows; needs Go"
 	@echo "make bench   all benchmarks but those with a target of their own, into out/bench"
 	@echo "make bench-serving  wrong requests, attacks, disconnects, overload and clients, half an hour"
 	@echo "make bench-vllm  what a change of draft and the gateway cost a stock vLLM, 20 minutes"
@@ -65,6 +66,9 @@ check: $(STAMP)
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/protos.py --check
 	@$(BIN)/python tools/crd.py --check
+
+check-workflows:
+	@go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 crd: $(STAMP)
 	@$(BIN)/python tools/crd.py
