@@ -93,7 +93,9 @@ async def test_the_trainer_keeps_what_it_is_given(tmp_path):
         Trigger(min_new_trajectories=48, min_interval_seconds=0),
         steps_per_round=60,
         problem=str,
-        on_stable=lambda digest: None,
+        on_stable=lambda draft: None,
+        on_verdicts=lambda verdicts: None,
+        is_target=lambda digest: True,
     )
     request = trainer_pb2.KeepRolloutRecordRequest(name=f"7-{DIGEST}", content=content())
     await servicer.KeepRolloutRecord(request, None)
