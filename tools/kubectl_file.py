@@ -81,7 +81,7 @@ main()
 def distributions() -> Mapping[str, Distribution]:
     """All that the client requires, by name, the project itself included."""
     found: dict[str, Distribution] = {}
-    asked = [(PROJECT, (EXTRA,))]
+    asked: list[tuple[str, tuple[str, ...]]] = [(PROJECT, (EXTRA,))]
     while asked:
         name, extras = asked.pop()
         name = re.sub(r"[-_.]+", "-", name).lower()
