@@ -179,8 +179,8 @@ def _await(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_client_that_leaves_ends_its_request_in_vllm(gateway, streamed):
-    # Eight choices take far longer than the metrics need to show the first token.
-    long = {"n": 8, "temperature": 0.5, "max_tokens": 450, "ignore_eos": True}
+    # Sixteen choices with log-probabilities take far longer than it takes to leave.
+    long = {"n": 16, "temperature": 0.5, "logprobs": 20, "max_tokens": 450, "ignore_eos": True}
     body = json.dumps(PROMPT | long | {"stream": streamed}).encode()
     port = int(gateway.url.rpartition(":")[2])
 
@@ -191,7 +191,10 @@ def test_a_client_that_leaves_ends_its_request_in_vllm(gateway, streamed):
     with socket.create_connection(("127.0.0.1", port), 30) as client:
         head = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
         client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        # Not the gauge of running requests, which a poll may miss.
-        _await(lambda: metric("vllm:generation_tokens_total") > before)
+        if streamed:
+            assert client.recv(1)
+        else:
+            # Not the gauge of running requests, which a poll may miss.
+            _await(lambda: metric("vllm:generation_tokens_total") > before)
     _await(lambda: metric("vllm:num_requests_running") == 0)
-    assert metric("vllm:generation_tokens_total") - before < 8 * 400
+    assert metric("vllm:generation_tokens_total") - before < 16 * 450
