@@ -8,12 +8,13 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast test-vllm e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-drafts bench-operator bench-judgement figures images sbom kubectl check-workflows clean
+.PHONY: help demo test test-fast test-vllm test-vllm-fast e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-drafts bench-operator bench-judgement figures images sbom kubectl check-workflows clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
 	@echo "make test    all tests but those of a Kubernetes node and of a stock vLLM"
 	@echo "make test-fast  tests without Redis, Kubernetes or slow training"
 	@echo "make test-vllm  tests with a stock vLLM, which is installed apart on first use; Linux"
+	@echo "make test-vllm-fast  those without a whole deployment"
 	@echo "make e2e     tests with real pods on a Kubernetes node; needs root on Linux"
 	@echo "make e2e-vllm  the same with a stock vLLM in the pods"
 	@echo "make check   formatting, lint, types, layering, generated code"
@@ -51,6 +52,10 @@ test-fast: $(STAMP)
 
 test-vllm: $(STAMP)
 	@folder=$$(PYTHON="$(PYTHON)" tools/vllm/setup.sh) && AURORA_VLLM=$$folder $(BIN)/pytest -m vllm tests/vllm
+
+test-vllm-fast: $(STAMP)
+	@folder=$$(PYTHON="$(PYTHON)" tools/vllm/setup.sh) && AURORA_VLLM=$$folder \
+	    $(BIN)/pytest -m "vllm and not slow" tests/vllm
 
 e2e: $(STAMP)
 	@PYTHONPATH=tests/node $(BIN)/python -m harness.run

@@ -11,6 +11,8 @@ import pytest
 from stock.server import KEY, MODEL, Server, serving
 from stock.up import PROMOTED_SECONDS, Load, manifest, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def theirs(models, weak_draft, plugin, tmp_path) -> Iterator[Server]:

@@ -14,6 +14,8 @@ from stock.models import CONTEXT_TOKENS
 from stock.server import VARIABLE
 from stock.up import PROMOTED_SECONDS, Aurora, Load, manifest, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def aurora(models, weak_draft, tmp_path_factory) -> Iterator[Aurora]:

@@ -15,6 +15,8 @@ from aurora_model.config import read_config
 from aurora_model.draft import Eagle3Draft, publish_draft
 from aurora_model.target import target_identity
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def aurora(models, tmp_path_factory) -> Iterator[Aurora]:
