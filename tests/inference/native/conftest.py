@@ -179,6 +179,7 @@ def p_value(pair_probs) -> Callable[..., float]:
         wanted = np.append(expected[often], expected[~often].sum())
         if wanted[-1] < 1:
             observed, wanted = observed[:-1], wanted[:-1] * observed[:-1].sum() / wanted[:-1].sum()
+        assert len(wanted) > 1, "a single outcome proves nothing"
         return float(stats.chisquare(observed, wanted).pvalue)
 
     return computed
