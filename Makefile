@@ -82,7 +82,7 @@ protos: $(STAMP)
 	@$(BIN)/python tools/protos.py
 
 bench: $(STAMP)
-	@for name in engine ngram states seeds swap capture buffer trainer_replicas; do \
+	@for name in engine ngram states seeds swap capture buffer sizing trainer_replicas; do \
 	    echo "bench: $$name"; PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 

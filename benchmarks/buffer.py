@@ -42,8 +42,10 @@ RAW_STREAM = "bench:raw"
 BUFFER_STREAM = "bench:buffer"
 
 
-def trajectory(number: int) -> buffer_pb2.Trajectory:
-    """A trajectory of realistic size, about 39 KB; its arrays are random, seeded by `number`."""
+def trajectory(
+    number: int, *, prompt_tokens: int = PROMPT_TOKENS, output_tokens: int = OUTPUT_TOKENS
+) -> buffer_pb2.Trajectory:
+    """A trajectory of realistic size, by default 39 KB; its arrays are random, by `number`."""
     source = random.Random(number)
     return buffer_pb2.Trajectory(
         request_id=f"request-{number}",
@@ -54,17 +56,17 @@ def trajectory(number: int) -> buffer_pb2.Trajectory:
         draft_digest="sha256:" + source.randbytes(32).hex(),
         arm="stable",
         sampling=buffer_pb2.Sampling(temperature=1.0, top_p=1.0),
-        prompt_tokens=[source.randrange(32_000) for _ in range(PROMPT_TOKENS)],
-        output_tokens=[source.randrange(32_000) for _ in range(OUTPUT_TOKENS)],
+        prompt_tokens=[source.randrange(32_000) for _ in range(prompt_tokens)],
+        output_tokens=[source.randrange(32_000) for _ in range(output_tokens)],
         target=buffer_pb2.TargetDistributions(
             k=TOP_K,
-            token_ids=source.randbytes(4 * TOP_K * OUTPUT_TOKENS),
-            log_probs=source.randbytes(2 * TOP_K * OUTPUT_TOKENS),
-            tail_mass=source.randbytes(2 * OUTPUT_TOKENS),
+            token_ids=source.randbytes(4 * TOP_K * output_tokens),
+            log_probs=source.randbytes(2 * TOP_K * output_tokens),
+            tail_mass=source.randbytes(2 * output_tokens),
         ),
         steps=[
             buffer_pb2.VerifyStep(drafted=4, accepted=3, batch_size=1, microseconds=9_000)
-            for _ in range(OUTPUT_TOKENS // 4)
+            for _ in range(output_tokens // 4)
         ],
         finished_at_ms=1_700_000_000_000 + number,
     )

@@ -35,6 +35,7 @@ def cache(tmp_path_factory) -> Path:
         ("capture", "overhead_percent"),
         ("buffer", "append_over_raw_xadd"),
         ("serving", "clients_passed"),
+        ("sizing", "redis_memory_mib_per_1000"),
         ("trainer_replicas", "two_replicas_over_one"),
         ("drafts", "eagle3_over_standalone"),
         ("switchback", "median_pairs_plus3"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-LINES = {"lifecycle.md": 120, "gitops.md": 150, "networking.md": 120}
+LINES = {"lifecycle.md": 120, "gitops.md": 150, "sizing.md": 120, "networking.md": 120}
 
 
 @pytest.mark.parametrize("page", LINES)
