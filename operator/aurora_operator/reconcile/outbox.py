@@ -24,8 +24,8 @@ class Outbox:
     """What is offered goes out one at a time; a failure is tried again with growing pauses.
 
     `deliver` has a deadline of its own and raises AuroraErrors: InvalidInputError if the report is
-    refused for good, which gives it up. The status says what is left, so
-    that a restarted operator goes on; what was sent and not stored yet is sent again then.
+    refused for good, which gives it up. The status says what is left, so that a restarted operator
+    goes on; what was sent and not stored yet is sent again then.
     """
 
     def __init__(

@@ -18,6 +18,7 @@ from aurora_operator.domain.rollout.replay import (
     is_futile,
     saved_at_least,
     saved_at_most,
+    saves_overall,
 )
 from aurora_operator.domain.rollout.state import (
     MAX_CRASHES,
@@ -159,8 +160,9 @@ def _clause(
 
 
 def _saves_overall(plan: RolloutPlan, replay: Replay) -> Clause:
-    least = saved_at_least(replay, threshold=plan.promotion_threshold)
-    holds = least is not None and least > plan.min_effect * replay.stable_steps
+    threshold = plan.promotion_threshold
+    least = saved_at_least(replay, threshold=threshold)
+    holds = saves_overall(replay, threshold=threshold, min_effect=plan.min_effect)
     return _clause("SavesOverall", holds, plan.min_effect_bps, _share_bps(replay, least))
 
 

@@ -211,10 +211,15 @@ def read(
 
 def is_faster(replay: Replay, *, threshold: float, min_effect: float = 0.0) -> bool:
     """Whether it saves time on requests and on all of them together; `threshold` is log(1/α)."""
+    return replay.log_e >= threshold and saves_overall(
+        replay, threshold=threshold, min_effect=min_effect
+    )
+
+
+def saves_overall(replay: Replay, *, threshold: float, min_effect: float) -> bool:
+    """Whether all requests save more than the share `min_effect`, but with probability α."""
     least = saved_at_least(replay, threshold=threshold)
-    if least is None or replay.log_e < threshold:
-        return False
-    return least > min_effect * replay.stable_steps
+    return least is not None and least > min_effect * replay.stable_steps
 
 
 def saved_at_least(replay: Replay, *, threshold: float) -> float | None:
