@@ -29,6 +29,11 @@ _TIMEOUT_SECONDS = 15.0
 # Asking for a token costs as much as a small call; a rotated one overlaps with the one before.
 _TOKEN_SECONDS = 5.0
 _TOO_MANY = 429
+# A reconcile makes dozens of calls and fails with the first: of a server that fails now and then, a
+# call takes more than one answer. POST is left to its caller, who knows whether twice does harm.
+_IDEMPOTENT = frozenset({"GET", "PATCH", "DELETE"})
+_TRIES = 3
+_RETRY_SECONDS = 0.1
 _PAGE = 500
 _SMALL_PAGE = 100
 # Older than any object.
@@ -65,7 +70,7 @@ class KubernetesApi:
     Methods raise AuroraErrors only: NotFoundError, ConflictError (another version, or a name that
     is taken), ApiRefusedError, ApiBusyError. At most `connections` calls run at once; a call's
     deadline begins when it is its turn. What a busy API server asks to send again later is, for as
-    long as the deadline.
+    long as the deadline; what it fails to answer is sent three times.
     """
 
     def __init__(
@@ -219,6 +224,7 @@ class KubernetesApi:
             headers["Authorization"] = token
         data = None if body is None else _encoded(body)
         until: float | None = None
+        failures = 0
         while True:
             try:
                 async with (
@@ -234,7 +240,12 @@ class KubernetesApi:
             if response.status < 300:
                 return _object(content)
             refused = api_error(response.status, content, response.headers)
-            pause = _pause_seconds(refused) if response.status == _TOO_MANY else None
+            pause = None
+            if response.status == _TOO_MANY:
+                pause = _pause_seconds(refused)
+            elif isinstance(refused, ApiBusyError) and verb in _IDEMPOTENT:
+                failures += 1
+                pause = _RETRY_SECONDS * random.uniform(1.0, 3.0) if failures < _TRIES else None
             now = time.monotonic()
             until = now + self._timeout_seconds if until is None else until
             if pause is None or now + pause > until:

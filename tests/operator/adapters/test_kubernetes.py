@@ -1,4 +1,4 @@
-"""Failures before the request, and answers of an API server that is too busy."""
+"""Failures before the request, and answers of an API server that is too busy or fails."""
 
 import pytest
 from aiohttp import web
@@ -6,7 +6,7 @@ from kubernetes.client import Configuration
 
 from aurora_common.port import free_port
 from aurora_operator.adapters.api_error import ApiBusyError
-from aurora_operator.adapters.kubernetes import KubernetesApi
+from aurora_operator.adapters.kubernetes import Kind, KubernetesApi
 
 
 async def test_a_program_that_fails_to_give_a_token_fails_its_call_alone():
@@ -26,17 +26,17 @@ async def busy():
     """An API server that refuses so many requests first; how many it got, and a client of it."""
     runners, apis = [], []
 
-    async def start(refused, *, headers, timeout_seconds=15.0):
+    async def start(refused, *, headers=None, status=429, timeout_seconds=15.0):
         asked = []
 
         async def answer(request):
             asked.append(request.path)
             if len(asked) <= refused:
-                return web.json_response({"message": "later"}, status=429, headers=headers)
+                return web.json_response({"message": "later"}, status=status, headers=headers)
             return web.json_response({"resources": [{"name": "pods"}]})
 
         application = web.Application()
-        application.router.add_get("/{path:.*}", answer)
+        application.router.add_route("*", "/{path:.*}", answer)
         runners.append(web.AppRunner(application))
         await runners[-1].setup()
         port = free_port()
@@ -75,3 +75,29 @@ async def test_nobody_waits_beyond_the_deadline_of_a_call(busy):
         await api.served("v1")
     assert refused.value.retry_after_seconds == 0
     assert 2 < len(asked) < 7
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+async def test_what_a_server_fails_to_answer_is_sent_again(busy, status):
+    asked, api = await busy(2, status=status)
+
+    assert await api.served("v1") == {"pods"}
+    assert len(asked) == 3
+
+
+async def test_a_failure_that_lasts_is_left_to_the_caller(busy):
+    asked, api = await busy(1000, status=500)
+
+    with pytest.raises(ApiBusyError, match="later"):
+        await api.served("v1")
+    assert len(asked) == 3
+
+
+async def test_a_creation_that_fails_is_not_repeated(busy):
+    asked, api = await busy(1000, status=500)
+
+    with pytest.raises(ApiBusyError, match="later"):
+        await api.create(
+            Kind("v1", "Event", "events"), {"metadata": {"namespace": "default", "name": "once"}}
+        )
+    assert len(asked) == 1
