@@ -12,8 +12,9 @@ import pytest
 from aiohttp import web
 
 from aurora_common.port import free_port
+from aurora_inference.gateway.engine_connection import EngineConnection, engine_session
 from aurora_inference.gateway.ledger import Ledger
-from aurora_inference.gateway.proxy import Behind, Proxy, ProxySettings, engine_session
+from aurora_inference.gateway.proxy import Behind, Proxy, ProxySettings
 from aurora_inference.gateway.server import ProxyServer
 from aurora_inference.settings import Address
 from aurora_inference.slots.outcome_log import OutcomeLog
@@ -102,7 +103,12 @@ class Running:
 
 @asynccontextmanager
 async def proxied(
-    handler: Handler = plain, *, tokens=None, drain_seconds: float = 5.0, **settings
+    handler: Handler = plain,
+    *,
+    tokens=None,
+    drain_seconds: float = 5.0,
+    engine_key: str = "",
+    **settings,
 ) -> AsyncIterator[Running]:
     upstream = Upstream(handler)
     await upstream.start()
@@ -113,7 +119,8 @@ async def proxied(
         return b"aurora_engine_up 1.0\n"
 
     async with engine_session() as session:
-        proxy = Proxy(session, ProxySettings(upstream.url, **settings), ledger, tokens)
+        engine = EngineConnection(session, upstream.url, engine_key)
+        proxy = Proxy(engine, ProxySettings(**settings), ledger, tokens)
         server = ProxyServer(proxy, Address("127.0.0.1", 0), drain_seconds=drain_seconds)
         port = await server.start()
         proxy.open(

@@ -283,7 +283,7 @@ async def test_clients_without_a_token_are_refused_everywhere_but_at_health_and_
 
 
 async def test_the_engine_checks_keys_if_it_should():
-    async with proxied(engine_key="k", pass_authorization=True) as running:
+    async with proxied() as running:
         await running.http.get("/v1/models", headers={"Authorization": "Bearer client"})
         await running.http.get("/v1/models")
     found = [dict(seen.headers).get("Authorization") for seen in running.upstream.seen]

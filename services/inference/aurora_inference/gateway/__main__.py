@@ -23,10 +23,11 @@ from aurora_common.tls import CertificateFolder
 from aurora_common.token import TokenFolder
 from aurora_inference.gateway.capture import Captures
 from aurora_inference.gateway.control import GatewayControl
+from aurora_inference.gateway.engine_connection import EngineConnection, engine_session
 from aurora_inference.gateway.ledger import Ledger
 from aurora_inference.gateway.metrics import MetricsPage
 from aurora_inference.gateway.plugin import Plugin, TargetShape
-from aurora_inference.gateway.proxy import Behind, Proxy, ProxySettings, engine_session
+from aurora_inference.gateway.proxy import Behind, Proxy, ProxySettings
 from aurora_inference.gateway.recorder import Recorder
 from aurora_inference.gateway.server import DrainServer, ProxyServer
 from aurora_inference.gateway.settings import Settings, parse_settings
@@ -86,7 +87,10 @@ async def serve(settings: Settings) -> None:
             settings.control_listen, certificates, settings.admit, ControlServicer
         )
     async with engine_session() as session:
-        proxy = Proxy(session, _proxy_settings(settings, key), ledger, tokens)
+        # Or the engine checks the clients' own.
+        sent_key = "" if settings.pass_authorization else key
+        engine = EngineConnection(session, settings.engine, sent_key)
+        proxy = Proxy(engine, _proxy_settings(settings), ledger, tokens)
         clients = ProxyServer(proxy, settings.http_listen, drain_seconds=settings.drain_seconds)
         drain = None
         if settings.drain_listen is not None:
@@ -212,12 +216,9 @@ def _read_target(store: ModelStore, uri: str) -> tuple[TargetIdentity, TargetSha
     return target_identity(folder), shape
 
 
-def _proxy_settings(settings: Settings, key: str) -> ProxySettings:
+def _proxy_settings(settings: Settings) -> ProxySettings:
     recorded = settings.buffer is not None
     return ProxySettings(
-        engine=settings.engine,
-        engine_key=key,
-        pass_authorization=settings.pass_authorization,
         opt_out_header=settings.opt_out_header,
         sample_percent=settings.sample_percent if recorded else 0,
         capture_percent=settings.capture_percent,

@@ -8,15 +8,12 @@ import logging
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from urllib.parse import unquote
 
 import aiohttp
 from aiohttp import web
-from yarl import URL
 
 from aurora_common.admission import bearer_token
 from aurora_common.errors import AuroraError, OverloadedError, UnavailableError
@@ -25,6 +22,7 @@ from aurora_common.token import TokenFolder
 from aurora_inference.contract import SpeculationReport
 from aurora_inference.gateway.answer import EventStream, Report, without_additions
 from aurora_inference.gateway.body import Bodies
+from aurora_inference.gateway.engine_connection import EngineConnection, whole
 from aurora_inference.gateway.header import passed
 from aurora_inference.gateway.ledger import InFlight, Ledger
 from aurora_inference.gateway.plugin import ROUTES
@@ -34,13 +32,6 @@ from aurora_inference.serving import client_header
 
 logger = logging.getLogger(__name__)
 
-# An engine may queue a request for long, but not for ever.
-_SILENCE_SECONDS = 3600.0
-_CONNECT_SECONDS = 5.0
-# Shorter than an engine keeps idle connections: uvicorn closes them after 5 s, and a request that
-# is on its way then is lost.
-_KEEP_ALIVE_SECONDS = 3.0
-_LARGE_BYTES = 1 << 20
 # Probes and scrapers have no token; these expose no prompts.
 _OPEN = frozenset({"/health", "/metrics"})
 # aiohttp would name itself.
@@ -54,51 +45,16 @@ _BROKEN_EVENT = (
 OnAnswer = Callable[[Question, Report, SpeculationReport], None]
 
 
-class EngineBrokeOffError(AuroraError):
-    """The engine ended the connection before its answer was complete."""
-
-    http_status = 502
-
-
-class EngineSilentError(AuroraError):
-    """The engine has sent nothing for too long."""
-
-    http_status = 504
-
-
 @dataclass(frozen=True, slots=True)
 class ProxySettings:
-    """`engine`: its URL without a path; `engine_key`: goes to it in place of the clients' own.
+    """`sample_percent` of the requests are recorded, `capture_percent` of those with the target's
+    distributions."""
 
-    `pass_authorization`: the clients' own does, and the engine checks it. `sample_percent` of the
-    requests are recorded, `capture_percent` of those with the target's distributions.
-    """
-
-    engine: str
-    engine_key: str = ""
-    pass_authorization: bool = False
     opt_out_header: str = "x-aurora-no-train"
     sample_percent: int = 0
     capture_percent: int = 0
     max_inflight: int = 1024
     max_body_bytes: int = 64 << 20
-
-
-def engine_session() -> aiohttp.ClientSession:
-    """Connections to the engine; passes on whatever it says, as it says it."""
-    timeout = aiohttp.ClientTimeout(
-        total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS
-    )
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=timeout,
-        auto_decompress=False,
-        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
-        max_line_size=1 << 16,
-        max_field_size=1 << 16,
-        trust_env=False,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +76,13 @@ class Proxy:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        engine: EngineConnection,
         settings: ProxySettings,
         ledger: Ledger,
         tokens: TokenFolder | None,
     ) -> None:
         self.calls = CallsInFlight()
-        self._session = session
+        self._engine = engine
         self._settings = settings
         self._ledger = ledger
         self._tokens = tokens
@@ -227,7 +183,7 @@ class Proxy:
         self, request: web.BaseRequest, body: bytes | AsyncIterator[bytes]
     ) -> web.StreamResponse:
         """Passes both ways as they are."""
-        async with self._sent(request, body) as answer:
+        async with self._engine.sent(request, body) as answer:
             response = _response(answer)
             await response.prepare(request)
             await self._relay(request, response, answer)
@@ -242,7 +198,7 @@ class Proxy:
         report: Report | None = Report(finish_reason="error")
         try:
             # The answer is read: it must not be compressed.
-            async with self._sent(request, asked.body, "accept-encoding") as answer:
+            async with self._engine.sent(request, asked.body, "accept-encoding") as answer:
                 if answer.status != 200:
                     report = report if answer.status >= 500 else None
                     response = _response(answer)
@@ -253,7 +209,7 @@ class Proxy:
                     report = Report()
                     events = EventStream(asked, report)
                     return await self._stream(request, answer, events, flight)
-                content, report = without_additions(await _read(answer), asked)
+                content, report = without_additions(await whole(answer), asked)
                 return _response(answer, content)
         except asyncio.CancelledError:
             # The client has left, which is nobody's failure.
@@ -279,12 +235,12 @@ class Proxy:
             flight.arrived(self._ledger.clock())
             return events.feed(part)
 
-        whole = False
+        is_whole = False
         try:
-            whole = await self._relay(request, response, answer, seen, _BROKEN_EVENT)
+            is_whole = await self._relay(request, response, answer, seen, _BROKEN_EVENT)
         finally:
             left = events.end()
-        if not whole:
+        if not is_whole:
             events.report.finish_reason = "error"
         elif left:
             await response.write(left)
@@ -319,52 +275,6 @@ class Proxy:
             if passed_on := part if seen is None else seen(part):
                 await response.write(passed_on)
 
-    @asynccontextmanager
-    async def _sent(
-        self, request: web.BaseRequest, body: bytes | AsyncIterator[bytes], *without: str
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The engine's answer, as soon as its head is there; ends the request if left early."""
-        settings, refused = self._settings, list[AuroraError]()
-
-        async def parts(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-            try:
-                async for part in body:
-                    yield part
-            except AuroraError as error:
-                refused.append(error)
-                raise
-
-        data: bytes | BytesIO | AsyncIterator[bytes] | None = None
-        if isinstance(body, bytes):
-            # aiohttp warns of larger ones.
-            data = body if len(body) <= _LARGE_BYTES else BytesIO(body)
-            without = (*without, "content-length")
-        elif request.can_read_body:
-            data = parts(body)
-        headers = passed(request.headers.items(), "expect", *without)
-        if settings.engine_key and not settings.pass_authorization:
-            headers["Authorization"] = f"Bearer {settings.engine_key}"
-        url = URL(settings.engine + request.raw_path, encoded=True)
-        try:
-            answer = await self._session.request(
-                request.method, url, headers=headers, data=data, allow_redirects=False
-            )
-        except TimeoutError as error:
-            raise EngineSilentError("the engine did not answer in time") from error
-        except aiohttp.ClientError as error:
-            if refused:
-                raise refused[0] from error
-            if isinstance(error, aiohttp.ClientConnectorError):
-                raise UnavailableError("the engine cannot be reached; try again later") from error
-            raise EngineBrokeOffError("the engine broke off before it answered") from error
-        try:
-            yield answer
-        finally:
-            if answer.content.at_eof():
-                answer.release()
-            else:
-                answer.close()
-
 
 async def _observation(path: str, behind: Behind) -> web.StreamResponse:
     if path == "/metrics":
@@ -373,15 +283,6 @@ async def _observation(path: str, behind: Behind) -> web.StreamResponse:
     if problem := behind.problem():
         raise UnavailableError(f"the engine fails: {problem}")
     return web.json_response({"status": "serving"}, headers=_SERVER)
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    try:
-        return await answer.read()
-    except TimeoutError as error:
-        raise EngineSilentError("the engine did not complete its answer in time") from error
-    except aiohttp.ClientError as error:
-        raise EngineBrokeOffError("the engine broke off before its answer was complete") from error
 
 
 def _response(answer: aiohttp.ClientResponse, content: bytes | None = None) -> web.StreamResponse:
