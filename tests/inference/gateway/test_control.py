@@ -18,6 +18,7 @@ from aurora_common.errors import (
 from aurora_common.store.registry import model_store
 from aurora_inference.contract import Cursor, DraftReference
 from aurora_inference.gateway import control as module
+from aurora_inference.gateway import switchback
 from aurora_inference.gateway.answer import Report
 from aurora_inference.gateway.control import GatewayControl
 from aurora_inference.gateway.ledger import Ledger
@@ -112,6 +113,7 @@ def ledger():
 @pytest.fixture
 async def control(plugin, ledger, monkeypatch):
     monkeypatch.setattr(module, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(switchback, "_AFTER_FAILURE_SECONDS", 0.01)
     found = GatewayControl(plugin, model_store(), ledger, target=TARGET)
     watch = asyncio.create_task(found.watch())
     await until(lambda: not found.problem())
@@ -342,7 +344,7 @@ def quick(monkeypatch):
     def seconds(candidate_bps, *, requests_per_second, former_seconds):
         return {"stable": 0.05, "candidate": 0.05}
 
-    monkeypatch.setattr(module, "block_seconds", seconds)
+    monkeypatch.setattr(switchback, "block_seconds", seconds)
 
 
 async def test_a_share_of_the_time_alternates_the_drafts_in_pairs(
@@ -374,12 +376,12 @@ async def test_a_share_of_the_time_alternates_the_drafts_in_pairs(
 async def test_a_new_share_goes_on_with_the_numbers_of_the_pairs(control, draft, ledger, quick):
     await canary(control, draft)
     await control.split("chat-1", 5000)
-    await until(lambda: control._pair >= 3)
+    await until(lambda: control._switchback.pair >= 3)
     await control.split("chat-1", 2000)
-    await until(lambda: control._pair >= 5)
+    await until(lambda: control._switchback.pair >= 5)
     assert (await control.status()).candidate_bps == 2000
     await control.split("chat-2", 2000)
-    assert control._pair <= 2
+    assert control._switchback.pair <= 2
 
 
 async def test_all_of_the_time_is_the_candidates_without_pairs(control, plugin, draft, ledger):
@@ -404,11 +406,11 @@ async def test_a_pair_in_which_the_engine_restarts_is_lost_and_the_next_is_not(
 ):
     await canary(control, draft)
     await control.split("chat-1", 5000)
-    await until(lambda: control._pair >= 2)
+    await until(lambda: control._switchback.pair >= 2)
     plugin.restart()
     await until(lambda: plugin.live != START)
     await until(lambda: not control.problem())
-    lost = control._pair
+    lost = control._switchback.pair
 
     async def traffic():
         while True:
@@ -475,6 +477,7 @@ async def test_an_engine_that_is_gone_does_not_keep_the_gateway_from_stopping(
 
 async def test_an_engine_with_another_target_is_never_well(plugin, ledger, monkeypatch):
     monkeypatch.setattr(module, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(switchback, "_AFTER_FAILURE_SECONDS", 0.01)
     other = TargetShape(320, 128, 4)
     control = GatewayControl(plugin, model_store(), ledger, target=TARGET, shape=other)
     watch = asyncio.create_task(control.watch())

@@ -18,7 +18,6 @@ from aurora_common.errors import (
     InvalidInputError,
     UnavailableError,
 )
-from aurora_common.kept_running import kept_running
 from aurora_common.outage import Outage
 from aurora_common.store.model_store import ModelStore
 from aurora_common.thread import in_background
@@ -33,7 +32,7 @@ from aurora_inference.contract import (
     Receipt,
 )
 from aurora_inference.gateway.ledger import Ledger, Serving
-from aurora_inference.gateway.pair import Block, block_seconds, order
+from aurora_inference.gateway.pair import Block
 from aurora_inference.gateway.plugin import (
     Plugin,
     PluginStatus,
@@ -41,6 +40,7 @@ from aurora_inference.gateway.plugin import (
     TargetShape,
     UnrelatedDraftError,
 )
+from aurora_inference.gateway.switchback import Plan, Switchback
 from aurora_inference.slots.slots import FULL_BPS, Slots
 from aurora_model.target import TargetIdentity
 
@@ -85,9 +85,7 @@ class GatewayControl:
         self._status: PluginStatus | None = None
         self._switching = asyncio.Lock()
         self._staging = asyncio.Lock()
-        self._alternating: asyncio.Task[None] | None = None
-        self._crossed = False
-        self._pair = 0
+        self._switchback = Switchback(self.slots, ledger, self._begin)
         self._outage = Outage(logger)
 
     # What the engine is.
@@ -210,7 +208,7 @@ class GatewayControl:
         async with self._switching:
             candidate, cost = self.slots.candidate, 0
             if candidate is not None and candidate.digest == digest:
-                await self._stop_alternating()
+                await self._switchback.stop()
                 cost = await self._activate("stable", candidate, None)
             self.slots.promote(digest)
             await self._keep_slotted()
@@ -219,7 +217,7 @@ class GatewayControl:
         return Receipt(cost)
 
     async def _drop_candidate(self) -> None:
-        await self._stop_alternating()
+        await self._switchback.stop()
         await self._serve_stable()
         self.slots.unstage()
         await self._keep_slotted()
@@ -301,74 +299,26 @@ class GatewayControl:
         async with self._switching:
             if candidate_bps and self.slots.stable is None:
                 raise ConflictError("no stable draft is staged; the engine could not go back to it")
-            alternates = 0 < candidate_bps < FULL_BPS
-            if rollout_id != self.slots.outcomes.rollout_id:
-                self._pair = 0
-            wanted = (rollout_id, candidate_bps, crossed, alternates)
-            slots, is_alternating = self.slots, self._alternating is not None
-            found = (slots.outcomes.rollout_id, slots.candidate_bps, self._crossed, is_alternating)
-            slots.split(rollout_id, candidate_bps)
-            self._crossed = crossed
-            if wanted == found and alternates:
+            self.slots.split(rollout_id, candidate_bps)
+            plan = Plan(rollout_id, candidate_bps, crossed)
+            if 0 < candidate_bps < FULL_BPS:
+                if self._switchback.plan != plan:
+                    await self._switchback.stop()
+                    self._switchback.start(plan)
                 return
-            await self._stop_alternating()
+            await self._switchback.stop()
             if candidate_bps == FULL_BPS:
-                assert slots.candidate is not None
-                if self._ledger.serving.digest != slots.candidate.digest:
-                    await self._activate("candidate", slots.candidate, None)
-            elif alternates:
-                work = partial(self._alternate, rollout_id, candidate_bps, crossed=crossed)
-                self._alternating = asyncio.create_task(kept_running("switchback", work))
+                assert self.slots.candidate is not None
+                if self._ledger.serving.digest != self.slots.candidate.digest:
+                    await self._activate("candidate", self.slots.candidate, None)
             else:
                 await self._serve_stable()
 
-    async def _stop_alternating(self) -> None:
-        """The pair in progress is lost."""
-        task, self._alternating = self._alternating, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait({task})
-        if self._ledger.block is not None:
-            self._ledger.discard_pair(self._ledger.block)
-            self._ledger.block = None
-
-    async def _alternate(self, rollout_id: str, candidate_bps: int, *, crossed: bool) -> None:
-        """Runs pair after pair for ever; one in which the engine fails is no evidence."""
-        ledger, stable, candidate = self._ledger, self.slots.stable, self.slots.candidate
-        assert stable is not None
-        assert candidate is not None
-        digests = (stable.digest, candidate.digest)
-        rate = former = 0.0
-        while True:
-            self._pair += 1
-            pair, begun, since = self._pair, ledger.begun_requests, ledger.clock()
-            seconds = block_seconds(candidate_bps, requests_per_second=rate, former_seconds=former)
-            former = min(seconds.values())
-            for arm in order(rollout_id, pair, crossed=crossed):
-                block = Block(rollout_id, pair, arm, candidate_bps, *digests)
-                if not await self._begin(block):
-                    ledger.discard_pair(block)
-                    break
-                await asyncio.sleep(seconds[arm])
-            else:
-                ledger.close_pair(block)
-            rate = (ledger.begun_requests - begun) / (ledger.clock() - since)
-
-    async def _begin(self, block: Block) -> bool:
-        """Switches to the block's arm; False if the engine fails, after a pause."""
-        draft = self.slots.stable if block.arm == "stable" else self.slots.candidate
-        assert draft is not None
-        try:
-            async with self._switching:
-                if self._ledger.serving.digest != draft.digest:
-                    await self._activate(block.arm, draft, block)
-                self._ledger.block = block
-        except AuroraError as error:
-            fields = {"pair": block.pair, "reason": str(error)}
-            logger.warning("pair of blocks lost", extra={"fields": fields})
-            await asyncio.sleep(_POLL_SECONDS)
-            return False
-        return True
+    async def _begin(self, block: Block, draft: DraftReference) -> None:
+        async with self._switching:
+            if self._ledger.serving.digest != draft.digest:
+                await self._activate(block.arm, draft, block)
+            self._ledger.block = block
 
     async def outcomes(self, rollout_id: str, *, cursor: Cursor, limit: int) -> OutcomePage:
         page = self.slots.outcomes.page(rollout_id, cursor, limit)
@@ -383,7 +333,7 @@ class GatewayControl:
     async def stop(self) -> None:
         """Leaves the engine with the stable draft, or with its own first one, if it can."""
         async with self._switching:
-            await self._stop_alternating()
+            await self._switchback.stop()
             try:
                 await (self._put_back() if self._puts_back else self._serve_stable())
             except AuroraError as error:

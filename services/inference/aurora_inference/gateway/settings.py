@@ -24,7 +24,8 @@ class Settings:
     """The parsed command line of `python -m aurora_inference.gateway`.
 
     `engine`: its URL without a path. `target` None: nothing is recorded, and checkpoints of any
-    target are taken. The others as in `aurora_inference.settings`, `gateway.proxy` and its `engine_connection`.
+    target are taken. The others as in `aurora_inference.settings`, `gateway.proxy` and
+    `gateway.engine_connection`.
     """
 
     engine: str
