@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast test-vllm test-vllm-fast e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-drafts bench-operator bench-judgement figures images sbom kubectl check-workflows clean
+.PHONY: help demo test test-fast test-vllm test-vllm-fast e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-drafts bench-operator bench-judgement bench-learning figures images sbom kubectl check-workflows clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
 	@echo "make test    all tests but those of a Kubernetes node and of a stock vLLM"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench-drafts  draft kinds after the same requests, 15 minutes"
 	@echo "make bench-operator  the operator's latency and footprint, against a real Kubernetes API server"
 	@echo "make bench-judgement  promotions and rollbacks over simulated fleets, 15 minutes"
+	@echo "make bench-learning  how fast the draft learns, what it forgets and what that costs, half an hour"
 	@echo "make figures  the README's table, from what these measured last"
 	@echo "make protos  generate protos/gen"
 	@echo "make crd     generate the resource definition and docs/reference.md"
@@ -102,6 +103,9 @@ bench-operator: $(STAMP)
 bench-judgement: $(STAMP)
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.judgement
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.switchback
+
+bench-learning: $(STAMP)
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.learning
 
 figures: $(STAMP)
 	@$(BIN)/python tools/figures.py

@@ -39,6 +39,7 @@ def cache(tmp_path_factory) -> Path:
         ("trainer_replicas", "two_replicas_over_one"),
         ("drafts", "eagle3_over_standalone"),
         ("switchback", "median_pairs_plus3"),
+        ("learning", "adapted_over_static"),
         ("operator", "soak_diverged"),
     ],
 )
