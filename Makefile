@@ -10,7 +10,8 @@ export PYTHONSAFEPATH := 1
 
 .PHONY: help demo test test-fast test-vllm test-vllm-fast e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-drafts bench-operator bench-judgement bench-learning figures images sbom kubectl check-workflows clean
 help:
-	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html"
+	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html;"
+	@echo "             KIND=Eagle3 with drafts of that kind"
 	@echo "make test    all tests but those of a Kubernetes node and of a stock vLLM"
 	@echo "make test-fast  tests without Redis, Kubernetes or slow training"
 	@echo "make test-vllm  tests with a stock vLLM, which is installed apart on first use; Linux"
@@ -38,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt tools/setup.sh
 	@touch $@
 
 demo: $(STAMP)
-	@$(BIN)/aurora demo
+	@$(BIN)/aurora demo$(if $(KIND), --kind $(KIND))
 
 # A worker takes whole files, so that fixtures of a module are made once. Many tests wait for a clock
 # or a process: one worker more than there are processors.

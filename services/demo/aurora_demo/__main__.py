@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal, get_args
 
 from rich.console import Console
 
@@ -39,8 +40,15 @@ from aurora_demo.corpus import (
     read_modules,
 )
 from aurora_demo.deployment import Deployment, Ports
+from aurora_demo.head import HEAD_TRAINING, HeadKind, with_head
 from aurora_demo.measurement import Measurement, figures
-from aurora_demo.models import DemoModels, cache_root, prepared_models, training_documents
+from aurora_demo.models import (
+    DemoModels,
+    cache_root,
+    parameter_count,
+    prepared_models,
+    training_documents,
+)
 from aurora_demo.progress import TrainingProgress
 from aurora_demo.recipe import RECIPE
 from aurora_demo.report import page, picture
@@ -57,24 +65,36 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("out/demo"), help="folder for the report (%(default)s)"
     )
+    parser.add_argument(
+        "--kind",
+        choices=("Standalone", *get_args(HeadKind)),
+        default="Standalone",
+        help="of both drafts (%(default)s)",
+    )
     options = parser.parse_args()
     console = Console()
     try:
-        _run(options.out.absolute(), console)
+        _run(options.out.absolute(), options.kind, console)
     except (AuroraError, AuroraClientError) as error:
         sys.exit(f"aurora demo: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _run(out: Path, console: Console) -> None:
+def _run(out: Path, kind: HeadKind | Literal["Standalone"], console: Console) -> None:
     _clear(out)
     library = Path(sysconfig.get_path("stdlib"))
     documents = training_documents(RECIPE, library)
-    models = prepared_models(RECIPE, documents, cache_root(), TrainingProgress(console))
+    progress = TrainingProgress(console)
+    models = prepared_models(RECIPE, documents, cache_root(), progress)
+    if kind != "Standalone":
+        models = with_head(models, kind, documents[HEAD_TRAINING.domain], progress)
     seen = "\n".join(text for texts in documents.values() for text in texts)
     prompts = _prompts(SCENARIO, models, read_modules(library, TRAFFIC_MODULES), seen)
-    console.print("starting two deployments: one with a frozen draft, one whose draft learns")
+    console.print(
+        f"starting two deployments of kind {kind}: one with a frozen draft, one whose draft learns",
+        highlight=False,
+    )
     with ExitStack() as stack:
         deployments: dict[Side, Deployment] = {
             side: stack.enter_context(
@@ -135,6 +155,7 @@ def _write(out: Path, measured: Measurement, models: DemoModels) -> None:
     summary = {
         "command": shlex.join(["aurora", "demo", *sys.argv[1:]]),
         "machine": machine_description(),
+        "kind": models.kind,
         "figures": {name: asdict(figure) for name, figure in found.items()},
         "canaries": [asdict(canary) for canary in measured.canaries],
         "blocks": [
@@ -155,8 +176,9 @@ def _notes(models: DemoModels) -> list[str]:
         "No prompt begins with text that a model was trained on: the real text of the traffic "
         f"comes from {len(TRAFFIC_MODULES)} modules of the library, that of the training from "
         f"{len(TRAINING_MODULES)} others.",
-        f"The target (25.2 M parameters) serves in {models.target_dtype}; the draft (1.2 M) knew "
-        "only Python source at the start.",
+        f"The target (25.2 M parameters) serves in {models.target_dtype}; the draft "
+        f"({models.kind}, {parameter_count(models.draft) / 1e6:.1f} M) knew only Python source at "
+        "the start.",
         f"Concurrent requests: {SCENARIO.concurrency}, of {SCENARIO.max_tokens} tokens each, at "
         f"temperature {SCENARIO.temperature:g}; the two sides take turns and never serve at once. "
         "The trainer runs on the same cores whenever it has something to learn.",

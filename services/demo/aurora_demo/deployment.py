@@ -39,7 +39,7 @@ def manifest(side: Side, models: DemoModels) -> dict[str, object]:
         "spec": {
             "target": {"uri": models.target.as_uri(), "dtype": models.target_dtype},
             "draft": {
-                "kind": "Standalone",
+                "kind": models.kind,
                 "initialCheckpoint": {"uri": models.draft.as_uri(), "digest": models.draft_digest},
                 "speculationLength": {"max": 12, "adaptive": True},
             },
@@ -51,7 +51,9 @@ def manifest(side: Side, models: DemoModels) -> dict[str, object]:
             "trainer": {
                 "suspend": side == "static",
                 "trigger": {"minNewTrajectories": 48, "minInterval": "1s"},
-                "objective": "ForwardKL",
+                # A head's states are not recorded, and whole distributions come with them.
+                "targets": "Recorded" if models.kind == "Standalone" else "Recompute",
+                "objective": "ForwardKL" if models.kind == "Standalone" else "LK",
                 "hyperparameters": models.hyperparameters,
                 "holdoutPercent": 5,
             },

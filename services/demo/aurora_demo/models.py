@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +29,7 @@ from aurora_demo.vocabulary import (
 )
 from aurora_model.draft import load_draft, publish_draft
 from aurora_model.target import target_identity
-from aurora_model.weights import load_decoder, save_decoder
+from aurora_model.weights import load_decoder, save_decoder, tensor_shapes
 
 CACHE_VARIABLE = "AURORA_CACHE_DIR"
 _DRAFT_NAME = "draft"
@@ -48,7 +49,8 @@ class DemoModels:
     """Where the models are, and how the demo serves and trains them.
 
     `target` and `draft` are folders as Hugging Face lays them out, the draft's an Aurora checkpoint
-    of this digest; `target_dtype` is float32 or bfloat16, whichever is faster here.
+    of this digest and kind, as manifests call it; `target_dtype` is float32 or bfloat16, whichever
+    is faster here.
     """
 
     target: Path
@@ -56,6 +58,7 @@ class DemoModels:
     draft_digest: str
     target_dtype: str
     hyperparameters: dict[str, str | int]
+    kind: str = "Standalone"
 
     def vocabulary(self) -> Vocabulary:
         return load_vocabulary(self.target)
@@ -106,6 +109,11 @@ def prepared_models(
         target_dtype=str(fastest_dtype()).removeprefix("torch."),
         hyperparameters=HYPERPARAMETERS,
     )
+
+
+def parameter_count(checkpoint: Path) -> int:
+    """How many weights it has of its own; raises CheckpointError if they are unreadable."""
+    return sum(math.prod(shape) for shape in tensor_shapes(checkpoint).values())
 
 
 def _published_draft(folder: Path) -> Path | None:
