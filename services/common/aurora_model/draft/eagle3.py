@@ -114,7 +114,11 @@ class Eagle3Draft(Draft):
 
     @classmethod
     def random(cls, target: DecoderConfig, seed: int) -> Eagle3Draft:
-        """A layer like the target's, with the target's embedding, output layer and vocabulary."""
+        """A layer like the target's, with the target's embedding, output layer and vocabulary.
+
+        What the layer adds to is the normed state: the target's are of any size, and a large one
+        would drown what so young a layer adds.
+        """
         layer = replace(
             target,
             family="llama",
@@ -129,6 +133,7 @@ class Eagle3Draft(Draft):
             draft_vocab_size=target.vocab_size,
             target_hidden_size=target.hidden_size,
             layer_ids=layer_ids_for(target.num_layers),
+            norm_before_residual=True,
         )
         draft = cls(config)
         generator = torch.Generator().manual_seed(seed)
