@@ -14,6 +14,7 @@ from aurora_common.errors import InvalidInputError, UnavailableError
 from aurora_operator.adapters.channel import Peer, open_channel
 from aurora_operator.domain.plan.housekeeping import Housekeeping
 from aurora_operator.domain.plan.observation import ReplayBatch, Restorable, TrainerView
+from aurora_operator.domain.rollout.parity import Agreement
 from aurora_operator.domain.rollout.replay import Score
 from aurora_operator.domain.status.deployment import Candidate, Draft, Verdict
 from aurora_operator.reconcile.fleet import Comparison
@@ -143,6 +144,7 @@ class CheckpointFeed:
             scores=tuple(_score(score) for score in response.scores),
             after=response.next_after,
             refusal=response.refusal,
+            agreements=tuple(_agreement(each) for each in response.agreements),
         )
 
     async def close(self) -> None:
@@ -176,6 +178,17 @@ def _score(score: judge_pb2.Score) -> Score:
         output_tokens=score.output_tokens,
         stable_steps=score.stable_steps,
         candidate_steps=score.candidate_steps,
+    )
+
+
+def _agreement(found: judge_pb2.Agreement) -> Agreement:
+    return Agreement(
+        digest=found.digest,
+        requests=found.requests,
+        tested=found.tested_tokens,
+        accepted=found.accepted_tokens,
+        predicted=found.predicted_tokens,
+        variance=found.variance,
     )
 
 

@@ -12,6 +12,7 @@ from aurora_operator.adapters.channel import Peer
 from aurora_operator.adapters.trainer import CheckpointFeed
 from aurora_operator.domain.plan.housekeeping import Housekeeping
 from aurora_operator.domain.plan.observation import ReplayBatch, Restorable
+from aurora_operator.domain.rollout.parity import Agreement
 from aurora_operator.domain.rollout.replay import Score
 from aurora_operator.domain.status.deployment import Candidate, Draft, Verdict
 from aurora_operator.reconcile.fleet import Comparison
@@ -55,7 +56,17 @@ class Judge(judge_pb2_grpc.JudgeServicer):
         score = judge_pb2.Score(
             id="8-0", domain="law", output_tokens=9, stable_steps=4.5, candidate_steps=4.25
         )
-        return judge_pb2.ListScoresResponse(scores=[score], next_after="9-0", refusal="too big")
+        agreement = judge_pb2.Agreement(
+            digest="sha256:1",
+            requests=2,
+            tested_tokens=9,
+            accepted_tokens=3,
+            predicted_tokens=4.5,
+            variance=2.0,
+        )
+        return judge_pb2.ListScoresResponse(
+            scores=[score], next_after="9-0", refusal="too big", agreements=[agreement]
+        )
 
 
 class Archive(trainer_pb2_grpc.TrainerServicer):
@@ -86,7 +97,13 @@ async def served():
 async def test_scores_of_a_comparison(served):
     feed, judge, _ = served
     found = await feed.replay(COMPARISON)
-    assert found == ReplayBatch("chat-1", (Score("8-0", "law", 9, 4.5, 4.25),), "9-0", "too big")
+    assert found == ReplayBatch(
+        "chat-1",
+        (Score("8-0", "law", 9, 4.5, 4.25),),
+        "9-0",
+        "too big",
+        (Agreement("sha256:1", 2, 9, 3, 4.5, 2.0),),
+    )
     (request,) = judge.asked
     assert request == judge_pb2.ListScoresRequest(
         stable=judge_pb2.JudgedDraft(digest="sha256:1", uri="file:///1"),

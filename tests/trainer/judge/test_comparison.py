@@ -51,6 +51,29 @@ def test_a_perfect_draft_needs_the_fewest_steps(compared, make_entries):
     assert compared("random", "perfect").score(entry).candidate_steps == LEAST_STEPS
 
 
+@pytest.mark.parametrize("role", [0, 1])
+def test_what_was_accepted_in_service_is_beside_what_the_weights_predict(
+    compared, make_entries, judge_drafts, role
+):
+    comparison = compared(*(("perfect", "random") if role == 0 else ("random", "perfect")))
+    as_predicted, never, seeded = make_entries(3, temperature=0.0)
+    seeded.trajectory.sampling.temperature, seeded.trajectory.sampling.seed = 1.0, 7
+    # The first token comes with the prompt.
+    served = [*[(DRAFTED, DRAFTED)] * 4, (2, 2)], [(DRAFTED, 0)] * (OUTPUT - 1)
+    for entry, steps in zip((as_predicted, never, seeded), (*served, served[1]), strict=True):
+        entry.trajectory.draft_digest = judge_drafts["perfect"].digest
+        del entry.trajectory.steps[:]
+        for drafted, accepted in steps:
+            entry.trajectory.steps.add(drafted=drafted, accepted=accepted)
+        comparison.score(entry)
+    comparison.score(never)  # again, which does not count
+
+    found, other = comparison.agreements[role], comparison.agreements[1 - role]
+    assert (found.requests, found.accepted, found.variance) == (2, 14, 0.0)
+    assert found.tested == found.predicted == 14 + OUTPUT - 1
+    assert (other.digest, other.requests) == (judge_drafts["random"].digest, 0)
+
+
 def test_a_longer_draft_needs_fewer_steps(compared, make_entries):
     comparison = compared("random", "perfect")
     (entry,) = make_entries(1)

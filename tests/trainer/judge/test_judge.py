@@ -19,6 +19,7 @@ from aurora_trainer.judge import order
 from aurora_trainer.judge.comparison import JudgedDraft, Pair, Score, Unjudged
 from aurora_trainer.judge.judge import Judge, Timing
 from aurora_trainer.judge.metrics import JudgeMetrics
+from aurora_trainer.judge.parity import Agreement
 
 SOON = Timing(poll_seconds=0.001)
 STABLE = JudgedDraft("sha256:stable", "file:///stable")
@@ -54,6 +55,7 @@ class Scorer:
     def __init__(self, pair, drafts):
         self.pair = pair
         self.drafts = drafts
+        self.agreements = (Agreement(pair.stable.digest, tested=9),)
 
     def score(self, entry):
         number = stream_order(entry.id)[0]

@@ -10,6 +10,7 @@ from aurora.trainer.v1 import judge_pb2
 from aurora_common.errors import InvalidInputError
 from aurora_trainer.judge.comparison import JudgedDraft, Pair, Score
 from aurora_trainer.judge.judge import Scores
+from aurora_trainer.judge.parity import Agreement
 from aurora_trainer.judge.servicer import JudgeServicer
 
 STABLE = judge_pb2.JudgedDraft(digest=f"sha256:{'a' * 64}", uri="file:///models/stable")
@@ -43,7 +44,8 @@ async def refusal(**fields):
 
 async def test_a_question_and_its_answer():
     score = Score("7-1", "chat", 200, stable_steps=80.5, candidate_steps=75.25)
-    judge = Heard(Scores((score,), next_after="7-1", refusal=""))
+    agreement = Agreement("sha256:a", 2, tested=9, accepted=3, predicted=4.5, variance=2.0)
+    judge = Heard(Scores((score,), next_after="7-1", refusal="", agreements=(agreement,)))
     response = await ask(
         judge, begin="4-0", after="5-0", limit=9, greedy_drafts=True, speculation_length=6
     )
@@ -61,6 +63,16 @@ async def test_a_question_and_its_answer():
             )
         ],
         next_after="7-1",
+        agreements=[
+            judge_pb2.Agreement(
+                digest="sha256:a",
+                requests=2,
+                tested_tokens=9,
+                accepted_tokens=3,
+                predicted_tokens=4.5,
+                variance=2.0,
+            )
+        ],
     )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.plan.observation import ComponentView, Observation, Scale
+from aurora_operator.domain.rollout.parity import disparity
 from aurora_operator.domain.rollout.state import Analyzing
 from aurora_operator.domain.status.deployment import Condition, ConditionType, Rollout, Status
 
@@ -248,9 +249,21 @@ def _degraded(status: Status, observed: Observation) -> _Finding:
     stable = status.stable or observed.initial
     if stable is not None and (refusal := observed.refusal(stable.digest)):
         found.append(("StableDraftRefused", str(refusal)))
+    if messages := _disparities(observed):
+        found.append(("AcceptanceDisparity", "; ".join(messages)))
     if not found:
         return _Finding(False, "AsExpected")
     return _Finding(True, found[0][0], "; ".join(message for _, message in found))
+
+
+def _disparities(observed: Observation) -> list[str]:
+    """Which drafts an engine accepts less of than their weights predict; each is named once."""
+    batches = [batch for batch in (observed.replay, observed.watch) if batch is not None]
+    agreements = sorted(
+        (each for batch in batches for each in batch.agreements), key=lambda each: each.tested
+    )
+    found = {each.digest: disparity(each) for each in agreements}
+    return [f"draft {digest}: {message}" for digest, message in found.items() if message]
 
 
 def _said(view: ComponentView, observed: Observation) -> Sequence[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from aurora_operator.domain.plan.command import Command
 from aurora_operator.domain.rollout.outcome import Outcome, Pair
+from aurora_operator.domain.rollout.parity import Agreement
 from aurora_operator.domain.rollout.replay import Score
 from aurora_operator.domain.status.deployment import Candidate, Draft
 
@@ -78,13 +79,14 @@ class ReplayBatch:
     """Scores of recorded requests that a rollout's two drafts were replayed on, in order.
 
     `after`: the stream id through which all were read. `refusal`: why the drafts cannot be
-    compared, or empty.
+    compared, or empty. `agreements`: what became in service of tokens that either draft proposed.
     """
 
     rollout_id: str
     scores: tuple[Score, ...] = ()
     after: str = ""
     refusal: str = ""
+    agreements: tuple[Agreement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

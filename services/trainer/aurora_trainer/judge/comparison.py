@@ -7,6 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.errors import ConflictError
 from aurora_model.decoder import Decoder
@@ -25,6 +28,7 @@ from aurora_trainer.data.record import (
 from aurora_trainer.data.sample import Sample
 from aurora_trainer.data.teacher import Teacher
 from aurora_trainer.judge.acceptance import acceptance
+from aurora_trainer.judge.parity import Agreement
 from aurora_trainer.judge.renewal import expected_steps
 from aurora_trainer.judge.sampling import Sampling, sampling_of
 from aurora_trainer.stable import loaded_draft
@@ -87,6 +91,15 @@ class Unjudged(StrEnum):
     FAILED = "failed"
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A recorded request with its distributions; `drafted`: how many tokens a step drafts."""
+
+    sample: Sample
+    sampling: Sampling
+    drafted: int
+
+
 class Comparison:
     """Scores requests one at a time; the same request gets the same score."""
 
@@ -112,17 +125,81 @@ class Comparison:
         self._stable = stable.eval()
         self._candidate = candidate.eval()
         self._record_format = record_format
+        self._agreements: tuple[Agreement, ...] = (
+            Agreement(pair.stable.digest),
+            Agreement(pair.candidate.digest),
+        )
+        self._counted: set[str] = set()
         self._teacher = None
         if target is not None:
             layers = stable.target_layers(target.config)
             # Each request is scored once: it is enough to pass it once for both.
             self._teacher = Teacher(target, layers, cache_bytes=_CACHE_BYTES)
 
+    @property
+    def agreements(self) -> tuple[Agreement, ...]:
+        """What became in service of tokens that either draft proposed; may be read at any time."""
+        return self._agreements
+
     def score(self, entry: buffer_pb2.Entry) -> Score | Unjudged:
-        """What both need for the entry's output, or the part of it that training keeps."""
-        record, accepted = entry.trajectory, self._record_format
-        if record.draft_digest == self._pair.candidate.digest:
+        """What both need for the entry's output, or the part of it that training keeps.
+
+        Counts what was accepted in service, if either of them served it.
+        """
+        by_candidate = entry.trajectory.draft_digest == self._pair.candidate.digest
+        if by_candidate and self._agreements[1].is_enough:
             return Unjudged.CANDIDATE_SERVED
+        request = self._read(entry)
+        if by_candidate:
+            if isinstance(request, _Request):
+                self._count(entry, self._acceptance(self._candidate, request), request)
+            return Unjudged.CANDIDATE_SERVED
+        if isinstance(request, Unjudged):
+            return request
+        found = [self._acceptance(draft, request) for draft in (self._stable, self._candidate)]
+        self._count(entry, found[0], request)
+        stable, candidate = (expected_steps(each, request.drafted) for each in found)
+        return Score(
+            id=entry.id,
+            domain=request.sample.domain,
+            output_tokens=request.sample.output_count,
+            stable_steps=round(stable, _DECIMALS),
+            candidate_steps=round(candidate, _DECIMALS),
+        )
+
+    def _acceptance(self, draft: Draft, request: _Request) -> NDArray[np.float64]:
+        return acceptance(
+            draft,
+            request.sample,
+            request.sampling,
+            vocab_size=self._record_format.vocab_size,
+            drafted=request.drafted,
+            teacher=self._teacher,
+            greedy_drafts=self._pair.greedy_drafts,
+        )
+
+    def _count(
+        self, entry: buffer_pb2.Entry, accepted: NDArray[np.float64], request: _Request
+    ) -> None:
+        """Adds to the agreement of the draft that served it, unless it cannot tell of that."""
+        record, sampling = entry.trajectory, request.sampling
+        is_seeded = record.sampling.seed != 0 and not sampling.is_greedy
+        is_whole = len(record.output_tokens) == request.sample.output_count
+        # A comparison that begins anew reads the same requests again.
+        if is_seeded or not is_whole or entry.id in self._counted:
+            return
+        found = tuple(
+            each
+            if each.digest != record.draft_digest or each.is_enough
+            else each.add(accepted, record.steps)
+            for each in self._agreements
+        )
+        if found != self._agreements:
+            self._counted.add(entry.id)
+            self._agreements = found
+
+    def _read(self, entry: buffer_pb2.Entry) -> _Request | Unjudged:
+        record, accepted = entry.trajectory, self._record_format
         try:
             sampling = sampling_of(record)
             # The served token is the one that the target prefers.
@@ -143,29 +220,7 @@ class Comparison:
         drafted = drafted or self._pair.speculation_length
         if drafted == 0:
             return Unjudged.NOTHING_DRAFTED
-        sample = self._with_distributions(sample, sampling)
-        stable, candidate = (
-            expected_steps(
-                acceptance(
-                    draft,
-                    sample,
-                    sampling,
-                    vocab_size=accepted.vocab_size,
-                    drafted=drafted,
-                    teacher=self._teacher,
-                    greedy_drafts=self._pair.greedy_drafts,
-                ),
-                drafted,
-            )
-            for draft in (self._stable, self._candidate)
-        )
-        return Score(
-            id=entry.id,
-            domain=sample.domain,
-            output_tokens=sample.output_count,
-            stable_steps=round(stable, _DECIMALS),
-            candidate_steps=round(candidate, _DECIMALS),
-        )
+        return _Request(self._with_distributions(sample, sampling), sampling, drafted)
 
     def _with_distributions(self, sample: Sample, sampling: Sampling) -> Sample:
         """Recomputes them if they were not recorded and are not known by what was served."""

@@ -14,10 +14,14 @@ from aurora_common.outage import Outage
 from aurora_common.stream_id import stream_order
 from aurora_trainer.judge.comparison import Pair, Score, Unjudged
 from aurora_trainer.judge.order import AdmissionOrder, rereads_from
+from aurora_trainer.judge.parity import Agreement
 
 
 class Scorer(Protocol):
     """Two drafts in memory."""
+
+    @property
+    def agreements(self) -> tuple[Agreement, ...]: ...
 
     def score(self, entry: buffer_pb2.Entry) -> Score | Unjudged: ...
 

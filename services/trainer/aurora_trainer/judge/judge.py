@@ -20,6 +20,7 @@ from aurora_common.outage import Outage
 from aurora_trainer.judge.comparison import Pair, Score, Unjudged
 from aurora_trainer.judge.inquiry import Inquiry, Progress, Refusal, Scorer
 from aurora_trainer.judge.metrics import JudgeMetrics
+from aurora_trainer.judge.parity import Agreement
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -69,11 +70,13 @@ class Scores:
     """Scores after a position; `next_after` is the position to ask from next.
 
     `refusal`: why the pair can never be compared; empty if it can, or if that is not known yet.
+    `agreements`: what became in service of tokens that either draft proposed, while in memory.
     """
 
     scores: Sequence[Score]
     next_after: str
     refusal: str
+    agreements: Sequence[Agreement] = ()
 
 
 class Judge:
@@ -121,7 +124,12 @@ class Judge:
         if refusal is not None and refusal.retry_at < math.inf:
             raise UnavailableError(refusal.reason)
         scores, next_after = inquiry.progress.page(limit)
-        return Scores(scores, next_after, refusal="" if refusal is None else refusal.reason)
+        return Scores(
+            scores,
+            next_after,
+            refusal="" if refusal is None else refusal.reason,
+            agreements=() if inquiry.scorer is None else inquiry.scorer.agreements,
+        )
 
     async def run(self) -> None:
         """Scores what is asked for until cancelled."""

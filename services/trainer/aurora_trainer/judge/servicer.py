@@ -12,6 +12,7 @@ from aurora_common.errors import InvalidInputError
 from aurora_common.store.model_store import model_uri
 from aurora_trainer.judge.comparison import JudgedDraft, Pair, Score
 from aurora_trainer.judge.judge import KEPT_SCORES, Judge
+from aurora_trainer.judge.parity import Agreement
 
 JUDGE_SERVICE = "aurora.trainer.v1.Judge"
 
@@ -57,6 +58,7 @@ class JudgeServicer(judge_pb2_grpc.JudgeServicer):
             scores=[_message(score) for score in answer.scores],
             next_after=answer.next_after,
             refusal=answer.refusal,
+            agreements=[_agreement(each) for each in answer.agreements],
         )
 
 
@@ -86,4 +88,15 @@ def _message(score: Score) -> judge_pb2.Score:
         output_tokens=score.output_tokens,
         stable_steps=score.stable_steps,
         candidate_steps=score.candidate_steps,
+    )
+
+
+def _agreement(agreement: Agreement) -> judge_pb2.Agreement:
+    return judge_pb2.Agreement(
+        digest=agreement.digest,
+        requests=agreement.requests,
+        tested_tokens=agreement.tested,
+        accepted_tokens=agreement.accepted,
+        predicted_tokens=agreement.predicted,
+        variance=agreement.variance,
     )

@@ -6,7 +6,14 @@ import pytest
 from support.desired import SPECS, deployment
 
 from aurora_operator.domain.plan.condition import conditions
-from aurora_operator.domain.plan.observation import ComponentView, Observation, Problem, Scale
+from aurora_operator.domain.plan.observation import (
+    ComponentView,
+    Observation,
+    Problem,
+    ReplayBatch,
+    Scale,
+)
+from aurora_operator.domain.rollout.parity import Agreement
 from aurora_operator.domain.status.deployment import Status, Training
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,6 +56,20 @@ def test_it_says_why_nothing_was_published_while_nothing_else_goes_on():
     assert (progressing.status, progressing.reason) == (False, "Idle")
     assert progressing.message == "the last round published nothing: too little is accepted"
     assert found(observed)["Progressing"].message == ""
+
+
+def test_a_draft_of_which_an_engine_accepts_less_than_its_weights_predict_is_named_once():
+    agreements = (
+        Agreement("sha256:a", 40, 1000, 600, 610.0, 200.0),
+        Agreement("sha256:b", 40, 1000, 0, 610.0, 200.0),
+    )
+    batch = ReplayBatch("chat-0", agreements=agreements)
+    degraded = found(Observation(components=(READY,), replay=batch, watch=batch))["Degraded"]
+
+    assert (degraded.status, degraded.reason) == (True, "AcceptanceDisparity")
+    assert degraded.message.startswith("draft sha256:b: of 1000 tokens that it drafted in 40 ")
+    assert "sha256:a" not in degraded.message
+    assert degraded.message.count("sha256:b") == 1
 
 
 def test_one_machine_is_not():

@@ -47,11 +47,29 @@ class Score(_message.Message):
     def __init__(self, id: _Optional[str] = ..., domain: _Optional[str] = ..., output_tokens: _Optional[int] = ..., stable_steps: _Optional[float] = ..., candidate_steps: _Optional[float] = ...) -> None: ...
 
 class ListScoresResponse(_message.Message):
-    __slots__ = ("scores", "next_after", "refusal")
+    __slots__ = ("scores", "next_after", "refusal", "agreements")
     SCORES_FIELD_NUMBER: _ClassVar[int]
     NEXT_AFTER_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENTS_FIELD_NUMBER: _ClassVar[int]
     scores: _containers.RepeatedCompositeFieldContainer[Score]
     next_after: str
     refusal: str
-    def __init__(self, scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., next_after: _Optional[str] = ..., refusal: _Optional[str] = ...) -> None: ...
+    agreements: _containers.RepeatedCompositeFieldContainer[Agreement]
+    def __init__(self, scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., next_after: _Optional[str] = ..., refusal: _Optional[str] = ..., agreements: _Optional[_Iterable[_Union[Agreement, _Mapping]]] = ...) -> None: ...
+
+class Agreement(_message.Message):
+    __slots__ = ("digest", "requests", "tested_tokens", "accepted_tokens", "predicted_tokens", "variance")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    TESTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    VARIANCE_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    requests: int
+    tested_tokens: int
+    accepted_tokens: int
+    predicted_tokens: float
+    variance: float
+    def __init__(self, digest: _Optional[str] = ..., requests: _Optional[int] = ..., tested_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., predicted_tokens: _Optional[float] = ..., variance: _Optional[float] = ...) -> None: ...
