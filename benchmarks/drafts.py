@@ -1,9 +1,11 @@
 """Draft kinds after the same requests: how many tokens a verify step gives.
 
-Both begin with random weights and are trained alike on the same recorded answers of the demo's
+Two begin with random weights and are trained alike on the same recorded answers of the demo's
 target to prompts of source code: an EAGLE-3 head, and a standalone draft for which a drafted token
-costs as many multiplications. Acceptance length is tokens over expected verify steps by the
-trainer's judge, on answers to other prompts; 1 is without speculation.
+costs as many multiplications. N-grams, which learn nothing, are beside them. Acceptance length is
+tokens over expected verify steps by the trainer's judge, on answers to other prompts; 1 is without
+speculation. Acceptance of the first and the last token of a proposal tells whether a draft lacks
+knowledge or loses it on the way, and on answers that it learned from, whether it lacks examples.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
+import numpy as np
 import torch
 from benchmarks.option import Count, parse
 from benchmarks.report import Figure, exact_figure, write_report
 from benchmarks.workload import prompts_of, served_samples, workload
 
+from aurora_inference.native.ngram import SuffixAutomaton
 from aurora_model.decoder import Decoder
 from aurora_model.draft import Draft, Eagle3Draft, random_draft
 from aurora_model.weights import load_decoder
@@ -52,35 +57,60 @@ def main() -> None:
     figures: dict[str, Figure] = {}
     for draft in (head, _standalone_as_dear(head, target)):
         learner, seconds = _trained(draft, target, served, options.steps, options.batch)
-        length = acceptance_length(learner.average, target, fresh)
+        length, (first, *_, last) = accepted(learner.average, target, fresh)
+        _, (learned, *_) = accepted(learner.average, target, served[: len(fresh)])
         cost = draft.multiplications(tokens=1, predictions=1)
         figures |= {
             f"{draft.kind}_acceptance_length": exact_figure(length, "tokens per step"),
+            f"{draft.kind}_first_token": exact_figure(first, "accepted"),
+            f"{draft.kind}_last_token": exact_figure(last, "accepted"),
+            f"{draft.kind}_first_token_learned": exact_figure(learned, "accepted"),
             f"{draft.kind}_multiplications": exact_figure(cost / 1e6, "million a drafted token"),
-            f"{draft.kind}_training_step": exact_figure(seconds, "seconds"),
+            f"{draft.kind}_training_step": exact_figure(seconds, "seconds of processor"),
         }
+    figures["ngram_acceptance_length"] = exact_figure(ngram_length(fresh), "tokens per step")
     lengths = [figures[f"{kind}_acceptance_length"].value for kind in ("eagle3", "standalone")]
     figures["eagle3_over_standalone"] = exact_figure(lengths[0] / lengths[1], "×")
     write_report("drafts", figures)
 
 
-def acceptance_length(draft: Draft, target: Decoder, samples: Sequence[Sample]) -> float:
-    """Tokens over expected verify steps, each drafting _DRAFTED, when all are served greedily."""
+def accepted(draft: Draft, target: Decoder, samples: Sequence[Sample]) -> tuple[float, list[float]]:
+    """Tokens over expected verify steps, each drafting _DRAFTED, when all are served greedily; and
+    how many are accepted at each place of a proposal, if it is reached."""
     teacher = Teacher(target, draft.target_layers(target.config)) if draft.needs_target else None
-    steps = sum(
-        expected_steps(
-            acceptance(
-                draft,
-                sample,
-                _GREEDY,
-                vocab_size=target.config.vocab_size,
-                drafted=_DRAFTED,
-                teacher=teacher,
-            ),
-            _DRAFTED,
+    found = [
+        acceptance(
+            draft,
+            sample,
+            _GREEDY,
+            vocab_size=target.config.vocab_size,
+            drafted=_DRAFTED,
+            teacher=teacher,
         )
         for sample in samples
-    )
+    ]
+    steps = sum(expected_steps(each, _DRAFTED) for each in found)
+    columns = [each if each.ndim == 2 else each[:, None] for each in found]
+    by_place = np.concatenate([np.broadcast_to(each, (len(each), _DRAFTED)) for each in columns])
+    return len(by_place) / steps, by_place.mean(axis=0).tolist()
+
+
+def ngram_length(samples: Sequence[Sample]) -> float:
+    """Tokens over verify steps with what followed a request's last tokens before."""
+    steps = 0
+    for sample in samples:
+        history, place = SuffixAutomaton(), len(sample.tokens) - sample.output_count
+        tokens = sample.tokens.tolist()
+        for token in tokens[:place]:
+            history.append(token)
+        while place < len(tokens):
+            proposal = history.continuation(_DRAFTED)
+            matches = (left == right for left, right in zip(proposal, tokens[place:], strict=False))
+            emitted = 1 + sum(takewhile(bool, matches))
+            for token in tokens[place : place + emitted]:
+                history.append(token)
+            place += emitted
+            steps += 1
     return sum(sample.output_count for sample in samples) / steps
 
 
@@ -97,14 +127,14 @@ def _standalone_as_dear(head: Eagle3Draft, target: Decoder) -> Draft:
 def _trained(
     draft: Draft, target: Decoder, samples: Sequence[Sample], steps: int, batch: int
 ) -> tuple[Learner, float]:
-    """The learner, and the seconds of a step."""
+    """The learner, and the processor's seconds of a step."""
     teacher = Teacher(target, draft.target_layers(target.config))
     settings = LearnerSettings(objective="LK", learning_rate=2e-3, unroll=Unroll(_DRAFTED))
     learner = Learner(draft, settings, packed=teacher.pack)
-    source, began = random.Random(_SEED), time.monotonic()
+    source, began = random.Random(_SEED), time.process_time()
     for _ in range(steps):
         learner.step(source.sample(samples, batch))
-    return learner, (time.monotonic() - began) / steps
+    return learner, (time.process_time() - began) / steps
 
 
 if __name__ == "__main__":
