@@ -252,6 +252,8 @@ class SpeculationReport:
     """Which draft served a request and how much of it the target accepted.
 
     What n-grams drafted, without a draft or after it failed, is counted apart from what it drafted.
+    `own_steps`: how many of the steps, the first, it drafted for, if the engine switched to another
+    draft meanwhile.
     """
 
     draft: str
@@ -262,6 +264,7 @@ class SpeculationReport:
     accepted_tokens: int
     ngram_drafted_tokens: int = 0
     ngram_accepted_tokens: int = 0
+    own_steps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ def test_steps_before_a_switch_are_the_former_drafts(ledger):
     assert ledger.arms["candidate"].accepted_per_position == [1]
     assert (report.arm, report.draft_digest, report.steps) == ("stable", "sha256:s", 4)
     assert (report.drafted_tokens, report.accepted_tokens) == (14, 8)
+    assert report.own_steps == 2
 
 
 def test_several_switches_divide_a_request(ledger):

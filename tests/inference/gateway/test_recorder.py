@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +53,15 @@ def test_a_record_tells_when_it_was_admitted_and_what_is_in_flight(desk):
     assert found["first"].at_us < found["second"].at_us
     assert found["second"].open_since_us == found["first"].at_us
     assert found["first"].open_since_us == 0
+
+
+@pytest.mark.parametrize(("own", "by_other"), [(None, [False, False]), (1, [False, True])])
+def test_a_record_tells_which_steps_another_draft_had_part_in(desk, own, by_other):
+    asked, _ = desk.ask("crossing")
+    report = replace(ANSWER, steps=((4, 2), (4, 0)))
+    served = replace(SERVED, own_steps=own)
+    desk.recorder.ended(desk.awaiting.append, asked, report, served)
+    assert [step.by_other for step in desk.sent[0].steps] == by_other
 
 
 def test_an_answer_is_in_flight_until_its_capture_has_come(desk):

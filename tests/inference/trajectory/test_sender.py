@@ -33,7 +33,7 @@ def _completion(name: str = "r", tokens: int = 3) -> Completion:
         ),
         output_tokens=tuple(range(10, 10 + tokens)),
         report=SpeculationReport("ckpt-1", "sha256:d", "candidate", 2, 4, 2),
-        steps=(VerifyStep(2, 1, 3, 900), VerifyStep(2, 1, 3, 950)),
+        steps=(VerifyStep(2, 1, 3, 900), VerifyStep(2, 1, 3, 950, by_other=True)),
         distributions=Distributions(
             top_ids=rng.integers(0, 99, (tokens, 4)).astype(np.uint32),
             top_log_probs=rng.normal(size=(tokens, 4)).astype(np.float16),
@@ -54,6 +54,7 @@ def test_trajectory_has_the_protos_layout():
     assert list(made.output_tokens) == [10, 11, 12]
     assert made.admission == buffer_pb2.Admission(engine="run", at_us=44, open_since_us=33)
     assert [step.microseconds for step in made.steps] == [900, 950]
+    assert [step.by_other for step in made.steps] == [False, True]
     assert made.target.k == 4
     ids = np.frombuffer(made.target.token_ids, "<u4").reshape(3, 4)
     log_probs = np.frombuffer(made.target.log_probs, "<f2").reshape(3, 4)

@@ -37,9 +37,15 @@ def test_a_step_that_goes_beyond_the_end_counts_up_to_it():
     assert (found.tested, found.accepted) == (2, 2)
 
 
-def test_steps_by_ngrams_are_passed_over():
-    ngram = VerifyStep(ngram_drafted=2, ngram_accepted=1)
-    found = EMPTY.add(np.array([0.0, 0.1, 0.2, 0.4, 0.8]), [ngram, *steps((1, 1))])
+@pytest.mark.parametrize(
+    "passed_over",
+    [
+        VerifyStep(ngram_drafted=2, ngram_accepted=1),
+        VerifyStep(drafted=2, accepted=1, by_other=True),
+    ],
+)
+def test_steps_that_it_did_not_draft_for_are_passed_over(passed_over):
+    found = EMPTY.add(np.array([0.0, 0.1, 0.2, 0.4, 0.8]), [passed_over, *steps((1, 1))])
 
     assert (found.tested, found.accepted, found.predicted) == (1, 1, 0.4)
 

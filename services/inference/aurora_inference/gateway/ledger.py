@@ -152,6 +152,7 @@ class Ledger:
         if report.steps is None:
             self.unreported_requests += 1
         steps = report.steps or ()
+        others = request.stretches[1:]
         self._count(request, steps)
         if request.block is not None:
             self._observe(request, report, failed=failed)
@@ -163,6 +164,7 @@ class Ledger:
                 steps=len(steps),
                 drafted_tokens=sum(drafted for drafted, _ in steps),
                 accepted_tokens=sum(accepted for _, accepted in steps),
+                own_steps=others[0].since_step if others else None,
             )
         )
 

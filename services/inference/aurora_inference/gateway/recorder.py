@@ -25,8 +25,14 @@ def completion(asked: Question, report: Report, served: SpeculationReport) -> Co
         output_tokens=report.output_tokens,
         report=served,
         steps=tuple(
-            VerifyStep(drafted, accepted, batch_size=0, microseconds=0)
-            for drafted, accepted in report.steps or ()
+            VerifyStep(
+                drafted,
+                accepted,
+                batch_size=0,
+                microseconds=0,
+                by_other=served.own_steps is not None and number >= served.own_steps,
+            )
+            for number, (drafted, accepted) in enumerate(report.steps or ())
         ),
         distributions=None,
     )

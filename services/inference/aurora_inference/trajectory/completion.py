@@ -16,7 +16,8 @@ from aurora_inference.trajectory.admission import Admission
 class VerifyStep:
     """One pass of the target over a row: tokens drafted and accepted, and how long it took.
 
-    A step drafts with the request's draft or by n-grams, which is counted apart.
+    A step drafts with the request's draft or by n-grams, which is counted apart. `by_other`: with
+    the draft to which the engine switched meanwhile.
     """
 
     drafted: int
@@ -25,6 +26,7 @@ class VerifyStep:
     microseconds: int
     ngram_drafted: int = 0
     ngram_accepted: int = 0
+    by_other: bool = False
 
     def by_ngram(self) -> VerifyStep:
         """The same step, drafted by n-grams."""

@@ -36,6 +36,7 @@ def trajectory(
                 microseconds=min(step.microseconds, _UINT32_MAX),
                 ngram_drafted=step.ngram_drafted,
                 ngram_accepted=step.ngram_accepted,
+                by_other=step.by_other,
             )
             for step in completion.steps
         ],

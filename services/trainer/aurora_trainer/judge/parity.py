@@ -60,7 +60,8 @@ class Agreement:
         tested: list[float] = []
         accepted, start = 0, 1
         for step, tokens in zip(steps, emitted, strict=True):
-            known = min(step.drafted, step.accepted + 1, count - start)
+            drafted = 0 if step.by_other else step.drafted
+            known = min(drafted, step.accepted + 1, count - start)
             tested += (by_place[start + ahead, min(ahead, places)] for ahead in range(known))
             accepted += min(step.accepted, known)
             start += tokens
