@@ -22,10 +22,20 @@ from aurora_model.target import target_identity
 from aurora_model.weights import load_decoder
 from aurora_trainer.data.sample import Sample
 from aurora_trainer.data.teacher import Teacher
+from aurora_trainer.learning.gradient import Unroll
 from aurora_trainer.learning.learner import Learner, LearnerSettings
 from aurora_trainer.learning.objective import ObjectiveName
 
 HeadKind = Literal["Eagle3"]
+
+
+# A step of a head costs many times one of the demo's standalone draft: it is as wide as the target,
+# is trained several tokens ahead, and has the target compute what it reads.
+_HYPERPARAMETERS: dict[str, str | int] = {
+    "learningRate": "2e-3",
+    "batchSize": 8,
+    "stepsPerRound": 24,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +48,18 @@ class HeadTraining:
     window_tokens: int
     learning_rate: float
     objective: ObjectiveName
+    unroll_steps: int
     seed: int
 
 
 HEAD_TRAINING = HeadTraining(
     domain="python",
-    steps=100,
+    steps=60,
     windows=8,
     window_tokens=128,
     learning_rate=2e-3,
     objective="LK",
+    unroll_steps=4,
     seed=1,
 )
 
@@ -73,7 +85,13 @@ def with_head(
         identity = target_identity(models.target)
         published, _ = publish_draft(head, folder, name=name, target=identity)
     digest = read_manifest(published).digest
-    return replace(models, kind=kind, draft=published, draft_digest=digest)
+    return replace(
+        models,
+        kind=kind,
+        draft=published,
+        draft_digest=digest,
+        hyperparameters=_HYPERPARAMETERS,
+    )
 
 
 def _digest(training: HeadTraining, documents: Sequence[str]) -> str:
@@ -93,7 +111,9 @@ def _trained(
     head.attach(target)
     # Every window is new: nothing to cache.
     teacher = Teacher(target, head.target_layers(target.config), cache_bytes=0)
-    settings = LearnerSettings(training.objective, training.learning_rate)
+    settings = LearnerSettings(
+        training.objective, training.learning_rate, unroll=Unroll(training.unroll_steps)
+    )
     learner = Learner(head, settings, packed=teacher.pack)
     stream = torch.tensor(models.vocabulary().encode_documents(documents))
     batches = _batches(stream, training)
