@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from aurora_kernels.linear.form import FORMS, Apply, Form
 
 _ROUNDS = 5
-_CALLS_PER_ROUND = 8
+# A round calls a form as often as this takes, which the clock and the scheduler do not blur; an
+# output layer of 150,000 rows takes a tenth of a second each time.
+_ROUND_SECONDS = 0.004
+_MOST_CALLS = 8
 _WORTH_MORE_THREADS = 0.8
 # Where libraries change how they multiply; a single row is left to callers that must not have one.
 _ROW_COUNTS = (2, 3, 4, 8, 16, 17, 32, 33, 64)
@@ -65,11 +68,14 @@ class Calibration:
         if self._batch_invariant and weight.dtype == torch.float32:
             invariant = [each for each in candidates if is_batch_invariant(each[1], weight)]
             candidates = invariant or candidates
-        best = dict.fromkeys((form.name for form, _ in candidates), float("inf"))
+        # This round says how many calls the others make.
+        best = {form.name: _seconds(apply, inputs, calls=1) for form, apply in candidates}
+        calls = round(_ROUND_SECONDS / min(best.values()))
+        calls = min(max(calls, 1), _MOST_CALLS)
         # Interleaved, best of several: a burst of load elsewhere must not decide.
         for _ in range(_ROUNDS):
             for form, apply in candidates:
-                best[form.name] = min(best[form.name], _seconds(apply, inputs))
+                best[form.name] = min(best[form.name], _seconds(apply, inputs, calls=calls))
         fastest = min((form for form, _ in candidates), key=lambda form: best[form.name])
         return fastest, best[fastest.name]
 
@@ -81,12 +87,13 @@ def is_batch_invariant(apply: Apply, weight: Tensor) -> bool:
     return all(torch.equal(apply(x[:count]), together[:count]) for count in _ROW_COUNTS)
 
 
-def _seconds(apply: Apply, inputs: Sequence[Tensor]) -> float:
+def _seconds(apply: Apply, inputs: Sequence[Tensor], *, calls: int) -> float:
+    """How long one call for each of the inputs takes, on average over so many."""
     start = time.perf_counter()
     for x in inputs:
-        for _ in range(_CALLS_PER_ROUND):
+        for _ in range(calls):
             apply(x)
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / calls
 
 
 class PackedLinear(nn.Module):
