@@ -218,6 +218,7 @@ def trainer_arguments(
         "--min-new-trajectories": trainer.trigger.min_new_trajectories,
         "--min-interval-seconds": trainer.trigger.min_interval_seconds,
         "--objective": trainer.objective,
+        "--optimizer": trainer.optimizer,
         "--learning-rate": trainer.hyperparameters.learning_rate,
         "--batch-size": trainer.hyperparameters.batch_size,
         "--steps-per-round": trainer.hyperparameters.steps_per_round,

@@ -24,6 +24,7 @@ from aurora_trainer.data.teacher import Teacher
 from aurora_trainer.learning.gradient import Unroll
 from aurora_trainer.learning.learner import Differentiator, Learner, LearnerSettings
 from aurora_trainer.learning.objective import ObjectiveName
+from aurora_trainer.learning.optimizer import OptimizerName
 from aurora_trainer.progress import Progress
 from aurora_trainer.settings import TrainSettings
 from aurora_trainer.state import STATE, State, load_state, unusable
@@ -127,9 +128,10 @@ def _learner(
     draft: Draft, settings: TrainSettings, workplace: Workplace, gradient: Differentiator | None
 ) -> Learner:
     learner_settings = LearnerSettings(
-        # argparse has checked the name.
+        # argparse has checked the names.
         objective=cast(ObjectiveName, settings.objective),
         learning_rate=settings.learning_rate,
+        optimizer=cast(OptimizerName, settings.optimizer),
         unroll=Unroll(settings.unroll_steps, settings.unroll_decay),
     )
     target = workplace.held_target

@@ -16,6 +16,7 @@ from aurora_common.store.model_store import model_uri
 
 # No torch here, so that --help and usage errors answer at once.
 OBJECTIVES = ("ForwardKL", "LK")
+OPTIMIZERS = ("AdamW", "Muon")
 TARGETS = ("Recorded", "Recompute")
 STANDALONE, EAGLE3 = "standalone", "eagle3"
 
@@ -62,6 +63,7 @@ class TrainSettings:
     draft_kind: str = STANDALONE
     # Where the target's distributions come from: the trajectories, or the target in this process.
     targets: str = "Recorded"
+    optimizer: str = "AdamW"
     unroll_steps: int = 7
     unroll_decay: float = 0.8
 
@@ -180,6 +182,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--min-new-trajectories", required=True, type=int, metavar="N")
     add("--min-interval-seconds", required=True, type=float, metavar="S")
     add("--objective", required=True, choices=OBJECTIVES)
+    add(
+        "--optimizer",
+        choices=OPTIMIZERS,
+        default="AdamW",
+        help="Muon is for the matrices of the draft's layers; the rest stays with AdamW",
+    )
     add("--learning-rate", required=True, type=float, metavar="X")
     add("--batch-size", required=True, type=int, metavar="N", help="trajectories a step")
     add("--steps-per-round", required=True, type=int, metavar="N")

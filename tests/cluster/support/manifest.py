@@ -153,6 +153,7 @@ BAD = [
      "lower-case HTTP header"),
     ("spec.trainer.suspend", "no-thanks", "spec.trainer.suspend", "is not true or false"),
     ("spec.trainer.objective", "ReverseKL", "spec.trainer.objective", "allowed: ForwardKL, LK"),
+    ("spec.trainer.optimizer", "SGD", "spec.trainer.optimizer", "allowed: AdamW, Muon"),
     ("spec.trainer.trigger.minNewTrajectories", 0, "spec.trainer.trigger.minNewTrajectories",
      "at least 1"),
     ("spec.trainer.trigger.minInterval", "soon", "spec.trainer.trigger.minInterval", "duration"),

@@ -100,7 +100,11 @@ def test_models_are_in_their_claim(layout):
                 "inference": {"maxContextTokens": 99, "generationConfig": "vllm"},
             },
         ),
-        ("trainer", "aurora_trainer.settings", {"trainer": {"objective": "ForwardKL"}}),
+        (
+            "trainer",
+            "aurora_trainer.settings",
+            {"trainer": {"objective": "ForwardKL", "optimizer": "Muon"}},
+        ),
     ],
 )
 def test_the_component_understands_its_flags(layout, component, parse, spec):
@@ -111,5 +115,5 @@ def test_the_component_understands_its_flags(layout, component, parse, spec):
         assert settings.max_context_tokens == 99
         assert settings.generation_config == "vllm"
     else:
-        assert settings.objective == "ForwardKL"
+        assert (settings.objective, settings.optimizer) == ("ForwardKL", "Muon")
         assert settings.learning_rate == 1e-4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,9 @@ from aurora_trainer.data.batch import pack
 from aurora_trainer.data.sample import Sample
 from aurora_trainer.learning.gradient import LocalGradient, Measure, Pack, Unroll, evaluate
 from aurora_trainer.learning.objective import ObjectiveName, objective_named
+from aurora_trainer.learning.optimizer import DraftOptimizer, OptimizerName
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,7 @@ class LearnerSettings:
 
     objective: ObjectiveName
     learning_rate: float
+    optimizer: OptimizerName = "AdamW"
     warmup_steps: int = 20
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.01
@@ -74,18 +79,14 @@ class Learner:
         self._gradient = gradient or LocalGradient(
             self._loss, packed=packed, unroll=settings.unroll
         )
-        self._optimizer = torch.optim.AdamW(
-            draft.parameters(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            fused=True,
+        self._optimizer = DraftOptimizer(
+            draft, settings.optimizer, betas=settings.betas, weight_decay=settings.weight_decay
         )
         self._snapshot = copy.deepcopy(self.state())
 
     def step(self, samples: Sequence[Sample]) -> Measure:
         """One optimizer step, skipped and counted if loss or gradient is not finite."""
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         measure = self._gradient.differentiate(self.draft, samples)
         norm = torch.nn.utils.clip_grad_norm_(
             self.draft.parameters(), self.settings.gradient_norm, foreach=True
@@ -95,11 +96,9 @@ class Learner:
             return replace(measure, applied=False)
         self._failures = 0
         self.steps += 1
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * min(
-                1.0, self.steps / self.settings.warmup_steps
-            )
-        self._optimizer.step()
+        self._optimizer.step(
+            self.settings.learning_rate * min(1.0, self.steps / self.settings.warmup_steps)
+        )
         self._update_average()
         return measure
 
@@ -132,9 +131,7 @@ class Learner:
         """Takes the weights of a draft of the same shape."""
         for own in (self.draft, self.average):
             own.load_state_dict(draft.state_dict())
-        for state in self._optimizer.state.values():
-            # Where the former weights were going; how the gradients scale is as it was.
-            state["exp_avg"].zero_()
+        self._optimizer.forget_direction()
         self._failures = 0
         self.take_snapshot()
 
@@ -149,10 +146,17 @@ class Learner:
         }
 
     def restore(self, state: LearnerState) -> None:
-        """Resumes from a state; raises RuntimeError, ValueError or KeyError if it does not fit."""
+        """Resumes from a state; raises RuntimeError, ValueError or KeyError if it does not fit.
+
+        From one of another optimizer it takes the weights alone.
+        """
         self.draft.load_state_dict(state["draft"])
         self.average.load_state_dict(state["average"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        if not self._optimizer.load_state_dict(state["optimizer"]):
+            logger.info(
+                "optimizer state dropped: another optimizer was chosen",
+                extra={"fields": {"optimizer": self.settings.optimizer}},
+            )
         self.steps = state["steps"]
         self.skipped_steps = state["skipped_steps"]
         self.take_snapshot()

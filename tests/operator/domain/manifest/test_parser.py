@@ -57,6 +57,7 @@ GOOD = [
     ("spec.buffer.retention", {"maxBytes": "2e9"}),
     ("spec.trainer.suspend", True),
     ("spec.trainer.objective", "ForwardKL"),
+    ("spec.trainer.optimizer", "Muon"),
     ("spec.trainer.trigger.minInterval", "0s"),
     ("spec.rollout.steps", [{"weightPercent": 1}, {"weightPercent": 99}]),
     ("spec.rollout.analysis.alpha", "1e-3"),

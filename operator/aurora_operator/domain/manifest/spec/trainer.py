@@ -65,6 +65,9 @@ class Trainer(Model):
     """When a round starts."""
     objective: Literal["ForwardKL", "LK"] = "LK"
     """LK shifts from likelihood to acceptance as acceptance rises; ForwardKL is likelihood only."""
+    optimizer: Literal["AdamW", "Muon"] = "AdamW"
+    """Muon for the matrices of the draft's layers and AdamW for the rest, or AdamW alone. A change
+    keeps the weights."""
     targets: Literal["Recorded", "Recompute"] = "Recorded"
     """Recorded: what the target thought of each token is recorded with it, 0.4 KB a token.
     Recompute: the trainer holds the target to compute it, 4 bytes of memory for each parameter, and
