@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from aurora_trainer import progress as moves
 from aurora_trainer.data.record import BareRecordError, RecordFormat, sample_from, within_vocabulary
 from aurora_trainer.data.replay import BatchDraw, Replay, SeatDraw
 from aurora_trainer.data.seen import SeenIds
-from aurora_trainer.learning.gradient import Measure
+from aurora_trainer.learning.gradient import Evaluation
 from aurora_trainer.learning.held_out import HeldOut, held_out
 from aurora_trainer.learning.learner import Learner
 from aurora_trainer.progress import Progress
@@ -302,12 +302,12 @@ class Trainer:
         self._replay.add(sample, SeatDraw(*draw.tolist()))
         self.progress = moves.with_trajectory(self.progress, entry.id)
 
-    def _metrics(self, evaluation: Measure | None) -> dict[str, float]:
+    def _metrics(self, evaluation: Evaluation | None) -> dict[str, float]:
         metrics = {
             "trajectories": float(self.progress.trajectories),
             "optimizer_steps": float(self.learner.steps),
             "training_seconds": self.progress.training_seconds,
         }
         if evaluation is not None:
-            metrics |= {"loss": evaluation.loss, "acceptance": evaluation.acceptance}
+            metrics |= asdict(evaluation)
         return metrics

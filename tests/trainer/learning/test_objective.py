@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from aurora_trainer.learning.objective import forward_kl, lk_loss, overlap
+from aurora_trainer.learning.objective import (
+    acceptance_interval,
+    buckets,
+    forward_kl,
+    lk_loss,
+    overlap,
+)
 
 LOSSES = [forward_kl, overlap, lk_loss]
 
@@ -83,6 +89,25 @@ def test_equal_distributions_have_no_loss_and_full_overlap(k):
     torch.testing.assert_close(forward_kl(logits, *target), nothing, atol=2e-6, rtol=0)
     torch.testing.assert_close(lk_loss(logits, *target), nothing, atol=2e-6, rtol=0)
     torch.testing.assert_close(overlap(logits, *target), nothing + 1, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("k", [1, 8, 40])
+def test_what_is_accepted_lies_in_the_interval(k):
+    generator = torch.Generator().manual_seed(k)
+    draft, target = torch.randn(2, 6, 40, generator=generator, dtype=torch.float64)
+    least, most = acceptance_interval(buckets(draft, *target_over_buckets(target, k)))
+    exact = torch.minimum(draft.softmax(-1), target.softmax(-1)).sum(-1)
+    assert ((least <= exact + 1e-12) & (exact <= most + 1e-12)).all()
+    assert (least == most).all() if k == 40 else (least < most).all()
+
+
+def test_of_a_flat_target_next_to_nothing_is_certain():
+    """Both have nearly all mass in the tail, but on different tokens."""
+    draft, target = torch.full((2, 1, 40), -9.0)
+    draft[0, 20:], target[0, :20] = 0.0, 0.0
+    least, most = acceptance_interval(buckets(draft, *target_over_buckets(target, 2)))
+    assert least < 1e-3
+    assert most > 0.85
 
 
 def test_lk_moves_from_likelihood_to_acceptance():

@@ -13,7 +13,7 @@ from aurora_model.draft import Draft, Predictions
 from aurora_trainer.data.batch import Batch, pack, row_chunks
 from aurora_trainer.data.sample import Sample
 from aurora_trainer.data.teacher import TaughtBatch
-from aurora_trainer.learning.objective import Buckets, acceptance, buckets
+from aurora_trainer.learning.objective import Buckets, acceptance_interval, buckets
 
 Loss: TypeAlias = Callable[[Buckets], Tensor]
 AnyBatch: TypeAlias = Batch | TaughtBatch
@@ -38,6 +38,7 @@ class Unroll:
 class Measure:
     """Means over positions, each the weighted mean of its predictions.
 
+    `acceptance`: at least so much is accepted, whatever the draft makes of the target's tail.
     `applied`: False for a step that was skipped as not finite; `replicas`: how many computed it.
     """
 
@@ -69,6 +70,15 @@ def differentiate(
     return Measure(total, acceptances)
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Means as a Measure's; `acceptance_upper`: at most so much is accepted."""
+
+    loss: float
+    acceptance: float
+    acceptance_upper: float
+
+
 @torch.no_grad()
 def evaluate(
     draft: Draft,
@@ -77,18 +87,19 @@ def evaluate(
     *,
     packed: Pack = pack,
     unroll: Unroll = Unroll(),
-) -> Measure | None:
+) -> Evaluation | None:
     """Mean loss and expected acceptance over the samples' positions; None without samples."""
-    total = acceptances = 0.0
+    total = least = most = 0.0
     count = 0
     for start in range(0, len(samples), _EVALUATION_BATCH):
         batch = packed(samples[start : start + _EVALUATION_BATCH])
         made = _predictions(draft, batch, unroll)
         for chunk in _chunks(draft, made, batch, loss, unroll):
             total += float(chunk.loss)
-            acceptances += float(chunk.acceptance)
+            least += float(chunk.acceptance)
+            most += float(chunk.acceptance_upper)
         count += len(batch.rows)
-    return Measure(total / count, acceptances / count) if count else None
+    return Evaluation(total / count, least / count, most / count) if count else None
 
 
 class _Chunk(NamedTuple):
@@ -96,6 +107,7 @@ class _Chunk(NamedTuple):
 
     loss: Tensor
     acceptance: Tensor
+    acceptance_upper: Tensor
 
 
 def _predictions(draft: Draft, batch: AnyBatch, unroll: Unroll) -> Predictions:
@@ -111,9 +123,11 @@ def _chunks(
     weights = weights / of_row[made.rows]
     for part in row_chunks(len(made.rows), draft.config.vocab_size):
         both = _buckets(draft, draft.logits(made.features[part]), batch, made.rows[part])
+        least, most = acceptance_interval(both)
         yield _Chunk(
             (loss(both) * weights[part]).sum(),
-            (acceptance(both) * weights[part]).detach().sum(),
+            (least * weights[part]).detach().sum(),
+            (most * weights[part]).detach().sum(),
         )
 
 
@@ -123,7 +137,7 @@ def _buckets(draft: Draft, logits: Tensor, batch: AnyBatch, rows: Tensor) -> Buc
     # Rows ascend: each distribution is computed once for all its predictions.
     distinct, index = torch.unique_consecutive(rows, return_inverse=True)
     target = batch.log_probs(distinct, draft.token_ids)[index, : logits.shape[-1]]
-    return Buckets(target.exp(), target, logits.log_softmax(dim=-1))
+    return Buckets(target.exp(), target, logits.log_softmax(dim=-1), has_tail=False)
 
 
 class LocalGradient:

@@ -15,7 +15,14 @@ from torch import Tensor
 from aurora_model.draft import Draft
 from aurora_trainer.data.batch import pack
 from aurora_trainer.data.sample import Sample
-from aurora_trainer.learning.gradient import LocalGradient, Measure, Pack, Unroll, evaluate
+from aurora_trainer.learning.gradient import (
+    Evaluation,
+    LocalGradient,
+    Measure,
+    Pack,
+    Unroll,
+    evaluate,
+)
 from aurora_trainer.learning.objective import ObjectiveName, objective_named
 from aurora_trainer.learning.optimizer import DraftOptimizer, OptimizerName
 
@@ -113,19 +120,19 @@ class Learner:
         self.skipped_steps = skipped
         self._failures = 0
 
-    def evaluate(self, samples: Sequence[Sample]) -> Measure | None:
+    def evaluate(self, samples: Sequence[Sample]) -> Evaluation | None:
         """Loss and expected acceptance of the averaged weights; None without samples."""
         return evaluate(
             self.average, samples, self._loss, packed=self._packed, unroll=self.settings.unroll
         )
 
     def acceptance(self, draft: Draft, samples: Sequence[Sample]) -> float:
-        """The expected acceptance of any draft; there must be samples."""
-        measure = evaluate(
+        """How much is at least accepted of any draft; there must be samples."""
+        found = evaluate(
             draft, samples, self._loss, packed=self._packed, unroll=self.settings.unroll
         )
-        assert measure is not None
-        return measure.acceptance
+        assert found is not None
+        return found.acceptance
 
     def go_on_from(self, draft: Draft) -> None:
         """Takes the weights of a draft of the same shape."""

@@ -23,7 +23,7 @@ _LIKELIHOOD_DECAY = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Both distributions over the same buckets, `[N, k + 1]`, tail last; `[N, k]` for k = V.
+    """Both distributions over the same buckets, `[N, k + 1]`, tail last; `[N, k]` without a tail.
 
     Without a tail the target's need not sum to 1: what the draft cannot propose is left out.
     """
@@ -31,6 +31,7 @@ class Buckets:
     target_probs: Tensor
     target_log_probs: Tensor
     draft_log_probs: Tensor
+    has_tail: bool
 
 
 def forward_kl(
@@ -73,10 +74,11 @@ def buckets(
     apply = cast(Callable[[Tensor, Tensor], Tensor], _BucketLogProbs.apply)
     draft = apply(draft_logits, top_ids)
     target = torch.cat([target_log_probs, target_tail_mass.log().unsqueeze(-1)], dim=-1)
-    if top_ids.shape[-1] == draft_logits.shape[-1]:
-        # The top-k are the whole vocabulary: there is no tail.
+    # The top-k may be the whole vocabulary: then there is no tail.
+    has_tail = top_ids.shape[-1] < draft_logits.shape[-1]
+    if not has_tail:
         target, draft = target[:, :-1], draft[:, :-1]
-    return Buckets(target.exp(), target, draft)
+    return Buckets(target.exp(), target, draft, has_tail)
 
 
 def kl_divergence(both: Buckets) -> Tensor:
@@ -86,8 +88,19 @@ def kl_divergence(both: Buckets) -> Tensor:
 
 
 def acceptance(both: Buckets) -> Tensor:
-    """Σ min(target, draft) over the buckets, `[N]`."""
+    """Σ min(target, draft) over the buckets, `[N]`: an upper bound if there is a tail."""
     return torch.minimum(both.target_probs, both.draft_log_probs.exp()).sum(dim=-1)
+
+
+def acceptance_interval(both: Buckets) -> tuple[Tensor, Tensor]:
+    """The least and the most that may be accepted, `[N]` each.
+
+    Two distributions that agree on the tail's mass may differ on each of its tokens: at least
+    nothing of it is accepted, at most all that both have there. Equal without a tail.
+    """
+    overlaps = torch.minimum(both.target_probs, both.draft_log_probs.exp())
+    most = overlaps.sum(dim=-1)
+    return (most - overlaps[:, -1] if both.has_tail else most), most
 
 
 def likelihood_to_acceptance(both: Buckets) -> Tensor:
