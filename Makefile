@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast test-vllm test-vllm-fast e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-drafts bench-operator bench-judgement bench-learning figures images sbom kubectl check-workflows clean
+.PHONY: help demo test test-fast test-vllm test-vllm-fast e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-distributed bench-drafts bench-operator bench-judgement bench-learning figures images sbom kubectl check-workflows clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html;"
 	@echo "             KIND=Eagle3 with drafts of that kind"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench   all benchmarks but those with a target of their own, into out/bench"
 	@echo "make bench-serving  wrong requests, attacks, disconnects, overload and clients, half an hour"
 	@echo "make bench-vllm  what a change of draft and the gateway cost a stock vLLM, 20 minutes"
+	@echo "make bench-distributed  two ranks of the trainer over one, 4 minutes"
 	@echo "make bench-drafts  draft kinds after the same requests, 15 minutes"
 	@echo "make bench-operator  the operator's latency and footprint, against a real Kubernetes API server"
 	@echo "make bench-judgement  promotions and rollbacks over simulated fleets, 15 minutes"
@@ -84,7 +85,7 @@ protos: $(STAMP)
 	@$(BIN)/python tools/protos.py
 
 bench: $(STAMP)
-	@for name in engine ngram states seeds swap capture buffer sizing trainer_replicas; do \
+	@for name in engine ngram states seeds swap capture buffer sizing; do \
 	    echo "bench: $$name"; PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
@@ -94,6 +95,9 @@ bench-serving: $(STAMP)
 bench-vllm: $(STAMP)
 	@folder=$$(PYTHON="$(PYTHON)" tools/vllm/setup.sh) && AURORA_VLLM=$$folder \
 	    PYTHONPATH=.:tests/vllm $(BIN)/python -m benchmarks.vllm
+
+bench-distributed: $(STAMP)
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.distributed
 
 bench-drafts: $(STAMP)
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.drafts

@@ -139,11 +139,13 @@ ROWS = (
         _at_least(0.5),
     ),
     Row(
-        "training steps/s, two trainers ÷ one, draft of 28 M parameters",
-        "trainer_replicas",
-        ("two_replicas_over_one",),
+        "training steps/s, two ranks ÷ one, draft of 28 M parameters",
+        "distributed",
+        ("two_ranks_over_one",),
         "{:.2f}×",
-        "python -m benchmarks.trainer_replicas",
+        "make bench-distributed",
+        "≥ 1.6×",
+        _at_least(1.6),
     ),
     Row(
         "wrong requests: answers of 5xx, and requests that hang",

@@ -36,7 +36,7 @@ def cache(tmp_path_factory) -> Path:
         ("buffer", "append_over_raw_xadd"),
         ("serving", "clients_passed"),
         ("sizing", "redis_memory_mib_per_1000"),
-        ("trainer_replicas", "two_replicas_over_one"),
+        ("distributed", "two_ranks_over_one"),
         ("drafts", "eagle3_over_standalone"),
         ("switchback", "median_pairs_plus3"),
         ("learning", "adapted_over_static"),

@@ -7,10 +7,9 @@ from typing import get_args
 import pytest
 
 from aurora_operator.cluster.metrics import Metrics
+from aurora_operator.domain.certificate import COMPONENTS, admitted_names, dns_name
 from aurora_operator.domain.certificate import OPERATOR as OPERATOR_PEER
-from aurora_operator.domain.certificate import admitted_names, dns_name
 from aurora_operator.domain.manifest.spec import Metadata
-from aurora_operator.domain.objects.metadata import Component
 from aurora_operator.domain.rollout.guardrail import GUARDRAILS
 from aurora_operator.domain.rollout.state import Ended, State
 
@@ -98,9 +97,9 @@ def test_the_certificate_names_match_the_code(text):
             for peer in re.findall("inference|buffer|trainer|operator", admitted)
         )
         for components, admitted in rows
-        for component in re.findall("inference|buffer|trainer|gradient", components)
+        for component in re.findall("inference|buffer|trainer", components)
     }
-    assert found == {each: admitted_names(metadata, each) for each in get_args(Component)}
+    assert found == {each: admitted_names(metadata, each) for each in COMPONENTS}
 
 
 def test_the_metrics_are_the_operators(text):

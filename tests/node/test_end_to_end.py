@@ -178,10 +178,17 @@ def test_kubectl_aurora_describes_the_rollouts(cluster, chat):
 
 def test_a_second_trainer_shares_the_steps_of_the_first(cluster, chat, traffic):
     def scale(replicas: int) -> None:
-        change = json.dumps({"spec": {"trainer": {"replicas": replicas}}})
+        change = json.dumps(
+            {
+                "spec": {
+                    "trainer": {"replicas": replicas},
+                    "security": {"trainerTraffic": "Plaintext"},
+                }
+            }
+        )
         cluster.kubectl("patch", RESOURCE, "-n", NAMESPACE, "--type=merge", "-p", change)
         cluster.await_that(
-            lambda: len(chat.pods("gradient")) == replicas - 1, f"{replicas} trainers", 60
+            lambda: len(chat.pods("rank")) == replicas - 1, f"{replicas} trainers", 60
         )
 
     scale(2)
@@ -291,11 +298,11 @@ def last_in_redis(cluster: Cluster) -> int:
 def shares_computed(chat: Chat) -> int:
     """The number of shares of the trainer's steps that other pods computed, by their metrics."""
     count = 0
-    for pod in chat.pods("gradient"):
+    for pod in chat.pods("rank"):
         with suppress(OSError, KeyError):
             url = f"http://{pod['status']['podIP']}:9090/metrics"
             with urllib.request.urlopen(url, timeout=5) as answer:
                 text = answer.read().decode()
-            (output,) = re.findall(r"^aurora_trainer_gradients_total (\S+)$", text, re.MULTILINE)
+            (output,) = re.findall(r"^aurora_trainer_shares_total (\S+)$", text, re.MULTILINE)
             count += int(float(output))
     return count

@@ -205,6 +205,21 @@ def test_a_changed_manifest_restarts_only_what_it_changes(deployment, waits):
     deployment.wait_for_status(lambda s: s["observedGeneration"] == 2)
 
 
+def test_further_trainers_are_processes_that_come_and_go(deployment, runs, waits):
+    deployment.content["spec"]["trainer"] = {"replicas": 3}
+    deployment.content["spec"]["security"] = {"trainerTraffic": "Plaintext"}
+    guardian = deployment.up()
+    deployment.wait_until_ready()
+    before = deployment.pids()
+    assert {"trainer", "rank-1", "rank-2"} < set(before)
+    deployment.content["spec"]["trainer"] = {}
+    deployment.manifest.write_text(yaml.safe_dump(deployment.content))
+    guardian.send_signal(signal.SIGUSR1)
+    waits(lambda: not {"rank-1", "rank-2"} & set(deployment.pids()))
+    assert not any(runs(before[name]) for name in ("rank-1", "rank-2"))
+    assert deployment.pids()["inference"] == before["inference"]
+
+
 def test_a_second_start_is_refused(deployment):
     first = deployment.up()
     deployment.wait_until_ready()

@@ -297,13 +297,9 @@ class World:
         self.trainer_stub = trainer_pb2_grpc.TrainerStub(self.trainer_channel)
         self.judge_stub = judge_pb2_grpc.JudgeStub(self.trainer_channel)
 
-    def gradient_replica(self, port: int, *flags: object) -> Child:
-        """A gradient replica on a port, not started."""
-        child = Child(
-            self._folder, "aurora_trainer", "gradient", "--listen", f"127.0.0.1:{port}", *flags
-        )
-        self._stack.callback(child.close)
-        return child
+    def rank(self, trainer_port: int, *flags: object) -> Child:
+        """A rank beside the trainer whose ranks meet at a port, not started."""
+        return new_rank(self._folder, self._stack, trainer_port, *flags)
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Waits for the condition, and fails after a timeout."""
@@ -350,6 +346,15 @@ class World:
         return [each.sequence for each in published_after(self.models, 0)]
 
 
+def new_rank(folder: Path, stack: contextlib.ExitStack, trainer_port: int, *flags: object) -> Child:
+    child = Child(
+        folder, "aurora_trainer", "rank", "--listen", f"127.0.0.1:{free_port()}",
+        "--trainer", f"127.0.0.1:{trainer_port}", "--local-ranks", 2, *flags,
+    )  # fmt: skip
+    stack.callback(child.close)
+    return child
+
+
 @pytest.fixture
 def make_world(tmp_path, target) -> Iterator[Callable[..., World]]:
     """make_world(certified=None, trainer_flags=()): a world with nothing started."""
@@ -370,3 +375,16 @@ def certified(tmp_path) -> Certified:
 @pytest.fixture
 def secure_world(make_world, certified) -> World:
     return make_world(certified=certified)
+
+
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[[Callable[[], object], str], None]:
+    """until(condition, what): waits for the condition, and fails after a timeout."""
+    return until
+
+
+@pytest.fixture
+def make_rank(tmp_path) -> Iterator[Callable[..., Child]]:
+    """make_rank(port, *flags): a rank for the trainer whose ranks meet at the port, not started."""
+    with contextlib.ExitStack() as stack:
+        yield lambda port, *flags: new_rank(tmp_path, stack, port, *flags)

@@ -19,7 +19,7 @@ from aurora_operator.domain.objects.attached import ENGINE, engine_selector
 from aurora_operator.domain.objects.autoscaler import autoscaler_cause
 from aurora_operator.domain.objects.cause import EventsByObject, Surroundings, by_object
 from aurora_operator.domain.objects.metadata import selector
-from aurora_operator.domain.objects.trainer import has_gradient_pods
+from aurora_operator.domain.objects.trainer import has_ranks
 from aurora_operator.domain.objects.workload import (
     component_view,
     ending_view,
@@ -217,7 +217,7 @@ def _workload_kinds(deployment: AuroraDeployment) -> tuple[tuple[str, str], ...]
         ("buffer", "StatefulSet" if embedded else "Deployment"),
         ("trainer", "StatefulSet"),
     )
-    return (*kinds, ("gradient", "Deployment")) if has_gradient_pods(deployment) else kinds
+    return (*kinds, ("rank", "Deployment")) if has_ranks(deployment) else kinds
 
 
 def _is_old(body: Json, now: datetime) -> bool:

@@ -203,9 +203,11 @@ def trainer_arguments(
     listening: Listening,
     *,
     buffer: str,
-    replicas_at: str | None = None,
+    ranks: str | None = None,
+    local_ranks: int | None = None,
 ) -> tuple[str, ...]:
-    """HOST:PORT each; `replicas_at`: the address of the gradient replicas, if any."""
+    """HOST:PORT each; `ranks`: where the other ranks find it, if there are any. `local_ranks`: how
+    many run on this machine, if it is theirs."""
     spec, trainer = deployment.spec, deployment.spec.trainer
     initial = spec.draft.initial_checkpoint
     flags = {
@@ -226,20 +228,35 @@ def trainer_arguments(
         "--draft": None if initial is None else initial.uri,
         "--draft-kind": _draft_kind(deployment),
         "--targets": None if trainer.targets == "Recorded" else trainer.targets,
-        "--replicas-at": replicas_at,
-        # They have the trainer's own certificate.
-        "--replicas-name": _name(deployment, places, "trainer") if replicas_at else None,
+        "--ranks": None if ranks is None else trainer.replicas,
+        "--ranks-listen": ranks,
+        "--local-ranks": local_ranks,
         **_serving(deployment, places, listening, "trainer"),
     }
     return ("-m", "aurora_trainer", "train", *_flags(flags))
 
 
-def gradient_arguments(
-    deployment: AuroraDeployment, places: Places, listening: Listening
+def rank_arguments(
+    deployment: AuroraDeployment,
+    places: Places,
+    *,
+    listen: str,
+    trainer: str,
+    metrics: str | None = None,
+    local_ranks: int | None = None,
 ) -> tuple[str, ...]:
-    """A stateless replica that computes gradients; the trainer sends it everything it needs."""
-    flags = {"--listen": listening.grpc, **_serving(deployment, places, listening, "gradient")}
-    return ("-m", "aurora_trainer", "gradient", *_flags(flags))
+    """A stateless process that shares the trainer's steps, and holds the target if that is what
+    they learn from; HOST:PORT each, `trainer` that at which the trainer's ranks meet."""
+    recomputes = deployment.spec.trainer.targets == "Recompute"
+    flags = {
+        "--listen": listen,
+        "--trainer": trainer,
+        "--target": deployment.spec.target.uri if recomputes else None,
+        "--claims": places.claims if recomputes else None,
+        "--metrics-listen": metrics,
+        "--local-ranks": local_ranks,
+    }
+    return ("-m", "aurora_trainer", "rank", *_flags(flags))
 
 
 def _serving(

@@ -24,12 +24,11 @@ SPREADING = timedelta(days=1)
 COMPONENTS = ("inference", "buffer", "trainer")
 # One per deployment: a certificate for one deployment grants nothing in another.
 OPERATOR = "operator"
-# Who may call each component. Gradient pods have the trainer's certificate.
+# Who may call each component.
 _CALLERS: Mapping[str, tuple[str, ...]] = {
     "inference": (OPERATOR,),
     "buffer": ("inference", "trainer"),
     "trainer": (OPERATOR,),
-    "gradient": ("trainer",),
 }
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from aurora.operator.v1 import operator_pb2_grpc
 from aurora_common.checkpoint import read_manifest
@@ -39,6 +40,7 @@ from aurora_operator.local.process_spec import (
     ProcessSpec,
     desired_processes,
     models_folder,
+    rank_names,
 )
 from aurora_operator.local.record import RecordBook
 from aurora_operator.local.servicer import SERVICE, Changes, OperatorServicer
@@ -48,7 +50,7 @@ from aurora_operator.reconcile.reconciler import Generation, Reconciler
 
 logger = logging.getLogger(__name__)
 
-_KEPT_PORTS = ("buffer", "trainer", "control", "operator", "engine")
+_KEPT_PORTS = ("buffer", "trainer", "control", "operator", "engine", "meeting")
 # Calls are short, and watches are closed first.
 _DRAIN_SECONDS = 1.0
 _PRUNE_RETRY_SECONDS = 2.0
@@ -158,14 +160,14 @@ class LocalOperator:
     def _chosen_ports(self) -> tuple[Ports, int]:
         """The components' loopback ports and the operator's own, chosen once and recorded."""
         record = self._book.record
-        running = frozenset(
-            name for name, process in record.processes.items() if adopted(process) is not None
-        )
+        running = self._running()
         if "inference" in running:
             running |= {"control"}
+        if "trainer" in running:
+            running |= {"meeting"}
         clients = frozenset({self._options.http_port, self._options.grpc_port})
         ports = chosen_ports(_KEPT_PORTS, record.ports, running, reserved=clients)
-        self._book.keep_ports(ports)
+        self._book.keep_ports({**record.ports, **ports})
         components = Ports(
             http=self._options.http_port,
             grpc=self._options.grpc_port,
@@ -173,8 +175,22 @@ class LocalOperator:
             buffer=ports["buffer"],
             trainer=ports["trainer"],
             engine=ports["engine"],
+            meeting=ports["meeting"],
         )
         return components, ports["operator"]
+
+    def _rank_ports(self, deployment: AuroraDeployment) -> dict[str, int]:
+        names = rank_names(deployment)
+        kept = self._book.record.ports
+        others = frozenset(port for name, port in kept.items() if name not in names)
+        ports = chosen_ports(names, kept, self._running(), reserved=others)
+        if ports.items() - kept.items():
+            self._book.keep_ports({**kept, **ports})
+        return ports
+
+    def _running(self) -> frozenset[str]:
+        processes = self._book.record.processes
+        return frozenset(name for name, each in processes.items() if adopted(each) is not None)
 
     def _generation(self, number: int, deployment: AuroraDeployment) -> Generation:
         initial = deployment.spec.draft.initial_checkpoint
@@ -185,7 +201,8 @@ class LocalOperator:
         return Generation(number, deployment, draft)
 
     def _processes(self, deployment: AuroraDeployment) -> tuple[ProcessSpec, ...]:
-        return desired_processes(deployment, self._layout, self._ports, python=sys.executable)
+        ports = replace(self._ports, ranks=self._rank_ports(deployment))
+        return desired_processes(deployment, self._layout, ports, python=sys.executable)
 
     def _write_address(self) -> None:
         is_native = self._reconciler.generation.deployment.spec.engine.type == "native"

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from aurora_operator.domain.plan.observation import ComponentView
 from aurora_operator.local.child import adopted
 from aurora_operator.local.layout import Layout
-from aurora_operator.local.process_spec import COMPONENTS, ProcessSpec
+from aurora_operator.local.process_spec import ProcessSpec
 from aurora_operator.local.record import RecordBook
 from aurora_operator.local.supervision import Supervisor, SupervisorContext, stop_child
 
 DRAIN_SECONDS = 10.0
 # Inference drains while its engine runs; producers and consumers of trajectories flush while buffer
 # and Redis do.
-_STOP_ORDER = (("inference", "trainer"), ("engine", "buffer"), ("redis",))
+_STOP_ORDER = (("inference", "trainer", "rank"), ("engine", "buffer"), ("redis",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +99,16 @@ class ProcessRuntime:
 
     async def stop_servers(self) -> None:
         """Stops the components that use the buffer."""
-        await asyncio.gather(*(self._end(name) for name in _STOP_ORDER[0]))
+        await asyncio.gather(
+            *(self._end(name) for name in _of_group(self._names(), _STOP_ORDER[0]))
+        )
 
     async def stop(self) -> None:
         """Stops every component, recorded ones included, in an order that loses no data."""
-        await in_stop_order(self._end)
+        await in_stop_order(self._end, self._names())
+
+    def _names(self) -> frozenset[str]:
+        return frozenset((*self._supervisors, *self._book.record.processes))
 
     async def _end(self, name: str) -> None:
         task = self._tasks.pop(name, None)
@@ -123,15 +128,19 @@ class ProcessRuntime:
 
 async def stop_recorded(book: RecordBook) -> None:
     """Stops the processes that an earlier operator left running."""
-    await in_stop_order(lambda name: _stop_recorded(book, name))
+    names = frozenset(book.record.processes)
+    await in_stop_order(lambda name: _stop_recorded(book, name), names)
 
 
-async def in_stop_order(
-    end: Callable[[str], Awaitable[None]], names: Collection[str] = COMPONENTS
-) -> None:
+async def in_stop_order(end: Callable[[str], Awaitable[None]], names: Collection[str]) -> None:
     """Calls `end` with each name, in an order that loses no data."""
     for group in _STOP_ORDER:
-        await asyncio.gather(*(end(name) for name in group if name in names))
+        await asyncio.gather(*(end(name) for name in _of_group(names, group)))
+
+
+def _of_group(names: Collection[str], group: Collection[str]) -> list[str]:
+    """Those whose component is in the group: `rank-1` is of `rank`."""
+    return [name for name in names if name.partition("-")[0] in group]
 
 
 async def _stop_recorded(book: RecordBook, name: str) -> None:

@@ -17,6 +17,7 @@ from aurora_operator.domain.arguments import (
     buffer_arguments,
     gateway_arguments,
     inference_arguments,
+    rank_arguments,
     redis_arguments,
     trainer_arguments,
     vllm_arguments,
@@ -25,7 +26,6 @@ from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.local.layout import Layout
 
 HOST = "127.0.0.1"
-COMPONENTS = ("redis", "buffer", "engine", "inference", "trainer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,8 @@ class ProcessSpec:
 class Ports:
     """Loopback ports by name; `http` and `grpc` are the clients', `control` is inference's too.
 
-    `engine`: of an engine that is not Aurora's own.
+    `engine`: of an engine that is not Aurora's own. `meeting`: where the trainer's ranks meet;
+    `ranks`: those of `rank_names`.
     """
 
     http: int
@@ -63,6 +64,8 @@ class Ports:
     buffer: int
     trainer: int
     engine: int
+    meeting: int
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
 
 def desired_processes(
@@ -87,11 +90,38 @@ def desired_processes(
     else:
         processes.append(_native(deployment, places, ports, python))
     if not spec.trainer.suspend:
-        listening = Listening(grpc=_at(ports.trainer))
-        trainer = trainer_arguments(deployment, places, listening, buffer=_at(ports.buffer))
-        argv = (python, *trainer)
-        processes.append(ProcessSpec("trainer", argv, _at(ports.trainer), "grpc", ("buffer",)))
+        processes += _trainer(deployment, places, ports, python)
     return tuple(processes)
+
+
+def rank_names(deployment: AuroraDeployment) -> tuple[str, ...]:
+    """The processes that share the trainer's steps."""
+    return tuple(f"rank-{number}" for number in range(1, deployment.spec.trainer.replicas))
+
+
+def _trainer(
+    deployment: AuroraDeployment, places: Places, ports: Ports, python: str
+) -> list[ProcessSpec]:
+    """The trainer, and the other ranks, if there are any, which share the cores with it."""
+    names = rank_names(deployment)
+    meeting = _at(ports.meeting)
+    local_ranks = deployment.spec.trainer.replicas if names else None
+    arguments = trainer_arguments(
+        deployment,
+        places,
+        Listening(grpc=_at(ports.trainer)),
+        buffer=_at(ports.buffer),
+        ranks=meeting if names else None,
+        local_ranks=local_ranks,
+    )
+    found = [ProcessSpec("trainer", (python, *arguments), _at(ports.trainer), "grpc", ("buffer",))]
+    for name in names:
+        listen = _at(ports.ranks[name])
+        arguments = rank_arguments(
+            deployment, places, listen=listen, trainer=meeting, local_ranks=local_ranks
+        )
+        found.append(ProcessSpec(name, (python, *arguments), listen, "grpc", ("trainer",)))
+    return found
 
 
 def _native(deployment: AuroraDeployment, places: Places, ports: Ports, python: str) -> ProcessSpec:

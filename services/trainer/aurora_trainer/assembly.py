@@ -12,20 +12,21 @@ import torch
 from aurora_common.errors import AuroraError, CheckpointError, StorageError
 from aurora_common.store.registry import model_store
 from aurora_model.config import read_config
-from aurora_model.decoder import Decoder
 from aurora_model.draft import Draft, draft_kind, load_draft
 from aurora_model.target import TargetIdentity, target_identity
-from aurora_model.weights import load_decoder
 from aurora_trainer import published, state
+from aurora_trainer.data.batch import pack
 from aurora_trainer.data.record import RecordFormat
 from aurora_trainer.data.replay import Replay, ReplayLimits
 from aurora_trainer.data.seen import SeenIds
-from aurora_trainer.data.teacher import Teacher
+from aurora_trainer.data.teacher import Teacher, held_target
 from aurora_trainer.learning.gradient import Unroll
-from aurora_trainer.learning.learner import Differentiator, Learner, LearnerSettings
+from aurora_trainer.learning.learner import Learner, LearnerSettings
 from aurora_trainer.learning.objective import ObjectiveName
 from aurora_trainer.learning.optimizer import OptimizerName
 from aurora_trainer.progress import Progress
+from aurora_trainer.ranks.coordinator import Coordinator
+from aurora_trainer.ranks.gradient import RankedGradient
 from aurora_trainer.settings import TrainSettings
 from aurora_trainer.state import STATE, State, load_state, unusable
 from aurora_trainer.trainer import Trainer, Workplace
@@ -37,10 +38,10 @@ _LONGEST_SAMPLE_TOKENS = 1024
 _LONGEST_RECOMPUTED_TOKENS = 4096
 
 
-def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None = None) -> Trainer:
+def assembled_trainer(settings: TrainSettings, ranks: Coordinator | None = None) -> Trainer:
     """The trainer, resumed from the last saved state if there is one.
 
-    `gradient`: what computes its gradients; None: this process. Raises StorageError if the state is
+    `ranks`: what computes its gradients beside this process. Raises StorageError if the state is
     unusable, and other AuroraErrors if the target or the draft is.
     """
     store = model_store(claims=settings.claims)
@@ -55,13 +56,13 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
     saved = load_state(path, limits)
     workplace = _workplace(settings, path, identity, read_config(target).context_tokens)
     if settings.targets == "Recompute":
-        workplace = replace(workplace, held_target=_held_target(target))
+        workplace = replace(workplace, held_target=held_target(target))
     if saved is None:
         folder = None if settings.draft is None else store.fetch(settings.draft)
         draft, digest = _initial_draft(folder, settings, target=target, identity=identity)
         return Trainer(
             workplace,
-            learner=_learner(draft, settings, workplace, gradient),
+            learner=_learner(draft, settings, workplace, ranks),
             replay=Replay(limits),
             progress=Progress(parent_digest=digest, parent_uri=settings.draft or ""),
             seen=SeenIds(),
@@ -79,7 +80,7 @@ def assembled_trainer(settings: TrainSettings, gradient: Differentiator | None =
     )
     return Trainer(
         workplace,
-        learner=_restored_learner(path, saved, settings, workplace, gradient),
+        learner=_restored_learner(path, saved, settings, workplace, ranks),
         replay=_fitting_replay(saved.replay, limits, recomputed=settings.targets == "Recompute"),
         progress=saved.progress,
         seen=SeenIds(saved.seen),
@@ -110,12 +111,6 @@ def _workplace(
     )
 
 
-def _held_target(folder: Path) -> Decoder:
-    logger.info("loading the target, to compute what it thinks of recorded tokens")
-    # As the draft is trained.
-    return load_decoder(folder, dtype=torch.float32).requires_grad_(requires_grad=False).eval()
-
-
 def _fitting_replay(replay: Replay, limits: ReplayLimits, *, recomputed: bool) -> Replay:
     """The saved one, unless its samples were made for the other kind of targets."""
     if all(sample.is_bare == recomputed for sample in replay.samples()):
@@ -125,7 +120,7 @@ def _fitting_replay(replay: Replay, limits: ReplayLimits, *, recomputed: bool) -
 
 
 def _learner(
-    draft: Draft, settings: TrainSettings, workplace: Workplace, gradient: Differentiator | None
+    draft: Draft, settings: TrainSettings, workplace: Workplace, ranks: Coordinator | None
 ) -> Learner:
     learner_settings = LearnerSettings(
         # argparse has checked the names.
@@ -134,12 +129,21 @@ def _learner(
         optimizer=cast(OptimizerName, settings.optimizer),
         unroll=Unroll(settings.unroll_steps, settings.unroll_decay),
     )
-    target = workplace.held_target
-    if target is None:
-        return Learner(draft, learner_settings, gradient)
-    draft.attach(target)
-    teacher = Teacher(target, draft.target_layers(target.config))
-    return Learner(draft, learner_settings, gradient, packed=teacher.pack)
+    target, teacher = workplace.held_target, None
+    if target is not None:
+        draft.attach(target)
+        teacher = Teacher(target, draft.target_layers(target.config))
+    gradient = None
+    if ranks is not None:
+        gradient = RankedGradient(
+            ranks,
+            learner_settings.objective,
+            unroll=learner_settings.unroll,
+            teacher=teacher,
+            target_digest=workplace.target.digest,
+        )
+    packed = pack if teacher is None else teacher.pack
+    return Learner(draft, learner_settings, gradient, packed=packed)
 
 
 def _check_saved(path: Path, saved: State, identity: TargetIdentity, kind: str) -> None:
@@ -181,12 +185,12 @@ def _restored_learner(
     saved: State,
     settings: TrainSettings,
     workplace: Workplace,
-    gradient: Differentiator | None,
+    ranks: Coordinator | None,
 ) -> Learner:
     try:
         kind = draft_kind(saved.draft_kind)
         config = kind.parse_config(saved.draft_config, source=str(path))
-        learner = _learner(kind.build(config), settings, workplace, gradient)
+        learner = _learner(kind.build(config), settings, workplace, ranks)
         learner.restore(saved.learner)
     except (RuntimeError, ValueError, KeyError, TypeError, AuroraError) as error:
         raise unusable(path, str(error)) from error

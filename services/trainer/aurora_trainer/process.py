@@ -1,4 +1,4 @@
-"""The trainer process: wires training thread, subscription, judge, replicas and gRPC server."""
+"""The trainer process: wires training thread, subscription, judge, ranks and gRPC server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter
@@ -32,11 +31,10 @@ from aurora_trainer.judge.judge import Judge
 from aurora_trainer.judge.metrics import JudgeMetrics
 from aurora_trainer.judge.reader import BufferReader
 from aurora_trainer.judge.servicer import JUDGE_SERVICE, JudgeServicer
-from aurora_trainer.learning.objective import ObjectiveName
 from aurora_trainer.loop import Schedule, TrainingLoop
 from aurora_trainer.progress import Trigger
-from aurora_trainer.replica.pool import Replicas
-from aurora_trainer.replica.shared_gradient import SharedGradient
+from aurora_trainer.ranks.coordinator import Coordinator
+from aurora_trainer.ranks.store import hosted_store
 from aurora_trainer.servicer import SERVICE, TrainerServicer
 from aurora_trainer.settings import TrainSettings
 from aurora_trainer.standing import StandingCollector
@@ -57,18 +55,14 @@ def train(settings: TrainSettings, certificates: CertificateFolder | None) -> in
     Raises AuroraErrors if it cannot start.
     """
     with _locked(settings.state), asyncio.Runner() as runner:
-        replicas = None
-        if settings.replicas_at:
-            replicas = Replicas(
-                settings.replicas_at,
-                server_name=settings.replicas_name,
-                certificates=certificates,
-                events=runner.get_loop(),
+        ranks = None
+        if settings.ranks_listen is not None:
+            ranks = Coordinator(
+                hosted_store(settings.ranks_listen),
+                ranks=settings.ranks,
+                timeout_seconds=settings.rank_timeout_seconds,
             )
-        # argparse has checked the name.
-        objective = cast(ObjectiveName, settings.objective)
-        gradient = None if replicas is None else SharedGradient(objective, replicas)
-        trainer = assembled_trainer(settings, gradient)
+        trainer = assembled_trainer(settings, ranks)
         registry = CollectorRegistry()
         registry.register(StandingCollector(lambda: trainer.standing))
         restarts = Counter(
@@ -88,14 +82,14 @@ def train(settings: TrainSettings, certificates: CertificateFolder | None) -> in
             JudgeMetrics(registry),
         )
         with metrics_served(settings.metrics_listen, registry):
-            return runner.run(_serve(settings, trainer, judge, replicas, certificates, restarts))
+            return runner.run(_serve(settings, trainer, judge, ranks, certificates, restarts))
 
 
 async def _serve(
     settings: TrainSettings,
     trainer: Trainer,
     judge: Judge,
-    replicas: Replicas | None,
+    ranks: Coordinator | None,
     certificates: CertificateFolder | None,
     restarts: Counter,
 ) -> int:
@@ -110,7 +104,15 @@ async def _serve(
         trigger,
         steps_per_round=settings.steps_per_round,
         problem=lambda: "; ".join(
-            filter(None, (subscription.problem, judge.problem, *writes.lasting().values()))
+            filter(
+                None,
+                (
+                    subscription.problem,
+                    judge.problem,
+                    "" if ranks is None else ranks.problem,
+                    *writes.lasting().values(),
+                ),
+            )
         ),
         on_stable=trainer.measure_against,
         on_verdicts=trainer.tell,
@@ -145,10 +147,6 @@ async def _serve(
         # Training goes on, and nothing is judged for so long.
         restarts.labels("judge").inc()
 
-    async def discovery_ended() -> None:
-        # Training goes on alone.
-        restarts.labels("discovery").inc()
-
     subscribing = asyncio.create_task(
         kept_running(
             "subscription",
@@ -158,28 +156,22 @@ async def _serve(
         )
     )
     judging = asyncio.create_task(kept_running("judge", judge.run, on_end=judge_ended))
-    discovery = None
-    if replicas is not None:
-        discovery = asyncio.create_task(
-            kept_running("discovery", replicas.run, on_end=discovery_ended)
-        )
+    if ranks is not None:
+        ranks.start()
     await stop.wait()
     # The training thread may have ended by itself.
     await server.set_serving(False)
     # It would slow the current step down.
     await _end(judging)
     await judge.close()
-    # The current step finishes without replicas, which might keep it waiting.
-    if discovery is not None:
-        await _end(discovery)
+    if ranks is not None:
+        ranks.close()
     await worker.finish(_LAST_STEP_SECONDS)
     await _end(subscribing)
     with suppress(grpc.aio.AioRpcError, TimeoutError):
         async with asyncio.timeout(_FLUSH_SECONDS):
             await subscription.flush()
     await subscription.close()
-    if replicas is not None:
-        await replicas.close()
     await servicer.close()
     await server.stop()
     return 0 if worker.succeeded else 1

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aurora_common.admission import admit_problem
 from aurora_common.errors import InvalidInputError
@@ -19,23 +20,19 @@ OBJECTIVES = ("ForwardKL", "LK")
 OPTIMIZERS = ("AdamW", "Muon")
 TARGETS = ("Recorded", "Recompute")
 STANDALONE, EAGLE3 = "standalone", "eagle3"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A host name or address, which several replicas may share."""
-
-    host: str
-    port: int
+RANK_TIMEOUT_SECONDS = 60.0
+MOST_RANKS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
     """Settings of `train`. Addresses are HOST:PORT; without `draft`, weights start random.
 
-    `target` and `draft` are model URIs; those of pvc:// need `claims`. `replicas_name`: the DNS
-    name in the replicas' certificates; only with `tls`. `unroll_…`: how far ahead, and with which
-    weight a token later, drafts are trained whose proposals follow from their own states.
+    `target` and `draft` are model URIs; those of pvc:// need `claims`. `ranks`: how many processes
+    share each step, this one included; more than one only with `ranks_listen`, where the others
+    find it. `local_ranks`: how many of them share this machine's cores. `unroll_…`: how far ahead,
+    and with which weight a token later, drafts are trained whose proposals follow from their own
+    states.
     """
 
     listen: str
@@ -58,8 +55,10 @@ class TrainSettings:
     # The DNS names in the certificates of admitted clients; only with `tls`.
     admit: tuple[str, ...] = ()
     health_listen: str | None = None
-    replicas_at: tuple[Endpoint, ...] = ()
-    replicas_name: str | None = None
+    ranks: int = 1
+    ranks_listen: str | None = None
+    rank_timeout_seconds: float = RANK_TIMEOUT_SECONDS
+    local_ranks: int = 1
     draft_kind: str = STANDALONE
     # Where the target's distributions come from: the trajectories, or the target in this process.
     targets: str = "Recorded"
@@ -69,42 +68,62 @@ class TrainSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class GradientSettings:
-    """Settings of `gradient`, a replica that computes for a trainer. Addresses are HOST:PORT."""
+class RankSettings:
+    """Settings of `rank`, which computes for the trainer at an address. Addresses are HOST:PORT.
+
+    `listen`: where it tells its health. `target`: the URI of the target that it holds, if its
+    distributions are to be recomputed.
+    """
 
     listen: str
-    tls: Path | None = None
-    # The DNS names in the certificates of admitted clients; only with `tls`.
-    admit: tuple[str, ...] = ()
-    health_listen: str | None = None
+    trainer: str
     metrics_listen: str | None = None
+    target: str | None = None
+    claims: Path | None = None
+    rank_timeout_seconds: float = RANK_TIMEOUT_SECONDS
+    local_ranks: int = 1
 
 
-def parse_settings(arguments: Sequence[str] | None = None) -> TrainSettings | GradientSettings:
+def parse_settings(arguments: Sequence[str] | None = None) -> TrainSettings | RankSettings:
     """Parses the command line; raises InvalidInputError listing every problem."""
     parsed = vars(_parser().parse_args(arguments))
-    problems: list[str] = []
     trains = parsed.pop("command") == "train"
-    parsed["admit"] = tuple(parsed["admit"])
-    if problem := admit_problem(has_tls=parsed["tls"] is not None, admit=parsed["admit"]):
-        problems.append(problem)
+    problems = _rank_problems(parsed)
     listening = {
         "--listen": parsed["listen"],
-        "--health-listen": parsed["health_listen"],
+        "--health-listen": parsed.get("health_listen"),
         "--metrics-listen": parsed["metrics_listen"],
+        "--ranks-listen": parsed.get("ranks_listen"),
     }
     if problem := listen_clash(listening):
         problems.append(problem)
-    settings: TrainSettings | GradientSettings
+    settings: TrainSettings | RankSettings
     if trains:
-        places = tuple(_endpoint(text, problems) for text in parsed.pop("replicas_at"))
-        settings = TrainSettings(**parsed, replicas_at=places)
+        parsed["admit"] = tuple(parsed["admit"])
+        settings = TrainSettings(**parsed)
         problems += _training_problems(settings)
     else:
-        settings = GradientSettings(**parsed)
+        settings = RankSettings(**parsed)
     if problems:
         raise InvalidInputError("; ".join(problems))
     return settings
+
+
+def _rank_problems(parsed: Mapping[str, Any]) -> list[str]:
+    allowed = (
+        ("--ranks", parsed.get("ranks", 1), 1, MOST_RANKS),
+        ("--local-ranks", parsed["local_ranks"], 1, MOST_RANKS),
+        ("--rank-timeout-seconds", parsed["rank_timeout_seconds"], 1, 3600),
+    )
+    return _out_of_range(allowed)
+
+
+def _out_of_range(allowed: Sequence[tuple[str, float, float, float]]) -> list[str]:
+    return [
+        f"{flag} is {value}: allowed is {low} to {high}"
+        for flag, value, low, high in allowed
+        if not low <= value <= high
+    ]
 
 
 def _training_problems(settings: TrainSettings) -> list[str]:
@@ -119,27 +138,19 @@ def _training_problems(settings: TrainSettings) -> list[str]:
         ("--unroll-steps", settings.unroll_steps, 1, 16),
         ("--unroll-decay", settings.unroll_decay, 0.01, 1),
     )
-    problems = [
-        f"{flag} is {value}: allowed is {low} to {high}"
-        for flag, value, low, high in allowed
-        if not low <= value <= high
-    ]
+    problems = _out_of_range(allowed)
+    if problem := admit_problem(has_tls=settings.tls is not None, admit=settings.admit):
+        problems.append(problem)
     if settings.draft_kind == EAGLE3 and settings.targets == "Recorded":
         problems.append(
             "--draft-kind eagle3 with --targets Recorded: hidden states are not recorded; allowed "
             "is --targets Recompute"
         )
-    if settings.targets == "Recompute" and settings.replicas_at:
+    if (settings.ranks > 1) != (settings.ranks_listen is not None):
         problems.append(
-            "--replicas-at with --targets Recompute: replicas do not hold the target; allowed is "
-            "one trainer"
+            f"--ranks is {settings.ranks}, --ranks-listen {settings.ranks_listen}: the second is "
+            "for more than one rank, which it takes"
         )
-    if settings.tls is None and settings.replicas_name is not None:
-        problems.append(
-            "--replicas-name without --tls: there are no certificates to check it against"
-        )
-    if settings.tls is not None and settings.replicas_at and not settings.replicas_name:
-        problems.append("--replicas-at with --tls: --replicas-name is required")
     return problems
 
 
@@ -150,23 +161,56 @@ def _parser() -> argparse.ArgumentParser:
     add_version_flag(parser)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_train(commands.add_parser("train", help="train, and publish checkpoints"))
-    _add_serving(commands.add_parser("gradient", help="compute gradients for a trainer"))
+    _add_rank(commands.add_parser("rank", help="compute shares of a trainer's steps"))
     return parser
 
 
-def _add_serving(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--listen", type=address, required=True, metavar="HOST:PORT")
-    add_serving_flags(parser)
-    parser.add_argument(
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--listen", type=address, required=True, metavar="HOST:PORT")
+    add(
         "--metrics-listen",
         type=address,
         metavar="HOST:PORT",
         help="serve Prometheus metrics here",
     )
+    add("--claims", type=Path, metavar="DIR", help="where claims are mounted; for pvc:// URIs")
+    add(
+        "--rank-timeout-seconds",
+        type=float,
+        default=RANK_TIMEOUT_SECONDS,
+        metavar="S",
+        help="how long a rank is waited for, once one is done with its share of a step",
+    )
+    add(
+        "--local-ranks",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many ranks share the cores of this machine",
+    )
+
+
+def _add_rank(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser)
+    parser.add_argument(
+        "--trainer",
+        type=address,
+        required=True,
+        metavar="HOST:PORT",
+        help="the trainer's --ranks-listen",
+    )
+    parser.add_argument(
+        "--target",
+        type=model_uri,
+        metavar="URI",
+        help="the target, if the trainer has --targets Recompute",
+    )
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    _add_serving(parser)
+    _add_common(parser)
+    add_serving_flags(parser)
     add = parser.add_argument
     add("--buffer", type=address, required=True, metavar="HOST:PORT")
     add("--target", required=True, type=model_uri, metavar="URI", help="the target, or its folder")
@@ -178,7 +222,6 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         metavar="URI",
         help="the initial checkpoint, random weights if absent; a saved state takes precedence",
     )
-    add("--claims", type=Path, metavar="DIR", help="where claims are mounted; for pvc:// URIs")
     add("--min-new-trajectories", required=True, type=int, metavar="N")
     add("--min-interval-seconds", required=True, type=float, metavar="S")
     add("--objective", required=True, choices=OBJECTIVES)
@@ -208,24 +251,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     add("--unroll-steps", type=int, default=7, metavar="N", help="tokens ahead; for eagle3")
     add("--unroll-decay", type=float, default=0.8, metavar="X", help="weight of a token later")
+    add("--ranks", type=int, default=1, metavar="N", help="processes that share each step")
     add(
-        "--replicas-at",
-        action="append",
-        default=[],
+        "--ranks-listen",
+        type=address,
         metavar="HOST:PORT",
-        help="gradient replicas, one at each address that the name resolves to; may be repeated",
+        help="where the other ranks find this process; neither encrypted nor authenticated",
     )
-    add(
-        "--replicas-name",
-        metavar="NAME",
-        help="the DNS name in the certificates of those replicas; only with --tls",
-    )
-
-
-def _endpoint(text: str, problems: list[str]) -> Endpoint:
-    host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (host and port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16):
-        problems.append(f"--replicas-at is {text!r}: expected HOST:PORT")
-        return Endpoint("", 0)
-    return Endpoint(host, int(port))

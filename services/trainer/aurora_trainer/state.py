@@ -5,18 +5,17 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from aurora_common.durable import write_file
 from aurora_common.errors import InvalidInputError, StorageError
 from aurora_model.draft import DEFAULT_KIND
+from aurora_trainer.data.packed import packed_samples, unpacked_samples
 from aurora_trainer.data.replay import Replay, ReplayLimits, Reservoir
 from aurora_trainer.data.sample import Sample
 from aurora_trainer.learning.learner import LearnerState
@@ -25,7 +24,6 @@ from aurora_trainer.verdict import Verdict
 
 STATE = "state.pt"
 _FORMAT = 1
-_ARRAYS = ("tokens", "top_ids", "log_probs", "tail_mass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +140,7 @@ def _packed_replay(replay: Replay) -> dict[str, object]:
         return [index[id(member)] for member in members]
 
     return {
-        "stream_ids": [sample.stream_id for sample in samples],
-        "request_ids": [sample.request_id for sample in samples],
-        "domains": [sample.domain for sample in samples],
-        "token_counts": [len(sample.tokens) for sample in samples],
-        "shapes": [tuple(sample.top_ids.shape) for sample in samples],
-        **{name: _joined([getattr(sample, name) for sample in samples]) for name in _ARRAYS},
+        **packed_samples(samples),
         "window": numbers(replay.window.members),
         "holdout": numbers(replay.holdout.members),
         "reservoirs": {
@@ -157,13 +150,8 @@ def _packed_replay(replay: Replay) -> dict[str, object]:
     }
 
 
-def _joined(arrays: Sequence[np.ndarray[Any, Any]]) -> Tensor | None:
-    # One tensor for all samples: writing thousands of small ones would take seconds.
-    return torch.from_numpy(np.concatenate([each.ravel() for each in arrays])) if arrays else None
-
-
 def _unpacked_replay(packed: dict[str, Any], limits: ReplayLimits) -> Replay:
-    samples = _unpacked_samples(packed)
+    samples = unpacked_samples(packed)
     replay = Replay(limits)
     for name in ("window", "holdout"):
         for number in packed[name]:
@@ -173,32 +161,3 @@ def _unpacked_replay(packed: dict[str, Any], limits: ReplayLimits) -> Replay:
         size_bytes = sum(sample.size_bytes for sample in kept)
         replay.reservoirs[domain] = Reservoir(capacity, offered, kept, size_bytes)
     return replay
-
-
-def _unpacked_samples(packed: dict[str, Any]) -> list[Sample]:
-    shapes: list[tuple[int, int]] = packed["shapes"]
-    if not shapes:
-        return []
-    rows = [rows for rows, _ in shapes]
-    entries = [rows * entries for rows, entries in shapes]
-    tokens = _split(packed["tokens"], packed["token_counts"])
-    top_ids = _split(packed["top_ids"], entries)
-    log_probs = _split(packed["log_probs"], entries)
-    tail_mass = _split(packed["tail_mass"], rows)
-    return [
-        Sample(
-            stream_id=packed["stream_ids"][number],
-            request_id=packed["request_ids"][number],
-            domain=packed["domains"][number],
-            tokens=tokens[number],
-            top_ids=top_ids[number].reshape(shape),
-            log_probs=log_probs[number].reshape(shape),
-            tail_mass=tail_mass[number],
-        )
-        for number, shape in enumerate(shapes)
-    ]
-
-
-def _split(joined: Tensor, sizes: Sequence[int]) -> list[np.ndarray[Any, Any]]:
-    # Copies: a single view would keep the whole file in memory.
-    return [part.numpy().copy() for part in torch.split(joined, list(sizes))]

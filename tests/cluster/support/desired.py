@@ -96,7 +96,10 @@ SPECS: dict[str, dict[str, Any]] = {
         for component in ("inference", "trainer")
     },
     "two IP families": {"network": {"ipFamilyPolicy": "PreferDualStack"}},
-    "several trainers": {"trainer": {"replicas": 3}},
+    "several trainers": {
+        "trainer": {"replicas": 3},
+        "security": {"trainerTraffic": "Plaintext"},
+    },
     "template": {"inference": {"podTemplate": _TEMPLATE}},
     "vllm": {
         "draft": {"initialCheckpoint": {"uri": "pvc://drafts/first"}},

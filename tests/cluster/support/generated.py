@@ -55,6 +55,7 @@ def manifests():
         _drawn(_SCHEMA)
         .map(_with_one_redis)
         .map(_with_a_trainer_that_fits)
+        .map(_with_traffic_that_is_known)
         .map(_with_what_its_engine_takes)
         .map(_with_replay_in_a_dry_run)
         .map(
@@ -83,11 +84,17 @@ def _with_a_trainer_that_fits(spec):
     if spec.get("draft", {}).get("kind") == "Eagle3":
         trainer = spec.setdefault("trainer", {})
         trainer["targets"] = "Recompute"
-    if trainer.get("targets") == "Recompute":
-        trainer.pop("replicas", None)
     batch_size = trainer.get("hyperparameters", {}).get("batchSize", 32)
     if trainer.get("replicas", 1) > batch_size:
         spec = {**spec, "trainer": {**trainer, "replicas": batch_size}}
+    return spec
+
+
+def _with_traffic_that_is_known(spec):
+    is_shared = spec.get("trainer", {}).get("replicas", 1) > 1
+    is_encrypted = spec.get("security", {}).get("tls", {}).get("mode") != "Disabled"
+    if is_shared and is_encrypted:
+        spec = {**spec, "security": {**spec.get("security", {}), "trainerTraffic": "Plaintext"}}
     return spec
 
 

@@ -5,8 +5,18 @@ import pytest
 from aurora_inference.gateway.settings import parse_settings as parse_gateway
 from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.local.process_spec import Ports, desired_processes
+from aurora_trainer.settings import parse_settings as parse_trainer
 
-PORTS = Ports(http=8000, grpc=9000, control=4, buffer=2, trainer=3, engine=5)
+PORTS = Ports(
+    http=8000,
+    grpc=9000,
+    control=4,
+    buffer=2,
+    trainer=3,
+    engine=5,
+    meeting=6,
+    ranks={"rank-1": 7, "rank-2": 8},
+)
 
 
 def commands(layout, **spec):
@@ -76,8 +86,26 @@ def test_an_external_redis_is_not_started(layout):
     assert "elsewhere" not in repr(found["buffer"])
 
 
+def test_several_trainers_are_ranks_that_share_the_cores(layout):
+    found = commands(layout, trainer={"replicas": 3}, security={"trainerTraffic": "Plaintext"})
+    assert list(found) == ["redis", "buffer", "inference", "trainer", "rank-1", "rank-2"]
+    trainer = parse_trainer(found["trainer"].argv[3:])
+    assert (trainer.ranks, trainer.ranks_listen, trainer.local_ranks) == (3, "127.0.0.1:6", 3)
+    ranks = [parse_trainer(found[name].argv[3:]) for name in ("rank-1", "rank-2")]
+    assert [(each.listen, each.trainer, each.local_ranks) for each in ranks] == [
+        ("127.0.0.1:7", "127.0.0.1:6", 3),
+        ("127.0.0.1:8", "127.0.0.1:6", 3),
+    ]
+    assert found["rank-1"].requires == ("trainer",)
+
+
 def test_a_suspended_trainer_does_not_run(layout):
     assert "trainer" not in commands(layout, trainer={"suspend": True})
+    assert "rank-1" not in commands(
+        layout,
+        trainer={"suspend": True, "replicas": 2},
+        security={"trainerTraffic": "Plaintext"},
+    )
 
 
 def test_models_are_in_their_claim(layout):

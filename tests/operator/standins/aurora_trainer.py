@@ -79,8 +79,10 @@ class Trainer(trainer_pb2_grpc.TrainerServicer):
 async def main(flags):
     stop = stop_signal()
     server = GrpcServer(flags["--listen"], drain_seconds=0.1)
-    trainer = Trainer(Path(flags["--models"]))
-    server.add(trainer_pb2_grpc.add_TrainerServicer_to_server, trainer)
+    # A rank has none.
+    if "--models" in flags:
+        trainer = Trainer(Path(flags["--models"]))
+        server.add(trainer_pb2_grpc.add_TrainerServicer_to_server, trainer)
     await server.start(["aurora.trainer.v1.Trainer"])
     await stop.wait()
     await server.stop()
@@ -89,5 +91,5 @@ async def main(flags):
 if __name__ == "__main__":
     leash.follow()
     _, command, *flags = sys.argv
-    assert command == "train"
+    assert command in ("train", "rank")
     asyncio.run(main(dict(zip(flags[::2], flags[1::2], strict=True))))

@@ -11,7 +11,7 @@ from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects import pod
 from aurora_operator.domain.objects.metadata import Component, Json, metadata, selector
 from aurora_operator.domain.objects.setting import Setting
-from aurora_operator.domain.objects.trainer import has_gradient_pods
+from aurora_operator.domain.objects.trainer import has_ranks
 
 _ANY_POD: Json = {"namespaceSelector": {}}
 _DNS = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
@@ -24,12 +24,12 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
         },
         "podSelector": {"matchLabels": dict(setting.operator_labels)},
     }
-    inference, buffer, trainer, gradient = (
+    inference, buffer, trainer, rank = (
         {"podSelector": {"matchLabels": selector(deployment, component)}}
-        for component in ("inference", "buffer", "trainer", "gradient")
+        for component in ("inference", "buffer", "trainer", "rank")
     )
-    to_buffer, to_gradient = (_to(peer, pod.GRPC) for peer in (buffer, gradient))
-    shares = has_gradient_pods(deployment)
+    to_buffer = _to(buffer, pod.GRPC)
+    shares = has_ranks(deployment)
     # No policy can know where an external Redis is.
     beyond: list[Json] = [{}] if deployment.spec.buffer.external is not None else [_DNS]
     policies = (
@@ -54,16 +54,21 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
             deployment,
             setting,
             "trainer",
-            ingress=[_from([operator], pod.GRPC), _from([_ANY_POD], pod.METRICS)],
-            egress=[to_buffer, *([to_gradient] if shares else []), _DNS],
+            ingress=[
+                _from([operator], pod.GRPC),
+                _from([_ANY_POD], pod.METRICS),
+                *([{"from": [rank]}] if shares else []),
+            ],
+            egress=[to_buffer, *([{"to": [rank]}] if shares else []), _DNS],
         ),
     )
     if not shares:
         return policies
-    # It calls nobody, but the API server drops an empty list of rules, which would look like drift
-    # on each reconcile.
-    called = [_from([trainer], pod.GRPC), _from([_ANY_POD], pod.METRICS)]
-    return (*policies, _policy(deployment, setting, "gradient", ingress=called, egress=[_DNS]))
+    # torch encrypts nothing and knows nobody, and its ranks connect on ports that it picks.
+    ranks = [trainer, rank]
+    called = [{"from": ranks}, _from([_ANY_POD], pod.METRICS)]
+    calls: list[Json] = [{"to": ranks}, _DNS]
+    return (*policies, _policy(deployment, setting, "rank", ingress=called, egress=calls))
 
 
 def _to_engines(deployment: AuroraDeployment) -> list[Json]:

@@ -14,6 +14,8 @@ from aurora_operator.domain.objects.setting import Setting
 from aurora_operator.domain.objects.strategic_merge import merged
 
 HTTP, GRPC, CONTROL, HEALTH, METRICS = 8000, 9000, 9001, 9002, 9090
+# Where the ranks of torch.distributed meet, its own default.
+RANKS = 29400
 
 CLAIMS = "/claims"
 TLS = "/etc/aurora/tls"
@@ -65,11 +67,11 @@ def url_host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def call(deployment: AuroraDeployment, component: Component) -> str:
+def call(deployment: AuroraDeployment, component: Component, port: int = GRPC) -> str:
     """HOST:PORT of a component's Service; the host is the name in its certificate."""
     metadata = deployment.metadata
     host = dns_name(metadata.name, component, namespace=metadata.namespace)
-    return f"{host}:{GRPC}"
+    return f"{host}:{port}"
 
 
 def container(

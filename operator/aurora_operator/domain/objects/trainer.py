@@ -1,16 +1,15 @@
-"""The trainer and, with several replicas, the pods that compute gradients for it.
+"""The trainer and, with several replicas, the pods that share its steps: torch.distributed's ranks.
 
 The trainer is a StatefulSet of one, which guarantees at most one pod at a time; a Deployment does
-not. Gradient pods keep no state and need no volume, so they are a Deployment: any number may run
+not. It is rank 0. The other ranks keep no state, so they are a Deployment: any number may run
 anywhere, and one that cannot start blocks nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
-from aurora_operator.domain.arguments import Listening, gradient_arguments, trainer_arguments
+from aurora_operator.domain.arguments import Listening, rank_arguments, trainer_arguments
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects import pod
 from aurora_operator.domain.objects.metadata import Json, component_name, metadata, selector
@@ -22,56 +21,72 @@ _GRACE_SECONDS = 60
 _LISTENING = Listening(
     grpc=pod.listen(pod.GRPC), health=pod.listen(pod.HEALTH), metrics=pod.listen(pod.METRICS)
 )
+_PORTS = {"grpc": pod.GRPC, "health": pod.HEALTH, "metrics": pod.METRICS}
 
 
 def trainer_objects(deployment: AuroraDeployment, setting: Setting) -> tuple[Json, ...]:
+    name = component_name(deployment, "trainer")
+    ports = {"grpc": pod.GRPC}
+    objects = (
+        _trainer(deployment, setting),
+        service(deployment, setting, "trainer", ports=ports, headless_name=name),
+    )
+    return (*objects, _ranks(deployment, setting)) if has_ranks(deployment) else objects
+
+
+def has_ranks(deployment: AuroraDeployment) -> bool:
+    """Whether there are ranks beside the trainer's."""
     trainer = deployment.spec.trainer
-    objects = (_trainer(deployment, setting), _service(deployment, setting, "trainer"))
-    if not has_gradient_pods(deployment):
-        return objects
-    gradient = {
+    return trainer.replicas > 1 and not trainer.suspend
+
+
+def _ranks(deployment: AuroraDeployment, setting: Setting) -> Json:
+    trainer = deployment.spec.trainer
+    holds_target = trainer.targets == "Recompute"
+    arguments = rank_arguments(
+        deployment,
+        pod.places(deployment),
+        listen=pod.listen(pod.HEALTH),
+        trainer=pod.call(deployment, "trainer", pod.RANKS),
+        metrics=pod.listen(pod.METRICS),
+    )
+    ports = {"health": pod.HEALTH, "metrics": pod.METRICS}
+    mounts = pod.claim_mounts(deployment) if holds_target else {}
+    volumes = pod.claim_volumes(deployment, writes_models=False) if holds_target else []
+    return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(deployment, setting, "gradient"),
+        "metadata": metadata(deployment, setting, "rank"),
         "spec": {
             "replicas": 0 if deployment.spec.suspend else trainer.replicas - 1,
-            "selector": {"matchLabels": selector(deployment, "gradient")},
+            "selector": {"matchLabels": selector(deployment, "rank")},
             "revisionHistoryLimit": 3,
             "template": pod.pod_template(
                 deployment,
                 setting,
-                "gradient",
+                "rank",
                 spec={
                     "containers": [
-                        _container(
-                            deployment,
-                            setting,
-                            gradient_arguments(deployment, pod.places(deployment), _LISTENING),
-                            mounts=pod.tls_mounts(deployment),
-                        )
+                        _container(deployment, setting, arguments, ports=ports, mounts=mounts)
                     ],
-                    "volumes": pod.tls_volumes(deployment, "trainer"),
+                    "volumes": volumes,
                 },
                 override=trainer.pod_template,
             ),
         },
     }
-    return (*objects, gradient, _service(deployment, setting, "gradient"))
-
-
-def has_gradient_pods(deployment: AuroraDeployment) -> bool:
-    trainer = deployment.spec.trainer
-    return trainer.replicas > 1 and not trainer.suspend
 
 
 def _trainer(deployment: AuroraDeployment, setting: Setting) -> Json:
+    ranks = has_ranks(deployment)
     arguments = trainer_arguments(
         deployment,
         pod.places(deployment),
         _LISTENING,
         buffer=pod.call(deployment, "buffer"),
-        replicas_at=pod.call(deployment, "gradient") if has_gradient_pods(deployment) else None,
+        ranks=pod.listen(pod.RANKS) if ranks else None,
     )
+    ports = {**_PORTS, "ranks": pod.RANKS} if ranks else _PORTS
     mounts = {**pod.claim_mounts(deployment), **pod.tls_mounts(deployment)}
     return {
         "apiVersion": "apps/v1",
@@ -89,7 +104,9 @@ def _trainer(deployment: AuroraDeployment, setting: Setting) -> Json:
                 "trainer",
                 spec={
                     "terminationGracePeriodSeconds": _GRACE_SECONDS,
-                    "containers": [_container(deployment, setting, arguments, mounts=mounts)],
+                    "containers": [
+                        _container(deployment, setting, arguments, ports=ports, mounts=mounts)
+                    ],
                     "volumes": [
                         *pod.claim_volumes(deployment, writes_models=True),
                         *pod.tls_volumes(deployment, "trainer"),
@@ -101,18 +118,12 @@ def _trainer(deployment: AuroraDeployment, setting: Setting) -> Json:
     }
 
 
-def _service(
-    deployment: AuroraDeployment, setting: Setting, component: Literal["trainer", "gradient"]
-) -> Json:
-    name = component_name(deployment, component)
-    return service(deployment, setting, component, ports={"grpc": pod.GRPC}, headless_name=name)
-
-
 def _container(
     deployment: AuroraDeployment,
     setting: Setting,
     arguments: Sequence[str],
     *,
+    ports: Mapping[str, int],
     mounts: Mapping[str, str],
 ) -> Json:
     """The same name in both: the manifest's settings apply to both."""
@@ -123,11 +134,11 @@ def _container(
             trainer.image or setting.trainer_image,
             arguments,
             resources=trainer.resources,
-            ports={"grpc": pod.GRPC, "health": pod.HEALTH, "metrics": pod.METRICS},
+            ports=ports,
             mounts=mounts,
         ),
         "imagePullPolicy": setting.image_pull_policy,
-        # The trainer listens only once the target and its state are loaded.
+        # Neither is ready before the target is loaded, and the trainer's state.
         "startupProbe": pod.startup_probe(pod.HEALTH),
         "readinessProbe": pod.readiness_probe(pod.HEALTH),
         "livenessProbe": pod.liveness_probe(grpc={"port": pod.HEALTH}),

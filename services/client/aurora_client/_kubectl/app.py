@@ -261,7 +261,7 @@ def attach(
 def logs(
     name: Name,
     component: Annotated[
-        Literal["inference", "buffer", "trainer", "gradient", "redis"],
+        Literal["inference", "buffer", "trainer", "rank", "redis"],
         typer.Option("--component", "-c", help="The component."),
     ] = "inference",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stream the log.")] = False,
@@ -273,9 +273,9 @@ def logs(
 ) -> None:
     """Print a component's log."""
     cluster = Cluster(namespace, context, kubeconfig)
-    # Redis runs in the buffer's pod; a gradient pod's container is called trainer.
+    # Redis runs in the buffer's pod; a rank's container is called trainer.
     label = "buffer" if component == "redis" else component
-    container = "trainer" if component == "gradient" else component
+    container = "trainer" if component == "rank" else component
     names = [
         found["metadata"]["name"]
         for found in cluster.pods(name)

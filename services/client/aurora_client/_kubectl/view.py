@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 _COMPONENTS = ("inference", "buffer", "trainer")
 # Present only if a deployment has several trainers.
-_GRADIENT = "gradient"
+_RANK = "rank"
 
 
 def read_deployment(body: Json) -> Deployment:
@@ -91,8 +91,8 @@ def story(body: Json, pods: Sequence[Json]) -> RenderableType:
     if (command := deployment.status.last_command) is not None:
         refusal = f": {command.message}" if command.message else ""
         tree.add(f"last command  {command.request}  {command.outcome}{refusal}")
-    has_gradient = any(_component(pod) == _GRADIENT for pod in pods)
-    for component in (*_COMPONENTS, _GRADIENT) if has_gradient else _COMPONENTS:
+    has_ranks = any(_component(pod) == _RANK for pod in pods)
+    for component in (*_COMPONENTS, _RANK) if has_ranks else _COMPONENTS:
         mine = [pod for pod in pods if _component(pod) == component]
         branch = tree.add(component if mine else f"{component}  no pod")
         for pod in mine:

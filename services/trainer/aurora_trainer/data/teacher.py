@@ -6,9 +6,11 @@ which every distribution over the whole vocabulary follows. Nothing of it is eve
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +18,11 @@ from torch import Tensor
 
 from aurora_model.decoder import Decoder, causal_attend
 from aurora_model.draft import PackedTokens
+from aurora_model.weights import load_decoder
 from aurora_trainer.data.batch import packed_tokens, row_chunks
 from aurora_trainer.data.sample import Sample
+
+logger = logging.getLogger(__name__)
 
 _CACHE_BYTES = 256 << 20
 
@@ -40,6 +45,12 @@ class TaughtBatch(PackedTokens):
         `token_ids`, which then do not sum to 1."""
         found = self.target.logits(self.final[rows]).float().log_softmax(dim=-1)
         return found if token_ids is None else found[:, token_ids]
+
+
+def held_target(folder: Path) -> Decoder:
+    """The target in this process, in float32 as drafts are trained, without gradients."""
+    logger.info("loading the target, to compute what it thinks of recorded tokens")
+    return load_decoder(folder, dtype=torch.float32).requires_grad_(requires_grad=False).eval()
 
 
 class Teacher:

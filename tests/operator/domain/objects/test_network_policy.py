@@ -49,13 +49,17 @@ def test_only_the_named_peers_reach_the_named_ports(component, ingress, egress):
     assert peers(policy["egress"], "to") == egress
 
 
-def test_what_computes_gradients_talks_to_the_trainer_alone():
-    found = objects(deployment(trainer={"replicas": 2}))
-    policy = found["NetworkPolicy", "chat-gradient"]["spec"]
-    assert peers(policy["ingress"], "from") == {"trainer": [9000], "any pod": [9090]}
-    assert peers(policy["egress"], "to") == {"anywhere": [53, 53]}
-    rules = found["NetworkPolicy", "chat-trainer"]["spec"]["egress"]
-    assert peers(rules, "to")["gradient"] == [9000]
+def test_ranks_reach_each_other_on_any_port_and_nobody_else_does():
+    found = objects(deployment(trainer={"replicas": 2}, security={"trainerTraffic": "Plaintext"}))
+    rank, trainer = (found["NetworkPolicy", f"chat-{name}"]["spec"] for name in ("rank", "trainer"))
+    assert peers(rank["ingress"], "from") == {"trainer": [], "rank": [], "any pod": [9090]}
+    assert peers(rank["egress"], "to") == {"trainer": [], "rank": [], "anywhere": [53, 53]}
+    assert peers(trainer["ingress"], "from") == {
+        "operator": [9000],
+        "any pod": [9090],
+        "rank": [],
+    }
+    assert peers(trainer["egress"], "to")["rank"] == []
 
 
 def test_no_operator_but_that_of_the_installation_reaches_the_control_port():

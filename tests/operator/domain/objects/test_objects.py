@@ -190,32 +190,51 @@ def test_a_suspended_trainer_has_no_pod():
     assert found["StatefulSet", "chat-trainer"]["spec"]["replicas"] == 0
 
 
-def test_further_trainers_compute_gradients_for_the_first():
-    found = objects(trainer={"replicas": 3, "resources": {"limits": {"cpu": "2"}}})
-    assert found["StatefulSet", "chat-trainer"]["spec"]["replicas"] == 1
-    assert found["Deployment", "chat-gradient"]["spec"]["replicas"] == 2
-    assert found["Service", "chat-gradient"]["spec"]["clusterIP"] == "None"
-    assert flag(found, "trainer", "--replicas-at") == "chat-gradient.serving.svc:9000"
-    # They have the trainer's certificate, and its place in the manifest.
-    assert flag(found, "trainer", "--replicas-name") == "chat-trainer.serving.svc"
-    spec = pod_spec(found, "gradient")
-    (gradient,) = spec["containers"]
-    assert (gradient["name"], gradient["resources"]) == ("trainer", {"limits": {"cpu": "2"}})
-    assert gradient["command"][gradient["command"].index("--admit") + 1] == (
-        "chat-trainer.serving.svc"
+PLAINTEXT = {"trainerTraffic": "Plaintext"}
+
+
+def rank_flag(found, name):
+    """The container has the trainer's name, by which a manifest's settings apply to both."""
+    command = container(found, "rank", "trainer")["command"]
+    return command[command.index(name) + 1]
+
+
+def test_further_trainers_are_the_ranks_of_the_first():
+    found = objects(
+        trainer={"replicas": 3, "resources": {"limits": {"cpu": "2"}}}, security=PLAINTEXT
     )
-    # Neither models nor a target: they may run where no claim can be mounted.
-    assert {volume["name"] for volume in spec["volumes"]} == {"tmp", "aurora-tls"}
-    assert {"secretName": "chat-trainer-tls", "defaultMode": 0o440} in [
-        volume.get("secret") for volume in spec["volumes"]
+    assert found["StatefulSet", "chat-trainer"]["spec"]["replicas"] == 1
+    assert found["Deployment", "chat-rank"]["spec"]["replicas"] == 2
+    assert ("Service", "chat-rank") not in found
+    assert flag(found, "trainer", "--ranks") == "3"
+    assert flag(found, "trainer", "--ranks-listen") == "[::]:29400"
+    assert rank_flag(found, "--trainer") == "chat-trainer.serving.svc:29400"
+    spec = pod_spec(found, "rank")
+    (rank,) = spec["containers"]
+    # They have the trainer's place in the manifest.
+    assert (rank["name"], rank["resources"]) == ("trainer", {"limits": {"cpu": "2"}})
+    # Neither models nor certificates: they may run where no claim can be mounted.
+    assert {volume["name"] for volume in spec["volumes"]} == {"tmp"}
+
+
+def test_ranks_that_recompute_hold_the_target():
+    found = objects(trainer={"replicas": 2, "targets": "Recompute"}, security=PLAINTEXT)
+    assert rank_flag(found, "--target") == flag(found, "trainer", "--target")
+    assert rank_flag(found, "--claims") == "/claims"
+    claims = [
+        volume["persistentVolumeClaim"]
+        for volume in pod_spec(found, "rank")["volumes"]
+        if "persistentVolumeClaim" in volume
     ]
+    assert claims
+    assert all(claim["readOnly"] for claim in claims)
 
 
 @pytest.mark.parametrize("trainer", [{}, {"replicas": 3, "suspend": True}])
 def test_without_further_trainers_nothing_is_there_of_them(trainer):
-    found = objects(trainer=trainer)
-    assert not [name for _, name in found if name == "chat-gradient"]
-    assert flag(found, "trainer", "--replicas-at") is None
+    found = objects(trainer=trainer, security=PLAINTEXT)
+    assert not [name for _, name in found if name == "chat-rank"]
+    assert flag(found, "trainer", "--ranks-listen") is None
 
 
 def test_certificates_and_tokens_are_mounted():
@@ -357,8 +376,8 @@ def test_each_component_understands_its_command(spec):
         "aurora_buffer": buffer_parser().parse_args,
     }
     found = objects(**spec)
-    for component in ("inference", "trainer", "buffer", "gradient"):
-        if component == "gradient" and ("Deployment", "chat-gradient") not in found:
+    for component in ("inference", "trainer", "buffer", "rank"):
+        if component == "rank" and ("Deployment", "chat-rank") not in found:
             continue
         pod = pod_spec(found, component)
         for known in (*pod.get("initContainers", ()), *pod["containers"]):

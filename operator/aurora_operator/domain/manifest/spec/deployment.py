@@ -37,6 +37,10 @@ _NEEDS_LENGTH = (
 )
 _NO_AUTOSCALING = "autoscaling counts the native engine's queue: scale vllm by /scale, as KEDA does"
 _OF_ITS_OWNER = "an attached vLLM has the replicas that its owner gives it: leave it out"
+_PLAINTEXT = (
+    "torch does not encrypt what trainer.replicas send each other, unlike everything under "
+    "tls: set trainerTraffic to Plaintext, or trainer.replicas to 1"
+)
 _ASSIGNMENTS = "assignment is PerRequest with the native engine, Switchback with vllm; leave it out"
 
 
@@ -77,6 +81,14 @@ class Spec(Model):
             _ASSIGNMENTS,
             "rollout",
         ),
+        rule(
+            "!has(self.trainer) || !has(self.trainer.replicas) || self.trainer.replicas == 1 || "
+            "(has(self.security) && (has(self.security.trainerTraffic) || "
+            "(has(self.security.tls) && has(self.security.tls.mode) && "
+            "self.security.tls.mode == 'Disabled')))",
+            _PLAINTEXT,
+            "security",
+        ),
     )
 
     target: Target
@@ -103,7 +115,7 @@ class Spec(Model):
     """How a new draft is tried and promoted."""
     network: Network = Network()
     """How the Services are addressed. On Kubernetes only."""
-    security: Security = Security()
+    security: Security = Field(default=Security(), validate_default=True)
     """Which components may connect to which."""
 
     @field_validator("engine")
@@ -150,6 +162,15 @@ class Spec(Model):
         if (rollout.assignment == "Switchback") != (engine.type == "vllm"):
             raise ValueError(_ASSIGNMENTS)
         return rollout
+
+    @field_validator("security")
+    @classmethod
+    def _declared(cls, security: Security, info: ValidationInfo) -> Security:
+        trainer: Trainer | None = info.data.get("trainer")
+        is_encrypted = security.tls.mode != "Disabled" and security.trainer_traffic is None
+        if trainer is not None and trainer.replicas > 1 and is_encrypted:
+            raise ValueError(_PLAINTEXT)
+        return security
 
 
 class AuroraDeployment(Model):

@@ -63,6 +63,10 @@ class Security(Model):
 
     tls: Tls = Tls()
     """Mutual TLS between the components."""
+    trainer_traffic: Literal["Plaintext"] | None = None
+    """What the trainer's replicas send each other. torch.distributed neither encrypts it nor asks
+    who sends it: Plaintext says that this is known, and NetworkPolicies admit the trainer's pods
+    alone. An encrypting CNI keeps it from others on the network."""
     auth_secret_ref: SecretReference | None = None
     """A Secret whose values are bearer tokens; clients must present one of them."""
     client_peers: tuple[ClientPeer, ...] = Field(default=(), max_length=32, strict=False)

@@ -36,19 +36,10 @@ class Hyperparameters(Model):
     """Steps before a checkpoint is published."""
 
 
-_ALONE = "with targets Recompute the trainer works alone: set replicas to 1"
-
-
 class Trainer(Model):
     """What distils the target into the draft."""
 
     model_config = with_rules(
-        rule(
-            "!has(self.targets) || self.targets != 'Recompute' || !has(self.replicas)"
-            " || self.replicas == 1",
-            _ALONE,
-            "replicas",
-        ),
         rule(
             # Rules also run on the defaults as written, before nested defaults are filled in.
             "!has(self.replicas) || !has(self.hyperparameters)"
@@ -70,14 +61,14 @@ class Trainer(Model):
     keeps the weights."""
     targets: Literal["Recorded", "Recompute"] = "Recorded"
     """Recorded: what the target thought of each token is recorded with it, 0.4 KB a token.
-    Recompute: the trainer holds the target to compute it, 4 bytes of memory for each parameter, and
-    in front of a vllm tokens alone are recorded."""
+    Recompute: each trainer replica holds the target to compute it, 4 bytes of memory for each
+    parameter, and in front of a vllm tokens alone are recorded."""
     hyperparameters: Hyperparameters = Hyperparameters()
     """Hyperparameters of the optimizer."""
     replicas: int = Field(default=1, ge=1, le=64)
-    """How many pods share each step: the trainer and pods that compute gradients for it. Worthwhile
-    if a step takes longer than sending them the draft. On one machine there is always one
-    process."""
+    """How many pods or processes share each step, by torch.distributed: the trainer, rank 0, and
+    others that keep nothing. Worthwhile if a step takes longer than sending them the draft. More
+    than one beside TLS need security.trainerTraffic."""
     holdout_percent: int = Field(default=5, ge=0, le=50)
     """The share of requests held out from training for evaluation."""
     image: Image | None = None
@@ -95,8 +86,6 @@ class Trainer(Model):
             raise ValueError(
                 f"{replicas} is above hyperparameters.batchSize, which is {parameters.batch_size}"
             )
-        if info.data.get("targets") == "Recompute" and replicas > 1:
-            raise ValueError(_ALONE)
         return replicas
 
 
