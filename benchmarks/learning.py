@@ -72,7 +72,8 @@ def main() -> None:
     results: Results = {}
     for task, blocks in zip(tasks, _played(tasks, options.processes), strict=True):
         results.setdefault((task.story.name, task.arm.name), []).append(blocks)
-        print(f"{task.story.name}, {task.arm.name}, seed {task.seed}", flush=True)
+        curve = " ".join(f"{block.trained_probe:.3f}" for block in blocks)
+        print(f"{task.story.name}, {task.arm.name}, seed {task.seed}: {curve}", flush=True)
     print(ablation_table(results))
     write_report("learning", figures(results))
 

@@ -71,7 +71,7 @@ def play(task: Task) -> list[Block]:
     with tempfile.TemporaryDirectory(prefix="aurora-learning-") as folder:
         side = _side(task, Path(folder))
         probes = {
-            domain: [request_of(entry, task.work) for entry in entries]
+            domain: _Probe([request_of(entry, task.work) for entry in entries])
             for domain, entries in task.told.probes.items()
         }
         requests = [request_of(entry, task.work) for entry in task.told.entries]
@@ -82,6 +82,23 @@ def play(task: Task) -> list[Block]:
                 served = ahead[start : start + BLOCK]
                 blocks.append(_block(side, phase, served, probes[domain], task.cost))
         return blocks
+
+
+class _Probe:
+    """Requests of a domain that no side learns from."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self._requests = requests
+        self._last: tuple[Draft | None, float] | None = None
+
+    def acceptance(self, draft: Draft | None) -> float:
+        return _mean(_scores(draft, self._requests))
+
+    def of_served(self, draft: Draft | None) -> float:
+        """As `acceptance`, computed anew only when another draft serves."""
+        if self._last is None or self._last[0] is not draft:
+            self._last = (draft, self.acceptance(draft))
+        return self._last[1]
 
 
 def _side(task: Task, folder: Path) -> Side:
@@ -100,11 +117,11 @@ def _block(
     side: Side,
     phase: int,
     requests: Sequence[Request],
-    probes: Sequence[Request],
+    probe: _Probe,
     cost: Mapping[int, float],
 ) -> Block:
     accepted = _scores(side.served, requests)
-    served_probe = _mean(_scores(side.served, probes))
+    served_probe = probe.of_served(side.served)
     began = time.process_time()
     side.learn(requests, accepted)
     return Block(
@@ -114,7 +131,7 @@ def _block(
         seconds=_serving_seconds(accepted, cost),
         learning_seconds=time.process_time() - began,
         served_probe=served_probe,
-        trained_probe=_mean(_scores(side.trained, probes)),
+        trained_probe=probe.acceptance(side.trained),
     )
 
 
