@@ -10,8 +10,7 @@ is told the same stories; seeds draw the requests and the order of training.
     python -m benchmarks.learning [--quick] [--seeds N] [--shift N] [--return N] [--short N] …
 
 `adapted_…` is tokens per processor second over those of the draft that it began with, with the
-seconds of serving alone, or `_net` of judging and training too. `alternatives` 0 leaves out the
-ablation.
+seconds of serving alone, or `_net` of judging and training too.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def main() -> None:
             "short": Count(64, 8, "requests of each short phase; 0: none"),
             "tokens": Count(48, 8, "in each answer"),
             "steps": Count(16, 1, "training steps after 16 requests"),
-            "alternatives": Count(1, 1, "0: leaves out the ablation"),
+            "alternatives": Count(len(ALTERNATIVES), 1, "arms of the ablation"),
             "processes": Count(os.cpu_count() or 1, 1),
         },
     )
@@ -104,8 +103,8 @@ def _tasks(options: argparse.Namespace) -> Iterator[Task]:
             arms: list[tuple[SideName, Arm]] = [("static", _STATIC), ("loop", OURS)]
             if not story.from_nothing:
                 arms += [("loop", NO_REPLAY), ("public recipe", PUBLIC_RECIPE)]
-            if options.alternatives and not story.name.startswith("short"):
-                arms += [("loop", arm) for arm in ALTERNATIVES]
+            if not story.name.startswith("short"):
+                arms += [("loop", arm) for arm in ALTERNATIVES[: options.alternatives]]
             for side, arm in arms:
                 shown = story
                 if arm in ALTERNATIVES and not story.from_nothing:

@@ -16,8 +16,8 @@ from aurora_trainer.data.replay import ReplayLimits
 from aurora_trainer.learning.learner import LearnerSettings
 from aurora_trainer.learning.objective import kl_divergence, likelihood_to_acceptance
 
-_MUON = LearnerSettings(objective="LK", learning_rate=8e-3, optimizer="Muon")
-_ADAMW = replace(_MUON, optimizer="AdamW", learning_rate=2e-3)
+_MUON = LearnerSettings(objective="LK", learning_rate=2e-3, optimizer="Muon")
+_ADAMW = replace(_MUON, optimizer="AdamW")
 
 OURS = Arm("ours", _MUON, likelihood_to_acceptance)
 NO_REPLAY = replace(OURS, name="no_replay", limits=ReplayLimits(reservoir_percent=0))

@@ -34,6 +34,7 @@ class LearnerSettings:
     """Hyperparameters; the defaults suit drafts of a few million parameters."""
 
     objective: ObjectiveName
+    # That suits AdamW; Muon takes more.
     learning_rate: float
     optimizer: OptimizerName = "AdamW"
     warmup_steps: int = 20

@@ -2,8 +2,8 @@
 
 Muon replaces a matrix's averaged gradient by the nearest orthogonal matrix, so that all directions
 move alike (Jordan et al. 2024, "Muon: an optimizer for hidden layers"; torch's own). Its steps are
-scaled to the size of AdamW's (arXiv 2502.16982, section 2.2), so that one learning rate serves
-both. Embeddings, heads and norms are not maps between hidden states and stay with AdamW.
+scaled to the size of AdamW's (arXiv 2502.16982, section 2.2). Embeddings, heads and norms are not
+maps between hidden states and stay with AdamW.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from torch.optim import AdamW, Muon, Optimizer
 
 OptimizerName = Literal["AdamW", "Muon"]
 
+# Beside Muon everything bears larger steps: with this, a learning rate that suits AdamW alone suits
+# both (docs/learning.md).
+_RATE_WITH_MUON = 4.0
 _HEAD = "lm_head"
 # Where the former weights were going, as torch names it.
 _DIRECTIONS = ("exp_avg", "momentum_buffer")
@@ -49,7 +52,9 @@ class DraftOptimizer:
             part.zero_grad(set_to_none=True)
 
     def step(self, learning_rate: float) -> None:
-        """Follows the gradients."""
+        """Follows the gradients; `learning_rate`: one that suits AdamW."""
+        if "Muon" in self._parts:
+            learning_rate *= _RATE_WITH_MUON
         for part in self._parts.values():
             for group in part.param_groups:
                 group["lr"] = learning_rate
