@@ -7,7 +7,7 @@ what it costs on this machine. Stories: a hard shift and the return of the first
 random weights, both greedy and at T = 0.7, and short phases of three domains at T = 0.7. Every arm
 is told the same stories; seeds draw the requests and the order of training.
 
-    python -m benchmarks.learning [--quick] [--seeds N] [--shift N] [--return N] [--short N] …
+    python -m benchmarks.learning [--quick] [--seeds N] [--shift N] … [--domain FILE]
 
 `adapted_…` is tokens per processor second over those of the draft that it began with, with the
 seconds of serving alone, or `_net` of judging and training too.
@@ -35,7 +35,8 @@ from benchmarks.learning_run import Block, SideName, Task, play
 from benchmarks.learning_side import Arm
 from benchmarks.learning_traffic import (
     SAMPLED_TEMPERATURE,
-    Phases,
+    OwnDomain,
+    Prompter,
     Story,
     needed,
     recorded,
@@ -44,8 +45,6 @@ from benchmarks.learning_traffic import (
 from benchmarks.option import Count, parse
 from benchmarks.report import write_report
 from benchmarks.workload import workload
-
-from aurora_demo.corpus import DOMAINS, Domain
 
 _STATIC = replace(OURS, name="static")
 
@@ -65,9 +64,11 @@ def main() -> None:
             "alternatives": Count(len(ALTERNATIVES), 1, "arms of the ablation"),
             "processes": Count(os.cpu_count() or 1, 1),
         },
+        files={"domain": "a shift to a domain of your own too: documents, one a line"},
     )
     torch.set_num_threads(1)
-    tasks = list(_tasks(options))
+    own = None if options.domain is None else OwnDomain.read(options.domain)
+    tasks = list(_tasks(options, own))
     results: Results = {}
     for task, blocks in zip(tasks, _played(tasks, options.processes), strict=True):
         results.setdefault((task.story.name, task.arm.name), []).append(blocks)
@@ -77,33 +78,33 @@ def main() -> None:
     write_report("learning", figures(results))
 
 
-def _stories(options: argparse.Namespace) -> Iterator[Story]:
+def _stories(options: argparse.Namespace, own: OwnDomain | None) -> Iterator[Story]:
     for name, temperature in (("greedy", 0.0), ("sampled", SAMPLED_TEMPERATURE)):
-        phases: Phases = (
-            ("python", options.first),
-            ("logs", options.shift),
-            ("python", options.back),
-        )
-        yield Story(f"shift_{name}", temperature, phases)
+        first, back = ("python", options.first), ("python", options.back)
+        yield Story(f"shift_{name}", temperature, (first, ("logs", options.shift), back))
+        if own is not None:
+            yield Story(f"own_{name}", temperature, (first, (own.name, options.shift), back))
         yield Story(f"day0_{name}", temperature, (("logs", options.shift),), from_nothing=True)
     if options.short:
-        turns: tuple[Domain, ...] = ("python", "logs", "sql", "python", "logs")
+        turns = ("python", "logs", "sql", "python", "logs")
         phases = tuple((domain, options.short) for domain in turns)
         yield Story("short_sampled", SAMPLED_TEMPERATURE, phases)
 
 
-def _tasks(options: argparse.Namespace) -> Iterator[Task]:
+def _tasks(options: argparse.Namespace, own: OwnDomain | None) -> Iterator[Task]:
     work = workload(quick=options.quick)
-    stories = list(_stories(options))
-    counts = {domain: max(needed(story, domain) for story in stories) for domain in DOMAINS}
-    pool = recorded(work, counts, tokens=options.tokens, quick=options.quick)
+    stories = list(_stories(options, own))
+    domains = dict.fromkeys(domain for story in stories for domain, _ in story.phases)
+    counts = {domain: max(needed(story, domain) for story in stories) for domain in domains}
+    prompter = Prompter(work, own, options.quick)
+    pool = recorded(work, counts, prompter, tokens=options.tokens)
     cost = measured_cost(work, steps=4 if options.quick else 40)
     for seed in range(options.seeds):
         for story in stories:
             arms: list[tuple[SideName, Arm]] = [("static", _STATIC), ("loop", OURS)]
             if not story.from_nothing:
                 arms += [("loop", NO_REPLAY), ("public recipe", PUBLIC_RECIPE)]
-            if not story.name.startswith("short"):
+            if story.name.startswith(("shift", "day0")):
                 arms += [("loop", arm) for arm in ALTERNATIVES[: options.alternatives]]
             for side, arm in arms:
                 shown = story

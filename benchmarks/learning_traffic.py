@@ -5,17 +5,20 @@ What the target says does not depend on the draft, so every arm is given the ver
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from benchmarks.workload import Workload, prompts_of
+from benchmarks.workload import PROMPT_TOKENS, Workload, prompts_of
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.durable import write_file
-from aurora_demo.corpus import Domain
+from aurora_common.errors import InvalidInputError
+from aurora_demo.corpus import DOMAINS
+from aurora_demo.vocabulary import load_vocabulary
 from aurora_inference.contract import Request, Sampling
 from aurora_inference.native.engine import EngineSettings
 from aurora_inference.native.launch import new_engine
@@ -31,8 +34,9 @@ TEMPERATURES = (0.0, SAMPLED_TEMPERATURE)
 PROBES = 16
 _CONTEXT_TOKENS = 512
 
-Phases: TypeAlias = tuple[tuple[Domain, int], ...]
-Pool: TypeAlias = Mapping[tuple[Domain, float], Sequence[buffer_pb2.Trajectory]]
+Prompts: TypeAlias = Sequence[tuple[int, ...]]
+Phases: TypeAlias = tuple[tuple[str, int], ...]
+Pool: TypeAlias = Mapping[tuple[str, float], Sequence[buffer_pb2.Trajectory]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +60,78 @@ class Told:
     probes: Mapping[str, Sequence[buffer_pb2.Entry]]
 
 
-def recorded(work: Workload, counts: Mapping[Domain, int], *, tokens: int, quick: bool) -> Pool:
-    """So many requests of each domain, at each temperature, of `tokens` output tokens."""
-    pool: dict[tuple[Domain, float], Sequence[buffer_pb2.Trajectory]] = {}
+def recorded(
+    work: Workload,
+    counts: Mapping[str, int],
+    prompted: Callable[[str, int], Prompts],
+    *,
+    tokens: int,
+) -> Pool:
+    """So many requests of each domain, at each temperature, of `tokens` output tokens.
+
+    `prompted`: that many prompts of a domain.
+    """
+    pool: dict[tuple[str, float], Sequence[buffer_pb2.Trajectory]] = {}
     for domain, count in counts.items():
-        prompts = None
+        prompts: Prompts = ()
         for temperature in TEMPERATURES:
             file = _file(work, domain, temperature, tokens)
             records = _read(file) if file.exists() else ()
             if len(records) < count:
                 print(f"recording {count} requests of {domain} at T={temperature}", flush=True)
-                prompts = prompts or prompts_of(work, domain, count, quick=quick)
+                prompts = prompts or prompted(domain, count)
                 records = _recorded(work, domain, prompts, temperature, tokens)
                 _write(file, records)
             pool[domain, temperature] = list(records)[:count]
     return pool
 
 
+@dataclass(frozen=True, slots=True)
+class OwnDomain:
+    """A domain whose documents are the lines of a file; the name follows from its content."""
+
+    file: Path
+    name: str
+    lines: tuple[str, ...] = field(repr=False)
+
+    @classmethod
+    def read(cls, file: Path) -> OwnDomain:
+        try:
+            content = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInputError(f"--domain: cannot read {file}: {error}") from error
+        digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+        return cls(file, f"own-{digest}", tuple(content.splitlines()))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompter:
+    """Prompts of the demo's domains, and of the reader's own."""
+
+    work: Workload
+    own: OwnDomain | None
+    quick: bool
+
+    def __call__(self, domain: str, count: int) -> Prompts:
+        for known in DOMAINS:
+            if domain == known:
+                return prompts_of(self.work, known, count, quick=self.quick)
+        assert self.own is not None
+        vocabulary = load_vocabulary(self.work.target)
+        encoded = (tuple(vocabulary.encode(line)[:PROMPT_TOKENS]) for line in self.own.lines)
+        prompts = [prompt for prompt in encoded if prompt]
+        if len(prompts) < count:
+            raise InvalidInputError(
+                f"--domain: {self.own.file} has {len(prompts)} documents, one a line: {count} or "
+                "more are needed"
+            )
+        return prompts[:count]
+
+
 def told(story: Story, pool: Pool, seed: int) -> Told:
     """The story with requests drawn by `seed`; there must be enough in the pool."""
     domains = sorted({domain for domain, _ in story.phases})
-    waiting: dict[Domain, list[buffer_pb2.Trajectory]] = {}
+    waiting: dict[str, list[buffer_pb2.Trajectory]] = {}
     for domain in domains:
         fresh = list(pool[domain, story.temperature][PROBES:])
         random.Random(f"{seed} {domain}").shuffle(fresh)
@@ -88,7 +143,7 @@ def told(story: Story, pool: Pool, seed: int) -> Told:
     )
 
 
-def needed(story: Story, domain: Domain) -> int:
+def needed(story: Story, domain: str) -> int:
     """How many requests of a domain the pool must have."""
     return PROBES + sum(count for each, count in story.phases if each == domain)
 
@@ -100,7 +155,7 @@ def _entries(records: Sequence[buffer_pb2.Trajectory]) -> list[buffer_pb2.Entry]
     ]
 
 
-def _file(work: Workload, domain: Domain, temperature: float, tokens: int) -> Path:
+def _file(work: Workload, domain: str, temperature: float, tokens: int) -> Path:
     return work.target.parent / "bench" / f"traffic-{domain}-{temperature}-{tokens}.bin"
 
 
@@ -115,8 +170,8 @@ def _write(path: Path, records: Sequence[buffer_pb2.Trajectory]) -> None:
 
 def _recorded(
     work: Workload,
-    domain: Domain,
-    prompts: Sequence[tuple[int, ...]],
+    domain: str,
+    prompts: Prompts,
     temperature: float,
     tokens: int,
 ) -> list[buffer_pb2.Trajectory]:
