@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+
+if not torch.cuda.is_available() and find_spec("triton") is not None:
+    # Triton decides when it is imported, and transformers imports it. Set for this process alone,
+    # not for those that tests start.
+    os.environ["TRITON_INTERPRET"] = "1"
+    import triton
+
+    del os.environ["TRITON_INTERPRET"]
+    triton.knobs.runtime.interpret = True
+
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

@@ -159,6 +159,11 @@ class Draft(nn.Module, ABC):
     def logits(self, features: Tensor) -> Tensor:
         """features [m, ...] -> [m, V]; V may be less than the target's, never more."""
 
+    @property
+    def output_weight(self) -> Tensor | None:
+        """[V, D], if all that `logits` does is to multiply features [m, D] with its transpose."""
+        return None
+
     @abstractmethod
     def multiplications(self, *, tokens: int, predictions: int) -> float:
         """Roughly what a forward pass costs, of which `predictions` positions need logits."""

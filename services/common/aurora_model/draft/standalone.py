@@ -69,6 +69,10 @@ class StandaloneDraft(Decoder, Draft):
         hidden: Tensor = self(batch.tokens, batch.positions, packed_attend(batch.lengths))
         return hidden[0, batch.rows]
 
+    @property
+    def output_weight(self) -> Tensor:
+        return self.lm_head.weight
+
     def multiplications(self, *, tokens: int, predictions: int) -> float:
         layers = sum(parameter.numel() for parameter in self.layers.parameters())
         return tokens * layers + predictions * self.config.vocab_size * self.config.hidden_size

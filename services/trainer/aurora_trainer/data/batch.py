@@ -81,7 +81,11 @@ def pack(samples: Sequence[Sample], *, entries: int | None = None) -> Batch:
 def row_chunks(rows: int, vocab_size: int) -> Iterator[slice]:
     """Rows whose logits are in memory together: they stay in the cache, and a vocabulary of 150,000
     does not cost gigabytes."""
-    size = max(64, _LOGITS_CHUNK // vocab_size)
+    return slices(rows, max(64, _LOGITS_CHUNK // vocab_size))
+
+
+def slices(rows: int, size: int) -> Iterator[slice]:
+    """So many rows at a time."""
     return (slice(start, start + size) for start in range(0, rows, size))
 
 

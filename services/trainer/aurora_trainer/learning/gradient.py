@@ -9,11 +9,12 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from aurora_kernels.distill_loss import bucket_log_probs, log_probs_of_logits, rows_at_once
 from aurora_model.draft import Draft, Predictions
-from aurora_trainer.data.batch import Batch, pack, row_chunks
+from aurora_trainer.data.batch import Batch, pack, row_chunks, slices
 from aurora_trainer.data.sample import Sample
 from aurora_trainer.data.teacher import TaughtBatch
-from aurora_trainer.learning.objective import Buckets, acceptance_interval, buckets
+from aurora_trainer.learning.objective import Buckets, acceptance_interval, joined
 
 Loss: TypeAlias = Callable[[Buckets], Tensor]
 AnyBatch: TypeAlias = Batch | TaughtBatch
@@ -119,10 +120,10 @@ def _chunks(
     draft: Draft, made: Predictions, batch: AnyBatch, loss: Loss, unroll: Unroll
 ) -> Iterator[_Chunk]:
     weights = unroll.decay ** made.steps.float()
-    of_row = torch.zeros(len(batch.rows)).index_add(0, made.rows, weights)
+    of_row = weights.new_zeros(len(batch.rows)).index_add(0, made.rows, weights)
     weights = weights / of_row[made.rows]
-    for part in row_chunks(len(made.rows), draft.config.vocab_size):
-        both = _buckets(draft, draft.logits(made.features[part]), batch, made.rows[part])
+    for part in _parts(draft, made, batch):
+        both = _buckets(draft, made.features[part], batch, made.rows[part])
         least, most = acceptance_interval(both)
         yield _Chunk(
             (loss(both) * weights[part]).sum(),
@@ -131,9 +132,24 @@ def _chunks(
         )
 
 
-def _buckets(draft: Draft, logits: Tensor, batch: AnyBatch, rows: Tensor) -> Buckets:
+def _parts(draft: Draft, made: Predictions, batch: AnyBatch) -> Iterator[slice]:
+    """The predictions whose loss is computed together."""
+    weight, size = draft.output_weight, draft.config.vocab_size
+    if weight is None or isinstance(batch, TaughtBatch):
+        return row_chunks(len(made.rows), size)
+    return slices(len(made.rows), rows_at_once(size, weight.device))
+
+
+def _buckets(draft: Draft, features: Tensor, batch: AnyBatch, rows: Tensor) -> Buckets:
     if isinstance(batch, Batch):
-        return buckets(logits, batch.top_ids[rows], batch.log_probs[rows], batch.tail_mass[rows])
+        weight, ids = draft.output_weight, batch.top_ids[rows]
+        if weight is None:
+            log_probs = log_probs_of_logits(draft.logits(features), ids)
+        else:
+            log_probs = bucket_log_probs(features, weight, ids)
+        size = draft.config.vocab_size
+        return joined(log_probs, size, batch.log_probs[rows], batch.tail_mass[rows])
+    logits = draft.logits(features)
     # Rows ascend: each distribution is computed once for all its predictions.
     distinct, index = torch.unique_consecutive(rows, return_inverse=True)
     target = batch.log_probs(distinct, draft.token_ids)[index, : logits.shape[-1]]

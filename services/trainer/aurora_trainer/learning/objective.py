@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from aurora_kernels.distill_loss import log_probs_of_logits
 
 ObjectiveName = Literal["ForwardKL", "LK"]
 
@@ -71,11 +73,17 @@ def buckets(
     draft_logits: Tensor, top_ids: Tensor, target_log_probs: Tensor, target_tail_mass: Tensor
 ) -> Buckets:
     """Both distributions over top-k and tail; arguments as for forward_kl."""
-    apply = cast(Callable[[Tensor, Tensor], Tensor], _BucketLogProbs.apply)
-    draft = apply(draft_logits, top_ids)
+    draft = log_probs_of_logits(draft_logits, top_ids)
+    return joined(draft, draft_logits.shape[-1], target_log_probs, target_tail_mass)
+
+
+def joined(
+    draft: Tensor, vocabulary: int, target_log_probs: Tensor, target_tail_mass: Tensor
+) -> Buckets:
+    """The same from the draft's log-probabilities over top-k and tail, `[N, k + 1]`."""
     target = torch.cat([target_log_probs, target_tail_mass.log().unsqueeze(-1)], dim=-1)
     # The top-k may be the whole vocabulary: then there is no tail.
-    has_tail = top_ids.shape[-1] < draft_logits.shape[-1]
+    has_tail = target_log_probs.shape[-1] < vocabulary
     if not has_tail:
         target, draft = target[:, :-1], draft[:, :-1]
     return Buckets(target.exp(), target, draft, has_tail)
@@ -117,29 +125,3 @@ def objective_named(name: ObjectiveName) -> Callable[[Buckets], Tensor]:
             return kl_divergence
         case "LK":
             return likelihood_to_acceptance
-
-
-class _BucketLogProbs(torch.autograd.Function):
-    """log softmax of `[N, V]` logits over top-k and tail, `[N, k + 1]`.
-
-    The tail's log mass is the logsumexp of the other logits rather than log(1 − Σ top-k), which has
-    an infinite gradient once the top-k carry nearly all of the mass. The backward pass is by hand
-    because autograd would walk `[N, V]` eight times instead of twice.
-    """
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, logits: Tensor, ids: Tensor) -> Tensor:
-        tail = logits.scatter(-1, ids, -torch.inf).logsumexp(dim=-1, keepdim=True)
-        log_sums = torch.cat([logits.gather(-1, ids), tail], dim=-1)  # [N, k + 1]
-        log_probs = log_sums - log_sums.logsumexp(dim=-1, keepdim=True)
-        ctx.save_for_backward(logits, ids, tail, log_probs)
-        return log_probs
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        logits, ids, tail, log_probs = ctx.saved_tensors  # type: ignore[attr-defined]
-        # [N, k + 1]: d/d(log sum of a bucket), softmax over buckets
-        by_bucket = gradient - log_probs.exp() * gradient.sum(dim=-1, keepdim=True)
-        # A tail token gets its share of the tail's gradient; the top-k are overwritten next.
-        by_token = (logits - tail).exp_().mul_(by_bucket[:, -1:])
-        return by_token.scatter_(-1, ids, by_bucket[:, :-1]), None
