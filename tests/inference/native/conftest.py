@@ -15,9 +15,9 @@ from aurora_inference.native.engine import Engine, EngineSettings
 from aurora_inference.native.launch import new_engine
 from aurora_inference.native.runner.cpu import Cpu
 from aurora_inference.native.runner.drafter.standalone import StandaloneDrafter
-from aurora_inference.native.runner.sampling import SamplingRows
 from aurora_inference.native.runner.target import Target
 from aurora_inference.trajectory.completion import Completion
+from aurora_kernels.sampling import SamplingRows
 from aurora_model.decoder import causal_attend
 from aurora_model.target import TargetIdentity
 from aurora_model.weights import load_decoder

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aurora_inference.contract import Sampling
-from aurora_inference.native.runner.sampling import SamplingRows
+from aurora_kernels.sampling import SamplingRows
 
 
 def _naive(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:

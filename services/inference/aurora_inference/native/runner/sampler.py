@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from aurora_inference.native.runner.randomness import Purpose, Randomness
-from aurora_inference.native.runner.sampling import SamplingRows
-from aurora_kernels.rejection import draw, gumbel_argmax
+from aurora_kernels.rejection import draw
+from aurora_kernels.sampling import SamplingRows
+from aurora_kernels.verify import Draws
 
 
 class Sampler:
     """Draws a batch's tokens at its next output positions, for the target and for a draft alike.
 
-    A row is *determined* if it is greedy or has a seed: the target says one token at a position,
-    the argmax of its distribution or, with a seed, of the distribution and that position's noise.
+    Which rows are *determined* is said by `SamplingRows`, as `rows`.
     Logits are [B, T, V] float32; `start` is the place of the first of the T positions.
     """
 
@@ -25,7 +25,7 @@ class Sampler:
         self, rows: SamplingRows, random: Rows[Randomness], positions: Rows[int], count: int
     ) -> None:
         """Row i draws with `random[i]` at `count` positions from `positions[i]` on."""
-        self._rows = rows
+        self.rows = rows
         self._noise: Tensor | None = None  # [S, count, V], of the rows with a seed
         # [B, count, 3] by purpose, 0 where a row is determined; None if all are.
         self.uniforms: Tensor | None = None
@@ -45,21 +45,11 @@ class Sampler:
 
     def tokens(self, logits: Tensor, start: int = 0) -> Tensor:
         """[B, T] int64: the tokens of a batch whose rows are all determined."""
-        if self._noise is None:
-            return logits.argmax(dim=-1)
-        probs = self._rows.probs(logits)
-        tokens = probs.argmax(dim=-1)
-        tokens[self._rows.seeded] = self._coupled(probs, self._noise, start)
-        return tokens
+        return self.rows.tokens(logits, self._noise_at(logits, start))
 
     def probs(self, logits: Tensor, start: int = 0) -> Tensor:
         """[B, T, V] float32: what each token is drawn from, one-hot where a row is determined."""
-        probs = self._rows.probs(logits)
-        if self._noise is not None:
-            tokens = self._coupled(probs, self._noise, start).unsqueeze(-1)
-            one_hot = torch.zeros(*tokens.shape[:2], probs.shape[-1], device=probs.device)
-            probs[self._rows.seeded] = one_hot.scatter_(-1, tokens, 1.0)
-        return probs
+        return self.rows.drawn_from(logits, self._noise_at(logits, start))
 
     def draft(self, logits: Tensor, start: int) -> tuple[Tensor, Tensor | None]:
         """Drafted tokens [B, T], and what they were drawn from; None if all are determined."""
@@ -75,7 +65,15 @@ class Sampler:
             return int(self.tokens(logits))
         return int(draw(self.probs(logits), self.uniforms[..., Purpose.NEXT]))
 
-    def _coupled(self, probs: Tensor, noise: Tensor, start: int) -> Tensor:
-        """[S, T] int64: the tokens of the rows with a seed."""
-        part = noise[:, start : start + probs.shape[1]]
-        return gumbel_argmax(probs[self._rows.seeded], part)
+    @property
+    def draws(self) -> Draws:
+        """What a step's verification draws with."""
+        uniforms = self.uniforms
+        if uniforms is None:
+            return Draws(None, None, self._noise)
+        return Draws(uniforms[:, :-1, Purpose.ACCEPT], uniforms[..., Purpose.NEXT], self._noise)
+
+    def _noise_at(self, logits: Tensor, start: int) -> Tensor | None:
+        """[S, T, V]: the noise of the rows with a seed at the logits' positions."""
+        noise = self._noise
+        return None if noise is None else noise[:, start : start + logits.shape[1]]

@@ -7,9 +7,8 @@ from torch import Tensor
 
 from aurora_inference.native.runner import Verified
 from aurora_inference.native.runner.drafter import Proposal
-from aurora_inference.native.runner.randomness import Purpose
 from aurora_inference.native.runner.sampler import Sampler
-from aurora_kernels.rejection import verify, verify_coupled
+from aurora_kernels.verify import verify_logits
 
 
 def verified(logits: Tensor, proposal: Proposal, lengths: list[int], sampler: Sampler) -> Verified:
@@ -17,19 +16,8 @@ def verified(logits: Tensor, proposal: Proposal, lengths: list[int], sampler: Sa
 
     logits [n, K+1, V] float32; row i drafted `lengths[i]` <= K tokens.
     """
-    counted = torch.tensor(lengths, device=logits.device)
-    uniforms, drafted = sampler.uniforms, proposal.tokens
-    if uniforms is None or proposal.probs is None:
-        verdict = verify_coupled(sampler.tokens(logits), drafted, counted)
-    else:
-        verdict = verify(
-            sampler.probs(logits),
-            proposal.probs,
-            drafted,
-            counted,
-            uniforms[:, :-1, Purpose.ACCEPT],
-            uniforms[..., Purpose.NEXT],
-        )
+    counted, drafted = torch.tensor(lengths, device=logits.device), proposal.tokens
+    verdict = verify_logits(logits, drafted, proposal.probs, counted, sampler.rows, sampler.draws)
     accepted, next_tokens = verdict.accepted.tolist(), verdict.next_token.tolist()
     emitted = [
         [*row[:count], token]
