@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast test-vllm test-vllm-fast e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-distributed bench-drafts bench-operator bench-judgement bench-learning figures images sbom kubectl check-workflows clean
+.PHONY: help demo test test-fast test-vllm test-vllm-fast e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-distributed bench-drafts bench-gpu bench-operator bench-judgement bench-learning figures images sbom kubectl check-workflows clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html;"
 	@echo "             KIND=Eagle3 with drafts of that kind"
@@ -101,6 +101,9 @@ bench-distributed: $(STAMP)
 
 bench-drafts: $(STAMP)
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.drafts
+
+bench-gpu: $(STAMP)
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.gpu
 
 bench-operator: $(STAMP)
 	@PYTHONPATH=.:tests/cluster $(BIN)/python -m benchmarks.operator
