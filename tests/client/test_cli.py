@@ -195,6 +195,10 @@ def trainer():
             "publishing; ckpt-3 published, 62.5% accepted on held-out trajectories",
         ),
         (
+            {"phase": "WaitingForTrajectories", "new_trajectories": 90, "waiting": "no gain"},
+            "training pauses: no gain; nothing published yet",
+        ),
+        (
             {"phase": "Publishing", "checkpoint": "ckpt-3", "withheld": "too little is accepted"},
             "publishing; ckpt-3 published; the last round published nothing: too little is "
             "accepted",

@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,8 @@ from aurora.trainer.v1 import trainer_pb2
 from aurora_common.errors import InvalidInputError, UnavailableError
 from aurora_model.config import parse_config
 from aurora_model.draft import publish_draft, random_draft, small_draft_config
+from aurora_trainer.control.control import Control
+from aurora_trainer.control.plateau import Plateau
 from aurora_trainer.progress import Progress, Trigger
 from aurora_trainer.servicer import TrainerServicer
 from aurora_trainer.standing import Standing
@@ -157,6 +160,17 @@ async def test_a_watch_of_the_status_says_why_a_round_published_nothing(tmp_path
     assert (await anext(watch)).withheld == ""
     standing = Standing(Progress(rounds=2, withheld="held-out trajectories object"), 0, 0)
     assert (await anext(watch)).withheld == "held-out trajectories object"
+    await servicer.close()
+
+
+async def test_a_watch_of_the_status_says_why_training_pauses(tmp_path):
+    progress = Progress(rounds=2, trajectories=100)
+    servicer = serving(tmp_path, lambda: Standing(progress, 0, 0))
+    watch = aiter(servicer.WatchStatus(trainer_pb2.WatchStatusRequest(), None))
+    assert (await anext(watch)).waiting == ""
+    plateau = Plateau(fruitless=2, trajectories=100)
+    progress = dataclasses.replace(progress, control=Control(plateau=plateau))
+    assert "after 200 trajectories" in (await anext(watch)).waiting
     await servicer.close()
 
 

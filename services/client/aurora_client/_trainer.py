@@ -21,6 +21,7 @@ class TrainerStatus:
     `phase`: WaitingForTrajectories, Training or Publishing. `eta_seconds`: until the last step of
     the round; None if unknown. `checkpoint`: the last one published, or empty; `acceptance` is its
     own on held-out trajectories, 0..1. `withheld`: why the last round published nothing, or empty.
+    `waiting`: why no round begins however much arrives, or empty.
     """
 
     phase: str
@@ -32,6 +33,7 @@ class TrainerStatus:
     checkpoint: str
     acceptance: float | None
     withheld: str
+    waiting: str = ""
 
 
 def trainer_status(address: str, *, retry: Retry, seconds: float) -> TrainerStatus:
@@ -52,4 +54,5 @@ def _status_of(message: pb.GetStatusResponse) -> TrainerStatus:
         checkpoint=message.checkpoint,
         acceptance=message.acceptance if message.HasField("acceptance") else None,
         withheld=message.withheld,
+        waiting=message.waiting,
     )

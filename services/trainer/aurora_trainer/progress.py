@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from aurora_common.stream_id import stream_order
+from aurora_trainer.control import control as control_moves
+from aurora_trainer.control.control import Control
+from aurora_trainer.control.gain import Gain, Probe
+from aurora_trainer.control.plateau import Plateau
+
+_NOT_MEASURED = Probe()
 
 Phase = Literal["WaitingForTrajectories", "Training", "Publishing"]
 
@@ -26,7 +32,8 @@ class Progress:
     the target's distributions; `first` and `position` are the oldest and newest stream ids taken
     in; `sequence` is the last published checkpoint's; `parent_digest` and `parent_uri` are those of
     the draft against which the next is judged; `loss` is the last step's. `withheld` says why the
-    last round published nothing, empty if it did; `withheld_rounds` counts such rounds.
+    last round published nothing, empty if it did; `withheld_rounds` counts such rounds. `control`:
+    what decides whether a round is worth its time.
     """
 
     phase: Phase = "WaitingForTrajectories"
@@ -45,10 +52,19 @@ class Progress:
     parent_uri: str = ""
     withheld: str = ""
     withheld_rounds: int = 0
+    control: Control = field(default=Control())
+
+    @property
+    def waiting(self) -> str:
+        """Why no round begins however much arrives; empty if one would."""
+        idle = self.phase == "WaitingForTrajectories"
+        return self.control.plateau.described(self.trajectories) if idle else ""
 
 
-def with_trajectory(progress: Progress, stream_id: str) -> Progress:
-    """A trajectory was taken in."""
+def with_trajectory(
+    progress: Progress, stream_id: str, *, domain: str = "", acceptance: float | None = None
+) -> Progress:
+    """A trajectory was taken in; `acceptance`: as served by the stable draft, None if unknown."""
     first = min(progress.first or stream_id, stream_id, key=stream_order)
     return replace(
         progress,
@@ -56,6 +72,7 @@ def with_trajectory(progress: Progress, stream_id: str) -> Progress:
         new_trajectories=progress.new_trajectories + 1,
         first=first,
         position=max(progress.position, stream_id, key=stream_order),
+        control=control_moves.with_request(progress.control, domain, acceptance),
     )
 
 
@@ -65,7 +82,8 @@ def with_skipped(progress: Progress) -> Progress:
 
 
 def round_is_due(progress: Progress, trigger: Trigger, *, now_ms: int) -> bool:
-    """Whether enough has arrived, and enough time passed since the last round ended."""
+    """Whether enough has arrived, enough time passed since the last round ended, and a round may
+    gain something."""
     elapsed_ms = now_ms - progress.round_ended_at_ms
     # A clock that was set back must not stall training.
     waited = elapsed_ms < 0 or elapsed_ms >= trigger.min_interval_seconds * 1000
@@ -73,12 +91,34 @@ def round_is_due(progress: Progress, trigger: Trigger, *, now_ms: int) -> bool:
         progress.phase == "WaitingForTrajectories"
         and progress.new_trajectories >= trigger.min_new_trajectories
         and waited
+        and not progress.waiting
     )
 
 
-def with_round_begun(progress: Progress, steps: int) -> Progress:
+def with_round_begun(progress: Progress, steps: int, before: Probe = _NOT_MEASURED) -> Progress:
     """A round of `steps` steps begins; later arrivals count for the next one."""
-    return replace(progress, phase="Training", steps_left=steps, new_trajectories=0)
+    control = control_moves.with_round_begun(
+        progress.control, before, training_seconds=progress.training_seconds
+    )
+    return replace(
+        progress, phase="Training", steps_left=steps, new_trajectories=0, control=control
+    )
+
+
+def with_gain(progress: Progress, gain: Gain | None) -> Progress:
+    """The steps of a round are done, with this gain as far as it could be measured."""
+    control = control_moves.with_round_ended(
+        progress.control,
+        gain,
+        training_seconds=progress.training_seconds,
+        trajectories=progress.trajectories,
+    )
+    return replace(progress, control=control)
+
+
+def with_plateau_ended(progress: Progress) -> Progress:
+    """Training may gain something again."""
+    return replace(progress, control=replace(progress.control, plateau=Plateau()))
 
 
 def with_step(progress: Progress, *, loss: float | None, seconds: float) -> Progress:

@@ -120,7 +120,13 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         while True:
             standing = self._standing()
             progress = standing.progress
-            state = (progress.phase, progress.sequence, progress.withheld, self._problem())
+            state = (
+                progress.phase,
+                progress.sequence,
+                progress.withheld,
+                progress.waiting,
+                self._problem(),
+            )
             if state != shown:
                 shown = state
                 yield await self._status(standing)
@@ -153,6 +159,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
             acceptance=None if last is None else (last.manifest.metrics or {}).get("acceptance"),
             problem=self._problem(),
             withheld=progress.withheld,
+            waiting=progress.waiting,
             restorable=_restorable(await asyncio.to_thread(self._stable.restorable)),
         )
 

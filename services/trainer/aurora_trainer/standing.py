@@ -57,6 +57,11 @@ class StandingCollector(Collector):
             ("optimizer_steps", "Steps that changed the draft.", standing.optimizer_steps),
             ("skipped_steps", "Steps without a finite gradient.", standing.skipped_steps),
             ("training_seconds", "Time spent in steps.", progress.training_seconds),
+            (
+                "traffic_changes",
+                "Changes in the mixture of domains, or falls of acceptance in one.",
+                progress.control.drifts,
+            ),
         )
         for name, text, value in counters:
             yield CounterMetricFamily(f"aurora_trainer_{name}", text, value)
@@ -65,6 +70,11 @@ class StandingCollector(Collector):
             ("new_trajectories", "Trajectories since the last round.", progress.new_trajectories),
             ("checkpoint_sequence", "The last published checkpoint.", progress.sequence),
             ("replicas", "Replicas whose gradients were in the last step.", standing.replicas),
+            (
+                "paused",
+                "1 while no round begins, since the last ones cost more than they gained.",
+                float(bool(progress.waiting)),
+            ),
         )
         for name, text, value in gauges:
             yield GaugeMetricFamily(f"aurora_trainer_{name}", text, value)

@@ -15,6 +15,7 @@ import torch
 from aurora_common.durable import write_file
 from aurora_common.errors import InvalidInputError, StorageError
 from aurora_model.draft import DEFAULT_KIND
+from aurora_trainer.control.control import Control
 from aurora_trainer.data.packed import packed_samples, unpacked_samples
 from aurora_trainer.data.replay import Replay, ReplayLimits, Reservoir
 from aurora_trainer.data.sample import Sample
@@ -85,7 +86,7 @@ def load_state(path: Path, limits: ReplayLimits) -> State | None:
             draft_kind=found.get("draft_kind", DEFAULT_KIND),
             draft_config=found["draft_config"],
             learner=found["learner"],
-            progress=Progress(**found["progress"]),
+            progress=_unpacked_progress(found["progress"]),
             seen=tuple(found["seen"]),
             replay=_unpacked_replay(found["replay"], limits),
             verdicts=tuple(Verdict(**each) for each in found.get("verdicts", ())),
@@ -148,6 +149,12 @@ def _packed_replay(replay: Replay) -> dict[str, object]:
             for domain, each in replay.reservoirs.items()
         },
     }
+
+
+def _unpacked_progress(packed: dict[str, Any]) -> Progress:
+    if "control" not in packed:
+        return Progress(**packed)
+    return Progress(**{**packed, "control": Control.from_content(packed["control"])})
 
 
 def _unpacked_replay(packed: dict[str, Any], limits: ReplayLimits) -> Replay:

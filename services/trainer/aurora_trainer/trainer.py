@@ -24,8 +24,16 @@ from aurora_model.decoder import Decoder
 from aurora_model.draft import publish_draft
 from aurora_model.target import TargetIdentity
 from aurora_trainer import progress as moves
-from aurora_trainer.data.record import BareRecordError, RecordFormat, sample_from, within_vocabulary
+from aurora_trainer.control.gain import gain, probe
+from aurora_trainer.data.record import (
+    BareRecordError,
+    RecordFormat,
+    sample_from,
+    served_acceptance,
+    within_vocabulary,
+)
 from aurora_trainer.data.replay import BatchDraw, Replay, SeatDraw
+from aurora_trainer.data.sample import Sample
 from aurora_trainer.data.seen import SeenIds
 from aurora_trainer.learning.gradient import Evaluation
 from aurora_trainer.learning.held_out import HeldOut, held_out
@@ -122,6 +130,8 @@ class Trainer:
             return
         if any(verdict.outcome == "RolledBack" for verdict in found):
             self._reconsider()
+            # Other weights, or other traffic than the one that training paused at.
+            self.progress = moves.with_plateau_ended(self.progress)
         self._verdicts = (*self._verdicts, *found)[-_KEPT_VERDICTS:]
         self.has_unsaved_verdicts = True
 
@@ -156,7 +166,8 @@ class Trainer:
     def begin_round(self, steps: int) -> None:
         """Begins a round of training; `can_train` must hold."""
         self.learner.take_snapshot()
-        self.progress = moves.with_round_begun(self.progress, steps)
+        before = probe(list(self._replay.holdout.members), self._average_acceptance)
+        self.progress = moves.with_round_begun(self.progress, steps, before)
 
     def train(self) -> None:
         """One step of the round."""
@@ -178,6 +189,12 @@ class Trainer:
             loss=measure.loss if measure.applied else None,
             seconds=time.monotonic() - began,
         )
+        if self.progress.phase == "Publishing":
+            held_out = {each.stream_id: each for each in self._replay.holdout.members}
+            gained = gain(self.progress.control.probe, held_out, self._average_acceptance)
+            self.progress = moves.with_gain(self.progress, gained)
+            if waiting := self.progress.control.plateau.described(self.progress.trajectories):
+                logger.info("training pauses", extra={"fields": {"reason": waiting}})
 
     def objection(self) -> str:
         """Why a rollout of the averaged weights would be refused, by held-out trajectories.
@@ -257,6 +274,9 @@ class Trainer:
         self._unsaved.clear()
         return durable
 
+    def _average_acceptance(self, samples: Sequence[Sample]) -> float:
+        return self.learner.acceptance(self.learner.average, samples)
+
     def _compared(self) -> HeldOut | None:
         """The averaged weights and the stable draft; None if they cannot be compared."""
         learner = self.learner
@@ -300,7 +320,16 @@ class Trainer:
             [self.workplace.seed, _SEAT_STREAM, self.progress.trajectories]
         ).random(2)
         self._replay.add(sample, SeatDraw(*draw.tolist()))
-        self.progress = moves.with_trajectory(self.progress, entry.id)
+        drifts = self.progress.control.drifts
+        self.progress = moves.with_trajectory(
+            self.progress,
+            entry.id,
+            domain=sample.domain,
+            acceptance=served_acceptance(entry.trajectory),
+        )
+        control = self.progress.control
+        if control.drifts > drifts:
+            logger.info("traffic has changed", extra={"fields": {"reason": control.drift}})
 
     def _metrics(self, evaluation: Evaluation | None) -> dict[str, float]:
         metrics = {

@@ -12,6 +12,8 @@ from aurora_client._trainer import TrainerStatus
 def live_trainer(status: TrainerStatus) -> str:
     """As the trainer itself says it at this moment."""
     match status.phase:
+        case "WaitingForTrajectories" if status.waiting:
+            doing = f"training pauses: {status.waiting}"
         case "WaitingForTrajectories" if status.new_trajectories >= status.min_new_trajectories:
             doing = f"{status.new_trajectories:,} trajectories wait for trigger.minInterval to pass"
         case "WaitingForTrajectories":

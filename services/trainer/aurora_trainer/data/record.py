@@ -78,6 +78,14 @@ def sample_from(stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordF
     )
 
 
+def served_acceptance(record: buffer_pb2.Trajectory) -> float | None:
+    """Accepted by drafted tokens of a request that the stable draft served; None if unknown."""
+    drafted = sum(step.drafted for step in record.steps)
+    if drafted == 0 or record.arm == "candidate":
+        return None
+    return min(1.0, sum(step.accepted for step in record.steps) / drafted)
+
+
 def greedy_sample_from(
     stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordFormat
 ) -> Sample:
