@@ -90,6 +90,32 @@ def test_a_domain_that_is_gone_stays_in_its_reservoir(plain_sample):
     }
 
 
+def held_out_samples(plain_sample, numbers, domain):
+    samples = (plain_sample(i, domain=domain) for i in numbers)
+    return [sample for sample in samples if is_held_out(sample.request_id, 50)]
+
+
+def test_a_domain_that_is_gone_stays_held_out(plain_sample):
+    limits = ReplayLimits(holdout_count=8, holdout_percent=50)
+    samples = held_out_samples(plain_sample, range(100), "a")
+    samples += held_out_samples(plain_sample, range(100, 200), "b")
+    kept = filled(limits, samples).holdout.members
+    # The newest of each.
+    first = [each for each in samples if each.domain == "a"]
+    assert [each for each in kept if each.domain == "a"] == first[-4:]
+    assert [each for each in kept if each.domain == "b"] == samples[-4:]
+
+
+def test_the_holdout_keeps_within_its_bytes_and_never_less_than_one(plain_sample):
+    samples = held_out_samples(plain_sample, range(40), "a")
+    size = samples[0].size_bytes
+    limits = ReplayLimits(holdout_bytes=3 * size, holdout_percent=50)
+    found = filled(limits, samples).holdout
+    assert (list(found.members), found.size_bytes) == (samples[-3:], 3 * size)
+    limits = ReplayLimits(holdout_bytes=1, holdout_percent=50)
+    assert list(filled(limits, samples).holdout.members) == samples[-1:]
+
+
 def test_domains_beyond_the_limit_share_a_reservoir(plain_sample):
     limits = ReplayLimits(domain_count=3, holdout_percent=0)
     replay = filled(limits, [plain_sample(i, domain=f"domain-{i}") for i in range(50)])

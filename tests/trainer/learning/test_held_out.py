@@ -27,10 +27,22 @@ def compared(found, stable, trained):
     return held_out(found, stable=by(stable), trained=by(trained))
 
 
-@pytest.mark.parametrize(("trained", "objects"), [(0.61, False), (0.6, False), (0.5999, True)])
-def test_less_acceptance_is_an_objection(trained, objects):
-    found = compared(samples(a=20), 0.6, trained)
-    assert found.prefers_stable == objects
+@pytest.mark.parametrize(
+    ("stable", "trained", "prefers", "objects"),
+    [
+        (0.6, 0.61, False, False),
+        # One hundredth of the verify steps is the least that is worth a rollout.
+        (0.6, 0.6041, False, False),
+        (0.6, 0.6039, False, True),
+        (0.9, 0.9011, False, False),
+        (0.9, 0.9009, False, True),
+        (0.6, 0.6, False, True),
+        (0.6, 0.5999, True, True),
+    ],
+)
+def test_what_a_rollout_would_not_promote_is_an_objection(stable, trained, prefers, objects):
+    found = compared(samples(a=20), stable, trained)
+    assert found.prefers_stable == prefers
     assert bool(found.objection) == objects
 
 

@@ -1,14 +1,14 @@
 """The replay memory: a window of recent traffic, a reservoir per domain, and a holdout.
 
 The window lets the draft follow a shift at once; the reservoirs keep it from forgetting what may
-come back. Held-out trajectories are never trained on. Nothing here draws random numbers: callers
+come back. Held-out trajectories, of each domain, are never trained on. Nothing here draws random numbers: callers
 pass uniforms in [0, 1).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -100,6 +100,36 @@ class Window:
             self.size_bytes -= self.members.popleft().size_bytes
 
 
+@dataclass(slots=True)
+class Holdout:
+    """Trajectories for evaluation, the newest of each domain; the very newest is always kept.
+
+    What exceeds the limits is the oldest of the domain with the most, so that a domain of which
+    nothing arrives any more keeps its share.
+    """
+
+    limit_count: int
+    limit_bytes: int
+    members: deque[Sample] = field(default_factory=deque)
+    size_bytes: int = 0
+
+    def append(self, sample: Sample) -> None:
+        """Adds a trajectory and drops those beyond the limits."""
+        self.members.append(sample)
+        self.size_bytes += sample.size_bytes
+        while len(self.members) > 1 and (
+            len(self.members) > self.limit_count or self.size_bytes > self.limit_bytes
+        ):
+            self._drop()
+
+    def _drop(self) -> None:
+        # Of equals, the one that comes first: that of the oldest trajectory.
+        [(domain, _)] = Counter(each.domain for each in self.members).most_common(1)
+        place = next(i for i, each in enumerate(self.members) if each.domain == domain)
+        self.size_bytes -= self.members[place].size_bytes
+        del self.members[place]
+
+
 def is_held_out(request_id: str, percent: int) -> bool:
     """Whether the request belongs to the holdout, decided by a hash of its id."""
     digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
@@ -112,7 +142,7 @@ class Replay:
     def __init__(self, limits: ReplayLimits) -> None:
         self.limits = limits
         self.window = Window(limits.window_count, limits.window_bytes)
-        self.holdout = Window(limits.holdout_count, limits.holdout_bytes)
+        self.holdout = Holdout(limits.holdout_count, limits.holdout_bytes)
         self.reservoirs: dict[str, Reservoir] = {}
 
     def add(self, sample: Sample, draw: SeatDraw) -> None:

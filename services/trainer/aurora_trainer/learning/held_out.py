@@ -12,6 +12,9 @@ from aurora_trainer.data.sample import Sample
 LEAST_TRAJECTORIES = 16
 # How much less may be accepted in a domain.
 _DOMAIN_MARGIN = 0.01
+# The least share of the verify steps that must be saved: a rollout would need thousands of requests
+# to tell less, and end Inconclusive.
+_LEAST_SAVED_SHARE = 0.01
 
 
 class Acceptance(Protocol):
@@ -60,9 +63,13 @@ class HeldOut:
 
     @property
     def objection(self) -> str:
-        """Why a rollout of the one in training would be refused; empty if nothing speaks for it."""
-        if self.prefers_stable:
-            return str(self.all)
+        """Why a rollout of the one in training would be refused or inconclusive; else empty.
+
+        A draft whose tokens are accepted with probability α makes about 1 / (1 - α) tokens a step.
+        """
+        found = self.all
+        if found.trained - found.stable < _LEAST_SAVED_SHARE * (1 - found.stable):
+            return str(found)
         for name, pair in sorted(self.domains.items()):
             is_worse = pair.stable - pair.trained > _DOMAIN_MARGIN
             if is_worse and pair.trajectories >= LEAST_TRAJECTORIES:
