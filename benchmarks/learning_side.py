@@ -27,6 +27,7 @@ from aurora_model.draft import Draft, draft_kind, load_draft
 from aurora_operator.domain.rollout import replay as rollout_replay
 from aurora_operator.domain.rollout.betting import log_threshold
 from aurora_operator.domain.rollout.replay import Score, is_faster, replayed, replayed_harm
+from aurora_trainer.control.budget import Budget
 from aurora_trainer.data.record import RecordFormat, sample_from
 from aurora_trainer.data.replay import Replay, ReplayLimits
 from aurora_trainer.data.sample import Sample
@@ -156,6 +157,7 @@ class Deployment:
             listener=_Listener(),
             clock=_Clock(),
             failures=LastingFailures(),
+            budget=Budget(100, began_at=time.monotonic()),
         )
 
     @property

@@ -195,6 +195,27 @@ def trainer():
             "publishing; ckpt-3 published, 62.5% accepted on held-out trajectories",
         ),
         (
+            {
+                "phase": "Training",
+                "steps_left": 47,
+                "max_share_percent": 10,
+                "training_share": 0.094,
+                "pause_seconds": 3.2,
+            },
+            "training, step 13 of 60, which waits 3 s for trainer.budget; 9.4% of the time spent "
+            "training, at most 10%; nothing published yet",
+        ),
+        (
+            {
+                "phase": "WaitingForTrajectories",
+                "new_trajectories": 50,
+                "max_share_percent": 10,
+                "pause_seconds": 3.2,
+            },
+            "50 trajectories wait for trainer.budget; 0.0% of the time spent training, at most "
+            "10%; nothing published yet",
+        ),
+        (
             {"phase": "WaitingForTrajectories", "new_trajectories": 90, "waiting": "no gain"},
             "training pauses: no gain; nothing published yet",
         ),

@@ -157,6 +157,30 @@ def test_many_trajectories_are_saved_at_once(settings, entries):
     assert len(bench.listener.acknowledged) == 6
 
 
+def test_a_budget_paces_the_steps(settings, entries):
+    bench = Bench(settings, max_share_percent=10)
+    train = bench.trainer.train
+
+    def two_seconds() -> None:
+        train()
+        bench.clock.now_seconds += 2
+
+    bench.trainer.train = two_seconds
+    bench.source.entries = entries
+    # A new process has nothing saved up.
+    bench.turns(1)
+    assert (bench.trainer.progress.trajectories, bench.trainer.learner.steps) == (40, 0)
+    bench.clock.now_seconds += 1
+    bench.turns(3)
+    assert bench.trainer.learner.steps == 1
+    bench.clock.now_seconds += 17
+    bench.turns(1)
+    assert bench.trainer.learner.steps == 1
+    bench.clock.now_seconds += 2
+    bench.turns(1)
+    assert bench.trainer.learner.steps == 2
+
+
 def test_a_holdout_alone_begins_no_round(settings, entries):
     held_out = [e for e in entries if is_held_out(e.trajectory.request_id, 20)]
     bench = Bench(settings, dataclasses.replace(SCHEDULE, trigger=Trigger(1, 0.0)))

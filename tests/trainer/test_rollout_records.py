@@ -9,6 +9,7 @@ from aurora_trainer import rollout_records
 from aurora_trainer.progress import Trigger
 from aurora_trainer.rollout_records import keep_record
 from aurora_trainer.servicer import TrainerServicer
+from aurora_trainer.standing import Pace
 
 DIGEST = "0123456789ab"
 RECORD = {"apiVersion": "aurora.dev/v1alpha1", "kind": "RolloutRecord", "verdict": {}}
@@ -92,6 +93,7 @@ async def test_the_trainer_keeps_what_it_is_given(tmp_path):
         lambda: None,
         Trigger(min_new_trajectories=48, min_interval_seconds=0),
         steps_per_round=60,
+        pace=lambda: Pace(100, 0.0, 0.0),
         problem=str,
         on_stable=lambda draft: None,
         on_verdicts=lambda verdicts: None,

@@ -12,7 +12,7 @@ from aurora_trainer.control.control import Control
 from aurora_trainer.control.plateau import Plateau
 from aurora_trainer.progress import Progress, Trigger
 from aurora_trainer.servicer import TrainerServicer
-from aurora_trainer.standing import Standing
+from aurora_trainer.standing import Pace, Standing
 from aurora_trainer.verdict import StableDraft, Verdict
 
 TRIGGER = Trigger(min_new_trajectories=48, min_interval_seconds=0)
@@ -49,6 +49,7 @@ def serving(
         standing,
         TRIGGER,
         steps_per_round=60,
+        pace=lambda: Pace(10, 0.04, 3.0),
         problem=problem,
         on_stable=on_stable,
         on_verdicts=on_verdicts,
@@ -151,6 +152,8 @@ async def test_the_status_says_how_far_a_round_is(tmp_path, identity, target_fol
     assert (status.new_trajectories, status.min_new_trajectories) == (5, 48)
     assert (status.steps_left, status.steps_per_round, status.eta_seconds) == (20, 60, 10.0)
     assert (status.checkpoint, status.acceptance) == ("ckpt-1", 0.625)
+    pace = (status.max_share_percent, status.training_share, status.pause_seconds)
+    assert pace == (10, 0.04, 3.0)
 
 
 async def test_a_watch_of_the_status_says_why_a_round_published_nothing(tmp_path):

@@ -31,6 +31,14 @@ def test_other_ranks_find_it_at_an_address():
     assert (settings.ranks, settings.ranks_listen) == (2, "[::]:29400")
 
 
+@pytest.mark.parametrize("percent", [0, 101])
+def test_the_share_of_the_time_is_a_percentage(percent):
+    with pytest.raises(
+        InvalidInputError, match=f"--max-share-percent is {percent}: allowed is 1 to 100"
+    ):
+        parse_settings((*TRAIN, "--max-share-percent", str(percent)))
+
+
 def test_two_listeners_on_one_port():
     with pytest.raises(InvalidInputError, match="--listen and --metrics-listen are both on port"):
         parse_settings([*TRAIN, "--metrics-listen", "127.0.0.1:50053"])

@@ -225,6 +225,8 @@ def trainer_arguments(
         "--batch-size": trainer.hyperparameters.batch_size,
         "--steps-per-round": trainer.hyperparameters.steps_per_round,
         "--holdout-percent": trainer.holdout_percent,
+        # None for the default, so that what runs already need not restart.
+        "--max-share-percent": None if trainer.budget is None else trainer.budget.max_share_percent,
         "--draft": None if initial is None else initial.uri,
         "--draft-kind": _draft_kind(deployment),
         "--targets": None if trainer.targets == "Recorded" else trainer.targets,

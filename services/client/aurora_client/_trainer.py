@@ -21,7 +21,9 @@ class TrainerStatus:
     `phase`: WaitingForTrajectories, Training or Publishing. `eta_seconds`: until the last step of
     the round; None if unknown. `checkpoint`: the last one published, or empty; `acceptance` is its
     own on held-out trajectories, 0..1. `withheld`: why the last round published nothing, or empty.
-    `waiting`: why no round begins however much arrives, or empty.
+    `waiting`: why no round begins however much arrives, or empty. `max_share_percent`: how much of
+    the time may be spent training, 0 if unknown; `training_share`: how much was, 0..1;
+    `pause_seconds`: until the next step may begin.
     """
 
     phase: str
@@ -34,6 +36,9 @@ class TrainerStatus:
     acceptance: float | None
     withheld: str
     waiting: str = ""
+    max_share_percent: int = 0
+    training_share: float = 0.0
+    pause_seconds: float = 0.0
 
 
 def trainer_status(address: str, *, retry: Retry, seconds: float) -> TrainerStatus:
@@ -55,4 +60,7 @@ def _status_of(message: pb.GetStatusResponse) -> TrainerStatus:
         acceptance=message.acceptance if message.HasField("acceptance") else None,
         withheld=message.withheld,
         waiting=message.waiting,
+        max_share_percent=message.max_share_percent,
+        training_share=message.training_share,
+        pause_seconds=message.pause_seconds,
     )

@@ -11,6 +11,7 @@ from typing import Protocol
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.errors import CheckpointError, StorageError
 from aurora_common.lasting import LastingFailures
+from aurora_trainer.control.budget import Budget
 from aurora_trainer.progress import Trigger, round_is_due
 from aurora_trainer.trainer import Trainer
 
@@ -70,13 +71,16 @@ class TrainingLoop:
         listener: Listener,
         clock: Clock,
         failures: LastingFailures,
+        budget: Budget,
     ) -> None:
+        """`budget`: in the seconds of `clock.monotonic`."""
         self._trainer = trainer
         self._schedule = schedule
         self._source = source
         self._listener = listener
         self._clock = clock
         self._failures = failures
+        self._budget = budget
         self._saved_at = clock.monotonic()
         self._retry_at = 0.0
         self._retry_seconds = 0.0
@@ -90,7 +94,8 @@ class TrainingLoop:
     def turn(self, stop: threading.Event) -> None:
         """Takes in new entries, then does at most one step, one checkpoint and one save."""
         trainer = self._trainer
-        busy = trainer.progress.phase == "Training"
+        may_train = self._budget.allows(self._clock.monotonic())
+        busy = may_train and trainer.progress.phase == "Training"
         if trainer.unsaved_count < self._schedule.unsaved_limit:
             arrived = self._source.take(wait_seconds=0.0 if busy else _IDLE_SECONDS)
             durable = trainer.take_in(arrived)
@@ -102,12 +107,16 @@ class TrainingLoop:
         if trainer.progress.phase != "Publishing":
             trainer.take_verdicts()
         now_ms = self._clock.unix_ms()
-        if trainer.can_train and round_is_due(
-            trainer.progress, self._schedule.trigger, now_ms=now_ms
-        ):
-            trainer.begin_round(self._schedule.steps_per_round)
-        if trainer.progress.phase == "Training":
-            trainer.train()
+        if may_train:
+            began = self._clock.monotonic()
+            if trainer.can_train and round_is_due(
+                trainer.progress, self._schedule.trigger, now_ms=now_ms
+            ):
+                trainer.begin_round(self._schedule.steps_per_round)
+            if trainer.progress.phase == "Training":
+                trainer.train()
+                ended = self._clock.monotonic()
+                self._budget.spend(ended - began, ended)
         if self._clock.monotonic() >= self._retry_at:
             if trainer.progress.phase == "Publishing":
                 self._attempt(self._publish)

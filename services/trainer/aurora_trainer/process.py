@@ -25,6 +25,7 @@ from aurora_common.kept_running import kept_running
 from aurora_common.lasting import LastingFailures
 from aurora_common.tls import CertificateFolder
 from aurora_trainer.assembly import assembled_trainer
+from aurora_trainer.control.budget import Budget
 from aurora_trainer.inbox import Inbox
 from aurora_trainer.judge.comparison import Comparisons
 from aurora_trainer.judge.judge import Judge
@@ -37,7 +38,7 @@ from aurora_trainer.ranks.coordinator import Coordinator
 from aurora_trainer.ranks.store import hosted_store
 from aurora_trainer.servicer import SERVICE, TrainerServicer
 from aurora_trainer.settings import TrainSettings
-from aurora_trainer.standing import StandingCollector
+from aurora_trainer.standing import Pace, StandingCollector
 from aurora_trainer.subscription import BufferSubscription
 from aurora_trainer.trainer import Trainer
 
@@ -98,11 +99,17 @@ async def _serve(
     subscription = BufferSubscription(settings.buffer, inbox, certificates=certificates)
     writes = LastingFailures()
     trigger = Trigger(settings.min_new_trajectories, settings.min_interval_seconds)
+    budget = Budget(settings.max_share_percent, began_at=time.monotonic())
     servicer = TrainerServicer(
         settings.models,
         lambda: trainer.standing,
         trigger,
         steps_per_round=settings.steps_per_round,
+        pace=lambda: Pace(
+            budget.max_share_percent,
+            budget.share(time.monotonic()),
+            budget.waits_seconds(time.monotonic()),
+        ),
         problem=lambda: "; ".join(
             filter(
                 None,
@@ -135,6 +142,7 @@ async def _serve(
         listener=_LoopListener(asyncio.get_running_loop(), subscription, servicer),
         clock=_SystemClock(),
         failures=writes,
+        budget=budget,
     )
     worker = _TrainingThread(loop, on_end=stop)
     worker.start()

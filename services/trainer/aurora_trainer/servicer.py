@@ -17,7 +17,7 @@ from aurora_common.store.stable import Restorable, StableFile, StableRecord
 from aurora_trainer.progress import Trigger
 from aurora_trainer.published import checkpoint_name, published_after
 from aurora_trainer.rollout_records import keep_record
-from aurora_trainer.standing import Standing
+from aurora_trainer.standing import Pace, Standing
 from aurora_trainer.verdict import StableDraft, Verdict
 
 SERVICE = "aurora.trainer.v1.Trainer"
@@ -38,6 +38,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         trigger: Trigger,
         *,
         steps_per_round: int,
+        pace: Callable[[], Pace],
         problem: Callable[[], str],
         on_stable: Callable[[StableDraft], None],
         on_verdicts: Callable[[Sequence[Verdict]], None],
@@ -49,6 +50,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         self._standing = standing
         self._trigger = trigger
         self._steps_per_round = steps_per_round
+        self._pace = pace
         self._problem = problem
         self._on_stable = on_stable
         self._on_verdicts = on_verdicts
@@ -141,6 +143,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
         progress = standing.progress
         newest = await asyncio.to_thread(published_after, self._models, progress.sequence - 1)
         last = newest[-1] if newest else None
+        pace = self._pace()
         return trainer_pb2.GetStatusResponse(
             phase=progress.phase,
             trajectories=progress.trajectories,
@@ -160,6 +163,9 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
             problem=self._problem(),
             withheld=progress.withheld,
             waiting=progress.waiting,
+            max_share_percent=pace.max_share_percent,
+            training_share=pace.share,
+            pause_seconds=pace.waits_seconds,
             restorable=_restorable(await asyncio.to_thread(self._stable.restorable)),
         )
 

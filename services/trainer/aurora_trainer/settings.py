@@ -65,6 +65,8 @@ class TrainSettings:
     optimizer: str = "AdamW"
     unroll_steps: int = 7
     unroll_decay: float = 0.8
+    # Of the wall time, spent in steps; see `control.budget`.
+    max_share_percent: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ def _training_problems(settings: TrainSettings) -> list[str]:
         ("--batch-size", settings.batch_size, 1, 4096),
         ("--steps-per-round", settings.steps_per_round, 1, math.inf),
         ("--holdout-percent", settings.holdout_percent, 0, 50),
+        ("--max-share-percent", settings.max_share_percent, 1, 100),
         ("--seed", settings.seed, 0, 2**32 - 1),
         ("--unroll-steps", settings.unroll_steps, 1, 16),
         ("--unroll-decay", settings.unroll_decay, 0.01, 1),
@@ -235,6 +238,13 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", required=True, type=int, metavar="N", help="trajectories a step")
     add("--steps-per-round", required=True, type=int, metavar="N")
     add("--holdout-percent", required=True, type=int, metavar="N", help="never trained on")
+    add(
+        "--max-share-percent",
+        type=int,
+        default=100,
+        metavar="N",
+        help="how much of the time may be spent training",
+    )
     add("--seed", type=int, default=0, metavar="N")
     add(
         "--draft-kind",

@@ -32,6 +32,16 @@ class Standing:
         return self.progress.steps_left * self.progress.training_seconds / steps
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The share of the time that training may take in percent, the one that it took since the
+    process began, 0..1, and the seconds until the next step may begin."""
+
+    max_share_percent: int
+    share: float
+    waits_seconds: float
+
+
 class StandingCollector(Collector):
     """Reads the standing at each scrape, so that counters are kept only once."""
 

@@ -7,6 +7,7 @@ import threading
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.lasting import LastingFailures
 from aurora_trainer.assembly import assembled_trainer
+from aurora_trainer.control.budget import Budget
 from aurora_trainer.loop import Schedule, TrainingLoop
 from aurora_trainer.progress import Trigger
 from aurora_trainer.settings import TrainSettings
@@ -50,7 +51,13 @@ class Listener:
 class Bench:
     """A loop with everything around it that a test looks at."""
 
-    def __init__(self, settings: TrainSettings, schedule: Schedule = SCHEDULE) -> None:
+    def __init__(
+        self,
+        settings: TrainSettings,
+        schedule: Schedule = SCHEDULE,
+        *,
+        max_share_percent: int = 100,
+    ) -> None:
         self.trainer = assembled_trainer(settings)
         self.source, self.listener, self.clock = FakeSource(), Listener(), FakeClock()
         self.failures = LastingFailures(clock=self.clock.monotonic)
@@ -61,6 +68,7 @@ class Bench:
             listener=self.listener,
             clock=self.clock,
             failures=self.failures,
+            budget=Budget(max_share_percent, began_at=self.clock.monotonic()),
         )
 
     def turns(self, count: int) -> None:

@@ -15,7 +15,8 @@ def live_trainer(status: TrainerStatus) -> str:
         case "WaitingForTrajectories" if status.waiting:
             doing = f"training pauses: {status.waiting}"
         case "WaitingForTrajectories" if status.new_trajectories >= status.min_new_trajectories:
-            doing = f"{status.new_trajectories:,} trajectories wait for trigger.minInterval to pass"
+            what = "trainer.budget" if status.pause_seconds > 0 else "trigger.minInterval to pass"
+            doing = f"{status.new_trajectories:,} trajectories wait for {what}"
         case "WaitingForTrajectories":
             doing = (
                 f"{status.new_trajectories:,} of {status.min_new_trajectories:,} trajectories to "
@@ -23,11 +24,24 @@ def live_trainer(status: TrainerStatus) -> str:
             )
         case "Training":
             doing = f"training, step {status.step:,} of {status.steps_per_round:,}"
-            if status.eta_seconds is not None:
+            if status.pause_seconds > 0:
+                doing += f", which waits {_duration(status.pause_seconds)} for trainer.budget"
+            elif status.eta_seconds is not None:
                 doing += f", {_duration(status.eta_seconds)} left"
         case _:
             doing = status.phase.lower()
-    return doing + _published(status.checkpoint, status.acceptance, status.withheld)
+    return (
+        doing + _budget(status) + _published(status.checkpoint, status.acceptance, status.withheld)
+    )
+
+
+def _budget(status: TrainerStatus) -> str:
+    if status.max_share_percent in (0, 100):
+        return ""
+    return (
+        f"; {percent(status.training_share)} of the time spent training, at most "
+        f"{status.max_share_percent}%"
+    )
 
 
 def stored_trainer(status: Training) -> str:

@@ -1,8 +1,8 @@
 """The replay memory: a window of recent traffic, a reservoir per domain, and a holdout.
 
 The window lets the draft follow a shift at once; the reservoirs keep it from forgetting what may
-come back. Held-out trajectories, of each domain, are never trained on. Nothing here draws random numbers: callers
-pass uniforms in [0, 1).
+come back. Held-out trajectories, of each domain, are never trained on. Nothing here draws random
+numbers: callers pass uniforms in [0, 1).
 """
 
 from __future__ import annotations

@@ -144,6 +144,12 @@ def test_only_the_trainer_writes_and_only_drafts():
     assert flag(found, "inference", "--claims") == flag(found, "trainer", "--claims") == "/claims"
 
 
+@pytest.mark.parametrize(("budget", "share"), [({}, None), ({"maxSharePercent": 10}, "10")])
+def test_the_trainer_is_told_its_budget(budget, share):
+    found = objects(trainer={"budget": budget} if budget else {})
+    assert flag(found, "trainer", "--max-share-percent") == share
+
+
 def test_redis_is_reached_by_the_buffer_alone():
     found = objects(buffer={"embedded": {"storage": "3Gi", "storageClassName": "fast"}})
     redis = container(found, "buffer", "redis")

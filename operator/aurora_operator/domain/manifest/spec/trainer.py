@@ -36,6 +36,13 @@ class Hyperparameters(Model):
     """Steps before a checkpoint is published."""
 
 
+class Budget(Model):
+    """What training may cost."""
+
+    max_share_percent: int = Field(ge=1, le=100)
+    """How much of the wall time may be spent in training steps; thirty seconds may be saved up."""
+
+
 class Trainer(Model):
     """What distils the target into the draft."""
 
@@ -54,6 +61,8 @@ class Trainer(Model):
     """Stop training; published drafts and state stay."""
     trigger: Trigger = Trigger()
     """When a round starts."""
+    budget: Budget | None = None
+    """What training may cost; absent: it is not limited."""
     objective: Literal["ForwardKL", "LK"] = "LK"
     """LK shifts from likelihood to acceptance as acceptance rises; ForwardKL is likelihood only."""
     optimizer: Literal["AdamW", "Muon"] = "AdamW"
