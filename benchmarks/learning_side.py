@@ -146,7 +146,9 @@ class Deployment:
             ),
             learner=Learner(draft, arm.learner, LocalGradient(arm.loss)),
             replay=Replay(arm.limits),
-            progress=Progress(parent_digest=digest, parent_uri=uri),
+            progress=Progress(
+                parent_digest=digest, parent_uri=uri, initial_digest=digest, initial_uri=uri
+            ),
             seen=SeenIds(),
         )
         self._source = _Source()

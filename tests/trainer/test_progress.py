@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aurora_common.stream_id import stream_order
+from aurora_trainer.control.control import Control
+from aurora_trainer.control.plateau import Plateau
 from aurora_trainer.data.seen import SeenIds
 from aurora_trainer.progress import (
     Progress,
@@ -20,6 +22,8 @@ from aurora_trainer.progress import (
 )
 
 TRIGGER = Trigger(min_new_trajectories=10, min_interval_seconds=5)
+CHANGED = Control(changed=True)
+PAUSED = Control(plateau=Plateau(fruitless=2, trajectories=100))
 
 
 @pytest.mark.parametrize(
@@ -31,12 +35,25 @@ TRIGGER = Trigger(min_new_trajectories=10, min_interval_seconds=5)
         (Progress(new_trajectories=10, round_ended_at_ms=10**6 - 5000), 10**6, True),
         # The clock was set back.
         (Progress(new_trajectories=10, round_ended_at_ms=10**7), 10**6, True),
+        # After a change of traffic.
+        (Progress(new_trajectories=10, round_ended_at_ms=10**6, control=CHANGED), 10**6, True),
+        (Progress(new_trajectories=9, control=CHANGED), 10**6, False),
+        # Paused.
+        (Progress(new_trajectories=10, trajectories=150, control=PAUSED), 10**6, False),
+        (Progress(new_trajectories=10, trajectories=200, control=PAUSED), 10**6, True),
         (Progress(new_trajectories=10, phase="Training"), 10**6, False),
         (Progress(new_trajectories=10, phase="Publishing"), 10**6, False),
     ],
 )
 def test_a_round_is_due_by_count_and_time(progress, now_ms, due):
     assert round_is_due(progress, TRIGGER, now_ms=now_ms) is due
+
+
+def test_sixteen_trajectories_are_enough_after_a_change():
+    trigger = Trigger(min_new_trajectories=500, min_interval_seconds=600)
+    for count, due in ((15, False), (16, True)):
+        progress = Progress(new_trajectories=count, control=CHANGED)
+        assert round_is_due(progress, trigger, now_ms=10**6) is due
 
 
 def test_the_range_spans_oldest_and_newest_whatever_the_order():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -52,7 +53,7 @@ def is_at(bench: Bench, seed_or_average) -> bool:
 
 
 def loaded(bench: Bench, stable: StableDraft):
-    return bench.trainer._drafts.load(stable, like=bench.trainer.learner.average)
+    return bench.trainer.workplace.drafts().load(stable, like=bench.trainer.learner.average)
 
 
 @pytest.fixture
@@ -92,6 +93,47 @@ def test_after_a_rollback_it_stays_if_held_out_trajectories_do_not_agree(
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert bench.trainer.verdicts == (ROLLED_BACK,)
     assert "stable draft not loaded" in caplog.text or stable != "nowhere"
+
+
+@pytest.fixture
+def changed(settings, entries, drafts) -> Callable[..., Bench]:
+    """changed(initial, stable): training began with one, the other serves, and traffic changed."""
+
+    def make(initial: str, stable: str) -> Bench:
+        bench = Bench(replace(settings, draft=drafts[initial].uri))
+        bench.trainer.take_in(entries[:100])
+        bench.trainer.measure_against(drafts[stable])
+        moved = [buffer_pb2.Entry() for _ in range(20)]
+        for copy, entry in zip(moved, entries[100:120], strict=True):
+            copy.CopyFrom(entry)
+            copy.trajectory.domain = "b"
+        bench.trainer.begin_round(1)
+        bench.trainer.learner.go_on_from(loaded(bench, drafts["bad"]))
+        bench.trainer.train()
+        bench.trainer.take_in(moved)
+        assert bench.trainer.progress.control.changed
+        return bench
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("initial", "stable", "chosen"),
+    [("good", "bad", "good"), ("bad", "good", "good"), ("bad", "bad", None)],
+)
+def test_after_a_change_of_traffic_the_round_begins_from_the_best(
+    changed, drafts, initial, stable, chosen
+):
+    bench = changed(initial, stable)
+    before = {name: each.clone() for name, each in bench.trainer.learner.draft.state_dict().items()}
+    bench.trainer.begin_round(3)
+    after = bench.trainer.learner.draft.state_dict()
+    if chosen is None:
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    else:
+        assert is_at(bench, loaded(bench, drafts[chosen]))
+    # One change, one start.
+    assert not bench.trainer.progress.control.changed
 
 
 def test_other_verdicts_change_no_weights(bench, drafts):

@@ -64,7 +64,12 @@ def assembled_trainer(settings: TrainSettings, ranks: Coordinator | None = None)
             workplace,
             learner=_learner(draft, settings, workplace, ranks),
             replay=Replay(limits),
-            progress=Progress(parent_digest=digest, parent_uri=settings.draft or ""),
+            progress=Progress(
+                parent_digest=digest,
+                parent_uri=settings.draft or "",
+                initial_digest=digest,
+                initial_uri=settings.draft or "",
+            ),
             seen=SeenIds(),
         )
     _check_saved(path, saved, identity, settings.draft_kind)

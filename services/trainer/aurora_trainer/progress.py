@@ -10,6 +10,7 @@ from aurora_trainer.control import control as control_moves
 from aurora_trainer.control.control import Control
 from aurora_trainer.control.gain import Gain, Probe
 from aurora_trainer.control.plateau import Plateau
+from aurora_trainer.control.start import RECENT_TRAJECTORIES
 
 _NOT_MEASURED = Probe()
 
@@ -32,8 +33,9 @@ class Progress:
     the target's distributions; `first` and `position` are the oldest and newest stream ids taken
     in; `sequence` is the last published checkpoint's; `parent_digest` and `parent_uri` are those of
     the draft against which the next is judged; `loss` is the last step's. `withheld` says why the
-    last round published nothing, empty if it did; `withheld_rounds` counts such rounds. `control`:
-    what decides whether a round is worth its time.
+    last round published nothing, empty if it did; `withheld_rounds` counts such rounds.
+    `initial_digest` and `initial_uri` are those of the draft that training began with, empty if it
+    was random. `control`: what decides whether a round is worth its time.
     """
 
     phase: Phase = "WaitingForTrajectories"
@@ -52,6 +54,8 @@ class Progress:
     parent_uri: str = ""
     withheld: str = ""
     withheld_rounds: int = 0
+    initial_digest: str = ""
+    initial_uri: str = ""
     control: Control = field(default=Control())
 
     @property
@@ -83,13 +87,19 @@ def with_skipped(progress: Progress) -> Progress:
 
 def round_is_due(progress: Progress, trigger: Trigger, *, now_ms: int) -> bool:
     """Whether enough has arrived, enough time passed since the last round ended, and a round may
-    gain something."""
+    gain something.
+
+    After a change of traffic a few trajectories are enough, at any time.
+    """
     elapsed_ms = now_ms - progress.round_ended_at_ms
     # A clock that was set back must not stall training.
     waited = elapsed_ms < 0 or elapsed_ms >= trigger.min_interval_seconds * 1000
+    enough = trigger.min_new_trajectories
+    if progress.control.changed:
+        waited, enough = True, min(enough, RECENT_TRAJECTORIES)
     return (
         progress.phase == "WaitingForTrajectories"
-        and progress.new_trajectories >= trigger.min_new_trajectories
+        and progress.new_trajectories >= enough
         and waited
         and not progress.waiting
     )

@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +32,12 @@ from aurora_trainer.data.record import (
     within_vocabulary,
 )
 from aurora_trainer.data.replay import BatchDraw, Replay, SeatDraw
-from aurora_trainer.data.sample import Sample
 from aurora_trainer.data.seen import SeenIds
 from aurora_trainer.learning.gradient import Evaluation
-from aurora_trainer.learning.held_out import HeldOut, held_out
 from aurora_trainer.learning.learner import Learner
 from aurora_trainer.progress import Progress
 from aurora_trainer.published import checkpoint_name, newest_sequence
+from aurora_trainer.rivals import Rivals
 from aurora_trainer.stable import StableDrafts
 from aurora_trainer.standing import Standing
 from aurora_trainer.state import State, save_state
@@ -69,6 +67,10 @@ class Workplace:
     claims: Path | None = None
     held_target: Decoder | None = None
 
+    def drafts(self) -> StableDrafts:
+        """Loads drafts of this target."""
+        return StableDrafts(self.target, self.claims, self.held_target)
+
 
 class Trainer:
     """Owns everything that a saved state holds."""
@@ -90,7 +92,9 @@ class Trainer:
         self._seen = seen
         self._unsaved: dict[str, None] = {}
         self._replicas = 1
-        self._drafts = StableDrafts(workplace.target, workplace.claims, workplace.held_target)
+        self._rivals = Rivals(
+            learner, replay, stable=workplace.drafts(), initial=workplace.drafts()
+        )
         self._verdicts = tuple(verdicts)
         self.has_unsaved_verdicts = False
         # As last heard; any thread may set them.
@@ -129,7 +133,7 @@ class Trainer:
         if not found:
             return
         if any(verdict.outcome == "RolledBack" for verdict in found):
-            self._reconsider()
+            self._rivals.reconsider(self._stable)
             # Other weights, or other traffic than the one that training paused at.
             self.progress = moves.with_plateau_ended(self.progress)
         self._verdicts = (*self._verdicts, *found)[-_KEPT_VERDICTS:]
@@ -165,8 +169,11 @@ class Trainer:
 
     def begin_round(self, steps: int) -> None:
         """Begins a round of training; `can_train` must hold."""
+        if self.progress.control.changed:
+            initial = StableDraft(self.progress.initial_digest, self.progress.initial_uri)
+            self._rivals.choose_start(self._stable, initial)
         self.learner.take_snapshot()
-        before = probe(list(self._replay.holdout.members), self._average_acceptance)
+        before = probe(list(self._replay.holdout.members), self._rivals.acceptance)
         self.progress = moves.with_round_begun(self.progress, steps, before)
 
     def train(self) -> None:
@@ -191,7 +198,7 @@ class Trainer:
         )
         if self.progress.phase == "Publishing":
             held_out = {each.stream_id: each for each in self._replay.holdout.members}
-            gained = gain(self.progress.control.probe, held_out, self._average_acceptance)
+            gained = gain(self.progress.control.probe, held_out, self._rivals.acceptance)
             self.progress = moves.with_gain(self.progress, gained)
             if waiting := self.progress.control.plateau.described(self.progress.trajectories):
                 logger.info("training pauses", extra={"fields": {"reason": waiting}})
@@ -201,7 +208,7 @@ class Trainer:
 
         Empty if they do not say so, or nothing can be compared.
         """
-        found = self._compared()
+        found = self._rivals.compared(self._stable)
         return "" if found is None else found.objection
 
     def withhold(self, reason: str, *, now_ms: int) -> None:
@@ -273,35 +280,6 @@ class Trainer:
         durable = list(self._unsaved)
         self._unsaved.clear()
         return durable
-
-    def _average_acceptance(self, samples: Sequence[Sample]) -> float:
-        return self.learner.acceptance(self.learner.average, samples)
-
-    def _compared(self) -> HeldOut | None:
-        """The averaged weights and the stable draft; None if they cannot be compared."""
-        learner = self.learner
-        stable = self._drafts.load(self._stable, like=learner.average)
-        if stable is None:
-            return None
-        return held_out(
-            list(self._replay.holdout.members),
-            stable=partial(learner.acceptance, stable),
-            trained=partial(learner.acceptance, learner.average),
-        )
-
-    def _reconsider(self) -> None:
-        """Goes on from the stable draft if held-out trajectories favour it."""
-        found = self._compared()
-        if found is None or not found.prefers_stable:
-            comparison = "nothing to compare" if found is None else str(found.all)
-            fields = {"held_out": comparison}
-            logger.info("training goes on after a rollback", extra={"fields": fields})
-            return
-        stable = self._drafts.load(self._stable, like=self.learner.average)
-        assert stable is not None
-        self.learner.go_on_from(stable)
-        fields = {"digest": self._stable.digest, "held_out": str(found.all)}
-        logger.info("training goes on from the stable draft", extra={"fields": fields})
 
     def _remember(self, entry: buffer_pb2.Entry) -> None:
         try:

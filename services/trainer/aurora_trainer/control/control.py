@@ -14,7 +14,8 @@ from aurora_trainer.control.traffic import Averages, Traffic, drift, observed
 @dataclass(frozen=True, slots=True)
 class Control:
     """`probe` and `began_seconds`: held-out acceptance, and the seconds of training, when the round
-    in progress began. `drifts`: how often traffic has changed, `drift` how it last did."""
+    in progress began. `drifts`: how often traffic has changed, `drift` how it last did, `changed`:
+    whether it has since the last round began."""
 
     traffic: Traffic = field(default=Traffic())
     plateau: Plateau = field(default=Plateau())
@@ -22,6 +23,7 @@ class Control:
     began_seconds: float = 0.0
     drifts: int = 0
     drift: str = ""
+    changed: bool = False
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> Self:
@@ -49,12 +51,13 @@ def with_request(control: Control, domain: str, acceptance: float | None) -> Con
         plateau=Plateau(),
         drifts=control.drifts + 1,
         drift=change,
+        changed=True,
     )
 
 
 def with_round_begun(control: Control, probe: Probe, *, training_seconds: float) -> Control:
     """A round begins; so long was trained before."""
-    return replace(control, probe=probe, began_seconds=training_seconds)
+    return replace(control, probe=probe, began_seconds=training_seconds, changed=False)
 
 
 def with_round_ended(
