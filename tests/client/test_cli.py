@@ -216,6 +216,10 @@ def trainer():
             "10%; nothing published yet",
         ),
         (
+            {"phase": "Publishing", "skipped": {"Repeated": 1200, "Bare": 9, "Malformed": 2}},
+            "publishing; nothing published yet; trajectories skipped: 2 malformed, 1,200 repeated",
+        ),
+        (
             {"phase": "WaitingForTrajectories", "new_trajectories": 90, "waiting": "no gain"},
             "training pauses: no gain; nothing published yet",
         ),

@@ -16,7 +16,7 @@ from aurora_common.lasting import LASTING_SECONDS
 from aurora_model.draft import load_draft, publish_draft, random_draft, small_draft_config
 from aurora_trainer import assembly
 from aurora_trainer.assembly import assembled_trainer
-from aurora_trainer.data.replay import is_held_out
+from aurora_trainer.data.replay import ReplayLimits, is_held_out
 from aurora_trainer.progress import Trigger
 from aurora_trainer.published import published_after
 from aurora_trainer.settings import TrainSettings
@@ -246,15 +246,40 @@ def test_a_late_entry_older_than_the_position_is_not_lost(settings, entries):
 
 
 def test_foreign_and_malformed_records_are_counted_and_acknowledged(settings, entries):
-    foreign, malformed, sound = entries[:3]
+    foreign, malformed, empty, beyond, nan, sound = entries[:6]
+    empty.trajectory.ClearField("output_tokens")
+    beyond.trajectory.prompt_tokens[0] = 2**32 - 1
+    nan.trajectory.target.tail_mass = b"\xff\x7f" * len(nan.trajectory.output_tokens)
     foreign.trajectory.target_digest = "sha256:other"
     malformed.trajectory.target.k = 3
     bench = Bench(settings)
-    bench.source.entries = [foreign, malformed, sound]
+    bench.source.entries = [foreign, malformed, empty, beyond, nan, sound]
     bench.turns(1)
     bench.finish()
-    assert bench.listener.acknowledged == ["1000-0", "1000-1", "1000-2"]
-    assert (bench.trainer.progress.trajectories, bench.trainer.progress.skipped) == (1, 2)
+    assert bench.listener.acknowledged == [f"1000-{number}" for number in range(6)]
+    progress = Bench(settings).trainer.progress
+    assert (progress.trajectories, progress.skipped) == (1, 5)
+    assert progress.skip_reasons == {"Foreign": 1, "Malformed": 4}
+
+
+def test_one_prompt_again_and_again_leaves_room_for_others(settings, entries, caplog):
+    bench = Bench(settings)
+    flood = []
+    for number in range(300):
+        copy = buffer_pb2.Entry(id=f"1000-{number}", trajectory=entries[0].trajectory)
+        copy.trajectory.request_id = f"request-{number}"
+        flood.append(copy)
+    bench.source.entries = flood
+    bench.turns(1)
+    progress = bench.trainer.progress
+    limits = ReplayLimits()
+    most = (limits.window_count * 12 // 100) + (limits.holdout_count * 12 // 100)
+    assert (progress.trajectories, progress.skip_reasons) == (most, {"Repeated": 300 - most})
+    # One line for each doubling.
+    assert caplog.text.count("trajectory skipped") == (300 - most).bit_length()
+    bench.source.entries = [buffer_pb2.Entry(id="2000-0", trajectory=entries[1].trajectory)]
+    bench.turns(1)
+    assert bench.trainer.progress.trajectories == most + 1
 
 
 def test_a_crash_between_publishing_and_saving_only_spends_the_number(settings, entries):

@@ -85,7 +85,10 @@ def test_a_round_goes_through_its_phases():
 
 
 def test_skipped_trajectories_do_not_count_as_new():
-    assert with_skipped(Progress()) == Progress(skipped=1)
+    progress = with_skipped(with_skipped(Progress(), "Malformed"), "Malformed")
+    assert with_skipped(progress, "Long") == Progress(
+        skipped=3, skip_reasons={"Malformed": 2, "Long": 1}
+    )
 
 
 def test_stream_ids_are_ordered_by_number():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aurora.trainer.v1 import trainer_pb2 as pb
 from aurora_client._call import Call
@@ -23,7 +24,8 @@ class TrainerStatus:
     own on held-out trajectories, 0..1. `withheld`: why the last round published nothing, or empty.
     `waiting`: why no round begins however much arrives, or empty. `max_share_percent`: how much of
     the time may be spent training, 0 if unknown; `training_share`: how much was, 0..1;
-    `pause_seconds`: until the next step may begin.
+    `pause_seconds`: until the next step may begin. `skipped`: how many trajectories were not
+    trained on, by reason.
     """
 
     phase: str
@@ -39,6 +41,7 @@ class TrainerStatus:
     max_share_percent: int = 0
     training_share: float = 0.0
     pause_seconds: float = 0.0
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def trainer_status(address: str, *, retry: Retry, seconds: float) -> TrainerStatus:
@@ -63,4 +66,5 @@ def _status_of(message: pb.GetStatusResponse) -> TrainerStatus:
         max_share_percent=message.max_share_percent,
         training_share=message.training_share,
         pause_seconds=message.pause_seconds,
+        skipped=dict(message.skipped),
     )

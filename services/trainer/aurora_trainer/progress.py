@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -29,13 +30,13 @@ class Trigger:
 class Progress:
     """Saved together with the weights that it describes.
 
-    `trajectories` counts those taken in, `skipped` those that were malformed, foreign or without
-    the target's distributions; `first` and `position` are the oldest and newest stream ids taken
-    in; `sequence` is the last published checkpoint's; `parent_digest` and `parent_uri` are those of
-    the draft against which the next is judged; `loss` is the last step's. `withheld` says why the
-    last round published nothing, empty if it did; `withheld_rounds` counts such rounds.
-    `initial_digest` and `initial_uri` are those of the draft that training began with, empty if it
-    was random. `control`: what decides whether a round is worth its time.
+    `trajectories` counts those taken in, `skipped` those that were not, `skip_reasons` by reason,
+    without those that an older version skipped; `first` and `position` are the oldest and newest
+    stream ids taken in; `sequence` is the last published checkpoint's; `parent_digest` and
+    `parent_uri` are those of the draft against which the next is judged; `loss` is the last step's.
+    `withheld` says why the last round published nothing, empty if it did; `withheld_rounds` counts
+    such rounds. `initial_digest` and `initial_uri` are those of the draft that training began with,
+    empty if it was random. `control`: what decides whether a round is worth its time.
     """
 
     phase: Phase = "WaitingForTrajectories"
@@ -54,6 +55,7 @@ class Progress:
     parent_uri: str = ""
     withheld: str = ""
     withheld_rounds: int = 0
+    skip_reasons: Mapping[str, int] = field(default_factory=dict)
     initial_digest: str = ""
     initial_uri: str = ""
     control: Control = field(default=Control())
@@ -80,9 +82,10 @@ def with_trajectory(
     )
 
 
-def with_skipped(progress: Progress) -> Progress:
-    """A trajectory was skipped."""
-    return replace(progress, skipped=progress.skipped + 1)
+def with_skipped(progress: Progress, reason: str) -> Progress:
+    """A trajectory was skipped for a reason in one word."""
+    reasons = {**progress.skip_reasons, reason: progress.skip_reasons.get(reason, 0) + 1}
+    return replace(progress, skipped=progress.skipped + 1, skip_reasons=reasons)
 
 
 def round_is_due(progress: Progress, trigger: Trigger, *, now_ms: int) -> bool:

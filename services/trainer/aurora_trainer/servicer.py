@@ -166,6 +166,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
             max_share_percent=pace.max_share_percent,
             training_share=pace.share,
             pause_seconds=pace.waits_seconds,
+            skipped=progress.skip_reasons,
             restorable=_restorable(await asyncio.to_thread(self._stable.restorable)),
         )
 

@@ -10,6 +10,8 @@ from prometheus_client.registry import Collector
 
 from aurora_trainer.progress import Progress
 
+_SKIP_REASONS = ("Bare", "Foreign", "Long", "Malformed", "Repeated")
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -53,11 +55,6 @@ class StandingCollector(Collector):
         progress = standing.progress
         counters = (
             ("trajectories", "Trajectories taken in.", progress.trajectories),
-            (
-                "skipped_trajectories",
-                "Trajectories malformed, foreign, or without the target's distributions.",
-                progress.skipped,
-            ),
             ("rounds", "Rounds of training that ended.", progress.rounds),
             (
                 "withheld_rounds",
@@ -75,6 +72,15 @@ class StandingCollector(Collector):
         )
         for name, text, value in counters:
             yield CounterMetricFamily(f"aurora_trainer_{name}", text, value)
+        skipped = CounterMetricFamily(
+            "aurora_trainer_skipped_trajectories",
+            "Trajectories not trained on: Malformed, Foreign (of another target), Bare (without "
+            "the target's distributions), Long, or Repeated (many had the same prompt).",
+            labels=["reason"],
+        )
+        for reason in _SKIP_REASONS:
+            skipped.add_metric([reason], progress.skip_reasons.get(reason, 0))
+        yield skipped
         gauges = (
             ("loss", "Loss of the last step.", progress.loss),
             ("new_trajectories", "Trajectories since the last round.", progress.new_trajectories),

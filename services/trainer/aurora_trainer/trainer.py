@@ -18,7 +18,6 @@ import numpy as np
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.checkpoint import CheckpointManifest
-from aurora_common.errors import InvalidInputError
 from aurora_model.decoder import Decoder
 from aurora_model.draft import publish_draft
 from aurora_model.target import TargetIdentity
@@ -26,7 +25,9 @@ from aurora_trainer import progress as moves
 from aurora_trainer.control.gain import gain, probe
 from aurora_trainer.data.record import (
     BareRecordError,
+    RecordError,
     RecordFormat,
+    RepeatedRecordError,
     sample_from,
     served_acceptance,
     within_vocabulary,
@@ -287,12 +288,10 @@ class Trainer:
                 sample_from(entry.id, entry.trajectory, self.workplace.record_format),
                 self.learner.draft.config.vocab_size,
             )
-        except InvalidInputError as error:
-            self.progress = moves.with_skipped(self.progress)
-            # Most of a gateway's are bare on purpose.
-            level = logging.DEBUG if isinstance(error, BareRecordError) else logging.WARNING
-            fields = {"entry": entry.id, "reason": str(error)}
-            logger.log(level, "trajectory skipped", extra={"fields": fields})
+            if self._replay.is_repeated(sample):
+                raise RepeatedRecordError("many of the newest trajectories have its prompt")
+        except RecordError as error:
+            self._skip(entry.id, error)
             return
         draw = np.random.default_rng(
             [self.workplace.seed, _SEAT_STREAM, self.progress.trajectories]
@@ -308,6 +307,17 @@ class Trainer:
         control = self.progress.control
         if control.drifts > drifts:
             logger.info("traffic has changed", extra={"fields": {"reason": control.drift}})
+
+    def _skip(self, entry_id: str, error: RecordError) -> None:
+        self.progress = moves.with_skipped(self.progress, error.reason)
+        count = self.progress.skip_reasons[error.reason]
+        # Most of a gateway's are bare on purpose; of a flood, ever fewer are logged.
+        if isinstance(error, BareRecordError) or count & (count - 1):
+            level = logging.DEBUG
+        else:
+            level = logging.WARNING
+        fields = {"entry": entry_id, "reason": str(error), error.reason.lower(): count}
+        logger.log(level, "trajectory skipped", extra={"fields": fields})
 
     def _metrics(self, evaluation: Evaluation | None) -> dict[str, float]:
         metrics = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from aurora_client._cli.shape import percent
@@ -30,9 +31,16 @@ def live_trainer(status: TrainerStatus) -> str:
                 doing += f", {_duration(status.eta_seconds)} left"
         case _:
             doing = status.phase.lower()
-    return (
-        doing + _budget(status) + _published(status.checkpoint, status.acceptance, status.withheld)
-    )
+    published = _published(status.checkpoint, status.acceptance, status.withheld)
+    return doing + _budget(status) + published + _skipped(status.skipped)
+
+
+def _skipped(reasons: Mapping[str, int]) -> str:
+    """Those that should not have come; a gateway's bare ones should."""
+    found = [
+        f"{count:,} {name.lower()}" for name, count in sorted(reasons.items()) if name != "Bare"
+    ]
+    return f"; trajectories skipped: {', '.join(found)}" if found else ""
 
 
 def _budget(status: TrainerStatus) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +16,40 @@ from aurora_trainer.data.sample import Sample
 _MASS_TOLERANCE = 0.02
 
 
-class ForeignRecordError(InvalidInputError):
+class RecordError(InvalidInputError):
+    """A trajectory that is not trained on, for a `reason` that metrics name."""
+
+    reason: ClassVar[str]
+
+
+class ForeignRecordError(RecordError):
     """A valid trajectory, but of another target or tokenizer."""
 
+    reason = "Foreign"
 
-class MalformedRecordError(InvalidInputError):
+
+class MalformedRecordError(RecordError):
     """A trajectory whose fields contradict each other."""
 
+    reason = "Malformed"
 
-class LongRecordError(InvalidInputError):
+
+class LongRecordError(RecordError):
     """A trajectory whose prompt alone is longer than what is recomputed."""
 
+    reason = "Long"
 
-class BareRecordError(InvalidInputError):
+
+class BareRecordError(RecordError):
     """A trajectory of token ids alone: the target's distributions were not recorded."""
+
+    reason = "Bare"
+
+
+class RepeatedRecordError(RecordError):
+    """A trajectory whose prompt many others have."""
+
+    reason = "Repeated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ class ReplayLimits:
     holdout_bytes: int = 16 << 20
     holdout_percent: int = 5
     reservoir_percent: int = 25  # of a batch
+    # Of the window, or of the holdout, with the same prompt.
+    repeated_percent: int = 12
 
 
 class SeatDraw(NamedTuple):
@@ -144,6 +146,16 @@ class Replay:
         self.window = Window(limits.window_count, limits.window_bytes)
         self.holdout = Holdout(limits.holdout_count, limits.holdout_bytes)
         self.reservoirs: dict[str, Reservoir] = {}
+
+    def is_repeated(self, sample: Sample) -> bool:
+        """Whether so many with its prompt are here that another one teaches nothing.
+
+        One prompt a million times leaves the rest of the window to other prompts.
+        """
+        held_out = is_held_out(sample.request_id, self.limits.holdout_percent)
+        kept = self.holdout if held_out else self.window
+        most = max(1, kept.limit_count * self.limits.repeated_percent // 100)
+        return sum(each.has_prompt_of(sample) for each in kept.members) >= most
 
     def add(self, sample: Sample, draw: SeatDraw) -> None:
         """Puts a trajectory into the holdout, or into the window and its domain's reservoir."""

@@ -32,6 +32,11 @@ class Sample:
         """T, the number of positions with a target distribution."""
         return len(self.tail_mass)
 
+    def has_prompt_of(self, other: Sample) -> bool:
+        """Whether both answer the same prompt, as far as it was kept."""
+        prompt, another = (each.tokens[: -each.output_count] for each in (self, other))
+        return bool(np.array_equal(prompt, another))
+
     @property
     def is_bare(self) -> bool:
         """Whether it has token ids alone."""

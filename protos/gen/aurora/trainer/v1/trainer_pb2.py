@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61urora/trainer/v1/trainer.proto\x12\x11\x61urora.trainer.v1\"1\n\x17WatchCheckpointsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\"\xca\x01\n\nCheckpoint\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0b\n\x03uri\x18\x04 \x01(\t\x12\x15\n\rparent_digest\x18\x05 \x01(\t\x12\x17\n\x0ftrained_through\x18\x06 \x01(\t\x12\x14\n\x0ctrajectories\x18\x07 \x01(\x04\x12\x0c\n\x04loss\x18\x08 \x01(\x01\x12\x12\n\nacceptance\x18\t \x01(\x01\x12\x17\n\x0fpublished_at_ms\x18\n \x01(\x03\"\x12\n\x10GetStatusRequest\"\x14\n\x12WatchStatusRequest\"\xb3\x04\n\x11GetStatusResponse\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x14\n\x0ctrajectories\x18\x02 \x01(\x04\x12\x18\n\x10new_trajectories\x18\x03 \x01(\x04\x12\x17\n\x0fstream_position\x18\x04 \x01(\t\x12\x17\n\x0foptimizer_steps\x18\x05 \x01(\x04\x12\x11\n\tpublished\x18\x06 \x01(\x04\x12\x0c\n\x04loss\x18\x07 \x01(\x01\x12\x18\n\x10training_seconds\x18\x08 \x01(\x01\x12\x10\n\x08replicas\x18\t \x01(\r\x12\x1c\n\x14min_new_trajectories\x18\n \x01(\x04\x12\x17\n\x0fsteps_per_round\x18\x0b \x01(\r\x12\x12\n\nsteps_left\x18\x0c \x01(\r\x12\x18\n\x0b\x65ta_seconds\x18\r \x01(\x01H\x00\x88\x01\x01\x12\x12\n\ncheckpoint\x18\x0e \x01(\t\x12\x17\n\nacceptance\x18\x0f \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07problem\x18\x10 \x01(\t\x12\x10\n\x08withheld\x18\x11 \x01(\t\x12\x31\n\nrestorable\x18\x12 \x01(\x0b\x32\x1d.aurora.trainer.v1.Restorable\x12\x0f\n\x07waiting\x18\x13 \x01(\t\x12\x19\n\x11max_share_percent\x18\x14 \x01(\r\x12\x16\n\x0etraining_share\x18\x15 \x01(\x01\x12\x15\n\rpause_seconds\x18\x16 \x01(\x01\x42\x0e\n\x0c_eta_secondsB\r\n\x0b_acceptance\"c\n\nRestorable\x12,\n\x05\x64raft\x18\x01 \x01(\x0b\x32\x1d.aurora.trainer.v1.Checkpoint\x12\x15\n\rseen_sequence\x18\x02 \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\r\"\xd8\x01\n\x17PruneCheckpointsRequest\x12\x0c\n\x04keep\x18\x01 \x01(\r\x12\x16\n\x0eneeded_digests\x18\x02 \x03(\t\x12\x15\n\rseen_sequence\x18\x03 \x01(\x04\x12\x15\n\rstable_digest\x18\x04 \x01(\t\x12\x12\n\nstable_uri\x18\x05 \x01(\t\x12,\n\x08verdicts\x18\x06 \x03(\x0b\x32\x1a.aurora.trainer.v1.Verdict\x12\x15\n\rrecord_stable\x18\x07 \x01(\x08\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\r\"\x97\x01\n\x07Verdict\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\neffect_bps\x18\x05 \x01(\x11\x12\x16\n\tsaved_bps\x18\x06 \x01(\x11H\x00\x88\x01\x01\x12\r\n\x05\x61t_ms\x18\x07 \x01(\x03\x42\x0c\n\n_saved_bps\"+\n\x18PruneCheckpointsResponse\x12\x0f\n\x07removed\x18\x01 \x03(\t\"9\n\x18KeepRolloutRecordRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\x1b\n\x19KeepRolloutRecordResponse2\xfd\x03\n\x07Trainer\x12_\n\x10WatchCheckpoints\x12*.aurora.trainer.v1.WatchCheckpointsRequest\x1a\x1d.aurora.trainer.v1.Checkpoint0\x01\x12V\n\tGetStatus\x12#.aurora.trainer.v1.GetStatusRequest\x1a$.aurora.trainer.v1.GetStatusResponse\x12\\\n\x0bWatchStatus\x12%.aurora.trainer.v1.WatchStatusRequest\x1a$.aurora.trainer.v1.GetStatusResponse0\x01\x12k\n\x10PruneCheckpoints\x12*.aurora.trainer.v1.PruneCheckpointsRequest\x1a+.aurora.trainer.v1.PruneCheckpointsResponse\x12n\n\x11KeepRolloutRecord\x12+.aurora.trainer.v1.KeepRolloutRecordRequest\x1a,.aurora.trainer.v1.KeepRolloutRecordResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61urora/trainer/v1/trainer.proto\x12\x11\x61urora.trainer.v1\"1\n\x17WatchCheckpointsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\"\xca\x01\n\nCheckpoint\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x0b\n\x03uri\x18\x04 \x01(\t\x12\x15\n\rparent_digest\x18\x05 \x01(\t\x12\x17\n\x0ftrained_through\x18\x06 \x01(\t\x12\x14\n\x0ctrajectories\x18\x07 \x01(\x04\x12\x0c\n\x04loss\x18\x08 \x01(\x01\x12\x12\n\nacceptance\x18\t \x01(\x01\x12\x17\n\x0fpublished_at_ms\x18\n \x01(\x03\"\x12\n\x10GetStatusRequest\"\x14\n\x12WatchStatusRequest\"\xa7\x05\n\x11GetStatusResponse\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x14\n\x0ctrajectories\x18\x02 \x01(\x04\x12\x18\n\x10new_trajectories\x18\x03 \x01(\x04\x12\x17\n\x0fstream_position\x18\x04 \x01(\t\x12\x17\n\x0foptimizer_steps\x18\x05 \x01(\x04\x12\x11\n\tpublished\x18\x06 \x01(\x04\x12\x0c\n\x04loss\x18\x07 \x01(\x01\x12\x18\n\x10training_seconds\x18\x08 \x01(\x01\x12\x10\n\x08replicas\x18\t \x01(\r\x12\x1c\n\x14min_new_trajectories\x18\n \x01(\x04\x12\x17\n\x0fsteps_per_round\x18\x0b \x01(\r\x12\x12\n\nsteps_left\x18\x0c \x01(\r\x12\x18\n\x0b\x65ta_seconds\x18\r \x01(\x01H\x00\x88\x01\x01\x12\x12\n\ncheckpoint\x18\x0e \x01(\t\x12\x17\n\nacceptance\x18\x0f \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07problem\x18\x10 \x01(\t\x12\x10\n\x08withheld\x18\x11 \x01(\t\x12\x31\n\nrestorable\x18\x12 \x01(\x0b\x32\x1d.aurora.trainer.v1.Restorable\x12\x0f\n\x07waiting\x18\x13 \x01(\t\x12\x19\n\x11max_share_percent\x18\x14 \x01(\r\x12\x16\n\x0etraining_share\x18\x15 \x01(\x01\x12\x15\n\rpause_seconds\x18\x16 \x01(\x01\x12\x42\n\x07skipped\x18\x17 \x03(\x0b\x32\x31.aurora.trainer.v1.GetStatusResponse.SkippedEntry\x1a.\n\x0cSkippedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\x0e\n\x0c_eta_secondsB\r\n\x0b_acceptance\"c\n\nRestorable\x12,\n\x05\x64raft\x18\x01 \x01(\x0b\x32\x1d.aurora.trainer.v1.Checkpoint\x12\x15\n\rseen_sequence\x18\x02 \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\r\"\xd8\x01\n\x17PruneCheckpointsRequest\x12\x0c\n\x04keep\x18\x01 \x01(\r\x12\x16\n\x0eneeded_digests\x18\x02 \x03(\t\x12\x15\n\rseen_sequence\x18\x03 \x01(\x04\x12\x15\n\rstable_digest\x18\x04 \x01(\t\x12\x12\n\nstable_uri\x18\x05 \x01(\t\x12,\n\x08verdicts\x18\x06 \x03(\x0b\x32\x1a.aurora.trainer.v1.Verdict\x12\x15\n\rrecord_stable\x18\x07 \x01(\x08\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\r\"\x97\x01\n\x07Verdict\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\neffect_bps\x18\x05 \x01(\x11\x12\x16\n\tsaved_bps\x18\x06 \x01(\x11H\x00\x88\x01\x01\x12\r\n\x05\x61t_ms\x18\x07 \x01(\x03\x42\x0c\n\n_saved_bps\"+\n\x18PruneCheckpointsResponse\x12\x0f\n\x07removed\x18\x01 \x03(\t\"9\n\x18KeepRolloutRecordRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\x1b\n\x19KeepRolloutRecordResponse2\xfd\x03\n\x07Trainer\x12_\n\x10WatchCheckpoints\x12*.aurora.trainer.v1.WatchCheckpointsRequest\x1a\x1d.aurora.trainer.v1.Checkpoint0\x01\x12V\n\tGetStatus\x12#.aurora.trainer.v1.GetStatusRequest\x1a$.aurora.trainer.v1.GetStatusResponse\x12\\\n\x0bWatchStatus\x12%.aurora.trainer.v1.WatchStatusRequest\x1a$.aurora.trainer.v1.GetStatusResponse0\x01\x12k\n\x10PruneCheckpoints\x12*.aurora.trainer.v1.PruneCheckpointsRequest\x1a+.aurora.trainer.v1.PruneCheckpointsResponse\x12n\n\x11KeepRolloutRecord\x12+.aurora.trainer.v1.KeepRolloutRecordRequest\x1a,.aurora.trainer.v1.KeepRolloutRecordResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aurora.trainer.v1.trainer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GETSTATUSRESPONSE_SKIPPEDENTRY']._loaded_options = None
+  _globals['_GETSTATUSRESPONSE_SKIPPEDENTRY']._serialized_options = b'8\001'
   _globals['_WATCHCHECKPOINTSREQUEST']._serialized_start=54
   _globals['_WATCHCHECKPOINTSREQUEST']._serialized_end=103
   _globals['_CHECKPOINT']._serialized_start=106
@@ -40,19 +42,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHSTATUSREQUEST']._serialized_start=330
   _globals['_WATCHSTATUSREQUEST']._serialized_end=350
   _globals['_GETSTATUSRESPONSE']._serialized_start=353
-  _globals['_GETSTATUSRESPONSE']._serialized_end=916
-  _globals['_RESTORABLE']._serialized_start=918
-  _globals['_RESTORABLE']._serialized_end=1017
-  _globals['_PRUNECHECKPOINTSREQUEST']._serialized_start=1020
-  _globals['_PRUNECHECKPOINTSREQUEST']._serialized_end=1236
-  _globals['_VERDICT']._serialized_start=1239
-  _globals['_VERDICT']._serialized_end=1390
-  _globals['_PRUNECHECKPOINTSRESPONSE']._serialized_start=1392
-  _globals['_PRUNECHECKPOINTSRESPONSE']._serialized_end=1435
-  _globals['_KEEPROLLOUTRECORDREQUEST']._serialized_start=1437
-  _globals['_KEEPROLLOUTRECORDREQUEST']._serialized_end=1494
-  _globals['_KEEPROLLOUTRECORDRESPONSE']._serialized_start=1496
-  _globals['_KEEPROLLOUTRECORDRESPONSE']._serialized_end=1523
-  _globals['_TRAINER']._serialized_start=1526
-  _globals['_TRAINER']._serialized_end=2035
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1032
+  _globals['_GETSTATUSRESPONSE_SKIPPEDENTRY']._serialized_start=955
+  _globals['_GETSTATUSRESPONSE_SKIPPEDENTRY']._serialized_end=1001
+  _globals['_RESTORABLE']._serialized_start=1034
+  _globals['_RESTORABLE']._serialized_end=1133
+  _globals['_PRUNECHECKPOINTSREQUEST']._serialized_start=1136
+  _globals['_PRUNECHECKPOINTSREQUEST']._serialized_end=1352
+  _globals['_VERDICT']._serialized_start=1355
+  _globals['_VERDICT']._serialized_end=1506
+  _globals['_PRUNECHECKPOINTSRESPONSE']._serialized_start=1508
+  _globals['_PRUNECHECKPOINTSRESPONSE']._serialized_end=1551
+  _globals['_KEEPROLLOUTRECORDREQUEST']._serialized_start=1553
+  _globals['_KEEPROLLOUTRECORDREQUEST']._serialized_end=1610
+  _globals['_KEEPROLLOUTRECORDRESPONSE']._serialized_start=1612
+  _globals['_KEEPROLLOUTRECORDRESPONSE']._serialized_end=1639
+  _globals['_TRAINER']._serialized_start=1642
+  _globals['_TRAINER']._serialized_end=2151
 # @@protoc_insertion_point(module_scope)

@@ -45,7 +45,14 @@ class WatchStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("phase", "trajectories", "new_trajectories", "stream_position", "optimizer_steps", "published", "loss", "training_seconds", "replicas", "min_new_trajectories", "steps_per_round", "steps_left", "eta_seconds", "checkpoint", "acceptance", "problem", "withheld", "restorable", "waiting", "max_share_percent", "training_share", "pause_seconds")
+    __slots__ = ("phase", "trajectories", "new_trajectories", "stream_position", "optimizer_steps", "published", "loss", "training_seconds", "replicas", "min_new_trajectories", "steps_per_round", "steps_left", "eta_seconds", "checkpoint", "acceptance", "problem", "withheld", "restorable", "waiting", "max_share_percent", "training_share", "pause_seconds", "skipped")
+    class SkippedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     PHASE_FIELD_NUMBER: _ClassVar[int]
     TRAJECTORIES_FIELD_NUMBER: _ClassVar[int]
     NEW_TRAJECTORIES_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +75,7 @@ class GetStatusResponse(_message.Message):
     MAX_SHARE_PERCENT_FIELD_NUMBER: _ClassVar[int]
     TRAINING_SHARE_FIELD_NUMBER: _ClassVar[int]
     PAUSE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
     phase: str
     trajectories: int
     new_trajectories: int
@@ -90,7 +98,8 @@ class GetStatusResponse(_message.Message):
     max_share_percent: int
     training_share: float
     pause_seconds: float
-    def __init__(self, phase: _Optional[str] = ..., trajectories: _Optional[int] = ..., new_trajectories: _Optional[int] = ..., stream_position: _Optional[str] = ..., optimizer_steps: _Optional[int] = ..., published: _Optional[int] = ..., loss: _Optional[float] = ..., training_seconds: _Optional[float] = ..., replicas: _Optional[int] = ..., min_new_trajectories: _Optional[int] = ..., steps_per_round: _Optional[int] = ..., steps_left: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., checkpoint: _Optional[str] = ..., acceptance: _Optional[float] = ..., problem: _Optional[str] = ..., withheld: _Optional[str] = ..., restorable: _Optional[_Union[Restorable, _Mapping]] = ..., waiting: _Optional[str] = ..., max_share_percent: _Optional[int] = ..., training_share: _Optional[float] = ..., pause_seconds: _Optional[float] = ...) -> None: ...
+    skipped: _containers.ScalarMap[str, int]
+    def __init__(self, phase: _Optional[str] = ..., trajectories: _Optional[int] = ..., new_trajectories: _Optional[int] = ..., stream_position: _Optional[str] = ..., optimizer_steps: _Optional[int] = ..., published: _Optional[int] = ..., loss: _Optional[float] = ..., training_seconds: _Optional[float] = ..., replicas: _Optional[int] = ..., min_new_trajectories: _Optional[int] = ..., steps_per_round: _Optional[int] = ..., steps_left: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., checkpoint: _Optional[str] = ..., acceptance: _Optional[float] = ..., problem: _Optional[str] = ..., withheld: _Optional[str] = ..., restorable: _Optional[_Union[Restorable, _Mapping]] = ..., waiting: _Optional[str] = ..., max_share_percent: _Optional[int] = ..., training_share: _Optional[float] = ..., pause_seconds: _Optional[float] = ..., skipped: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Restorable(_message.Message):
     __slots__ = ("draft", "seen_sequence", "attempts")
