@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 Arm = Literal["stable", "candidate"]
+# Where a draft may be: `retained` ones are resident beside the stable one, and requests of its arm
+# may be given one of them.
+Slot = Literal["stable", "candidate", "retained"]
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 # What became of a request that is evidence. `draft_failed`: its draft raised an error, and it was
 # completed without; `timed_out`: it was still in flight when the outcome log gave it up.
@@ -25,12 +28,16 @@ CaptureMode = Literal["InStep", "TokenIds"]
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an engine can do; with one slot a candidate replaces the stable draft while it runs."""
+    """What an engine can do; with one slot a candidate replaces the stable draft while it runs.
+
+    `retained`: how many drafts it can hold beside the slots.
+    """
 
     slots: Literal[1, 2]
     assignments: tuple[AssignmentMode, ...]
     captures: tuple[CaptureMode, ...]
     draft_kinds: tuple[str, ...]
+    retained: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,15 @@ class DraftReference:
 
 
 @dataclass(frozen=True, slots=True)
+class Retained:
+    """A draft beside the slots, and the share of the last output tokens that it served, in basis
+    points."""
+
+    draft: DraftReference
+    share_bps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """What the slots hold and how traffic is split; `instance` changes with every start."""
 
@@ -52,6 +68,7 @@ class EngineStatus:
     rollout_id: str
     candidate_bps: int
     speculation_length: int
+    retained: tuple[Retained, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,16 +202,22 @@ class EngineControl(Protocol):
 
     async def counters(self) -> EngineCounters: ...
 
-    async def stage(self, slot: Arm, draft: DraftReference) -> None:
-        """Loads a checkpoint into a slot; a no-op if the slot holds it already.
+    async def stage(self, slot: Slot, draft: DraftReference) -> None:
+        """Loads a checkpoint into a slot, or beside them; a no-op if it is there already.
 
         An empty digest accepts whatever the checkpoint's manifest says. Raises InvalidInputError
         or CheckpointError and leaves the stable draft as it was, and with two slots the candidate
-        too: with one, a former candidate makes room first.
+        too: with one, a former candidate makes room first. ConflictError: no more can be retained.
         """
 
     async def unstage(self) -> None:
         """Empties the candidate slot; all traffic goes to the stable draft."""
+
+    async def release(self, digest: str) -> None:
+        """Removes a retained draft; a no-op if it is not retained.
+
+        Requests in flight finish on it.
+        """
 
     async def promote(self, digest: str) -> Receipt:
         """Makes the candidate the stable draft; a no-op if `digest` is stable already.
@@ -249,7 +272,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class SpeculationReport:
-    """Which draft served a request and how much of it the target accepted.
+    """Which draft a request began with, and how much the target accepted of all that was drafted.
 
     What n-grams drafted, without a draft or after it failed, is counted apart from what it drafted.
     `own_steps`: how many of the steps, the first, it drafted for, if the engine switched to another

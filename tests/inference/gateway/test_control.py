@@ -159,6 +159,12 @@ async def test_it_says_what_it_can_do(control):
     assert (found.captures, found.draft_kinds) == (("InStep", "TokenIds"), ("standalone",))
 
 
+async def test_it_retains_no_draft(control, draft):
+    with pytest.raises(InvalidInputError, match="no draft beside its slot"):
+        await control.stage("retained", draft())
+    assert (await control.capabilities()).retained == 0
+
+
 async def test_the_draft_that_the_engine_started_with_is_stable(control):
     status = await control.status()
     assert (status.stable, status.candidate, status.speculation_length) == (START, None, 4)

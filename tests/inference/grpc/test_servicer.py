@@ -176,6 +176,27 @@ async def test_a_rollout_from_stage_to_promotion_each_call_twice(stub, worker, d
         await stub.UnstageDraft(pb.UnstageDraftRequest())
 
 
+async def test_a_draft_is_retained_before_it_leaves_its_slot_without_being_read_again(
+    stub, drafts, loads
+):
+    stable, candidate = drafts["one"], drafts["two"]
+    await stub.StageDraft(pb.StageDraftRequest(slot=pb.SLOT_STABLE, draft=_message(stable)))
+    await stub.StageDraft(pb.StageDraftRequest(slot=pb.SLOT_CANDIDATE, draft=_message(candidate)))
+    loads.clear()
+    for _ in range(2):
+        await stub.StageDraft(pb.StageDraftRequest(slot=pb.SLOT_RETAINED, draft=_message(stable)))
+    await stub.PromoteDraft(pb.PromoteDraftRequest(digest=candidate.digest))
+    status = await stub.GetStatus(pb.GetStatusRequest())
+    assert [(each.draft, each.share_bps) for each in status.retained] == [(_message(stable), 0)]
+    # And so it is stable again.
+    await stub.StageDraft(pb.StageDraftRequest(slot=pb.SLOT_STABLE, draft=_message(stable)))
+    for _ in range(2):
+        await stub.UnstageDraft(pb.UnstageDraftRequest(digest=stable.digest))
+    status = await stub.GetStatus(pb.GetStatusRequest())
+    assert status.stable == _message(stable)
+    assert not status.retained
+
+
 async def test_calls_that_conflict_with_the_state_are_refused(stub, drafts):
     traffic = stub.SetTraffic(pb.SetTrafficRequest(rollout_id="r1", candidate_bps=500))
     assert "stage" in await _refused(traffic, grpc.StatusCode.FAILED_PRECONDITION)

@@ -30,6 +30,7 @@ from aurora_inference.contract import (
     EngineStatus,
     OutcomePage,
     Receipt,
+    Slot,
 )
 from aurora_inference.gateway.ledger import Ledger, Serving
 from aurora_inference.gateway.pair import Block
@@ -174,8 +175,13 @@ class GatewayControl:
 
     # Drafts.
 
-    async def stage(self, slot: Arm, draft: DraftReference) -> None:
+    async def stage(self, slot: Slot, draft: DraftReference) -> None:
+        if slot == "retained":
+            raise InvalidInputError("this engine has room for no draft beside its slot")
         await _to_its_end(self._stage(slot, draft))
+
+    async def release(self, digest: str) -> None:
+        """It retains none."""
 
     async def unstage(self) -> None:
         await _to_its_end(self._unstage())

@@ -9,7 +9,7 @@ import grpc
 
 from aurora.inference.v1 import inference_pb2, inference_pb2_grpc
 from aurora_common.errors import AuroraError, InvalidInputError
-from aurora_inference.contract import Arm, Cursor, DraftCounters, DraftReference
+from aurora_inference.contract import Cursor, DraftCounters, DraftReference, Slot
 from aurora_inference.serving.gate import B, Gate, lasting_problems
 
 SERVICE = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
@@ -19,9 +19,10 @@ _UINT32_MAX = (1 << 32) - 1
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_SLOTS: dict[int, Arm] = {
+_SLOTS: dict[int, Slot] = {
     inference_pb2.SLOT_STABLE: "stable",
     inference_pb2.SLOT_CANDIDATE: "candidate",
+    inference_pb2.SLOT_RETAINED: "retained",
 }
 
 
@@ -49,7 +50,9 @@ class ControlServicer(inference_pb2_grpc.InferenceServicer, Generic[B]):
     ) -> inference_pb2.StageDraftResponse:
         slot = _SLOTS.get(request.slot)
         if slot is None:
-            raise InvalidInputError("slot is unspecified; allowed are SLOT_STABLE, SLOT_CANDIDATE")
+            raise InvalidInputError(
+                "slot is unspecified; allowed are SLOT_STABLE, SLOT_CANDIDATE, SLOT_RETAINED"
+            )
         draft = DraftReference(request.draft.name, request.draft.digest, request.draft.uri)
         await self._gate.serving.engine.stage(slot, draft)
         return inference_pb2.StageDraftResponse()
@@ -57,7 +60,8 @@ class ControlServicer(inference_pb2_grpc.InferenceServicer, Generic[B]):
     async def UnstageDraft(  # noqa: N802
         self, request: inference_pb2.UnstageDraftRequest, context: Context
     ) -> inference_pb2.UnstageDraftResponse:
-        await self._gate.serving.engine.unstage()
+        engine = self._gate.serving.engine
+        await (engine.release(request.digest) if request.digest else engine.unstage())
         return inference_pb2.UnstageDraftResponse()
 
     async def PromoteDraft(  # noqa: N802
@@ -153,6 +157,10 @@ class ControlServicer(inference_pb2_grpc.InferenceServicer, Generic[B]):
             candidate_bps=status.candidate_bps,
             speculation_length=status.speculation_length,
             max_context_tokens=serving.max_context_tokens,
+            retained=[
+                inference_pb2.RetainedDraft(draft=_draft(each.draft), share_bps=each.share_bps)
+                for each in status.retained
+            ],
             problems=[
                 inference_pb2.Problem(reason=problem.reason, message=problem.message)
                 for problem in lasting_problems(serving)

@@ -13,7 +13,6 @@ from aurora_common.errors import CheckpointError, InvalidInputError, Unavailable
 from aurora_common.store.model_store import ModelStore
 from aurora_common.thread import in_background
 from aurora_inference.contract import (
-    Arm,
     Capabilities,
     Cursor,
     DraftReference,
@@ -21,10 +20,12 @@ from aurora_inference.contract import (
     EngineStatus,
     OutcomePage,
     Receipt,
+    Slot,
 )
 from aurora_inference.native.engine import Engine
 from aurora_inference.native.runner.drafter import Drafter
 from aurora_inference.native.worker import EngineWorker
+from aurora_inference.slots.slots import MAX_RETAINED
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class NativeControl:
         self._one_load = asyncio.Lock()
         # The newest load, which may have outlived its deadline.
         self._reading: asyncio.Future[Drafter] | None = None
-        self._staging: dict[tuple[Arm, str], asyncio.Task[None]] = {}
+        self._staging: dict[tuple[Slot, str], asyncio.Task[None]] = {}
 
     def problem(self) -> str:
         return self._worker.problem
@@ -59,6 +60,7 @@ class NativeControl:
             assignments=("PerRequest",),
             captures=("InStep",),
             draft_kinds=self._engine.runner.draft_kinds,
+            retained=MAX_RETAINED,
         )
 
     async def status(self) -> EngineStatus:
@@ -67,7 +69,7 @@ class NativeControl:
     async def counters(self) -> EngineCounters:
         return await self._between_steps(self._engine.counters)
 
-    async def stage(self, slot: Arm, draft: DraftReference) -> None:
+    async def stage(self, slot: Slot, draft: DraftReference) -> None:
         """As `EngineControl.stage`; a second call for the same draft joins the first one's load."""
         if draft.digest and not _DIGEST.fullmatch(draft.digest):
             raise InvalidInputError(f"digest {draft.digest!r} is not sha256:<64 hex digits>")
@@ -79,17 +81,22 @@ class NativeControl:
         # A cancelled caller does not cancel a load that another may be waiting for.
         await asyncio.shield(self._staging[key])
 
-    def _staged(self, key: tuple[Arm, str], task: asyncio.Task[None]) -> None:
+    def _staged(self, key: tuple[Slot, str], task: asyncio.Task[None]) -> None:
         del self._staging[key]
         if not task.cancelled():
             # Marks the exception as retrieved: the caller may have been cancelled.
             task.exception()
 
-    async def _stage(self, slot: Arm, draft: DraftReference) -> None:
+    async def _stage(self, slot: Slot, draft: DraftReference) -> None:
         async with self._one_load:
-            status = await self.status()
-            held = status.stable if slot == "stable" else status.candidate
-            if held is not None and held.digest == draft.digest:
+            if _holds(await self.status(), slot, draft):
+                return
+            if slot == "retained":
+                await self._between_steps(partial(self._engine.slots.check_room, draft.digest))
+            restage = partial(self._engine.stage_resident, slot, draft)
+            if await self._between_steps(restage):
+                fields = {"slot": slot, "draft": draft.name, "digest": draft.digest}
+                logger.info("draft staged from memory", extra={"fields": fields})
                 return
             try:
                 drafter = await self._loaded(draft)
@@ -122,6 +129,9 @@ class NativeControl:
     async def unstage(self) -> None:
         await self._between_steps(self._engine.unstage)
 
+    async def release(self, digest: str) -> None:
+        await self._between_steps(partial(self._engine.release, digest))
+
     async def promote(self, digest: str) -> Receipt:
         receipt = await self._between_steps(partial(self._engine.promote, digest))
         fields = {"digest": digest, "pause_microseconds": receipt.pause_microseconds}
@@ -153,3 +163,14 @@ class NativeControl:
             raise UnavailableError(
                 f"the engine did not answer within {_ENGINE_DEADLINE_SECONDS:.0f} s"
             ) from error
+
+
+def _holds(status: EngineStatus, slot: Slot, draft: DraftReference) -> bool:
+    """Whether a slot holds a draft; beside the slots, one without a digest is known by its URI."""
+    if slot == "retained":
+        held = [each.draft for each in status.retained]
+        return any(
+            each.digest == draft.digest if draft.digest else each.uri == draft.uri for each in held
+        )
+    found = status.stable if slot == "stable" else status.candidate
+    return found is not None and found.digest == draft.digest

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from aurora_inference.contract import (
@@ -27,17 +27,20 @@ from aurora_inference.contract import (
     Progress,
     Receipt,
     Request,
+    Retained,
     Served,
+    Slot,
     SpeculationReport,
 )
 from aurora_inference.native.batch import Batch
+from aurora_inference.native.portfolio import Portfolio, Trial
 from aurora_inference.native.runner import Runner
 from aurora_inference.native.runner.drafter import Drafter
 from aurora_inference.native.scheduler import Scheduler
 from aurora_inference.native.sequence import Sequence
 from aurora_inference.native.speculation import LengthController
 from aurora_inference.slots.outcome_log import OutcomeLog
-from aurora_inference.slots.slots import Slots
+from aurora_inference.slots.slots import Assignment, Slots
 from aurora_inference.trajectory.admission import Admissions
 from aurora_inference.trajectory.completion import Completion, VerifyStep
 
@@ -67,7 +70,7 @@ class _Advance(NamedTuple):
 
 
 class Engine:
-    """Serves one target with two draft slots."""
+    """Serves one target with two draft slots, and drafts retained beside them."""
 
     def __init__(
         self,
@@ -94,18 +97,30 @@ class Engine:
         self._arms: dict[Arm, ArmCounters] = {"stable": ArmCounters(), "candidate": ArmCounters()}
         self._ngram = DraftCounters()
         self._arm_draws = random.Random()
+        self.portfolio = Portfolio(random.getrandbits(64))
         self._admissions = Admissions()
 
     # Draft slots.
 
-    def stage(self, slot: Arm, drafter: Drafter, *, uri: str = "") -> None:
-        """Puts a drafter into a slot; `uri` is where its checkpoint was loaded from."""
+    def stage(self, slot: Slot, drafter: Drafter, *, uri: str = "") -> None:
+        """Puts a drafter into a slot, or beside them; `uri`: where its checkpoint is."""
         self.slots.stage(slot, DraftReference(drafter.name, drafter.digest, uri))
         self._drafters[drafter.digest] = drafter
         self._forget_unslotted()
 
+    def stage_resident(self, slot: Slot, draft: DraftReference) -> bool:
+        """Stages a draft that is in memory already; False if it is not."""
+        drafter = self._drafters.get(draft.digest)
+        if drafter is not None:
+            self.stage(slot, drafter, uri=draft.uri)
+        return drafter is not None
+
     def unstage(self) -> None:
         self.slots.unstage()
+        self._forget_unslotted()
+
+    def release(self, digest: str) -> None:
+        self.slots.release(digest)
         self._forget_unslotted()
 
     def promote(self, digest: str) -> Receipt:
@@ -123,6 +138,10 @@ class Engine:
             rollout_id=self.slots.outcomes.rollout_id,
             candidate_bps=self.slots.candidate_bps,
             speculation_length=self._speculation_length,
+            retained=tuple(
+                Retained(draft, round(self.portfolio.share(draft.digest) * 10_000))
+                for draft in self.slots.retained.values()
+            ),
         )
 
     def counters(self) -> EngineCounters:
@@ -137,6 +156,7 @@ class Engine:
     def _forget_unslotted(self) -> None:
         slotted = self.slots.digests
         self._drafters = {key: each for key, each in self._drafters.items() if key in slotted}
+        self.portfolio.keep(slotted)
 
     # Requests.
 
@@ -181,9 +201,9 @@ class Engine:
     def _admit(self) -> None:
         request = self._scheduler.next(len(self._batch.running))
         if request is not None:
-            assignment = self.slots.assign(self._arm_draws.random())
+            assignment, trial = self._drafted(request, self.slots.assign(self._arm_draws.random()))
             self._arms[assignment.arm].requests += 1
-            sequence = Sequence(request, assignment)
+            sequence = Sequence(request, assignment, trial)
             sequence.admitted_at = time.perf_counter()
             draft = assignment.draft
             try:
@@ -195,6 +215,28 @@ class Engine:
             if request.record:
                 self._admissions.begin(request.id)
             self._batch.prefilling = sequence
+
+    def _drafted(self, request: Request, assignment: Assignment) -> tuple[Assignment, Trial | None]:
+        """The draft of a request's arm; of the stable arm, the portfolio's choice.
+
+        The arm is drawn first, so what a rollout compares the candidate with is all that the stable
+        arm serves. It does not explore meanwhile.
+        """
+        if assignment.draft is None:
+            return assignment, None
+        domain = request.domain or request.tenant
+        drafts = {each.digest: each for each in self.slots.portfolio}
+        if not drafts or assignment.arm == "candidate":
+            return assignment, Trial(domain, assignment.draft.digest)
+        trial = self.portfolio.begin(
+            domain,
+            list(drafts),
+            max_tokens=request.max_tokens,
+            explore=not assignment.rollout_id,
+            # One that needs the target's states cannot begin in the middle of a text.
+            bounded=not any(self._drafters[digest].target_layers for digest in drafts),
+        )
+        return replace(assignment, draft=drafts[trial.digest]), trial
 
     def _prefill(self, sequence: Sequence) -> list[Progress]:
         prompt_tokens = len(sequence.request.prompt_tokens)
@@ -223,14 +265,39 @@ class Engine:
         for row, digest, drafted, accepted, emitted in zip(
             rows, digests, step.drafted, step.accepted, step.emitted, strict=True
         ):
-            verified = VerifyStep(drafted, accepted, len(rows), int(seconds * 1e6))
+            other = _unlike_first(row, digest)
+            verified = VerifyStep(
+                drafted,
+                accepted,
+                len(rows),
+                int(seconds * 1e6),
+                by_other=bool(other),
+                draft_digest=other,
+            )
             if digest is None:
                 verified = verified.by_ngram()
             else:
                 self.speculation.observe_acceptance(digest, drafted, accepted)
-            advances.append(self._advance(row, emitted, verified))
+            advance = self._advance(row, emitted, verified)
+            if digest is not None and row.trial is not None:
+                self.portfolio.observe(row.trial, drafted, accepted, len(advance.token_ids))
+            advances.append(advance)
         # Only now: ending one row moves another, whose own length must be up to date.
-        return [self._progress(advance) for advance in advances]
+        progress = [self._progress(advance) for advance in advances]
+        if self.slots.retained:
+            self._change_drafts()
+        return progress
+
+    def _change_drafts(self) -> None:
+        """Has requests go on with another draft where the portfolio promises more of it."""
+        drafts = [each.digest for each in self.slots.portfolio]
+        for row in self._batch.running if drafts else ():
+            if row.trial is None or row.draft_failed:
+                continue
+            digest = self.portfolio.following(row.trial, drafts)
+            if digest is not None:
+                self.portfolio.change(row.trial, digest)
+                self.runner.change(row, self._drafters[digest])
 
     def _lengths(self, rows: list[Sequence]) -> list[int]:
         """How many tokens each row drafts: never more than it can still use besides the bonus."""
@@ -298,6 +365,8 @@ class Engine:
         return Progress(sequence.request.id, token_ids, reason, sequence.report())
 
     def _record_outcome(self, sequence: Sequence, ending: Ending) -> None:
+        if sequence.trial is not None:
+            self.portfolio.end(sequence.trial, draft_failed=sequence.draft_failed)
         if ending == "failed":
             self._arms[sequence.assignment.arm].failed_requests += 1
         elif sequence.draft_failed:
@@ -312,6 +381,12 @@ class Engine:
             time_per_output_token_us=int(decoding * 1e6 / tokens) if tokens > 0 else 0,
         )
         self.slots.end(sequence.assignment, ending, served)
+
+
+def _unlike_first(sequence: Sequence, digest: str | None) -> str:
+    """The digest, if it is not that of the draft that a request began with."""
+    first = sequence.assignment.draft
+    return digest if digest and first is not None and digest != first.digest else ""
 
 
 def ended_early(request_id: str, reason: FinishReason) -> Progress:

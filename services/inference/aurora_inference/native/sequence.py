@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aurora_inference.contract import Request, SpeculationReport
 from aurora_inference.native.ngram import MatchRate, NgramHistory
+from aurora_inference.native.portfolio import Trial
 from aurora_inference.slots.slots import Assignment
 from aurora_inference.trajectory.completion import VerifyStep
 
@@ -16,9 +17,13 @@ class Sequence:
     goes on without. `history`: what n-grams are drafted from; None with a draft.
     """
 
-    def __init__(self, request: Request, assignment: Assignment) -> None:
+    def __init__(
+        self, request: Request, assignment: Assignment, trial: Trial | None = None
+    ) -> None:
+        """`trial`: what is known of its drafts; None without one."""
         self.request = request
         self.assignment = assignment
+        self.trial = trial
         self.tokens = list(request.prompt_tokens)
         self.cached = 0
         self.draft_cached = 0
@@ -36,8 +41,7 @@ class Sequence:
     @property
     def draft_digest(self) -> str | None:
         """The draft that proposes its tokens; None without one."""
-        draft = self.assignment.draft
-        return None if draft is None or self.draft_failed else draft.digest
+        return None if self.trial is None or self.draft_failed else self.trial.digest
 
     @property
     def output_tokens(self) -> list[int]:

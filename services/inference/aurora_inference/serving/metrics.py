@@ -172,6 +172,15 @@ class EngineCollector(Collector):
             if draft is not None:
                 info.add_metric([arm, draft.name, draft.digest], 1)
         yield info
+        if self.status.retained:
+            share = GaugeMetricFamily(
+                "aurora_retained_draft_share",
+                "Of the last output tokens, the share that each retained draft served.",
+                labels=["draft", "draft_digest"],
+            )
+            for each in self.status.retained:
+                share.add_metric([each.draft.name, each.draft.digest], each.share_bps / 10_000)
+            yield share
 
     def _speculation_by_ngram(self) -> Iterator[Metric]:
         counts = self.counters.ngram

@@ -1,14 +1,16 @@
-"""The two draft slots, the share of new requests that each serves, and how those ended."""
+"""The draft slots, the share of new requests that each serves, and how those ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from aurora_common.errors import ConflictError, InvalidInputError
-from aurora_inference.contract import Arm, DraftReference, Ending, Served
+from aurora_inference.contract import Arm, DraftReference, Ending, Served, Slot
 from aurora_inference.slots.outcome_log import OutcomeLog
 
 FULL_BPS = 10_000
+# Beside the slots; each takes memory for its weights and its cache.
+MAX_RETAINED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,25 +24,54 @@ class Assignment:
 
 
 class Slots:
-    """`stable` and `candidate` serve new requests; those in flight keep the draft they have."""
+    """`stable` and `candidate` serve new requests; those in flight keep the draft they have.
+
+    Requests of the stable arm may be given one of `retained`, by digest, instead.
+    """
 
     def __init__(self, outcomes: OutcomeLog) -> None:
         self.outcomes = outcomes
         self.stable: DraftReference | None = None
         self.candidate: DraftReference | None = None
+        self.retained: dict[str, DraftReference] = {}
         self.candidate_bps = 0
 
     @property
     def digests(self) -> set[str]:
         """The drafts that new requests may be assigned to."""
-        return {draft.digest for draft in (self.stable, self.candidate) if draft is not None}
+        slotted = {draft.digest for draft in (self.stable, self.candidate) if draft is not None}
+        return slotted | self.retained.keys()
 
-    def stage(self, slot: Arm, draft: DraftReference) -> None:
-        """Puts a draft into a slot; the traffic split is unchanged."""
+    @property
+    def portfolio(self) -> list[DraftReference]:
+        """The drafts among which requests of the stable arm may be given one, the stable first.
+
+        Empty unless there is a choice.
+        """
+        if self.stable is None:
+            return []
+        others = [each for each in self.retained.values() if each.digest != self.stable.digest]
+        return [self.stable, *others] if others else []
+
+    def stage(self, slot: Slot, draft: DraftReference) -> None:
+        """Puts a draft into a slot, or beside them; the traffic split is unchanged."""
         if slot == "stable":
             self.stable = draft
-        else:
+        elif slot == "candidate":
             self.candidate = draft
+        else:
+            self.check_room(draft.digest)
+            self.retained[draft.digest] = draft
+
+    def check_room(self, digest: str) -> None:
+        """Raises ConflictError if this draft cannot be retained beside the others."""
+        if digest not in self.retained and len(self.retained) >= MAX_RETAINED:
+            raise ConflictError(
+                f"{len(self.retained)} drafts are retained, the most allowed; release one first"
+            )
+
+    def release(self, digest: str) -> None:
+        self.retained.pop(digest, None)
 
     def unstage(self) -> None:
         self.candidate = None

@@ -17,7 +17,7 @@ class VerifyStep:
     """One pass of the target over a row: tokens drafted and accepted, and how long it took.
 
     A step drafts with the request's draft or by n-grams, which is counted apart. `by_other`: with
-    the draft to which the engine switched meanwhile.
+    another draft than the request began with, whose digest is `draft_digest` if it is known.
     """
 
     drafted: int
@@ -27,6 +27,7 @@ class VerifyStep:
     ngram_drafted: int = 0
     ngram_accepted: int = 0
     by_other: bool = False
+    draft_digest: str = ""
 
     def by_ngram(self) -> VerifyStep:
         """The same step, drafted by n-grams."""

@@ -37,6 +37,7 @@ def trajectory(
                 ngram_drafted=step.ngram_drafted,
                 ngram_accepted=step.ngram_accepted,
                 by_other=step.by_other,
+                draft_digest=step.draft_digest,
             )
             for step in completion.steps
         ],
@@ -50,7 +51,8 @@ def estimated_bytes(completion: Completion) -> int:
     arrays = sum(array.nbytes for array in completion.distributions or ())
     # A token id takes up to 3 bytes, a step about 12, the digests, names and times under 512.
     tokens = len(completion.request.prompt_tokens) + len(completion.output_tokens)
-    return arrays + 3 * tokens + 12 * len(completion.steps) + 512
+    steps = sum(12 + len(step.draft_digest) for step in completion.steps)
+    return arrays + 3 * tokens + steps + 512
 
 
 def _admission(admission: Admission | None) -> buffer_pb2.Admission | None:

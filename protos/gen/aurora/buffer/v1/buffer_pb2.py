@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61urora/buffer/v1/buffer.proto\x12\x10\x61urora.buffer.v1\"\x9c\x03\n\nTrajectory\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\x12\x15\n\rtarget_digest\x18\x04 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x05 \x01(\t\x12\x14\n\x0c\x64raft_digest\x18\x06 \x01(\t\x12\x0b\n\x03\x61rm\x18\x07 \x01(\t\x12,\n\x08sampling\x18\x08 \x01(\x0b\x32\x1a.aurora.buffer.v1.Sampling\x12\x15\n\rprompt_tokens\x18\t \x03(\r\x12\x15\n\routput_tokens\x18\n \x03(\r\x12\x35\n\x06target\x18\x0b \x01(\x0b\x32%.aurora.buffer.v1.TargetDistributions\x12+\n\x05steps\x18\x0c \x03(\x0b\x32\x1c.aurora.buffer.v1.VerifyStep\x12\x16\n\x0e\x66inished_at_ms\x18\r \x01(\x03\x12.\n\tadmission\x18\x0e \x01(\x0b\x32\x1b.aurora.buffer.v1.Admission\"A\n\tAdmission\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\r\n\x05\x61t_us\x18\x02 \x01(\x03\x12\x15\n\ropen_since_us\x18\x03 \x01(\x03\"K\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_p\x18\x02 \x01(\x02\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x0c\n\x04seed\x18\x04 \x01(\x04\"Y\n\x13TargetDistributions\x12\t\n\x01k\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x01(\x0c\x12\x11\n\tlog_probs\x18\x03 \x01(\x0c\x12\x11\n\ttail_mass\x18\x04 \x01(\x0c\"\x9a\x01\n\nVerifyStep\x12\x0f\n\x07\x64rafted\x18\x01 \x01(\r\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x14\n\x0cmicroseconds\x18\x04 \x01(\r\x12\x15\n\rngram_drafted\x18\x05 \x01(\r\x12\x16\n\x0engram_accepted\x18\x06 \x01(\r\x12\x10\n\x08\x62y_other\x18\x07 \x01(\x08\"C\n\rAppendRequest\x12\x32\n\x0ctrajectories\x18\x01 \x03(\x0b\x32\x1c.aurora.buffer.v1.Trajectory\"3\n\x0e\x41ppendResponse\x12\x10\n\x08\x61ppended\x18\x01 \x01(\x04\x12\x0f\n\x07last_id\x18\x02 \x01(\t\"B\n\x10SubscribeRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\r\"E\n\x05\x45ntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\ntrajectory\x18\x02 \x01(\x0b\x32\x1c.aurora.buffer.v1.Trajectory\"=\n\x11SubscribeResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.aurora.buffer.v1.Entry\"(\n\nAckRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"\x1c\n\x0b\x41\x63kResponse\x12\r\n\x05\x61\x63ked\x18\x01 \x01(\x04\"+\n\x0bReadRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"8\n\x0cReadResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.aurora.buffer.v1.Entry\"\x11\n\x0fGetStatsRequest\"\x96\x01\n\x10GetStatsResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x10\n\x08\x66irst_id\x18\x03 \x01(\t\x12\x0f\n\x07last_id\x18\x04 \x01(\t\x12\x16\n\x0e\x61ppended_total\x18\x05 \x01(\x04\x12\'\n\x06groups\x18\x06 \x03(\x0b\x32\x17.aurora.buffer.v1.Group\"F\n\x05Group\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tconsumers\x18\x02 \x01(\x04\x12\x0f\n\x07pending\x18\x03 \x01(\x04\x12\x0b\n\x03lag\x18\x04 \x01(\x04\"%\n\x13\x44\x65leteTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"\'\n\x14\x44\x65leteTenantResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x04\x32\xec\x03\n\x06\x42uffer\x12M\n\x06\x41ppend\x12\x1f.aurora.buffer.v1.AppendRequest\x1a .aurora.buffer.v1.AppendResponse(\x01\x12V\n\tSubscribe\x12\".aurora.buffer.v1.SubscribeRequest\x1a#.aurora.buffer.v1.SubscribeResponse0\x01\x12\x42\n\x03\x41\x63k\x12\x1c.aurora.buffer.v1.AckRequest\x1a\x1d.aurora.buffer.v1.AckResponse\x12\x45\n\x04Read\x12\x1d.aurora.buffer.v1.ReadRequest\x1a\x1e.aurora.buffer.v1.ReadResponse\x12Q\n\x08GetStats\x12!.aurora.buffer.v1.GetStatsRequest\x1a\".aurora.buffer.v1.GetStatsResponse\x12]\n\x0c\x44\x65leteTenant\x12%.aurora.buffer.v1.DeleteTenantRequest\x1a&.aurora.buffer.v1.DeleteTenantResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61urora/buffer/v1/buffer.proto\x12\x10\x61urora.buffer.v1\"\x9c\x03\n\nTrajectory\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0e\n\x06\x64omain\x18\x03 \x01(\t\x12\x15\n\rtarget_digest\x18\x04 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x05 \x01(\t\x12\x14\n\x0c\x64raft_digest\x18\x06 \x01(\t\x12\x0b\n\x03\x61rm\x18\x07 \x01(\t\x12,\n\x08sampling\x18\x08 \x01(\x0b\x32\x1a.aurora.buffer.v1.Sampling\x12\x15\n\rprompt_tokens\x18\t \x03(\r\x12\x15\n\routput_tokens\x18\n \x03(\r\x12\x35\n\x06target\x18\x0b \x01(\x0b\x32%.aurora.buffer.v1.TargetDistributions\x12+\n\x05steps\x18\x0c \x03(\x0b\x32\x1c.aurora.buffer.v1.VerifyStep\x12\x16\n\x0e\x66inished_at_ms\x18\r \x01(\x03\x12.\n\tadmission\x18\x0e \x01(\x0b\x32\x1b.aurora.buffer.v1.Admission\"A\n\tAdmission\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\r\n\x05\x61t_us\x18\x02 \x01(\x03\x12\x15\n\ropen_since_us\x18\x03 \x01(\x03\"K\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\r\n\x05top_p\x18\x02 \x01(\x02\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x0c\n\x04seed\x18\x04 \x01(\x04\"Y\n\x13TargetDistributions\x12\t\n\x01k\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x01(\x0c\x12\x11\n\tlog_probs\x18\x03 \x01(\x0c\x12\x11\n\ttail_mass\x18\x04 \x01(\x0c\"\xb0\x01\n\nVerifyStep\x12\x0f\n\x07\x64rafted\x18\x01 \x01(\r\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12\x12\n\nbatch_size\x18\x03 \x01(\r\x12\x14\n\x0cmicroseconds\x18\x04 \x01(\r\x12\x15\n\rngram_drafted\x18\x05 \x01(\r\x12\x16\n\x0engram_accepted\x18\x06 \x01(\r\x12\x10\n\x08\x62y_other\x18\x07 \x01(\x08\x12\x14\n\x0c\x64raft_digest\x18\x08 \x01(\t\"C\n\rAppendRequest\x12\x32\n\x0ctrajectories\x18\x01 \x03(\x0b\x32\x1c.aurora.buffer.v1.Trajectory\"3\n\x0e\x41ppendResponse\x12\x10\n\x08\x61ppended\x18\x01 \x01(\x04\x12\x0f\n\x07last_id\x18\x02 \x01(\t\"B\n\x10SubscribeRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\r\"E\n\x05\x45ntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\ntrajectory\x18\x02 \x01(\x0b\x32\x1c.aurora.buffer.v1.Trajectory\"=\n\x11SubscribeResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.aurora.buffer.v1.Entry\"(\n\nAckRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"\x1c\n\x0b\x41\x63kResponse\x12\r\n\x05\x61\x63ked\x18\x01 \x01(\x04\"+\n\x0bReadRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"8\n\x0cReadResponse\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.aurora.buffer.v1.Entry\"\x11\n\x0fGetStatsRequest\"\x96\x01\n\x10GetStatsResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x10\n\x08\x66irst_id\x18\x03 \x01(\t\x12\x0f\n\x07last_id\x18\x04 \x01(\t\x12\x16\n\x0e\x61ppended_total\x18\x05 \x01(\x04\x12\'\n\x06groups\x18\x06 \x03(\x0b\x32\x17.aurora.buffer.v1.Group\"F\n\x05Group\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tconsumers\x18\x02 \x01(\x04\x12\x0f\n\x07pending\x18\x03 \x01(\x04\x12\x0b\n\x03lag\x18\x04 \x01(\x04\"%\n\x13\x44\x65leteTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"\'\n\x14\x44\x65leteTenantResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x04\x32\xec\x03\n\x06\x42uffer\x12M\n\x06\x41ppend\x12\x1f.aurora.buffer.v1.AppendRequest\x1a .aurora.buffer.v1.AppendResponse(\x01\x12V\n\tSubscribe\x12\".aurora.buffer.v1.SubscribeRequest\x1a#.aurora.buffer.v1.SubscribeResponse0\x01\x12\x42\n\x03\x41\x63k\x12\x1c.aurora.buffer.v1.AckRequest\x1a\x1d.aurora.buffer.v1.AckResponse\x12\x45\n\x04Read\x12\x1d.aurora.buffer.v1.ReadRequest\x1a\x1e.aurora.buffer.v1.ReadResponse\x12Q\n\x08GetStats\x12!.aurora.buffer.v1.GetStatsRequest\x1a\".aurora.buffer.v1.GetStatsResponse\x12]\n\x0c\x44\x65leteTenant\x12%.aurora.buffer.v1.DeleteTenantRequest\x1a&.aurora.buffer.v1.DeleteTenantResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,35 +40,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TARGETDISTRIBUTIONS']._serialized_start=610
   _globals['_TARGETDISTRIBUTIONS']._serialized_end=699
   _globals['_VERIFYSTEP']._serialized_start=702
-  _globals['_VERIFYSTEP']._serialized_end=856
-  _globals['_APPENDREQUEST']._serialized_start=858
-  _globals['_APPENDREQUEST']._serialized_end=925
-  _globals['_APPENDRESPONSE']._serialized_start=927
-  _globals['_APPENDRESPONSE']._serialized_end=978
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=980
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=1046
-  _globals['_ENTRY']._serialized_start=1048
-  _globals['_ENTRY']._serialized_end=1117
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=1119
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=1180
-  _globals['_ACKREQUEST']._serialized_start=1182
-  _globals['_ACKREQUEST']._serialized_end=1222
-  _globals['_ACKRESPONSE']._serialized_start=1224
-  _globals['_ACKRESPONSE']._serialized_end=1252
-  _globals['_READREQUEST']._serialized_start=1254
-  _globals['_READREQUEST']._serialized_end=1297
-  _globals['_READRESPONSE']._serialized_start=1299
-  _globals['_READRESPONSE']._serialized_end=1355
-  _globals['_GETSTATSREQUEST']._serialized_start=1357
-  _globals['_GETSTATSREQUEST']._serialized_end=1374
-  _globals['_GETSTATSRESPONSE']._serialized_start=1377
-  _globals['_GETSTATSRESPONSE']._serialized_end=1527
-  _globals['_GROUP']._serialized_start=1529
-  _globals['_GROUP']._serialized_end=1599
-  _globals['_DELETETENANTREQUEST']._serialized_start=1601
-  _globals['_DELETETENANTREQUEST']._serialized_end=1638
-  _globals['_DELETETENANTRESPONSE']._serialized_start=1640
-  _globals['_DELETETENANTRESPONSE']._serialized_end=1679
-  _globals['_BUFFER']._serialized_start=1682
-  _globals['_BUFFER']._serialized_end=2174
+  _globals['_VERIFYSTEP']._serialized_end=878
+  _globals['_APPENDREQUEST']._serialized_start=880
+  _globals['_APPENDREQUEST']._serialized_end=947
+  _globals['_APPENDRESPONSE']._serialized_start=949
+  _globals['_APPENDRESPONSE']._serialized_end=1000
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=1002
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=1068
+  _globals['_ENTRY']._serialized_start=1070
+  _globals['_ENTRY']._serialized_end=1139
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=1141
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=1202
+  _globals['_ACKREQUEST']._serialized_start=1204
+  _globals['_ACKREQUEST']._serialized_end=1244
+  _globals['_ACKRESPONSE']._serialized_start=1246
+  _globals['_ACKRESPONSE']._serialized_end=1274
+  _globals['_READREQUEST']._serialized_start=1276
+  _globals['_READREQUEST']._serialized_end=1319
+  _globals['_READRESPONSE']._serialized_start=1321
+  _globals['_READRESPONSE']._serialized_end=1377
+  _globals['_GETSTATSREQUEST']._serialized_start=1379
+  _globals['_GETSTATSREQUEST']._serialized_end=1396
+  _globals['_GETSTATSRESPONSE']._serialized_start=1399
+  _globals['_GETSTATSRESPONSE']._serialized_end=1549
+  _globals['_GROUP']._serialized_start=1551
+  _globals['_GROUP']._serialized_end=1621
+  _globals['_DELETETENANTREQUEST']._serialized_start=1623
+  _globals['_DELETETENANTREQUEST']._serialized_end=1660
+  _globals['_DELETETENANTRESPONSE']._serialized_start=1662
+  _globals['_DELETETENANTRESPONSE']._serialized_end=1701
+  _globals['_BUFFER']._serialized_start=1704
+  _globals['_BUFFER']._serialized_end=2196
 # @@protoc_insertion_point(module_scope)

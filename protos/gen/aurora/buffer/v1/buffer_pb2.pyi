@@ -73,7 +73,7 @@ class TargetDistributions(_message.Message):
     def __init__(self, k: _Optional[int] = ..., token_ids: _Optional[bytes] = ..., log_probs: _Optional[bytes] = ..., tail_mass: _Optional[bytes] = ...) -> None: ...
 
 class VerifyStep(_message.Message):
-    __slots__ = ("drafted", "accepted", "batch_size", "microseconds", "ngram_drafted", "ngram_accepted", "by_other")
+    __slots__ = ("drafted", "accepted", "batch_size", "microseconds", "ngram_drafted", "ngram_accepted", "by_other", "draft_digest")
     DRAFTED_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class VerifyStep(_message.Message):
     NGRAM_DRAFTED_FIELD_NUMBER: _ClassVar[int]
     NGRAM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     BY_OTHER_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     drafted: int
     accepted: int
     batch_size: int
@@ -88,7 +89,8 @@ class VerifyStep(_message.Message):
     ngram_drafted: int
     ngram_accepted: int
     by_other: bool
-    def __init__(self, drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., batch_size: _Optional[int] = ..., microseconds: _Optional[int] = ..., ngram_drafted: _Optional[int] = ..., ngram_accepted: _Optional[int] = ..., by_other: _Optional[bool] = ...) -> None: ...
+    draft_digest: str
+    def __init__(self, drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., batch_size: _Optional[int] = ..., microseconds: _Optional[int] = ..., ngram_drafted: _Optional[int] = ..., ngram_accepted: _Optional[int] = ..., by_other: _Optional[bool] = ..., draft_digest: _Optional[str] = ...) -> None: ...
 
 class AppendRequest(_message.Message):
     __slots__ = ("trajectories",)

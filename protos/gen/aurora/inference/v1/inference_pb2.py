@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#aurora/inference/v1/inference.proto\x12\x13\x61urora.inference.v1\"\xb9\x02\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x06prompt\x18\x02 \x01(\tH\x00\x12\x36\n\rprompt_tokens\x18\x03 \x01(\x0b\x32\x1d.aurora.inference.v1.TokenIdsH\x00\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12\x13\n\x0btemperature\x18\x05 \x01(\x02\x12\x12\n\x05top_p\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x07 \x01(\r\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x02\x88\x01\x01\x12\x0c\n\x04stop\x18\t \x03(\t\x12\x12\n\nignore_eos\x18\n \x01(\x08\x12\x0e\n\x06tenant\x18\x0b \x01(\t\x12\x0e\n\x06\x64omain\x18\x0c \x01(\t\x12\x10\n\x08no_train\x18\r \x01(\x08\x42\x07\n\x05inputB\x08\n\x06_top_pB\x07\n\x05_seed\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xc0\x01\n\x10GenerateResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x15\n\rfinish_reason\x18\x04 \x01(\t\x12)\n\x05usage\x18\x05 \x01(\x0b\x32\x1a.aurora.inference.v1.Usage\x12\x35\n\x0bspeculation\x18\x06 \x01(\x0b\x32 .aurora.inference.v1.Speculation\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xbc\x01\n\x0bSpeculation\x12\r\n\x05\x64raft\x18\x01 \x01(\t\x12\x14\n\x0c\x64raft_digest\x18\x02 \x01(\t\x12\x0b\n\x03\x61rm\x18\x03 \x01(\t\x12\r\n\x05steps\x18\x04 \x01(\r\x12\x16\n\x0e\x64rafted_tokens\x18\x05 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x06 \x01(\r\x12\x1c\n\x14ngram_drafted_tokens\x18\x07 \x01(\r\x12\x1d\n\x15ngram_accepted_tokens\x18\x08 \x01(\r\"2\n\x05\x44raft\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0b\n\x03uri\x18\x03 \x01(\t\"g\n\x11StageDraftRequest\x12\'\n\x04slot\x18\x01 \x01(\x0e\x32\x19.aurora.inference.v1.Slot\x12)\n\x05\x64raft\x18\x02 \x01(\x0b\x32\x1a.aurora.inference.v1.Draft\"\x14\n\x12StageDraftResponse\"\x15\n\x13UnstageDraftRequest\"\x16\n\x14UnstageDraftResponse\"%\n\x13PromoteDraftRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"2\n\x14PromoteDraftResponse\x12\x1a\n\x12pause_microseconds\x18\x01 \x01(\r\"O\n\x11SetTrafficRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x15\n\rcandidate_bps\x18\x02 \x01(\r\x12\x0f\n\x07\x63rossed\x18\x03 \x01(\x08\"\x14\n\x12SetTrafficResponse\"Y\n\x13ListOutcomesRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x04\x12\r\n\x05limit\x18\x04 \x01(\r\"\xb2\x02\n\x07Outcome\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0b\n\x03\x61rm\x18\x02 \x01(\t\x12\x15\n\rcandidate_bps\x18\x03 \x01(\r\x12\x16\n\x0e\x64rafted_tokens\x18\x04 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x05 \x01(\r\x12 \n\x18time_per_output_token_us\x18\x07 \x01(\r\x12\x15\n\rstable_digest\x18\x08 \x01(\t\x12\x18\n\x10\x63\x61ndidate_digest\x18\t \x01(\t\x12\x0e\n\x06\x65nding\x18\n \x01(\t\x12\x0c\n\x04pair\x18\x0b \x01(\x04\x12\x10\n\x08requests\x18\x0c \x01(\r\x12\x17\n\x0f\x66\x61iled_requests\x18\r \x01(\r\x12\x1e\n\x16time_to_first_token_us\x18\x0e \x01(\rJ\x04\x08\x06\x10\x07\"\xa1\x01\n\x14ListOutcomesResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12.\n\x08outcomes\x18\x02 \x03(\x0b\x32\x1c.aurora.inference.v1.Outcome\x12\x12\n\nnext_after\x18\x03 \x01(\x04\x12\x17\n\x0funlisted_stable\x18\x04 \x01(\x04\x12\x1a\n\x12unlisted_candidate\x18\x05 \x01(\x04\"\x14\n\x12GetCountersRequest\"\xa3\x01\n\x0b\x41rmCounters\x12\x0b\n\x03\x61rm\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\x04\x12\x17\n\x0f\x66\x61iled_requests\x18\x03 \x01(\x04\x12\x14\n\x0cverify_steps\x18\x04 \x01(\x04\x12\x16\n\x0e\x64rafted_tokens\x18\x05 \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x06 \x01(\x04\x12\x15\n\routput_tokens\x18\x07 \x01(\x04\"V\n\rNgramCounters\x12\x14\n\x0cverify_steps\x18\x01 \x01(\x04\x12\x16\n\x0e\x64rafted_tokens\x18\x02 \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x03 \x01(\x04\"\xf7\x01\n\x13GetCountersResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12.\n\x04\x61rms\x18\x02 \x03(\x0b\x32 .aurora.inference.v1.ArmCounters\x12\x19\n\x11trajectories_sent\x18\x03 \x01(\x04\x12\x1c\n\x14trajectories_dropped\x18\x04 \x01(\x04\x12\x18\n\x10running_requests\x18\x05 \x01(\x04\x12\x18\n\x10waiting_requests\x18\x06 \x01(\x04\x12\x31\n\x05ngram\x18\x07 \x01(\x0b\x32\".aurora.inference.v1.NgramCounters\"\x12\n\x10GetStatusRequest\"\xd3\x02\n\x11GetStatusResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rtarget_digest\x18\x03 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x04 \x01(\t\x12*\n\x06stable\x18\x05 \x01(\x0b\x32\x1a.aurora.inference.v1.Draft\x12-\n\tcandidate\x18\x06 \x01(\x0b\x32\x1a.aurora.inference.v1.Draft\x12\x12\n\nrollout_id\x18\x07 \x01(\t\x12\x15\n\rcandidate_bps\x18\x08 \x01(\r\x12\x1a\n\x12speculation_length\x18\t \x01(\r\x12\x1a\n\x12max_context_tokens\x18\n \x01(\r\x12.\n\x08problems\x18\x0b \x03(\x0b\x32\x1c.aurora.inference.v1.Problem\"*\n\x07Problem\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t*A\n\x04Slot\x12\x14\n\x10SLOT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSLOT_STABLE\x10\x01\x12\x12\n\x0eSLOT_CANDIDATE\x10\x02\x32\x91\x06\n\tInference\x12Y\n\x08Generate\x12$.aurora.inference.v1.GenerateRequest\x1a%.aurora.inference.v1.GenerateResponse0\x01\x12]\n\nStageDraft\x12&.aurora.inference.v1.StageDraftRequest\x1a\'.aurora.inference.v1.StageDraftResponse\x12\x63\n\x0cUnstageDraft\x12(.aurora.inference.v1.UnstageDraftRequest\x1a).aurora.inference.v1.UnstageDraftResponse\x12\x63\n\x0cPromoteDraft\x12(.aurora.inference.v1.PromoteDraftRequest\x1a).aurora.inference.v1.PromoteDraftResponse\x12]\n\nSetTraffic\x12&.aurora.inference.v1.SetTrafficRequest\x1a\'.aurora.inference.v1.SetTrafficResponse\x12\x63\n\x0cListOutcomes\x12(.aurora.inference.v1.ListOutcomesRequest\x1a).aurora.inference.v1.ListOutcomesResponse\x12`\n\x0bGetCounters\x12\'.aurora.inference.v1.GetCountersRequest\x1a(.aurora.inference.v1.GetCountersResponse\x12Z\n\tGetStatus\x12%.aurora.inference.v1.GetStatusRequest\x1a&.aurora.inference.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#aurora/inference/v1/inference.proto\x12\x13\x61urora.inference.v1\"\xb9\x02\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x06prompt\x18\x02 \x01(\tH\x00\x12\x36\n\rprompt_tokens\x18\x03 \x01(\x0b\x32\x1d.aurora.inference.v1.TokenIdsH\x00\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12\x13\n\x0btemperature\x18\x05 \x01(\x02\x12\x12\n\x05top_p\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x07 \x01(\r\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x02\x88\x01\x01\x12\x0c\n\x04stop\x18\t \x03(\t\x12\x12\n\nignore_eos\x18\n \x01(\x08\x12\x0e\n\x06tenant\x18\x0b \x01(\t\x12\x0e\n\x06\x64omain\x18\x0c \x01(\t\x12\x10\n\x08no_train\x18\r \x01(\x08\x42\x07\n\x05inputB\x08\n\x06_top_pB\x07\n\x05_seed\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xc0\x01\n\x10GenerateResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x15\n\rfinish_reason\x18\x04 \x01(\t\x12)\n\x05usage\x18\x05 \x01(\x0b\x32\x1a.aurora.inference.v1.Usage\x12\x35\n\x0bspeculation\x18\x06 \x01(\x0b\x32 .aurora.inference.v1.Speculation\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"\xbc\x01\n\x0bSpeculation\x12\r\n\x05\x64raft\x18\x01 \x01(\t\x12\x14\n\x0c\x64raft_digest\x18\x02 \x01(\t\x12\x0b\n\x03\x61rm\x18\x03 \x01(\t\x12\r\n\x05steps\x18\x04 \x01(\r\x12\x16\n\x0e\x64rafted_tokens\x18\x05 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x06 \x01(\r\x12\x1c\n\x14ngram_drafted_tokens\x18\x07 \x01(\r\x12\x1d\n\x15ngram_accepted_tokens\x18\x08 \x01(\r\"2\n\x05\x44raft\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0b\n\x03uri\x18\x03 \x01(\t\"g\n\x11StageDraftRequest\x12\'\n\x04slot\x18\x01 \x01(\x0e\x32\x19.aurora.inference.v1.Slot\x12)\n\x05\x64raft\x18\x02 \x01(\x0b\x32\x1a.aurora.inference.v1.Draft\"\x14\n\x12StageDraftResponse\"%\n\x13UnstageDraftRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x16\n\x14UnstageDraftResponse\"%\n\x13PromoteDraftRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"2\n\x14PromoteDraftResponse\x12\x1a\n\x12pause_microseconds\x18\x01 \x01(\r\"O\n\x11SetTrafficRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x15\n\rcandidate_bps\x18\x02 \x01(\r\x12\x0f\n\x07\x63rossed\x18\x03 \x01(\x08\"\x14\n\x12SetTrafficResponse\"Y\n\x13ListOutcomesRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x04\x12\r\n\x05limit\x18\x04 \x01(\r\"\xb2\x02\n\x07Outcome\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0b\n\x03\x61rm\x18\x02 \x01(\t\x12\x15\n\rcandidate_bps\x18\x03 \x01(\r\x12\x16\n\x0e\x64rafted_tokens\x18\x04 \x01(\r\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x05 \x01(\r\x12 \n\x18time_per_output_token_us\x18\x07 \x01(\r\x12\x15\n\rstable_digest\x18\x08 \x01(\t\x12\x18\n\x10\x63\x61ndidate_digest\x18\t \x01(\t\x12\x0e\n\x06\x65nding\x18\n \x01(\t\x12\x0c\n\x04pair\x18\x0b \x01(\x04\x12\x10\n\x08requests\x18\x0c \x01(\r\x12\x17\n\x0f\x66\x61iled_requests\x18\r \x01(\r\x12\x1e\n\x16time_to_first_token_us\x18\x0e \x01(\rJ\x04\x08\x06\x10\x07\"\xa1\x01\n\x14ListOutcomesResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12.\n\x08outcomes\x18\x02 \x03(\x0b\x32\x1c.aurora.inference.v1.Outcome\x12\x12\n\nnext_after\x18\x03 \x01(\x04\x12\x17\n\x0funlisted_stable\x18\x04 \x01(\x04\x12\x1a\n\x12unlisted_candidate\x18\x05 \x01(\x04\"\x14\n\x12GetCountersRequest\"\xa3\x01\n\x0b\x41rmCounters\x12\x0b\n\x03\x61rm\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\x04\x12\x17\n\x0f\x66\x61iled_requests\x18\x03 \x01(\x04\x12\x14\n\x0cverify_steps\x18\x04 \x01(\x04\x12\x16\n\x0e\x64rafted_tokens\x18\x05 \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x06 \x01(\x04\x12\x15\n\routput_tokens\x18\x07 \x01(\x04\"V\n\rNgramCounters\x12\x14\n\x0cverify_steps\x18\x01 \x01(\x04\x12\x16\n\x0e\x64rafted_tokens\x18\x02 \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x03 \x01(\x04\"\xf7\x01\n\x13GetCountersResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12.\n\x04\x61rms\x18\x02 \x03(\x0b\x32 .aurora.inference.v1.ArmCounters\x12\x19\n\x11trajectories_sent\x18\x03 \x01(\x04\x12\x1c\n\x14trajectories_dropped\x18\x04 \x01(\x04\x12\x18\n\x10running_requests\x18\x05 \x01(\x04\x12\x18\n\x10waiting_requests\x18\x06 \x01(\x04\x12\x31\n\x05ngram\x18\x07 \x01(\x0b\x32\".aurora.inference.v1.NgramCounters\"\x12\n\x10GetStatusRequest\"\x89\x03\n\x11GetStatusResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rtarget_digest\x18\x03 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x04 \x01(\t\x12*\n\x06stable\x18\x05 \x01(\x0b\x32\x1a.aurora.inference.v1.Draft\x12-\n\tcandidate\x18\x06 \x01(\x0b\x32\x1a.aurora.inference.v1.Draft\x12\x12\n\nrollout_id\x18\x07 \x01(\t\x12\x15\n\rcandidate_bps\x18\x08 \x01(\r\x12\x1a\n\x12speculation_length\x18\t \x01(\r\x12\x1a\n\x12max_context_tokens\x18\n \x01(\r\x12.\n\x08problems\x18\x0b \x03(\x0b\x32\x1c.aurora.inference.v1.Problem\x12\x34\n\x08retained\x18\x0c \x03(\x0b\x32\".aurora.inference.v1.RetainedDraft\"M\n\rRetainedDraft\x12)\n\x05\x64raft\x18\x01 \x01(\x0b\x32\x1a.aurora.inference.v1.Draft\x12\x11\n\tshare_bps\x18\x02 \x01(\r\"*\n\x07Problem\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t*T\n\x04Slot\x12\x14\n\x10SLOT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSLOT_STABLE\x10\x01\x12\x12\n\x0eSLOT_CANDIDATE\x10\x02\x12\x11\n\rSLOT_RETAINED\x10\x03\x32\x91\x06\n\tInference\x12Y\n\x08Generate\x12$.aurora.inference.v1.GenerateRequest\x1a%.aurora.inference.v1.GenerateResponse0\x01\x12]\n\nStageDraft\x12&.aurora.inference.v1.StageDraftRequest\x1a\'.aurora.inference.v1.StageDraftResponse\x12\x63\n\x0cUnstageDraft\x12(.aurora.inference.v1.UnstageDraftRequest\x1a).aurora.inference.v1.UnstageDraftResponse\x12\x63\n\x0cPromoteDraft\x12(.aurora.inference.v1.PromoteDraftRequest\x1a).aurora.inference.v1.PromoteDraftResponse\x12]\n\nSetTraffic\x12&.aurora.inference.v1.SetTrafficRequest\x1a\'.aurora.inference.v1.SetTrafficResponse\x12\x63\n\x0cListOutcomes\x12(.aurora.inference.v1.ListOutcomesRequest\x1a).aurora.inference.v1.ListOutcomesResponse\x12`\n\x0bGetCounters\x12\'.aurora.inference.v1.GetCountersRequest\x1a(.aurora.inference.v1.GetCountersResponse\x12Z\n\tGetStatus\x12%.aurora.inference.v1.GetStatusRequest\x1a&.aurora.inference.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aurora.inference.v1.inference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SLOT']._serialized_start=2762
-  _globals['_SLOT']._serialized_end=2827
+  _globals['_SLOT']._serialized_start=2911
+  _globals['_SLOT']._serialized_end=2995
   _globals['_GENERATEREQUEST']._serialized_start=61
   _globals['_GENERATEREQUEST']._serialized_end=374
   _globals['_TOKENIDS']._serialized_start=376
@@ -50,37 +50,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STAGEDRAFTRESPONSE']._serialized_start=1003
   _globals['_STAGEDRAFTRESPONSE']._serialized_end=1023
   _globals['_UNSTAGEDRAFTREQUEST']._serialized_start=1025
-  _globals['_UNSTAGEDRAFTREQUEST']._serialized_end=1046
-  _globals['_UNSTAGEDRAFTRESPONSE']._serialized_start=1048
-  _globals['_UNSTAGEDRAFTRESPONSE']._serialized_end=1070
-  _globals['_PROMOTEDRAFTREQUEST']._serialized_start=1072
-  _globals['_PROMOTEDRAFTREQUEST']._serialized_end=1109
-  _globals['_PROMOTEDRAFTRESPONSE']._serialized_start=1111
-  _globals['_PROMOTEDRAFTRESPONSE']._serialized_end=1161
-  _globals['_SETTRAFFICREQUEST']._serialized_start=1163
-  _globals['_SETTRAFFICREQUEST']._serialized_end=1242
-  _globals['_SETTRAFFICRESPONSE']._serialized_start=1244
-  _globals['_SETTRAFFICRESPONSE']._serialized_end=1264
-  _globals['_LISTOUTCOMESREQUEST']._serialized_start=1266
-  _globals['_LISTOUTCOMESREQUEST']._serialized_end=1355
-  _globals['_OUTCOME']._serialized_start=1358
-  _globals['_OUTCOME']._serialized_end=1664
-  _globals['_LISTOUTCOMESRESPONSE']._serialized_start=1667
-  _globals['_LISTOUTCOMESRESPONSE']._serialized_end=1828
-  _globals['_GETCOUNTERSREQUEST']._serialized_start=1830
-  _globals['_GETCOUNTERSREQUEST']._serialized_end=1850
-  _globals['_ARMCOUNTERS']._serialized_start=1853
-  _globals['_ARMCOUNTERS']._serialized_end=2016
-  _globals['_NGRAMCOUNTERS']._serialized_start=2018
-  _globals['_NGRAMCOUNTERS']._serialized_end=2104
-  _globals['_GETCOUNTERSRESPONSE']._serialized_start=2107
-  _globals['_GETCOUNTERSRESPONSE']._serialized_end=2354
-  _globals['_GETSTATUSREQUEST']._serialized_start=2356
-  _globals['_GETSTATUSREQUEST']._serialized_end=2374
-  _globals['_GETSTATUSRESPONSE']._serialized_start=2377
-  _globals['_GETSTATUSRESPONSE']._serialized_end=2716
-  _globals['_PROBLEM']._serialized_start=2718
-  _globals['_PROBLEM']._serialized_end=2760
-  _globals['_INFERENCE']._serialized_start=2830
-  _globals['_INFERENCE']._serialized_end=3615
+  _globals['_UNSTAGEDRAFTREQUEST']._serialized_end=1062
+  _globals['_UNSTAGEDRAFTRESPONSE']._serialized_start=1064
+  _globals['_UNSTAGEDRAFTRESPONSE']._serialized_end=1086
+  _globals['_PROMOTEDRAFTREQUEST']._serialized_start=1088
+  _globals['_PROMOTEDRAFTREQUEST']._serialized_end=1125
+  _globals['_PROMOTEDRAFTRESPONSE']._serialized_start=1127
+  _globals['_PROMOTEDRAFTRESPONSE']._serialized_end=1177
+  _globals['_SETTRAFFICREQUEST']._serialized_start=1179
+  _globals['_SETTRAFFICREQUEST']._serialized_end=1258
+  _globals['_SETTRAFFICRESPONSE']._serialized_start=1260
+  _globals['_SETTRAFFICRESPONSE']._serialized_end=1280
+  _globals['_LISTOUTCOMESREQUEST']._serialized_start=1282
+  _globals['_LISTOUTCOMESREQUEST']._serialized_end=1371
+  _globals['_OUTCOME']._serialized_start=1374
+  _globals['_OUTCOME']._serialized_end=1680
+  _globals['_LISTOUTCOMESRESPONSE']._serialized_start=1683
+  _globals['_LISTOUTCOMESRESPONSE']._serialized_end=1844
+  _globals['_GETCOUNTERSREQUEST']._serialized_start=1846
+  _globals['_GETCOUNTERSREQUEST']._serialized_end=1866
+  _globals['_ARMCOUNTERS']._serialized_start=1869
+  _globals['_ARMCOUNTERS']._serialized_end=2032
+  _globals['_NGRAMCOUNTERS']._serialized_start=2034
+  _globals['_NGRAMCOUNTERS']._serialized_end=2120
+  _globals['_GETCOUNTERSRESPONSE']._serialized_start=2123
+  _globals['_GETCOUNTERSRESPONSE']._serialized_end=2370
+  _globals['_GETSTATUSREQUEST']._serialized_start=2372
+  _globals['_GETSTATUSREQUEST']._serialized_end=2390
+  _globals['_GETSTATUSRESPONSE']._serialized_start=2393
+  _globals['_GETSTATUSRESPONSE']._serialized_end=2786
+  _globals['_RETAINEDDRAFT']._serialized_start=2788
+  _globals['_RETAINEDDRAFT']._serialized_end=2865
+  _globals['_PROBLEM']._serialized_start=2867
+  _globals['_PROBLEM']._serialized_end=2909
+  _globals['_INFERENCE']._serialized_start=2998
+  _globals['_INFERENCE']._serialized_end=3783
 # @@protoc_insertion_point(module_scope)

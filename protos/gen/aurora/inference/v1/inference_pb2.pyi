@@ -12,9 +12,11 @@ class Slot(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SLOT_UNSPECIFIED: _ClassVar[Slot]
     SLOT_STABLE: _ClassVar[Slot]
     SLOT_CANDIDATE: _ClassVar[Slot]
+    SLOT_RETAINED: _ClassVar[Slot]
 SLOT_UNSPECIFIED: Slot
 SLOT_STABLE: Slot
 SLOT_CANDIDATE: Slot
+SLOT_RETAINED: Slot
 
 class GenerateRequest(_message.Message):
     __slots__ = ("model", "prompt", "prompt_tokens", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "ignore_eos", "tenant", "domain", "no_train")
@@ -119,8 +121,10 @@ class StageDraftResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class UnstageDraftRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("digest",)
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    def __init__(self, digest: _Optional[str] = ...) -> None: ...
 
 class UnstageDraftResponse(_message.Message):
     __slots__ = ()
@@ -263,7 +267,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("instance", "model", "target_digest", "tokenizer_digest", "stable", "candidate", "rollout_id", "candidate_bps", "speculation_length", "max_context_tokens", "problems")
+    __slots__ = ("instance", "model", "target_digest", "tokenizer_digest", "stable", "candidate", "rollout_id", "candidate_bps", "speculation_length", "max_context_tokens", "problems", "retained")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TARGET_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -275,6 +279,7 @@ class GetStatusResponse(_message.Message):
     SPECULATION_LENGTH_FIELD_NUMBER: _ClassVar[int]
     MAX_CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    RETAINED_FIELD_NUMBER: _ClassVar[int]
     instance: str
     model: str
     target_digest: str
@@ -286,7 +291,16 @@ class GetStatusResponse(_message.Message):
     speculation_length: int
     max_context_tokens: int
     problems: _containers.RepeatedCompositeFieldContainer[Problem]
-    def __init__(self, instance: _Optional[str] = ..., model: _Optional[str] = ..., target_digest: _Optional[str] = ..., tokenizer_digest: _Optional[str] = ..., stable: _Optional[_Union[Draft, _Mapping]] = ..., candidate: _Optional[_Union[Draft, _Mapping]] = ..., rollout_id: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., speculation_length: _Optional[int] = ..., max_context_tokens: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ...) -> None: ...
+    retained: _containers.RepeatedCompositeFieldContainer[RetainedDraft]
+    def __init__(self, instance: _Optional[str] = ..., model: _Optional[str] = ..., target_digest: _Optional[str] = ..., tokenizer_digest: _Optional[str] = ..., stable: _Optional[_Union[Draft, _Mapping]] = ..., candidate: _Optional[_Union[Draft, _Mapping]] = ..., rollout_id: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., speculation_length: _Optional[int] = ..., max_context_tokens: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ..., retained: _Optional[_Iterable[_Union[RetainedDraft, _Mapping]]] = ...) -> None: ...
+
+class RetainedDraft(_message.Message):
+    __slots__ = ("draft", "share_bps")
+    DRAFT_FIELD_NUMBER: _ClassVar[int]
+    SHARE_BPS_FIELD_NUMBER: _ClassVar[int]
+    draft: Draft
+    share_bps: int
+    def __init__(self, draft: _Optional[_Union[Draft, _Mapping]] = ..., share_bps: _Optional[int] = ...) -> None: ...
 
 class Problem(_message.Message):
     __slots__ = ("reason", "message")

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class InferenceStub:
-    """Serves one target model with two draft slots, stable and candidate.
+    """Serves one target model with two draft slots, stable and candidate, and drafts beside them.
     """
 
     def __init__(self, channel):
@@ -78,7 +78,7 @@ class InferenceStub:
 
 
 class InferenceServicer:
-    """Serves one target model with two draft slots, stable and candidate.
+    """Serves one target model with two draft slots, stable and candidate, and drafts beside them.
     """
 
     def Generate(self, request, context):
@@ -96,7 +96,7 @@ class InferenceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnstageDraft(self, request, context):
-        """Empties the candidate slot; requests in flight finish on the draft they began with.
+        """Empties the candidate slot, or releases a retained draft; requests in flight finish on it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -187,7 +187,7 @@ def add_InferenceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Inference:
-    """Serves one target model with two draft slots, stable and candidate.
+    """Serves one target model with two draft slots, stable and candidate, and drafts beside them.
     """
 
     @staticmethod

@@ -50,6 +50,9 @@ class Runner(Protocol):
         ones (`Sequence.draft_failed`), and nothing else.
         """
 
+    def change(self, sequence: Sequence, drafter: Drafter) -> None:
+        """Has `drafter`, which must need no states of the target, draft for a decoding sequence."""
+
     def move(self, source: int, destination: int, tokens: int) -> None:
         """Copies the first `tokens` cached tokens of a row to another row."""
 

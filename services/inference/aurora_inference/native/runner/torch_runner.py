@@ -199,6 +199,14 @@ class TorchRunner:
                 self._rows[sequence].captured.append(captured.part(start, end))
                 start = end
 
+    def change(self, sequence: Sequence, drafter: Drafter) -> None:
+        assert not drafter.target_layers, "the target's states of what it has read are gone"
+        row = self._rows[sequence]
+        row.drafter.remove(sequence)
+        # Its next proposal feeds it all tokens so far.
+        drafter.add(sequence)
+        self._rows[sequence] = row._replace(drafter=drafter)
+
     def move(self, source: int, destination: int, tokens: int) -> None:
         self._cache.move(source, destination, tokens)
 
