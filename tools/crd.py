@@ -65,6 +65,7 @@ from aurora_common.codec import Wire
 _CLIENT_CLASSES = {
     "Draft": "ServedDraft",
     "Candidate": "ServedDraft",
+    "Retained": "ServedDraft",
     "Verdict": "PastRollout",
     "GuardrailState": "Guardrail",
 }

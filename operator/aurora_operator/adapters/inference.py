@@ -14,13 +14,14 @@ from aurora_operator.adapters.channel import Peer, open_channel
 from aurora_operator.domain.plan.action import (
     Action,
     PromoteDraft,
+    ReleaseDraft,
     SetTraffic,
     StageDraft,
     UnstageDraft,
 )
 from aurora_operator.domain.plan.observation import InferenceView, OutcomeBatch, Problem
 from aurora_operator.domain.rollout.outcome import Arm, Block, Ending, Outcome, Pair
-from aurora_operator.domain.status.deployment import Cursor, Draft
+from aurora_operator.domain.status.deployment import Cursor, Draft, Retained
 
 _CALL_SECONDS = 5.0
 # A whole checkpoint is read to verify and load it.
@@ -41,6 +42,7 @@ _ENDINGS: dict[str, Ending] = {each: each for each in get_args(Ending)}
 _SLOTS = {
     "stable": inference_pb2.SLOT_STABLE,
     "candidate": inference_pb2.SLOT_CANDIDATE,
+    "retained": inference_pb2.SLOT_RETAINED,
 }
 
 
@@ -70,6 +72,10 @@ class GrpcInference:
             rollout_id=status.rollout_id,
             candidate_bps=status.candidate_bps,
             problems=tuple(Problem(each.reason, each.message) for each in status.problems),
+            retained=tuple(
+                Retained(_draft(each.draft), round(each.share_bps / 100))
+                for each in status.retained
+            ),
         )
 
     async def outcomes(self, rollout_id: str, cursor: Cursor | None) -> OutcomeBatch:
@@ -127,6 +133,10 @@ class GrpcInference:
             case UnstageDraft():
                 await self._stub.UnstageDraft(
                     inference_pb2.UnstageDraftRequest(), timeout=_CALL_SECONDS
+                )
+            case ReleaseDraft(digest=digest):
+                await self._stub.UnstageDraft(
+                    inference_pb2.UnstageDraftRequest(digest=digest), timeout=_CALL_SECONDS
                 )
             case SetTraffic(rollout_id=rollout_id, candidate_bps=candidate_bps, crossed=crossed):
                 share = inference_pb2.SetTrafficRequest(

@@ -22,6 +22,8 @@ class ServedDraft:
     """The number of its publication, from 1."""
     trained_through: str = ""
     """The newest trajectory that it was trained on."""
+    share_percent: int = 0
+    """Of the last output tokens, the share that it served; in steps of 5 percent."""
     acceptance_bps: int | None = None
     """Its acceptance rate as last measured; basis points."""
 
@@ -390,6 +392,8 @@ class Status:
     """The generation that it is about."""
     stable: ServedDraft | None = None
     """The draft that serves."""
+    retained: tuple[ServedDraft, ...] = ()
+    """Drafts in memory beside the stable one, the newest first."""
     rollout: Rollout | None = None
     """The rollout in progress, or the last one."""
     watch: Watch | None = None

@@ -113,6 +113,7 @@ def _with_what_its_engine_takes(spec):
         spec.pop("replicas", None)
     draft = spec.setdefault("draft", {})
     draft.setdefault("initialCheckpoint", {"uri": "pvc://models/draft"})
+    draft.pop("portfolio", None)
     if draft.get("speculationLength", {}).get("max") == 0:
         draft["speculationLength"]["max"] = 1
     spec.get("inference", {}).pop("autoscaling", None)

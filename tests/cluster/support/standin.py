@@ -97,6 +97,7 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         self._draw = random.Random(self.instance)
         self.stable: inference_pb2.Draft | None = None
         self.candidate: inference_pb2.Draft | None = None
+        self.retained: dict[str, inference_pb2.Draft] = {}
         self.rollout_id, self.candidate_bps = "", 0
         self._outcomes: list[inference_pb2.Outcome] = []
         self._listed = 0
@@ -119,12 +120,17 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
         with _Reported(self.world, "StageDraft", self._pod):
             if request.slot == inference_pb2.SLOT_STABLE:
                 self.stable = draft
+            elif request.slot == inference_pb2.SLOT_RETAINED:
+                self.retained[draft.digest] = draft
             else:
                 self.candidate = draft
         return inference_pb2.StageDraftResponse()
 
     async def UnstageDraft(self, request: Any, context: Any) -> Any:  # noqa: N802
         with _Reported(self.world, "UnstageDraft", self._pod):
+            if request.digest:
+                self.retained.pop(request.digest, None)
+                return inference_pb2.UnstageDraftResponse()
             self.candidate, self.rollout_id, self.candidate_bps = None, "", 0
         return inference_pb2.UnstageDraftResponse()
 
@@ -168,6 +174,10 @@ class InferenceStandin(inference_pb2_grpc.InferenceServicer):
             candidate=self.candidate,
             rollout_id=self.rollout_id,
             candidate_bps=self.candidate_bps,
+            retained=[
+                inference_pb2.RetainedDraft(draft=draft, share_bps=1000)
+                for draft in self.retained.values()
+            ],
             problems=[
                 inference_pb2.Problem(reason="NothingRecorded", message=told)
                 for name, told in self.world.complaints.items()

@@ -1,4 +1,4 @@
-"""The four idempotent effects of a rollout, and which of them are due."""
+"""The idempotent effects of a rollout, and which of them are due."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aurora_operator.domain.plan.observation import InferenceView, Observation
+from aurora_operator.domain.plan.portfolio import awaits_initial
 from aurora_operator.domain.rollout.state import Promoting, weight_percent
 from aurora_operator.domain.status.deployment import Draft, Rollout, Status
 
@@ -14,13 +15,21 @@ from aurora_operator.domain.status.deployment import Draft, Rollout, Status
 @dataclass(frozen=True, slots=True)
 class StageDraft:
     inference: str
-    slot: Literal["stable", "candidate"]
+    slot: Literal["stable", "candidate", "retained"]
     draft: Draft
 
 
 @dataclass(frozen=True, slots=True)
 class UnstageDraft:
     inference: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseDraft:
+    """Of those that are retained."""
+
+    inference: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +49,52 @@ class PromoteDraft:
     digest: str
 
 
-Action = StageDraft | UnstageDraft | SetTraffic | PromoteDraft
+Action = StageDraft | UnstageDraft | ReleaseDraft | SetTraffic | PromoteDraft
 
 
-def due_actions(status: Status, observed: Observation) -> Iterator[Action]:
-    """The actions that bring the inferences in line with the status."""
+def due_actions(
+    status: Status, observed: Observation, *, retains: bool = False
+) -> Iterator[Action]:
+    """The actions that bring the inferences in line with the status.
+
+    `retains`: former stable drafts stay in memory.
+    """
     for number, view in enumerate(sorted(observed.inferences, key=lambda view: view.name)):
+        if retains:
+            yield from _before_promotion(status, view)
         yield from _due(status, view, observed, crossed=number % 2 == 1)
+        yield from _beside(status, view, observed, retains=retains)
+
+
+def _before_promotion(status: Status, view: InferenceView) -> Iterator[Action]:
+    """Retains the stable draft while it is in memory, with what is known of it."""
+    if _promotes(status) and view.stable is not None and is_draft(view.stable, status.stable):
+        held = {each.draft.digest for each in view.retained}
+        if view.stable.digest not in held:
+            yield StageDraft(view.name, "retained", view.stable)
+
+
+def _beside(
+    status: Status, view: InferenceView, observed: Observation, *, retains: bool
+) -> Iterator[Action]:
+    """Brings what is retained in line; last, since a rollout need not wait for it."""
+    held = {each.draft.digest for each in view.retained}
+    wanted = {each.draft.digest: each.draft for each in status.retained}
+    # It may be the next that is retained.
+    spared = status.stable.digest if _promotes(status) and status.stable is not None else ""
+    for digest in sorted(held - wanted.keys() - {spared}):
+        yield ReleaseDraft(view.name, digest)
+    missing = [draft for digest, draft in wanted.items() if digest not in held]
+    if retains and (initial := awaits_initial(status, observed)) is not None:
+        missing.append(initial)
+    for draft in missing:
+        if observed.may_stage(view.name, draft.digest):
+            yield StageDraft(view.name, "retained", draft)
+
+
+def _promotes(status: Status) -> bool:
+    rollout = status.served_rollout
+    return rollout is not None and isinstance(rollout.state, Promoting)
 
 
 def _due(

@@ -9,7 +9,7 @@ from aurora_operator.domain.plan.command import Command
 from aurora_operator.domain.rollout.outcome import Outcome, Pair
 from aurora_operator.domain.rollout.parity import Agreement
 from aurora_operator.domain.rollout.replay import Score
-from aurora_operator.domain.status.deployment import Candidate, Draft
+from aurora_operator.domain.status.deployment import Candidate, Draft, Retained
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class InferenceView:
     rollout_id: str = ""
     candidate_bps: int = 0
     problems: tuple[Problem, ...] = ()
+    retained: tuple[Retained, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

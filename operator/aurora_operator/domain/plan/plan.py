@@ -19,6 +19,7 @@ from aurora_operator.domain.plan.candidate_queue import dequeue, enqueue
 from aurora_operator.domain.plan.command import Command, checked
 from aurora_operator.domain.plan.condition import conditions
 from aurora_operator.domain.plan.observation import Observation, TrainerView
+from aurora_operator.domain.plan.portfolio import retained
 from aurora_operator.domain.plan.restoration import restored
 from aurora_operator.domain.plan.tally import tallied
 from aurora_operator.domain.plan.unsent import with_unsent
@@ -74,12 +75,14 @@ def plan(
     # The baseline must not change during a comparison.
     elif _may_begin(after, observed) and not is_paused:
         after = _begun(deployment, after, now)
+    after = retained(deployment, status, after, observed)
     after = with_unsent(status, after, observed)
     after = _with_scale(after, observed)
     after = replace(after, conditions=conditions(after, observed, now=now, deployment=deployment))
     # A pod that ends needs nothing, and none begins.
     held = deployment.spec.suspend or after.decided != status.decided
-    actions = () if held else tuple(due_actions(after, observed))
+    retains = deployment.spec.draft.retained > 0
+    actions = () if held else tuple(due_actions(after, observed, retains=retains))
     return Decision(after, actions)
 
 

@@ -20,6 +20,7 @@ from aurora_operator.domain.rollout.state import Ended, RolloutPlan, State
 # One per inference that ever served in the rollout.
 _MAX_CURSORS = 10_000
 HISTORY_LIMIT = 20
+_MAX_RETAINED = 8
 _IN_EVIDENCE = "evidence"
 
 ConditionType = Literal[
@@ -34,6 +35,16 @@ class Draft:
     checkpoint: Annotated[str, "Its name."]
     digest: Annotated[str, "sha256:<hex> over its files."]
     uri: Annotated[str, "Where its files are."]
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """A draft that stays in memory beside the stable one, and that requests may be served with."""
+
+    draft: Annotated[Draft, Wire(inline=True)]
+    share_percent: Annotated[
+        int, "Of the last output tokens, the share that it served; in steps of 5 percent."
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +249,11 @@ class Status:
         "Its acceptance rate as last measured; basis points.",
         Wire("acceptanceBps", within="stable"),
     ] = None
+    retained: Annotated[
+        tuple[Retained, ...],
+        "Drafts in memory beside the stable one, the newest first.",
+        Wire(max_items=_MAX_RETAINED),
+    ] = ()
     rollout: Annotated[Rollout | None, "The rollout in progress, or the last one."] = None
     watch: Annotated[Watch | None, "The watch over the last promotion, while it lasts."] = None
     queue: Annotated[Queue, "Drafts that wait for a rollout."] = Queue()
@@ -280,7 +296,8 @@ class Status:
     def decided(self) -> object:
         """The part on which actions rest."""
         rollout = self.rollout
-        return self.stable, rollout and (rollout.id, rollout.state)
+        retained = tuple(each.draft.digest for each in self.retained)
+        return self.stable, retained, rollout and (rollout.id, rollout.state)
 
     @property
     def needed_digests(self) -> frozenset[str]:
@@ -291,5 +308,6 @@ class Status:
             None if rollout is None else rollout.candidate.draft,
             None if waiting is None else waiting.draft,
             None if self.watch is None else self.watch.former,
+            *(each.draft for each in self.retained),
         )
         return frozenset(draft.digest for draft in drafts if draft is not None)

@@ -14,7 +14,7 @@ from aurora_client._cli.shape import percent, plain_table, points, short_digest
 from aurora_client._cli.snapshot import Served, Snapshot
 from aurora_client._cli.trainer_view import live_trainer, local_time, stored_trainer
 from aurora_client._deployment import Component, Deployment
-from aurora_client._status import Condition, Evidence, PastRollout, Replay, Watch
+from aurora_client._status import Condition, Evidence, PastRollout, Replay, ServedDraft, Watch
 
 _HISTORY_ROWS = 5
 _GOOD = {("Ready", "True"), ("Progressing", "True")}
@@ -90,6 +90,8 @@ def drafts_table(
     rows.add_column(style="dim")
     rows.add_column()
     rows.add_row("stable", _stable(deployment))
+    for number, each in enumerate(deployment.status.retained):
+        rows.add_row("" if number else "retained", _retained(each))
     if deployment.status.watch is not None:
         rows.add_row("watch", _watch(deployment.status.watch))
     if deployment.queued is not None:
@@ -133,6 +135,11 @@ def _stable(deployment: Deployment) -> Text:
     if stable.acceptance_bps is not None:
         line.append(f"  {percent(stable.acceptance_bps / 1e4)} accepted", style="not bold")
     return line
+
+
+def _retained(draft: ServedDraft) -> Text:
+    line = Text(draft.checkpoint).append(f"  {short_digest(draft.digest)}", style="dim")
+    return line.append(f"  serves {draft.share_percent}% of the tokens")
 
 
 def _watch(watch: Watch) -> Text:

@@ -116,6 +116,9 @@ def drafts(body: Json) -> Table:
         )
     for past in deployment.history:
         rows[past.digest] = (past.checkpoint, past.outcome, past.reason, "")
+    for each in deployment.status.retained:
+        share = f"serves {each.share_percent}% of the tokens"
+        rows[each.digest] = (each.checkpoint, "retained", share, "")
     if deployment.stable is not None:
         rows[deployment.stable.digest] = (deployment.stable.checkpoint, "stable", "", "green")
     for digest, (name, role, reason, style) in rows.items():

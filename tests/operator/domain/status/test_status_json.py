@@ -70,14 +70,14 @@ def earlier(status):
     cursors = {name: Cursor(each.instance, each.after) for name, each in rollout.cursors.items()}
     rollout = replace(rollout, state=state, evidence=evidence, cursors=cursors, started_at=None)
     old = Verdict(*(getattr(status.history[0], name) for name in _ONCE_KEPT))
-    return replace(status, rollout=rollout, history=(old,))
+    return replace(status, rollout=rollout, history=(old,), retained=())
 
 
 def test_it_is_written_as_ever(stored):
     """Clients and stored statuses know these keys and texts."""
     written = [json.loads(status_to_json(earlier(status))) for status in STATUSES]
     for content in written:
-        for added in ("attempts", "unrecorded", "unannounced"):
+        for added in ("attempts", "unrecorded", "unannounced", "retained"):
             content.pop(added)
         if "rollout" in content:
             for added in ("guardrails", "crashes", "promotingLogE", "promotionThreshold"):

@@ -35,6 +35,7 @@ _EAGLE3_TARGETS = (
 _NEEDS_LENGTH = (
     "vllm without speculation has no draft to improve: set speculationLength.max above 0"
 )
+_ONE_DRAFT = "vllm holds one draft at a time: leave out draft.portfolio, or set its retain to 1"
 _NO_AUTOSCALING = "autoscaling counts the native engine's queue: scale vllm by /scale, as KEDA does"
 _OF_ITS_OWNER = "an attached vLLM has the replicas that its owner gives it: leave it out"
 _PLAINTEXT = (
@@ -57,6 +58,12 @@ class Spec(Model):
             f"!({_IS_VLLM}) || !has(self.draft) || !has(self.draft.speculationLength) || "
             "!has(self.draft.speculationLength.max) || self.draft.speculationLength.max > 0",
             _NEEDS_LENGTH,
+            "engine",
+        ),
+        rule(
+            f"!({_IS_VLLM}) || !has(self.draft) || !has(self.draft.portfolio) || "
+            "self.draft.portfolio.retain == 1",
+            _ONE_DRAFT,
             "engine",
         ),
         rule(
@@ -127,6 +134,8 @@ class Spec(Model):
                 raise ValueError(_NEEDS_DRAFT)
             if draft.speculation_length.max == 0:
                 raise ValueError(_NEEDS_LENGTH)
+            if draft.retained:
+                raise ValueError(_ONE_DRAFT)
         return engine
 
     @field_validator("replicas")

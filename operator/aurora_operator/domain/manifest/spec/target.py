@@ -39,6 +39,16 @@ class SpeculationLength(Model):
     """Draft fewer tokens, or none, when that is faster at the current load."""
 
 
+class Portfolio(Model):
+    """Drafts that stay in memory beside the stable one, so that each request is served by the one
+    that suits it best. Native engine only."""
+
+    retain: int = Field(default=3, ge=1, le=6)
+    """How many drafts requests are served with at most, outside rollouts: the stable one, the
+    initial one, and former stable ones. Each takes memory for its weights and its cache. 1: only
+    the stable one."""
+
+
 class Draft(Model):
     """The small model that proposes tokens."""
 
@@ -56,3 +66,10 @@ class Draft(Model):
     followed a request's last tokens earlier in its text. The trainer starts from random weights."""
     speculation_length: SpeculationLength = SpeculationLength()
     """How many tokens are drafted in a step."""
+    portfolio: Portfolio | None = None
+    """Drafts that requests may be served with beside the stable one; absent: none."""
+
+    @property
+    def retained(self) -> int:
+        """How many drafts stay in memory beside the stable one."""
+        return 0 if self.portfolio is None else self.portfolio.retain - 1
