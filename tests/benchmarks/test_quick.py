@@ -33,6 +33,7 @@ def cache(tmp_path_factory) -> Path:
         ("states", "overhead_percent_b1"),
         ("swap", "pause_p99_over_step"),
         ("capture", "overhead_percent"),
+        ("portfolio", "worst_window_over_static_portfolio"),
         ("buffer", "append_over_raw_xadd"),
         ("serving", "clients_passed"),
         ("sizing", "redis_memory_mib_per_1000"),
