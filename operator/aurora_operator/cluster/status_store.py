@@ -10,7 +10,7 @@ from aurora_operator.cluster.directory import Directory
 from aurora_operator.cluster.kinds import DEPLOYMENT, Key
 from aurora_operator.cluster.metrics import Metrics
 from aurora_operator.domain.status.deployment import Status
-from aurora_operator.domain.status.status_json import STATUS
+from aurora_operator.domain.status.status_json import STATUS, readable_part
 
 STATUS_MANAGER = "aurora-status"
 
@@ -19,12 +19,12 @@ OnWritten = Callable[[Status, Status], None]
 
 
 def status_of(body: Json) -> Status:
-    """The status in a deployment's body; an empty one if it is the definition's default, or if
-    another writer left it unreadable."""
+    """The status in a deployment's body, or what can be read of one that another version wrote."""
+    content = body.get("status") or {}
     try:
-        return STATUS.read(body.get("status") or {}, "status")
+        return STATUS.read(content, "status")
     except ValueError:
-        return Status()
+        return readable_part(content) if isinstance(content, dict) else Status()
 
 
 def merge_patch(before: Json, after: Json) -> Json:

@@ -120,6 +120,17 @@ async def test_another_writers_status_is_adopted_and_not_overwritten():
     await reconciler.close()
 
 
+async def test_a_status_of_a_later_operator_is_mended_around_its_stable_draft():
+    api, directory = _Api(), Directory()
+    later = {**json.loads(status_to_json(Status(stable=STABLE))), "paused": "OfALaterVersion"}
+    directory.remember(api.write(later))
+    directory.get(KEY).problems = ()
+    reconciler = _reconciler(api, directory)
+    await _settled(reconciler)
+    assert (api.body["status"]["paused"], status_of(api.body).stable) == (False, STABLE)
+    await reconciler.close()
+
+
 async def test_a_status_is_never_written_over_a_newer_body():
     api, directory = _Api(), Directory()
     directory.remember(api.body)

@@ -20,7 +20,12 @@ from aurora_operator.domain.status.deployment import (
     Status,
     Verdict,
 )
-from aurora_operator.domain.status.status_json import STATUS, status_from_json, status_to_json
+from aurora_operator.domain.status.status_json import (
+    STATUS,
+    readable_part,
+    status_from_json,
+    status_to_json,
+)
 
 
 @pytest.mark.parametrize("state", [*STATES, *DRY_STATES])
@@ -147,3 +152,29 @@ def test_an_error_names_the_field():
     content["rollout"]["evidence"]["logWealth"][2] = []
     with pytest.raises(ValueError, match=r"status.rollout.evidence.logWealth\[2\] is \[\]"):
         status_from_json(json.dumps(content))
+
+
+def written(state):
+    return json.loads(status_to_json(full_status(state)))
+
+
+def test_of_a_later_operator_s_status_all_but_what_has_an_unknown_word_is_kept():
+    """After a downgrade in the middle of a rollout the stable draft must go on serving."""
+    status = full_status(Pending())
+    content = written(Pending())
+    content["rollout"]["evidence"]["method"] = "of-a-later-version/v9"
+    content["conditions"][0]["type"] = "OfALaterVersion"
+    content["stable"]["sizeBytes"] = 7
+    content["ofALaterVersion"] = True
+    assert readable_part(content) == replace(status, rollout=None, conditions=())
+
+
+def test_evidence_with_an_unknown_field_is_not_read_in_part():
+    content = written(Pending())
+    content["rollout"]["plan"]["prior"] = "0.5"
+    assert readable_part(content).rollout is None
+
+
+def test_what_is_readable_is_read_as_ever():
+    assert readable_part(written(Pending())) == full_status(Pending())
+    assert readable_part({}) == Status()
