@@ -10,6 +10,9 @@ traffic alone begin with `canary_`.
   that ever promote it. Guardrails are off: they can only promote less.
 - `mixed_effects_…`, `mixed_effects_in_flight_…`, `collapse_promoted_share`: a candidate that is
   faster on most requests and slower in all; guardrails are off.
+- `slower_promoted_share`, `median_requests_slower`: a candidate of equal acceptance whose steps
+  take 10% longer, and after how many live requests it is refused; the worse of all of its requests
+  and of 30% being timed.
 - `harmed_domain_…`, `users_in_a_row_…`, `better_early_promoted_share`, `…_rolled_back_share`: one
   that is faster in all and slower in a domain, faster or slower for forty requests of each user in
   turn, or faster only at first; no bound is claimed.
@@ -53,6 +56,7 @@ from benchmarks.replay_world import (
     REPLAY_CRASH_LOOP,
     REPLAY_NULL_WORLDS,
     REPLAY_RAISING,
+    SLOWER,
     replay_effect_population,
     replay_effect_world,
 )
@@ -140,6 +144,20 @@ def promoted_figures(found: Found, *, prefix: str = "") -> dict[str, Figure]:
     return {
         f"{prefix}{name}_promoted_share": share(results, is_promoted)
         for name, results, _ in told(found)
+    }
+
+
+def slower_figures(found: Found, most: int) -> dict[str, Figure]:
+    """Of the worlds in which a step takes longer, the worst."""
+    worlds = [results for _, results, _ in told(found)]
+    promoted = [share(results, is_promoted) for results in worlds]
+    refused = [
+        median_figure([judged_until(each, is_better=False) or most for each in results], "requests")
+        for results in worlds
+    ]
+    return {
+        "slower_promoted_share": max(promoted, key=lambda each: each.value),
+        "median_requests_slower": max(refused, key=lambda each: each.value),
     }
 
 
@@ -236,6 +254,7 @@ def by_replay(
     runs, requests = Runs(pool, "Replay", nulls[0]), nulls[1]
     figures = null_figures(runs.of(REPLAY_NULL_WORLDS, requests=requests, guardrails=False))
     figures |= promoted_figures(runs.of(HARMFUL, requests=requests, guardrails=False))
+    figures |= slower_figures(runs.of(SLOWER, requests=requests, guardrails=True), requests)
     runs, most = Runs(pool, "Replay", few[0]), few[1]
     figures |= ambiguous_figures(runs.of(AMBIGUOUS, requests=most, guardrails=True))
     found = dict(runs.of(effects(replay_effect_world), requests=most, guardrails=True))

@@ -26,7 +26,8 @@ from aurora_model.config import read_config
 from aurora_model.draft import Draft, draft_kind, load_draft
 from aurora_operator.domain.rollout import replay as rollout_replay
 from aurora_operator.domain.rollout.betting import log_threshold
-from aurora_operator.domain.rollout.replay import Score, is_faster, replayed, replayed_harm
+from aurora_operator.domain.rollout.replay import Score, replayed, replayed_harm
+from aurora_operator.domain.rollout.time_saved import is_faster
 from aurora_trainer.control.budget import Budget
 from aurora_trainer.data.record import RecordFormat, sample_from
 from aurora_trainer.data.replay import Replay, ReplayLimits

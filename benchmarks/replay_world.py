@@ -16,6 +16,8 @@ from aurora_inference.contract import Ending
 # How much of a request's place in its population the time decides.
 _TREND_SHARE = 0.6
 _USUAL = Population()
+# Of a request's steps by those of the stable draft: two drafts of one shape, on two busy cores.
+_TIMING_NOISE = 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ class ReplayTraffic:
     A step takes `step_seconds`, with the candidate `slowdown` times as long. A client gives up
     after an exponential time of `patience` seconds; 0: never. The candidate kills its inference, or
     raises an error, at the hardest share `kills` or `raises` of the requests. `fails`: the share
-    that fails, by arm.
+    that fails, by arm. `timed`: of how many of the candidate's requests the engine can tell what
+    their steps would have taken with the stable draft, to some percent.
     """
 
     population: Population = _USUAL
@@ -42,6 +45,7 @@ class ReplayTraffic:
     kills: float = 0.0
     raises: float = 0.0
     fails: tuple[float, float] = (0.0, 0.0)
+    timed: float = 0.0
 
     def __call__(self, draw: random.Random, arrival: Arrival, candidate: bool) -> Service:
         place = draw.random()
@@ -55,6 +59,11 @@ class ReplayTraffic:
         if candidate:
             pace *= self.slowdown
         service = self._served(draw, request, drafts[candidate], pace)
+        if candidate and self.timed and draw.random() < self.timed:
+            usual = pace / self.slowdown * draw.lognormvariate(0.0, _TIMING_NOISE)
+            service = replace(
+                service, step_time_us=int(pace * 1e6), stable_step_time_us=int(usual * 1e6)
+            )
         if draw.random() < self.fails[candidate]:
             service = replace(service, ending="failed")
         elif candidate and place < self.raises:
@@ -131,6 +140,11 @@ HARMFUL: Mapping[str, Setting] = {
     "mixed_effects": Setting(ReplayTraffic(_MIXED)),
     "mixed_effects_in_flight": Setting(ReplayTraffic(_MIXED, step_seconds=_MANY_SECONDS)),
     "collapse": Setting(ReplayTraffic(_COLLAPSING)),
+}
+# Its steps take 10% longer; in large batches few are like one of the stable draft's.
+SLOWER: Mapping[str, Setting] = {
+    "slower": Setting(ReplayTraffic(slowdown=1.1, timed=1.0)),
+    "slower_in_batches": Setting(ReplayTraffic(slowdown=1.1, timed=0.3)),
 }
 # It is faster in all, or for a while: no bound is claimed.
 AMBIGUOUS: Mapping[str, Setting] = {

@@ -13,7 +13,7 @@ from benchmarks.simulated_fleet import Setting, SimulatedFleet
 
 from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.domain.manifest.spec import AuroraDeployment
-from aurora_operator.domain.rollout.replay import Replay, is_faster, read
+from aurora_operator.domain.rollout.replay import Replay, read
 from aurora_operator.domain.rollout.state import (
     Analyzing,
     Observed,
@@ -23,6 +23,7 @@ from aurora_operator.domain.rollout.state import (
     State,
     advance,
 )
+from aurora_operator.domain.rollout.time_saved import is_faster
 from aurora_operator.domain.status.deployment import Rollout
 
 _CHUNK = 25

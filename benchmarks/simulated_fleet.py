@@ -52,6 +52,8 @@ class Service:
     time_per_output_token_us: int = 20_000
     kills: bool = False
     replayed: Replayed | None = None
+    step_time_us: int = 0
+    stable_step_time_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,8 @@ class SimulatedFleet:
             drafted_tokens=service.drafted_tokens,
             accepted_tokens=service.accepted_tokens,
             time_per_output_token_us=service.time_per_output_token_us,
+            step_time_us=service.step_time_us,
+            stable_step_time_us=service.stable_step_time_us,
         )
         inference.slots.end(assignment, service.ending, served)
         admission = inference.admissions.end(str(number))

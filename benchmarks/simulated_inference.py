@@ -97,6 +97,8 @@ class SimulatedInference:
                         each.served.time_per_output_token_us,
                         each.stable_digest,
                         each.candidate_digest,
+                        step_time_us=each.served.step_time_us,
+                        stable_step_time_us=each.served.stable_step_time_us,
                     ),
                 )
                 for each in page.outcomes

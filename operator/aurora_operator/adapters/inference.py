@@ -194,6 +194,8 @@ def _outcome(outcome: inference_pb2.Outcome) -> Outcome:
         ending=_ENDINGS.get(outcome.ending, "failed"),
         time_per_output_token_us=outcome.time_per_output_token_us,
         time_to_first_token_us=outcome.time_to_first_token_us,
+        step_time_us=outcome.step_time_us,
+        stable_step_time_us=outcome.stable_step_time_us,
         stable_digest=outcome.stable_digest,
         candidate_digest=outcome.candidate_digest,
     )

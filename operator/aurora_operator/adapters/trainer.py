@@ -134,6 +134,7 @@ class CheckpointFeed:
             after=comparison.after,
             greedy_drafts=comparison.greedy_drafts,
             speculation_length=comparison.speculation_length,
+            any_shape=comparison.any_shape,
         )
         try:
             response = await self._judge.ListScores(request, timeout=_SCORES_SECONDS)
@@ -178,6 +179,7 @@ def _score(score: judge_pb2.Score) -> Score:
         output_tokens=score.output_tokens,
         stable_steps=score.stable_steps,
         candidate_steps=score.candidate_steps,
+        shapes_differ=score.shapes_differ,
     )
 
 

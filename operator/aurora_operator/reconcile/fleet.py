@@ -39,7 +39,7 @@ class Comparison:
 
     `begin`: another, after which they must have been admitted. `greedy_drafts`: the engine drafts
     the most probable token at any temperature. `speculation_length`: what a step drafts, for
-    requests in which nothing was drafted.
+    requests in which nothing was drafted. `any_shape`: what a step costs with each is measured.
     """
 
     rollout_id: str
@@ -49,6 +49,7 @@ class Comparison:
     after: str
     greedy_drafts: bool
     speculation_length: int
+    any_shape: bool = False
 
 
 class Judge(Protocol):

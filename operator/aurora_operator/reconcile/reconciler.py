@@ -241,15 +241,24 @@ class Reconciler:
         of_rollout = of_watch = None
         if rollout is not None and (replay := rollout.evidence.replay) is not None:
             draft = rollout.candidate.draft
-            of_rollout = self._comparison(rollout.id, stable, draft, replay)
+            is_served = not rollout.plan.dry_run
+            of_rollout = self._comparison(rollout.id, stable, draft, replay, is_served=is_served)
         if watch is not None:
             of_watch = self._comparison(watch.rollout_id, stable, watch.former, watch.replay)
         return of_rollout, of_watch
 
     def _comparison(
-        self, rollout_id: str, stable: Draft, candidate: Draft, replay: Replay
+        self,
+        rollout_id: str,
+        stable: Draft,
+        candidate: Draft,
+        replay: Replay,
+        *,
+        is_served: bool = True,
     ) -> Comparison:
         spec = self.generation.deployment.spec
+        # Without live requests there is nothing to time.
+        any_shape = is_served and spec.engine.times_drafts
         return Comparison(
             rollout_id=rollout_id,
             stable=stable,
@@ -258,6 +267,7 @@ class Reconciler:
             after=replay.after,
             greedy_drafts=spec.engine.drafts_greedily,
             speculation_length=spec.draft.speculation_length.max,
+            any_shape=any_shape,
         )
 
     def _lasting(self, observed: Observation) -> list[Problem]:

@@ -148,6 +148,26 @@ class Replay:
     """Stream id after which a request must have been admitted; empty: any is judged."""
     path: EvidencePath | None = None
     """How the evidence grew."""
+    candidate_scatter: float = 0.0
+    """Sum of squared deviations of the steps that the candidate needs."""
+    saved_product: float = 0.0
+    """Sum of products of their deviations and of those of the steps saved."""
+    shapes_differ: bool = False
+    """Whether a step may cost another time with the candidate, which must be measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCost:
+    """By how much a step with the candidate takes longer than with the stable draft."""
+
+    excess_bps: int = 0
+    """How much longer a step takes; basis points."""
+    requests: int = 0
+    """How many requests were timed."""
+    excess: float = 0.0
+    """Mean share by which their steps take longer."""
+    scatter: float = 0.0
+    """Sum of its squared deviations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +226,8 @@ class Evidence:
     """What replaying recorded requests has shown, if that decides."""
     path: EvidencePath | None = None
     """How the evidence grew, if live requests alone decide."""
+    step_cost: StepCost | None = None
+    """What a step with it costs, if the engine measures that."""
     threshold: float = 0.0
     """What the logarithm of an e-value must reach."""
     promotion_threshold: float = 0.0
@@ -284,6 +306,8 @@ class Watch:
     """Since when."""
     suspended_at: str = ""
     """Since when the deployment is suspended."""
+    step_cost: float = 0.0
+    """What a step with the new draft was found to cost, by one with the former."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,13 +83,16 @@ class Served:
     """What was drafted for a request, and how long it took.
 
     The times are microseconds, 0 if unknown: from its admission to its first token, and for each
-    token after that.
+    token after that; of a verify step with its draft alone, and of the same step had the stable
+    draft proposed as many tokens for as many rows, for a candidate's request.
     """
 
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     time_to_first_token_us: int = 0
     time_per_output_token_us: int = 0
+    step_time_us: int = 0
+    stable_step_time_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +165,13 @@ class DraftCounters:
 
 @dataclass(slots=True)
 class ArmCounters(DraftCounters):
-    """Totals of one arm, and what its draft drafted."""
+    """Totals of one arm, and what its draft drafted; `drafting_seconds`: what that took it, 0 if
+    the engine does not measure it."""
 
     requests: int = 0
     failed_requests: int = 0
     output_tokens: int = 0
+    drafting_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,13 +251,16 @@ async def test_outcomes_are_paged_by_a_cursor_of_the_instance(stub, worker, draf
         engine.slots.end(
             engine.slots.assign(0.0),
             "completed",
-            Served(8, accepted, time_to_first_token_us=2**40, time_per_output_token_us=1500),
+            Served(8, accepted, 2**40, 1500, step_time_us=2**40, stable_step_time_us=9),
         )
     engine.slots.assign(0.0)
     first = await stub.ListOutcomes(pb.ListOutcomesRequest(rollout_id="r1", limit=3))
     assert [outcome.accepted_tokens for outcome in first.outcomes] == [0, 1, 2]
     # As much as the message can hold.
-    assert {each.time_to_first_token_us for each in first.outcomes} == {2**32 - 1}
+    assert {(each.time_to_first_token_us, each.step_time_us) for each in first.outcomes} == {
+        (2**32 - 1, 2**32 - 1)
+    }
+    assert {each.stable_step_time_us for each in first.outcomes} == {9}
     assert (first.unlisted_stable, first.unlisted_candidate) == (0, 3)
     assert {(each.arm, each.candidate_digest, each.ending) for each in first.outcomes} == {
         ("candidate", drafts["two"].digest, "completed")

@@ -203,6 +203,20 @@ def test_another_shape_is_refused_for_good(comparisons, judge_drafts, target, tm
         comparisons.load(Pair(judge_drafts["random"], other))
 
 
+def test_another_shape_is_compared_by_who_knows_what_its_steps_cost(
+    comparisons, judge_drafts, make_entries, target, tmp_path
+):
+    small = random_draft(small_draft_config(target.decoder.config), seed=3)
+    folder, manifest = publish_draft(small, tmp_path, name="small", target=target.identity)
+    other = JudgedDraft(manifest.digest, folder.as_uri())
+    (entry,) = make_entries(1)
+    score = comparisons.load(Pair(judge_drafts["perfect"], other, any_shape=True)).score(entry)
+    assert score.shapes_differ
+    assert score.stable_steps < score.candidate_steps
+    alike = comparisons.load(Pair(judge_drafts["perfect"], judge_drafts["twin"], any_shape=True))
+    assert not alike.score(entry).shapes_differ
+
+
 def test_another_digest_than_its_files_have_is_refused(comparisons, judge_drafts):
     wrong = JudgedDraft(f"sha256:{'0' * 64}", judge_drafts["perfect"].uri)
     with pytest.raises(CheckpointError, match="the caller says sha256:0000"):

@@ -14,6 +14,7 @@ from aurora_operator.domain.plan.observation import Observation
 from aurora_operator.domain.plan.verdict import verdict_of
 from aurora_operator.domain.rollout.replay import Replay, read, replayed_harm
 from aurora_operator.domain.rollout.state import Inconclusive, RolledBack
+from aurora_operator.domain.rollout.step_cost import estimated
 from aurora_operator.domain.status.deployment import Draft, Rollout, Status, Verdict, Watch
 
 
@@ -29,6 +30,7 @@ def begun(rollout: Rollout, former: Draft | None, *, seconds: float, now: dateti
         ends_at=now + timedelta(seconds=seconds),
         replay=Replay(replay.after, begin=replay.after),
         started_at=now,
+        step_cost=estimated(rollout.evidence.step_cost),
     )
 
 
@@ -59,7 +61,9 @@ def _counted(watch: Watch, observed: Observation) -> Replay:
     if batch is None or batch.rollout_id != watch.rollout_id:
         return replay
     # The judge was asked about the former draft as the candidate.
-    return read(replay, (score.exchanged for score in batch.scores), through=batch.after)
+    return read(
+        replay, (score.exchanged(watch.step_cost) for score in batch.scores), through=batch.after
+    )
 
 
 def _reverted(

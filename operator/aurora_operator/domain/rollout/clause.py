@@ -12,14 +12,7 @@ from typing import Annotated, Literal
 
 from aurora_operator.domain.rollout.evidence import Evidence, effect_interval
 from aurora_operator.domain.rollout.guardrail import GUARDRAILS, MAX_GUARDRAILS
-from aurora_operator.domain.rollout.replay import (
-    Replay,
-    class_threshold,
-    is_futile,
-    saved_at_least,
-    saved_at_most,
-    saves_overall,
-)
+from aurora_operator.domain.rollout.replay import Replay, class_threshold
 from aurora_operator.domain.rollout.state import (
     MAX_CRASHES,
     STAGING_SECONDS,
@@ -32,21 +25,39 @@ from aurora_operator.domain.rollout.state import (
     State,
     WaitingForTraffic,
 )
+from aurora_operator.domain.rollout.step_cost import LEAST_REQUESTS, StepCost
+from aurora_operator.domain.rollout.time_saved import (
+    is_cost_known,
+    is_futile,
+    saved_at_least,
+    saved_at_most,
+    saved_with_cost,
+    saves_overall,
+)
 
-# Two for each guardrail, and nine others.
+# Two for each guardrail, and eleven others.
 MAX_CLAUSES = 2 * MAX_GUARDRAILS + 16
 _DIGITS = 4
 
 # What a promotion asks for.
-_FOR_PROMOTION = ("Better", "SavesOverall", "MinRequests", "LiveNotWorse", "WithinMargin")
+_FOR_PROMOTION = (
+    "Better",
+    "SavesOverall",
+    "StepCostKnown",
+    "MinRequests",
+    "LiveNotWorse",
+    "WithinMargin",
+)
 
 ClauseName = Literal[
     "Better",
     "SavesOverall",
+    "StepCostKnown",
     "MinRequests",
     "LiveNotWorse",
     "WithinMargin",
     "NoReplayHarm",
+    "NoStepCostHarm",
     "NoClassHarm",
     "NoAcceptanceHarm",
     "NoGuardrailHarm",
@@ -59,8 +70,8 @@ ClauseName = Literal[
 class Clause:
     """One clause of the rule that promotes a candidate or ends its rollout.
 
-    Better and the harms compare logarithms of e-values, MinRequests and FewCrashes counts, the
-    others basis points.
+    Better and the harms but NoStepCostHarm compare logarithms of e-values, StepCostKnown,
+    MinRequests and FewCrashes counts, the others basis points.
     """
 
     name: Annotated[ClauseName, "Which clause."]
@@ -84,7 +95,11 @@ def for_promotion(plan: RolloutPlan, evidence: Evidence) -> Iterator[Clause]:
     if plan.method == "Replay":
         replay = replay or Replay()
         yield _clause("Better", replay.log_e >= threshold, threshold, replay.log_e)
-        yield _saves_overall(plan, replay)
+        yield _saves_overall(plan, replay, evidence.step_cost)
+        if replay.shapes_differ:
+            timed = 0 if evidence.step_cost is None else evidence.step_cost.requests
+            known = is_cost_known(replay, evidence.step_cost)
+            yield _clause("StepCostKnown", known, LEAST_REQUESTS, timed)
     else:
         yield _clause("Better", evidence.log_e >= threshold, threshold, evidence.log_e)
     if plan.dry_run:
@@ -113,6 +128,10 @@ def against_harm(plan: RolloutPlan, evidence: Evidence) -> Iterator[Clause]:
         yield _clause("GainPossible", possible, plan.min_effect_bps, _share_bps(replay, highest))
     if plan.dry_run:
         return
+    if replay is not None:
+        most = saved_with_cost(replay, evidence.step_cost)
+        if most is not None:
+            yield _clause("NoStepCostHarm", most >= 0, 0.0, _share_bps(replay, most))
     harm = evidence.log_harm
     yield _clause("NoAcceptanceHarm", harm < threshold, threshold, harm)
     for one in evidence.guardrails:
@@ -159,10 +178,10 @@ def _clause(
     return Clause(name, holds, round(float(required), _DIGITS), shown, subject)
 
 
-def _saves_overall(plan: RolloutPlan, replay: Replay) -> Clause:
+def _saves_overall(plan: RolloutPlan, replay: Replay, cost: StepCost | None) -> Clause:
     threshold = plan.promotion_threshold
-    least = saved_at_least(replay, threshold=threshold)
-    holds = saves_overall(replay, threshold=threshold, min_effect=plan.min_effect)
+    least = saved_at_least(replay, threshold=threshold, cost=cost)
+    holds = saves_overall(replay, threshold=threshold, min_effect=plan.min_effect, cost=cost)
     return _clause("SavesOverall", holds, plan.min_effect_bps, _share_bps(replay, least))
 
 

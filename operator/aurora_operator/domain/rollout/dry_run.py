@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from aurora_operator.domain.rollout.replay import Replay, is_faster, is_futile, replayed_harm
+from aurora_operator.domain.rollout.replay import Replay, replayed_harm
 from aurora_operator.domain.rollout.state import (
     Inconclusive,
     Observed,
@@ -19,6 +19,7 @@ from aurora_operator.domain.rollout.state import (
     WouldPromote,
     WouldRollBack,
 )
+from aurora_operator.domain.rollout.time_saved import is_faster, is_futile
 
 
 def advance_dry(

@@ -52,6 +52,7 @@ from aurora_operator.domain.rollout.interval import half_width, welford
 from aurora_operator.domain.rollout.outcome import Arm, Outcome, Pair
 from aurora_operator.domain.rollout.path import EvidencePath, sampled
 from aurora_operator.domain.rollout.replay import Replay
+from aurora_operator.domain.rollout.step_cost import StepCost
 from aurora_operator.domain.rollout.switchback import bet_on_pair, scores
 
 _CONFIDENCE_ALPHA = 0.05
@@ -107,6 +108,9 @@ class Evidence:
     ] = None
     path: Annotated[
         EvidencePath | None, "How the evidence grew, if live requests alone decide."
+    ] = None
+    step_cost: Annotated[
+        StepCost | None, "What a step with it costs, if the engine measures that."
     ] = None
 
     @property
@@ -173,6 +177,9 @@ def observe(
     if evidence.guardrails:
         guardrails = tuple(guardrail.observe(outcome) for guardrail in evidence.guardrails)
         evidence = replace(evidence, guardrails=guardrails)
+    if outcome.stable_step_time_us and outcome.arm == "candidate":
+        cost = evidence.step_cost or StepCost()
+        evidence = replace(evidence, step_cost=cost.observe(outcome))
     scores = _scores(outcome, without_stable=without_stable)
     if scores is None:
         return evidence

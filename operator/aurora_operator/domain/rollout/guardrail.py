@@ -17,9 +17,8 @@ instead of being slow is caught by its acceptance rate, where a failure scores 0
 
 Of a pair of blocks the difference of both scores is bet on, as in `switchback`.
 
-Limit of `tpot`: requests of both arms decode in one batch, whose steps pay for both drafts. A slow
-candidate slows its neighbours down too, so the difference is diluted, the more the larger its
-share. Only measuring each draft's own propose time can separate them.
+Requests of both arms decode in one batch, whose steps pay for both drafts. The native engine leaves
+the proposals of other drafts out of a request's time per token, so that `tpot` is not diluted.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ class Outcome:
 
     The times are 0 if unknown: a request of a single token has no `time_per_output_token_us`, one
     whose answer is not streamed through a gateway no `time_to_first_token_us`. The digests are
-    those of the drafts that it could have drawn, empty if there was none.
+    those of the drafts that it could have drawn, empty if there was none. Of a request that the
+    candidate served, `step_time_us` is that of a verify step with it, `stable_step_time_us` what
+    the stable draft would have made of the same step.
     """
 
     arm: Arm
@@ -28,6 +30,8 @@ class Outcome:
     stable_digest: str = ""
     candidate_digest: str = ""
     time_to_first_token_us: int = 0
+    step_time_us: int = 0
+    stable_step_time_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

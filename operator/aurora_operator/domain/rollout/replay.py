@@ -2,8 +2,8 @@
 
 Verification is lossless: what was said does not depend on the draft. So two drafts can be compared
 on requests that neither served for it, by the verify steps S that each is expected to need for the
-tokens of a request (the trainer's `judge` computes them). A step costs the same with both, which
-have one shape.
+tokens of a request (the trainer's `judge` computes them). What a step costs is for `time_saved` to
+count: the same with two drafts of one shape.
 
 A request scores W = 1 − S(candidate) / S(stable), the share of its time that the candidate saves.
 Gamblers as in `betting` stake against "the mean of W − δ is at no time above 0", with W at least
@@ -13,7 +13,7 @@ collapses on 1.5% of the requests, and is slower for it, is promoted in 15% of t
 process against harm stakes on −W clipped to ±CLIP. Every request weighs the same in W. What all
 requests together save, D = S(stable) − S(candidate), weighs long answers more and is not clipped: a
 draft that wins on many short answers and loses on the few that take most of the time has D below 0.
-A candidate is faster if both say so, at the same level α.
+A candidate is faster if both say so, at the same level α (`time_saved.is_faster`).
 
 Requests fall into classes, by their domain and by the length of their answers, and each class has a
 process of its own against harm. Class j of a rollout has α / (j (j + 1)), so that all of them
@@ -26,7 +26,6 @@ from the one on that was the first to be admitted after the comparison began.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -57,8 +56,6 @@ _MAX_DOMAINS = 16
 _NO_DOMAIN = "no domain"
 _MAX_CLASSES = _MAX_DOMAINS + 2 + len(_LENGTHS) + 1
 _SHOWN_ALPHA = 0.05
-# The interval is asymptotic, and what is harmful should be found to be so.
-_FUTILE_AFTER_REQUESTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class Score:
     """One recorded request: the verify steps that each draft is expected to need for it.
 
     `id` is the position in the buffer's stream at which it was judged; those of one position come
-    together.
+    together. `shapes_differ`: a step may cost another time with one than with the other.
     """
 
     id: str
@@ -74,11 +71,13 @@ class Score:
     output_tokens: int
     stable_steps: float
     candidate_steps: float
+    shapes_differ: bool = False
 
-    @property
-    def exchanged(self) -> Score:
-        """With the roles of the drafts exchanged."""
-        return replace(self, stable_steps=self.candidate_steps, candidate_steps=self.stable_steps)
+    def exchanged(self, cost: float = 1.0) -> Score:
+        """With the roles of the drafts exchanged; the new candidate's steps cost so much more."""
+        return replace(
+            self, stable_steps=self.candidate_steps, candidate_steps=cost * self.stable_steps
+        )
 
     @property
     def saved(self) -> float:
@@ -127,6 +126,15 @@ class Replay:
         str, "Stream id after which a request must have been admitted; empty: any is judged."
     ] = ""
     path: Annotated[EvidencePath | None, "How the evidence grew."] = None
+    candidate_scatter: Annotated[
+        float, "Sum of squared deviations of the steps that the candidate needs."
+    ] = 0.0
+    saved_product: Annotated[
+        float, "Sum of products of their deviations and of those of the steps saved."
+    ] = 0.0
+    shapes_differ: Annotated[
+        bool, "Whether a step may cost another time with the candidate, which must be measured."
+    ] = False
 
     @property
     def log_e(self) -> Annotated[float, "Natural logarithm of the e-value for better.", ROUNDED]:
@@ -171,6 +179,16 @@ def replayed(replay: Replay, score: Score, *, min_effect: float = 0.0) -> Replay
         score.stable_steps - score.candidate_steps,
     )
     steps, _ = welford(replay.stable_steps, 0.0, replay.requests, score.stable_steps)
+    needed, candidate_scatter = welford(
+        replay.stable_steps - replay.saved_steps,
+        replay.candidate_scatter,
+        replay.requests,
+        score.candidate_steps,
+    )
+    # With one deviation from the mean before and one from that after, as in `welford`.
+    product = (score.stable_steps - score.candidate_steps - replay.saved_steps) * (
+        score.candidate_steps - needed
+    )
     better = bet(
         replay.log_wealth,
         score.saved - min_effect,
@@ -178,7 +196,8 @@ def replayed(replay: Replay, score: Score, *, min_effect: float = 0.0) -> Replay
         fractions=_FRACTIONS,
     )
     worse = bet(replay.log_harm_wealth, -saved, largest_loss=CLIP)
-    return Replay(
+    return replace(
+        replay,
         after=score.id,
         requests=replay.requests + 1,
         log_wealth=better,
@@ -187,8 +206,10 @@ def replayed(replay: Replay, score: Score, *, min_effect: float = 0.0) -> Replay
         saved_steps=mean,
         saved_scatter=scatter,
         classes=_with_classes(replay.classes, score, saved),
-        begin=replay.begin,
         path=sampled(replay.path, replay.requests + 1, better, worse),
+        candidate_scatter=candidate_scatter,
+        saved_product=replay.saved_product + product,
+        shapes_differ=replay.shapes_differ or score.shapes_differ,
     )
 
 
@@ -207,42 +228,6 @@ def read(
         return replay
     # The last ones had no score.
     return replace(replay, after=through)
-
-
-def is_faster(replay: Replay, *, threshold: float, min_effect: float = 0.0) -> bool:
-    """Whether it saves time on requests and on all of them together; `threshold` is log(1/α)."""
-    return replay.log_e >= threshold and saves_overall(
-        replay, threshold=threshold, min_effect=min_effect
-    )
-
-
-def saves_overall(replay: Replay, *, threshold: float, min_effect: float) -> bool:
-    """Whether all requests save more than the share `min_effect`, but with probability α."""
-    least = saved_at_least(replay, threshold=threshold)
-    return least is not None and least > min_effect * replay.stable_steps
-
-
-def saved_at_least(replay: Replay, *, threshold: float) -> float | None:
-    """The verify steps that it saves at least, on average, but with probability α, one-sided.
-
-    None before two requests; `threshold` is log(1/α).
-    """
-    width = half_width(replay.saved_scatter, replay.requests, 2 * math.exp(-threshold))
-    return None if width is None else replay.saved_steps - width
-
-
-def saved_at_most(replay: Replay) -> float | None:
-    """The upper end of its 95% interval in verify steps; None before two requests."""
-    width = half_width(replay.saved_scatter, replay.requests, _SHOWN_ALPHA)
-    return None if width is None else replay.saved_steps + width
-
-
-def is_futile(replay: Replay, *, min_effect: float = 0.0) -> bool:
-    """Whether it saves less than it must, with 95% confidence; never soon."""
-    most = saved_at_most(replay)
-    if most is None or replay.requests < _FUTILE_AFTER_REQUESTS:
-        return False
-    return most < min_effect * replay.stable_steps
 
 
 def replayed_harm(replay: Replay, *, threshold: float) -> str | None:

@@ -11,7 +11,8 @@ from aurora_common.codec import Wire
 from aurora_operator.domain.rollout.betting import log_share, log_threshold
 from aurora_operator.domain.rollout.evidence import Evidence, effect_interval
 from aurora_operator.domain.rollout.guardrail import harm
-from aurora_operator.domain.rollout.replay import is_faster, is_futile, replayed_harm
+from aurora_operator.domain.rollout.replay import replayed_harm
+from aurora_operator.domain.rollout.time_saved import is_faster, is_futile, is_harmful_cost
 
 MAX_STEPS = 20
 # How long a rollout waits for inferences to load its candidate, and to make it their stable draft.
@@ -207,10 +208,11 @@ def advance(
     """The next state; the same state if there is nothing to decide.
 
     `is_better` promotes, whatever the step. A candidate is rolled back once a process against harm
-    reaches log(1/α), of live requests, of replayed ones, of a class of them or of a guardrail, or
-    once inferences die of it. A step ends once it has its requests and nothing speaks for harm.
-    Missing evidence never promotes: at the deadline the stable draft stays. Every state has a
-    deadline. A pause holds all but harm and commands, a suspension all but commands.
+    reaches log(1/α), of live requests, of replayed ones, of a class of them or of a guardrail, once
+    its steps cost more than it saves of them, or once inferences die of it. A step ends once it has
+    its requests and nothing speaks for harm. Missing evidence never promotes: at the deadline the
+    stable draft stays. Every state has a deadline. A pause holds all but harm and commands, a
+    suspension all but commands.
     """
     replay = evidence.replay
     match state:
@@ -244,6 +246,8 @@ def advance(
             and (where := replayed_harm(replay, threshold=plan.threshold)) is not None
         ):
             return RolledBack(f"ReplayHarm: {where}")
+        case _ if replay is not None and is_harmful_cost(replay, evidence.step_cost):
+            return RolledBack("StepCostHarm")
         case Pending(clock=None) | WaitingForTraffic(clock=None):
             return replace(state, clock=Clock(now))
         case (
@@ -313,7 +317,10 @@ def is_better(evidence: Evidence, plan: RolloutPlan) -> bool:
     if evidence.replay is None or evidence.candidate.requests == 0:
         return False
     return not _contradicts(evidence) and is_faster(
-        evidence.replay, threshold=plan.promotion_threshold, min_effect=plan.min_effect
+        evidence.replay,
+        threshold=plan.promotion_threshold,
+        min_effect=plan.min_effect,
+        cost=evidence.step_cost,
     )
 
 

@@ -150,6 +150,9 @@ class Watch:
     # None in one that an earlier operator began.
     started_at: Annotated[datetime | None, "Since when."] = None
     suspended_at: Annotated[datetime | None, "Since when the deployment is suspended."] = None
+    step_cost: Annotated[
+        float, "What a step with the new draft was found to cost, by one with the former."
+    ] = 1.0
 
     @property
     def verdict_id(self) -> str:

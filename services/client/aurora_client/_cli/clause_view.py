@@ -57,6 +57,14 @@ _WORDS: Mapping[str, _Words] = {
         "above {}",
         "proof that all requests together save time",
     ),
+    "StepCostKnown": _Words(
+        "the steps of enough live requests are timed",
+        _count,
+        "{}",
+        "at least {}",
+        "{more} more live requests whose steps are timed",
+        has_bar=True,
+    ),
     "MinRequests": _Words(
         "enough live requests are judged",
         _count,
@@ -89,6 +97,9 @@ _WORDS: Mapping[str, _Words] = {
         "below {}",
         has_bar=True,
     ),
+    "NoStepCostHarm": _Words(
+        "its dearer steps leave something saved", _share, "at most {}", "at least {}"
+    ),
     "GainPossible": _Words("a sufficient gain is still possible", _share, "at most {}", "{}"),
     "NoAcceptanceHarm": _Words(
         "live requests prove no lower acceptance", _log_e, "{}", "below {}", has_bar=True
@@ -103,6 +114,7 @@ HARM = frozenset(
     {
         "NoReplayHarm",
         "NoClassHarm",
+        "NoStepCostHarm",
         "GainPossible",
         "NoAcceptanceHarm",
         "NoGuardrailHarm",

@@ -21,6 +21,7 @@ _WHY: Mapping[str, str] = {
     "AcceptanceBetter": "live requests prove that it is accepted more often",
     "Commanded": "someone commanded it",
     "ReplayHarm": "in replay it is slower than the stable draft",
+    "StepCostHarm": "its verify steps take longer, by more than it saves of them",
     "WatchHarm": "on requests recorded since its promotion it is slower than the draft before it",
     "AcceptanceHarm": "live requests accept it less often than the stable draft",
     "TimePerOutputTokenHarm": "requests that it serves take longer per token",

@@ -104,6 +104,8 @@ class ControlServicer(inference_pb2_grpc.InferenceServicer, Generic[B]):
                         outcome.served.time_per_output_token_us, _UINT32_MAX
                     ),
                     time_to_first_token_us=min(outcome.served.time_to_first_token_us, _UINT32_MAX),
+                    step_time_us=min(outcome.served.step_time_us, _UINT32_MAX),
+                    stable_step_time_us=min(outcome.served.stable_step_time_us, _UINT32_MAX),
                     pair=outcome.pair,
                     requests=outcome.requests,
                     failed_requests=outcome.failed_requests,
@@ -131,6 +133,7 @@ class ControlServicer(inference_pb2_grpc.InferenceServicer, Generic[B]):
                     drafted_tokens=counts.drafted_tokens,
                     accepted_tokens=counts.accepted_tokens,
                     output_tokens=counts.output_tokens,
+                    drafting_time_us=int(counts.drafting_seconds * 1e6),
                 )
                 for arm, counts in counters.arms.items()
             ],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -33,6 +33,7 @@ from aurora_inference.contract import (
     SpeculationReport,
 )
 from aurora_inference.native.batch import Batch
+from aurora_inference.native.draft_cost import DraftCosts
 from aurora_inference.native.portfolio import Portfolio, Trial
 from aurora_inference.native.runner import Runner
 from aurora_inference.native.runner.drafter import Drafter
@@ -96,6 +97,7 @@ class Engine:
         self._drafters: dict[str, Drafter] = {}
         self._arms: dict[Arm, ArmCounters] = {"stable": ArmCounters(), "candidate": ArmCounters()}
         self._ngram = DraftCounters()
+        self._draft_costs = DraftCosts()
         self._arm_draws = random.Random()
         self.portfolio = Portfolio(random.getrandbits(64))
         self._admissions = Admissions()
@@ -157,6 +159,7 @@ class Engine:
         slotted = self.slots.digests
         self._drafters = {key: each for key, each in self._drafters.items() if key in slotted}
         self.portfolio.keep(slotted)
+        self._draft_costs.forget_all_but(slotted)
 
     # Requests.
 
@@ -261,6 +264,7 @@ class Engine:
         if step.drafted == lengths:
             drafts = any(digest for digest, length in zip(digests, lengths, strict=True) if length)
             self.speculation.observe_cost(len(rows), max(lengths), seconds, ngram=not drafts)
+        self._time(rows, digests, lengths, step.drafting, seconds)
         advances = []
         for row, digest, drafted, accepted, emitted in zip(
             rows, digests, step.drafted, step.accepted, step.emitted, strict=True
@@ -298,6 +302,27 @@ class Engine:
             if digest is not None:
                 self.portfolio.change(row.trial, digest)
                 self.runner.change(row, self._drafters[digest])
+
+    def _time(
+        self,
+        rows: list[Sequence],
+        digests: list[str | None],
+        lengths: list[int],
+        drafting: Mapping[str, float],
+        seconds: float,
+    ) -> None:
+        """Gives each row and each arm what its own draft took of a step."""
+        stable = self.slots.stable.digest if self.slots.stable else ""
+        times = self._draft_costs.measured(
+            digests, lengths, drafting=drafting, seconds=seconds, stable=stable
+        )
+        for row, each in zip(rows, times, strict=True):
+            row.own_time.add(each)
+        # A draft serves one arm, but for requests that began before it was promoted.
+        arms = {digest: row.assignment.arm for row, digest in zip(rows, digests, strict=True)}
+        for digest, took in drafting.items():
+            if digest in arms:
+                self._arms[arms[digest]].drafting_seconds += took
 
     def _lengths(self, rows: list[Sequence]) -> list[int]:
         """How many tokens each row drafts: never more than it can still use besides the bonus."""
@@ -371,14 +396,17 @@ class Engine:
             self._arms[sequence.assignment.arm].failed_requests += 1
         elif sequence.draft_failed:
             ending = "draft_failed"
-        decoding = time.perf_counter() - sequence.first_token_at
+        own = sequence.own_time
         waiting = max(sequence.first_token_at - sequence.admitted_at, 0.0)
         tokens = sequence.output_count - 1
         served = Served(
             drafted_tokens=sequence.drafted_tokens,
             accepted_tokens=sequence.accepted_tokens,
             time_to_first_token_us=int(waiting * 1e6),
-            time_per_output_token_us=int(decoding * 1e6 / tokens) if tokens > 0 else 0,
+            # Without the proposals of other drafts for its neighbours in the batch.
+            time_per_output_token_us=int(own.alone * 1e6 / tokens) if tokens > 0 else 0,
+            step_time_us=_mean_us(own.compared, own.compared_steps),
+            stable_step_time_us=_mean_us(own.with_stable, own.compared_steps),
         )
         self.slots.end(sequence.assignment, ending, served)
 
@@ -387,6 +415,10 @@ def _unlike_first(sequence: Sequence, digest: str | None) -> str:
     """The digest, if it is not that of the draft that a request began with."""
     first = sequence.assignment.draft
     return digest if digest and first is not None and digest != first.digest else ""
+
+
+def _mean_us(seconds: float, count: int) -> int:
+    return round(seconds * 1e6 / count) if count else 0
 
 
 def ended_early(request_id: str, reason: FinishReason) -> Progress:

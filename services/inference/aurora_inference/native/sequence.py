@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aurora_inference.contract import Request, SpeculationReport
+from aurora_inference.native.draft_cost import OwnTime
 from aurora_inference.native.ngram import MatchRate, NgramHistory
 from aurora_inference.native.portfolio import Trial
 from aurora_inference.slots.slots import Assignment
@@ -32,6 +33,7 @@ class Sequence:
         self.admitted_at = 0.0
         self.history: NgramHistory | None = None
         self.first_token_at = 0.0
+        self.own_time = OwnTime()
         self.steps: list[VerifyStep] = []
         self.drafted_tokens = 0
         self.accepted_tokens = 0

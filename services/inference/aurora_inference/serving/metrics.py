@@ -150,6 +150,9 @@ class EngineCollector(Collector):
             "Drafted tokens that the target accepted, by their position in the draft.",
             labels=["arm", "position"],
         )
+        drafting = CounterMetricFamily(
+            "aurora_spec_drafting_seconds", "Time that its draft took to propose.", labels=["arm"]
+        )
         output = CounterMetricFamily("aurora_output_tokens", "Generated.", labels=["arm"])
         requests = CounterMetricFamily("aurora_requests", "Begun.", labels=["arm"])
         failed = CounterMetricFamily("aurora_failed_requests", "Failed.", labels=["arm"])
@@ -158,10 +161,11 @@ class EngineCollector(Collector):
             drafted.add_metric([arm], counts.drafted_tokens)
             for position, count in enumerate(counts.accepted_per_position):
                 accepted.add_metric([arm, str(position)], count)
+            drafting.add_metric([arm], counts.drafting_seconds)
             output.add_metric([arm], counts.output_tokens)
             requests.add_metric([arm], counts.requests)
             failed.add_metric([arm], counts.failed_requests)
-        yield from (drafts, drafted, accepted, output, requests, failed)
+        yield from (drafts, drafted, accepted, drafting, output, requests, failed)
         # A slot's draft changes over time, so the counters have no digest label: join on arm.
         info = GaugeMetricFamily(
             "aurora_draft_info",

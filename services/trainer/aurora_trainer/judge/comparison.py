@@ -54,19 +54,22 @@ class Pair:
 
     `greedy_drafts`: the engine drafts the most probable token, always. `speculation_length`: what a
     step would draft for a request in which it drafted nothing; 0: such requests are not judged.
+    `any_shape`: what a step costs with either is known to the caller.
     """
 
     stable: JudgedDraft
     candidate: JudgedDraft
     greedy_drafts: bool = False
     speculation_length: int = 0
+    any_shape: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """Verify steps that either draft is expected to need for one request's output tokens.
 
-    `id`: the stream id up to which all were read when it was judged.
+    `id`: the stream id up to which all were read when it was judged. `shapes_differ`: a step may
+    cost another time with one than with the other.
     """
 
     id: str
@@ -74,6 +77,7 @@ class Score:
     output_tokens: int
     stable_steps: float
     candidate_steps: float
+    shapes_differ: bool = False
 
 
 class Unjudged(StrEnum):
@@ -114,9 +118,11 @@ class Comparison:
     ) -> None:
         """`target`: in memory, if what it thinks of a request is to be computed, not recorded.
 
-        Raises ConflictError if a step with one costs another time than with the other.
+        Raises ConflictError if a step with one may cost another time than with the other, unless
+        that is known to the caller, or if they are of two kinds.
         """
-        if (stable.kind, stable.config) != (candidate.kind, candidate.config):
+        self._shapes_differ = stable.config != candidate.config
+        if stable.kind != candidate.kind or (self._shapes_differ and not pair.any_shape):
             raise ConflictError(
                 "their shapes differ, so that a step with one costs another time than with the "
                 "other: only drafts of one kind and config can be compared"
@@ -133,6 +139,8 @@ class Comparison:
         self._teacher = None
         if target is not None:
             layers = stable.target_layers(target.config)
+            if layers != candidate.target_layers(target.config):
+                raise ConflictError("they read different layers of the target: cannot be compared")
             # Each request is scored once: it is enough to pass it once for both.
             self._teacher = Teacher(target, layers, cache_bytes=_CACHE_BYTES)
 
@@ -165,6 +173,7 @@ class Comparison:
             output_tokens=request.sample.output_count,
             stable_steps=round(stable, _DECIMALS),
             candidate_steps=round(candidate, _DECIMALS),
+            shapes_differ=self._shapes_differ,
         )
 
     def _acceptance(self, draft: Draft, request: _Request) -> NDArray[np.float64]:

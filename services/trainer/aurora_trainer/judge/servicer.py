@@ -41,6 +41,7 @@ class JudgeServicer(judge_pb2_grpc.JudgeServicer):
             candidate=_draft(request.candidate, what="candidate"),
             greedy_drafts=request.greedy_drafts,
             speculation_length=request.speculation_length,
+            any_shape=request.any_shape,
         )
         for name, value, most in (
             ("limit", request.limit, MAX_LIMIT),
@@ -88,6 +89,7 @@ def _message(score: Score) -> judge_pb2.Score:
         output_tokens=score.output_tokens,
         stable_steps=score.stable_steps,
         candidate_steps=score.candidate_steps,
+        shapes_differ=score.shapes_differ,
     )
 
 

@@ -14,6 +14,7 @@ from aurora_operator.domain.plan.plan import plan
 from aurora_operator.domain.rollout.evidence import ArmMean, Evidence
 from aurora_operator.domain.rollout.replay import Replay, Score
 from aurora_operator.domain.rollout.state import Analyzing, Clock, Inconclusive, Promoting
+from aurora_operator.domain.rollout.step_cost import StepCost
 from aurora_operator.domain.status.deployment import Candidate, Draft, Queue, Rollout, Status
 from aurora_operator.domain.status.status_json import status_from_json, status_to_json
 
@@ -103,6 +104,14 @@ def test_harm_makes_the_former_draft_stable_again(watching):
     # Stored first; then every inference is given it, in place.
     assert plan(DEPLOYMENT, watching, observed, NOW).actions == ()
     assert decided(status, seen()).actions == (StageDraft("pod", "stable", FORMER),)
+
+
+def test_what_its_steps_were_found_to_cost_more_counts_against_it():
+    """It saves 5% of the steps, each of which takes 10% longer."""
+    status = decided(promoting(step_cost=StepCost(9, 0.1)), seen()).status
+    status = decided(status, seen(*scores(300, 0.05, start=6))).status
+    assert status.history[0].reason == "WatchHarm: all requests"
+    assert status.stable == FORMER
 
 
 def test_a_rollout_in_progress_loses_its_baseline_and_ends(watching):

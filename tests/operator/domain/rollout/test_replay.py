@@ -13,12 +13,11 @@ from aurora_operator.domain.rollout.replay import (
     CLIP,
     Replay,
     Score,
-    is_faster,
-    is_futile,
     read,
     replayed,
     replayed_harm,
 )
+from aurora_operator.domain.rollout.time_saved import is_faster, is_futile
 
 SURE = math.log(100)
 

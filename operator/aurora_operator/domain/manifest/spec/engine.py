@@ -160,6 +160,11 @@ class Engine(Model):
         """Whether it drafts the draft's most probable token at any temperature, as vLLM does."""
         return self.type == "vllm"
 
+    @property
+    def times_drafts(self) -> bool:
+        """Whether it measures what a step costs with each draft, apart from others in its batch."""
+        return self.type == "native"
+
     @model_validator(mode="after")
     def _of_vllm(self) -> Engine:
         is_set = bool(self.args) or any(

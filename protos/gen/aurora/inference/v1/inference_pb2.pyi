@@ -169,7 +169,7 @@ class ListOutcomesRequest(_message.Message):
     def __init__(self, rollout_id: _Optional[str] = ..., instance: _Optional[str] = ..., after: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class Outcome(_message.Message):
-    __slots__ = ("sequence", "arm", "candidate_bps", "drafted_tokens", "accepted_tokens", "time_per_output_token_us", "stable_digest", "candidate_digest", "ending", "pair", "requests", "failed_requests", "time_to_first_token_us")
+    __slots__ = ("sequence", "arm", "candidate_bps", "drafted_tokens", "accepted_tokens", "time_per_output_token_us", "stable_digest", "candidate_digest", "ending", "pair", "requests", "failed_requests", "time_to_first_token_us", "step_time_us", "stable_step_time_us")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ARM_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_BPS_FIELD_NUMBER: _ClassVar[int]
@@ -183,6 +183,8 @@ class Outcome(_message.Message):
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     FAILED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     TIME_TO_FIRST_TOKEN_US_FIELD_NUMBER: _ClassVar[int]
+    STEP_TIME_US_FIELD_NUMBER: _ClassVar[int]
+    STABLE_STEP_TIME_US_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     arm: str
     candidate_bps: int
@@ -196,7 +198,9 @@ class Outcome(_message.Message):
     requests: int
     failed_requests: int
     time_to_first_token_us: int
-    def __init__(self, sequence: _Optional[int] = ..., arm: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., time_per_output_token_us: _Optional[int] = ..., stable_digest: _Optional[str] = ..., candidate_digest: _Optional[str] = ..., ending: _Optional[str] = ..., pair: _Optional[int] = ..., requests: _Optional[int] = ..., failed_requests: _Optional[int] = ..., time_to_first_token_us: _Optional[int] = ...) -> None: ...
+    step_time_us: int
+    stable_step_time_us: int
+    def __init__(self, sequence: _Optional[int] = ..., arm: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., time_per_output_token_us: _Optional[int] = ..., stable_digest: _Optional[str] = ..., candidate_digest: _Optional[str] = ..., ending: _Optional[str] = ..., pair: _Optional[int] = ..., requests: _Optional[int] = ..., failed_requests: _Optional[int] = ..., time_to_first_token_us: _Optional[int] = ..., step_time_us: _Optional[int] = ..., stable_step_time_us: _Optional[int] = ...) -> None: ...
 
 class ListOutcomesResponse(_message.Message):
     __slots__ = ("instance", "outcomes", "next_after", "unlisted_stable", "unlisted_candidate")
@@ -217,7 +221,7 @@ class GetCountersRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ArmCounters(_message.Message):
-    __slots__ = ("arm", "requests", "failed_requests", "verify_steps", "drafted_tokens", "accepted_tokens", "output_tokens")
+    __slots__ = ("arm", "requests", "failed_requests", "verify_steps", "drafted_tokens", "accepted_tokens", "output_tokens", "drafting_time_us")
     ARM_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     FAILED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -225,6 +229,7 @@ class ArmCounters(_message.Message):
     DRAFTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DRAFTING_TIME_US_FIELD_NUMBER: _ClassVar[int]
     arm: str
     requests: int
     failed_requests: int
@@ -232,7 +237,8 @@ class ArmCounters(_message.Message):
     drafted_tokens: int
     accepted_tokens: int
     output_tokens: int
-    def __init__(self, arm: _Optional[str] = ..., requests: _Optional[int] = ..., failed_requests: _Optional[int] = ..., verify_steps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ...) -> None: ...
+    drafting_time_us: int
+    def __init__(self, arm: _Optional[str] = ..., requests: _Optional[int] = ..., failed_requests: _Optional[int] = ..., verify_steps: _Optional[int] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., drafting_time_us: _Optional[int] = ...) -> None: ...
 
 class NgramCounters(_message.Message):
     __slots__ = ("verify_steps", "drafted_tokens", "accepted_tokens")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61urora/trainer/v1/judge.proto\x12\x11\x61urora.trainer.v1\"*\n\x0bJudgedDraft\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\"\xd6\x01\n\x11ListScoresRequest\x12.\n\x06stable\x18\x01 \x01(\x0b\x32\x1e.aurora.trainer.v1.JudgedDraft\x12\x31\n\tcandidate\x18\x02 \x01(\x0b\x32\x1e.aurora.trainer.v1.JudgedDraft\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\r\x12\x15\n\rgreedy_drafts\x18\x05 \x01(\x08\x12\x1a\n\x12speculation_length\x18\x06 \x01(\r\x12\r\n\x05\x62\x65gin\x18\x07 \x01(\t\"i\n\x05Score\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x15\n\routput_tokens\x18\x03 \x01(\r\x12\x14\n\x0cstable_steps\x18\x04 \x01(\x01\x12\x17\n\x0f\x63\x61ndidate_steps\x18\x05 \x01(\x01\"\x95\x01\n\x12ListScoresResponse\x12(\n\x06scores\x18\x01 \x03(\x0b\x32\x18.aurora.trainer.v1.Score\x12\x12\n\nnext_after\x18\x02 \x01(\t\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x30\n\nagreements\x18\x04 \x03(\x0b\x32\x1c.aurora.trainer.v1.Agreement\"\x89\x01\n\tAgreement\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\x04\x12\x15\n\rtested_tokens\x18\x03 \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x04 \x01(\x04\x12\x18\n\x10predicted_tokens\x18\x05 \x01(\x01\x12\x10\n\x08variance\x18\x06 \x01(\x01\x32\x62\n\x05Judge\x12Y\n\nListScores\x12$.aurora.trainer.v1.ListScoresRequest\x1a%.aurora.trainer.v1.ListScoresResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61urora/trainer/v1/judge.proto\x12\x11\x61urora.trainer.v1\"*\n\x0bJudgedDraft\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\"\xe9\x01\n\x11ListScoresRequest\x12.\n\x06stable\x18\x01 \x01(\x0b\x32\x1e.aurora.trainer.v1.JudgedDraft\x12\x31\n\tcandidate\x18\x02 \x01(\x0b\x32\x1e.aurora.trainer.v1.JudgedDraft\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\r\x12\x15\n\rgreedy_drafts\x18\x05 \x01(\x08\x12\x1a\n\x12speculation_length\x18\x06 \x01(\r\x12\r\n\x05\x62\x65gin\x18\x07 \x01(\t\x12\x11\n\tany_shape\x18\x08 \x01(\x08\"\x80\x01\n\x05Score\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x15\n\routput_tokens\x18\x03 \x01(\r\x12\x14\n\x0cstable_steps\x18\x04 \x01(\x01\x12\x17\n\x0f\x63\x61ndidate_steps\x18\x05 \x01(\x01\x12\x15\n\rshapes_differ\x18\x06 \x01(\x08\"\x95\x01\n\x12ListScoresResponse\x12(\n\x06scores\x18\x01 \x03(\x0b\x32\x18.aurora.trainer.v1.Score\x12\x12\n\nnext_after\x18\x02 \x01(\t\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x30\n\nagreements\x18\x04 \x03(\x0b\x32\x1c.aurora.trainer.v1.Agreement\"\x89\x01\n\tAgreement\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\x04\x12\x15\n\rtested_tokens\x18\x03 \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x04 \x01(\x04\x12\x18\n\x10predicted_tokens\x18\x05 \x01(\x01\x12\x10\n\x08variance\x18\x06 \x01(\x01\x32\x62\n\x05Judge\x12Y\n\nListScores\x12$.aurora.trainer.v1.ListScoresRequest\x1a%.aurora.trainer.v1.ListScoresResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JUDGEDDRAFT']._serialized_start=52
   _globals['_JUDGEDDRAFT']._serialized_end=94
   _globals['_LISTSCORESREQUEST']._serialized_start=97
-  _globals['_LISTSCORESREQUEST']._serialized_end=311
-  _globals['_SCORE']._serialized_start=313
-  _globals['_SCORE']._serialized_end=418
-  _globals['_LISTSCORESRESPONSE']._serialized_start=421
-  _globals['_LISTSCORESRESPONSE']._serialized_end=570
-  _globals['_AGREEMENT']._serialized_start=573
-  _globals['_AGREEMENT']._serialized_end=710
-  _globals['_JUDGE']._serialized_start=712
-  _globals['_JUDGE']._serialized_end=810
+  _globals['_LISTSCORESREQUEST']._serialized_end=330
+  _globals['_SCORE']._serialized_start=333
+  _globals['_SCORE']._serialized_end=461
+  _globals['_LISTSCORESRESPONSE']._serialized_start=464
+  _globals['_LISTSCORESRESPONSE']._serialized_end=613
+  _globals['_AGREEMENT']._serialized_start=616
+  _globals['_AGREEMENT']._serialized_end=753
+  _globals['_JUDGE']._serialized_start=755
+  _globals['_JUDGE']._serialized_end=853
 # @@protoc_insertion_point(module_scope)

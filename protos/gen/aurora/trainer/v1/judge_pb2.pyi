@@ -15,7 +15,7 @@ class JudgedDraft(_message.Message):
     def __init__(self, digest: _Optional[str] = ..., uri: _Optional[str] = ...) -> None: ...
 
 class ListScoresRequest(_message.Message):
-    __slots__ = ("stable", "candidate", "after", "limit", "greedy_drafts", "speculation_length", "begin")
+    __slots__ = ("stable", "candidate", "after", "limit", "greedy_drafts", "speculation_length", "begin", "any_shape")
     STABLE_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class ListScoresRequest(_message.Message):
     GREEDY_DRAFTS_FIELD_NUMBER: _ClassVar[int]
     SPECULATION_LENGTH_FIELD_NUMBER: _ClassVar[int]
     BEGIN_FIELD_NUMBER: _ClassVar[int]
+    ANY_SHAPE_FIELD_NUMBER: _ClassVar[int]
     stable: JudgedDraft
     candidate: JudgedDraft
     after: str
@@ -30,21 +31,24 @@ class ListScoresRequest(_message.Message):
     greedy_drafts: bool
     speculation_length: int
     begin: str
-    def __init__(self, stable: _Optional[_Union[JudgedDraft, _Mapping]] = ..., candidate: _Optional[_Union[JudgedDraft, _Mapping]] = ..., after: _Optional[str] = ..., limit: _Optional[int] = ..., greedy_drafts: _Optional[bool] = ..., speculation_length: _Optional[int] = ..., begin: _Optional[str] = ...) -> None: ...
+    any_shape: bool
+    def __init__(self, stable: _Optional[_Union[JudgedDraft, _Mapping]] = ..., candidate: _Optional[_Union[JudgedDraft, _Mapping]] = ..., after: _Optional[str] = ..., limit: _Optional[int] = ..., greedy_drafts: _Optional[bool] = ..., speculation_length: _Optional[int] = ..., begin: _Optional[str] = ..., any_shape: _Optional[bool] = ...) -> None: ...
 
 class Score(_message.Message):
-    __slots__ = ("id", "domain", "output_tokens", "stable_steps", "candidate_steps")
+    __slots__ = ("id", "domain", "output_tokens", "stable_steps", "candidate_steps", "shapes_differ")
     ID_FIELD_NUMBER: _ClassVar[int]
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     STABLE_STEPS_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_STEPS_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_DIFFER_FIELD_NUMBER: _ClassVar[int]
     id: str
     domain: str
     output_tokens: int
     stable_steps: float
     candidate_steps: float
-    def __init__(self, id: _Optional[str] = ..., domain: _Optional[str] = ..., output_tokens: _Optional[int] = ..., stable_steps: _Optional[float] = ..., candidate_steps: _Optional[float] = ...) -> None: ...
+    shapes_differ: bool
+    def __init__(self, id: _Optional[str] = ..., domain: _Optional[str] = ..., output_tokens: _Optional[int] = ..., stable_steps: _Optional[float] = ..., candidate_steps: _Optional[float] = ..., shapes_differ: _Optional[bool] = ...) -> None: ...
 
 class ListScoresResponse(_message.Message):
     __slots__ = ("scores", "next_after", "refusal", "agreements")

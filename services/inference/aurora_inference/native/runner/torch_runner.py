@@ -19,6 +19,7 @@ from aurora_inference.native.runner.drafter.registry import DRAFT_KINDS, load_dr
 from aurora_inference.native.runner.randomness import Randomness
 from aurora_inference.native.runner.sampler import Sampler
 from aurora_inference.native.runner.sampling import BatchSampling
+from aurora_inference.native.runner.stopwatch import Stopwatch
 from aurora_inference.native.runner.target import Output, Target
 from aurora_inference.native.runner.verify import verified
 from aurora_inference.native.sequence import Sequence
@@ -93,7 +94,10 @@ class TorchRunner:
     def decode(self, sequences: Rows[Sequence], lengths: list[int]) -> Verified:
         sampler = self._sampler(sequences, max(lengths) + 1)
         drafters = [self._rows[sequence].drafter for sequence in sequences]
-        proposal = self._proposal(sequences, lengths, with_probs=sampler.uniforms is not None)
+        stopwatch = Stopwatch(self._device)
+        proposal = self._proposal(
+            sequences, lengths, stopwatch, with_probs=sampler.uniforms is not None
+        )
         lengths = [
             length if self._rows[sequence].drafter is drafter else 0
             for sequence, drafter, length in zip(sequences, drafters, lengths, strict=True)
@@ -102,8 +106,8 @@ class TorchRunner:
         output = self._read(sequences, proposal.tokens, batch_invariant=sampler.coupled)
         step = verified(output.logits, proposal, lengths, sampler)
         self._capture(sequences, output.logits, step.accepted)
-        self._observe(sequences, output, step.accepted)
-        return step
+        self._observe(sequences, output, step.accepted, stopwatch)
+        return step._replace(drafting=stopwatch.seconds())
 
     def _sampler(self, sequences: Rows[Sequence], count: int) -> Sampler:
         """Draws the next `count` tokens of each sequence."""
@@ -115,7 +119,12 @@ class TorchRunner:
         )
 
     def _proposal(
-        self, sequences: Rows[Sequence], lengths: list[int], *, with_probs: bool
+        self,
+        sequences: Rows[Sequence],
+        lengths: list[int],
+        stopwatch: Stopwatch,
+        *,
+        with_probs: bool,
     ) -> Proposal:
         """What all drafters propose: tokens [n, K] and, `with_probs`, their probabilities.
 
@@ -135,7 +144,8 @@ class TorchRunner:
             if longest == 0:
                 continue
             try:
-                proposal = drafter.propose(longest, self._sampler(drafter.sequences, longest))
+                with stopwatch.timing(drafter.digest):
+                    proposal = drafter.propose(longest, self._sampler(drafter.sequences, longest))
                 tokens[places, :longest] = proposal.tokens
                 if probs is not None and proposal.probs is not None:
                     probs[places, :longest] = proposal.probs
@@ -155,7 +165,13 @@ class TorchRunner:
             layers=sorted(layers),
         )
 
-    def _observe(self, sequences: Rows[Sequence], output: Output, accepted: list[int]) -> None:
+    def _observe(
+        self,
+        sequences: Rows[Sequence],
+        output: Output,
+        accepted: list[int],
+        stopwatch: Stopwatch,
+    ) -> None:
         """Gives each drafter what it needs to know of the target at newest and accepted tokens."""
         if not output.states:
             return
@@ -173,7 +189,8 @@ class TorchRunner:
             states = _side_by_side(output, drafter.target_layers)
             try:
                 kept = torch.tensor(places, device=states.device)
-                drafter.observe(read, states.index_select(0, kept))
+                with stopwatch.timing(drafter.digest):
+                    drafter.observe(read, states.index_select(0, kept))
             except Exception:  # noqa: BLE001 - logged by _give_up
                 self._fall_back(drafter)
 
