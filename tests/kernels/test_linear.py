@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -84,3 +86,20 @@ def test_thread_count_is_available_and_the_setting_is_unchanged() -> None:
     before = torch.get_num_threads()
     assert 1 <= decode_threads(nn.Linear(32, 32), (1, 2)) <= before
     assert torch.get_num_threads() == before
+
+
+def test_a_layers_weight_is_freed_before_the_next_one_is_packed() -> None:
+    module = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4)) for _ in range(3)))
+    layers = [weakref.ref(each) for each in module.modules() if isinstance(each, nn.Linear)]
+    held = []
+
+    class Copying(Calibration):
+        def form_for(self, weight: torch.Tensor) -> Form:
+            held.append(sum(layer() is not None for layer in layers))
+            return Form(
+                "copy", lambda weight, bias: reference(weight.clone(), bias), False, frozenset()
+            )
+
+    pack_linears(module, Copying((1,), lossy=False))
+
+    assert held == [3, 2, 1]

@@ -137,11 +137,14 @@ def pack_linears(module: nn.Module, calibration: Calibration) -> None:
 
     Layers on devices other than the CPU are left unchanged.
     """
-    for parent in list(module.modules()):
+    # Only what stays: a layer's own weight is freed once it is packed, and the next one takes its
+    # place in memory.
+    parents = [each for each in module.modules() if not isinstance(each, nn.Linear)]
+    for parent in parents:
         for name, layer in list(parent.named_children()):
             if isinstance(layer, nn.Linear) and layer.weight.device.type == "cpu":
                 weight = layer.weight.detach()
                 bias = None if layer.bias is None else layer.bias.detach()
                 form = calibration.form_for(weight)
-                apply = form.pack(weight, bias)
-                setattr(parent, name, PackedLinear(apply))
+                setattr(parent, name, PackedLinear(form.pack(weight, bias)))
+                del layer, weight
