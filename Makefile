@@ -8,12 +8,13 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 export PYTHONSAFEPATH := 1
 
-.PHONY: help demo test test-fast test-vllm test-vllm-fast e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-distributed bench-drafts bench-gpu bench-operator bench-judgement bench-learning figures images sbom kubectl check-workflows clean
+.PHONY: help demo test test-fast test-gpu test-vllm test-vllm-fast e2e e2e-vllm check crd protos bench bench-serving bench-vllm bench-distributed bench-drafts bench-gpu bench-operator bench-judgement bench-learning figures images sbom kubectl check-workflows clean
 help:
 	@echo "make demo    serve, record, train, canary and promote on this machine; writes out/demo/report.html;"
 	@echo "             KIND=Eagle3 with drafts of that kind"
 	@echo "make test    all tests but those of a Kubernetes node and of a stock vLLM"
 	@echo "make test-fast  tests without Redis, Kubernetes or slow training"
+	@echo "make test-gpu  tests on a GPU, a minute"
 	@echo "make test-vllm  tests with a stock vLLM, which is installed apart on first use; Linux"
 	@echo "make test-vllm-fast  those without a whole deployment"
 	@echo "make e2e     tests with real pods on a Kubernetes node; needs root on Linux"
@@ -52,6 +53,11 @@ test: $(STAMP)
 
 test-fast: $(STAMP)
 	@$(BIN)/pytest $(PARALLEL) -m "not (slow or redis or cluster or node)"
+
+# Says what is wrong with the GPU before tests that would be skipped.
+test-gpu: $(STAMP)
+	@$(BIN)/python -c "from aurora_model.device import usable_device; usable_device('cuda')"
+	@$(BIN)/pytest -m gpu tests/gpu tests/kernels
 
 test-vllm: $(STAMP)
 	@folder=$$(PYTHON="$(PYTHON)" tools/vllm/setup.sh) && AURORA_VLLM=$$folder $(BIN)/pytest -m vllm tests/vllm

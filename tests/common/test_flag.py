@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from aurora_common.flag import address, host_port, listen_clash, port, whole
+from aurora_common.flag import address, device, host_port, listen_clash, port, whole
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,14 @@ def test_version(module, capsys, monkeypatch):
         importlib.import_module(f"{module}.__main__").main()
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"aurora {VERSION}\n"
+
+
+@pytest.mark.parametrize("text", ["auto", "cpu", "cuda", "cuda:0", "cuda:15"])
+def test_a_device_is_taken_as_given(text):
+    assert device(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:01", "cpu:0"])
+def test_what_is_no_device_is_named_with_what_is_allowed(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not auto, cpu, cuda or cuda:N"):
+        device(text)

@@ -71,6 +71,7 @@ class ScriptedRunner:
 
     checkpoints: dict[str, object] = field(default_factory=dict)
     draft_kinds = ("standalone",)
+    device = "cpu"
 
     def load_drafter(self, folder, digest):
         found = self.checkpoints[digest]

@@ -137,7 +137,7 @@ def _truncated_to_nucleus(probs: Tensor, top_p: Tensor) -> Tensor:
     vocabulary = probs.shape[-1]
     width = min(_NUCLEUS_TOKENS, vocabulary)
     top = probs.topk(width, dim=-1).values
-    if width < vocabulary and bool(((top.sum(dim=-1, keepdim=True) < top_p) & (top_p < 1)).any()):
+    if width < vocabulary and _may_be_wider(top, top_p):
         top = probs.sort(dim=-1, descending=True).values
     before = top.cumsum(dim=-1) - top
     # The last token whose predecessors hold less than top_p; at least the first.
@@ -145,3 +145,11 @@ def _truncated_to_nucleus(probs: Tensor, top_p: Tensor) -> Tensor:
     lowest = top.gather(-1, last.clamp_min(0)).masked_fill(top_p >= 1, 0.0)
     kept = torch.where(probs >= lowest, probs, 0.0)
     return kept / kept.sum(dim=-1, keepdim=True).masked_fill(top_p >= 1, 1.0)
+
+
+def _may_be_wider(top: Tensor, top_p: Tensor) -> bool:
+    """Whether a nucleus may not lie within these most probable tokens."""
+    # A GPU sorts in less time than it takes to ask it.
+    return top.device.type != "cpu" or bool(
+        ((top.sum(dim=-1, keepdim=True) < top_p) & (top_p < 1)).any()
+    )

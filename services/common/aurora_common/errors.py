@@ -83,6 +83,13 @@ class ManifestError(InvalidInputError):
         super().__init__(f"{source} is not a valid AuroraDeployment:\n{lines}")
 
 
+class DeviceLostError(AuroraError):
+    """A GPU's context is broken: only another process may compute on it again."""
+
+    grpc_code = "UNAVAILABLE"
+    http_status = 503
+
+
 class StorageError(AuroraError):
     """A file cannot be read or written: no space, no permission, missing."""
 

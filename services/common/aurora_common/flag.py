@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Mapping
 
 from aurora_common.version import VERSION
@@ -11,6 +12,7 @@ from aurora_common.version import VERSION
 MOST_PORT = 65_535
 # An address that listens on all interfaces.
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
+_DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,2}))?")
 
 
 def add_version_flag(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +43,24 @@ def address(text: str) -> str:
     """HOST:PORT as it was given."""
     host_port(text)
     return text
+
+
+def device(text: str) -> str:
+    """auto, cpu, cuda or cuda:N; which there are, `aurora_model.device` knows."""
+    if not _DEVICE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")
+    return text
+
+
+def add_device_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds --device, auto by default."""
+    parser.add_argument(
+        "--device",
+        type=device,
+        default="auto",
+        metavar="auto|cpu|cuda[:N]",
+        help="auto: a GPU if there is a usable one; cuda: also a ROCm build's GPU",
+    )
 
 
 def listen_clash(flags: Mapping[str, str | None]) -> str | None:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from aurora.inference.v1 import inference_pb2_grpc
 from aurora_common import leash, log
 from aurora_common.admission import Admission, all_of, only_bearers, only_methods
-from aurora_common.errors import AuroraError, exit_code
+from aurora_common.errors import AuroraError, DeviceLostError, exit_code
 from aurora_common.grpc_server import GrpcServer, stop_signal, unless_stopped
 from aurora_common.kept_running import kept_running
 from aurora_common.store.model_store import ModelStore
@@ -118,7 +118,7 @@ async def serve(settings: Settings) -> None:
             follow = partial(_follow_health, grpc_server, loaded.serving.engine)
             health = asyncio.create_task(kept_running("health", follow))
             logger.info("serving", extra={"fields": {"model": settings.model_name}})
-            await unless_stopped(stop, asyncio.create_task(http.ended()))
+            await unless_stopped(stop, asyncio.create_task(_first(http.ended(), loaded.lost)))
             health.cancel()
     finally:
         gate.close()
@@ -136,6 +136,8 @@ class Loaded:
     serving: Serving
     worker: EngineWorker
     sender: TrajectorySender | None
+    # Raises DeviceLostError once no request can be served any more.
+    lost: asyncio.Future[None]
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.worker.stop, drain_seconds=_ENGINE_STOP_SECONDS)
@@ -181,7 +183,13 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
     record = sender.record if sender is not None else _discard
     log.report("preparing the engine")
     engine = await in_background(partial(load_engine, target, settings, store, record))
-    worker = EngineWorker(engine, max_inflight=settings.max_batch + settings.max_waiting)
+    events = asyncio.get_running_loop()
+    lost: asyncio.Future[None] = events.create_future()
+    worker = EngineWorker(
+        engine,
+        max_inflight=settings.max_batch + settings.max_waiting,
+        on_lost=partial(events.call_soon_threadsafe, partial(_end, lost)),
+    )
     sampling, max_tokens = request_defaults(model, settings.generation_config)
     text = TextService(
         worker,
@@ -201,7 +209,25 @@ async def _load(settings: Settings, certificates: CertificateFolder | None) -> L
     fields = {"seconds": round(time.monotonic() - started, 1), "target": identity.digest}
     logger.info("loaded", extra={"fields": fields})
     serving = Serving(text, control, identity.digest, identity.tokenizer_digest, sender)
-    return Loaded(serving, worker, sender)
+    return Loaded(serving, worker, sender, lost)
+
+
+async def _first(*awaited: Awaitable[None]) -> None:
+    """Waits for the first of them to end."""
+    tasks = [asyncio.ensure_future(each) for each in awaited]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _end(lost: asyncio.Future[None], error: DeviceLostError) -> None:
+    # The engine's thread goes on until the process stops, and hears the same again.
+    if not lost.done():
+        lost.set_exception(error)
 
 
 def _load_target(settings: Settings, store: ModelStore) -> tuple[Target, ModelFolder]:

@@ -60,7 +60,10 @@ class Retained:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """What the slots hold and how traffic is split; `instance` changes with every start."""
+    """What the slots hold and how traffic is split; `instance` changes with every start.
+
+    `device`: cpu, or a GPU with its name; empty if unknown.
+    """
 
     instance: str
     stable: DraftReference | None
@@ -69,6 +72,7 @@ class EngineStatus:
     candidate_bps: int
     speculation_length: int
     retained: tuple[Retained, ...] = ()
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from aurora_common.admission import admit_problem
-from aurora_common.flag import add_version_flag, host_port, listen_clash, whole
+from aurora_common.flag import (
+    add_device_flag,
+    add_version_flag,
+    host_port,
+    listen_clash,
+    whole,
+)
 from aurora_common.port import listening_host
 from aurora_common.store.model_store import model_uri
 
@@ -46,6 +52,8 @@ class Settings:
 
     target: str
     dtype: Dtype
+    device: str
+    gpu_memory_percent: int
     generation_config: GenerationConfig
     model_name: str
     http_listen: Address
@@ -160,6 +168,15 @@ def _parser() -> argparse.ArgumentParser:
         help="model in Hugging Face layout",
     )
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the target")
+    add_device_flag(parser)
+    add(
+        "--gpu-memory-percent",
+        type=whole(1, 100),
+        default=90,
+        metavar="PERCENT",
+        help="of a GPU's memory that weights and caches may take; fewer requests run at once if "
+        "those of --max-batch do not fit",
+    )
     add(
         "--generation-config",
         choices=("auto", "vllm"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +13,7 @@ import torch
 from aurora_common.errors import AuroraError, CheckpointError, StorageError
 from aurora_common.store.registry import model_store
 from aurora_model.config import read_config
+from aurora_model.device import device_description, usable_device
 from aurora_model.draft import Draft, draft_kind, load_draft
 from aurora_model.target import TargetIdentity, target_identity
 from aurora_trainer import published, state
@@ -44,6 +46,9 @@ def assembled_trainer(settings: TrainSettings, ranks: Coordinator | None = None)
     `ranks`: what computes its gradients beside this process. Raises StorageError if the state is
     unusable, and other AuroraErrors if the target or the draft is.
     """
+    # Other ranks compute on CPUs, and the trainer its share as they do.
+    device = usable_device("cpu" if settings.ranks > 1 else settings.device)
+    logger.info("device", extra={"fields": {"device": device_description(device)}})
     store = model_store(claims=settings.claims)
     target = store.fetch(settings.target)
     identity = target_identity(target)
@@ -54,9 +59,11 @@ def assembled_trainer(settings: TrainSettings, ranks: Coordinator | None = None)
     state.discard_unfinished(path)
     limits = ReplayLimits(holdout_percent=settings.holdout_percent)
     saved = load_state(path, limits)
-    workplace = _workplace(settings, path, identity, read_config(target).context_tokens)
+    workplace = replace(
+        _workplace(settings, path, identity, read_config(target).context_tokens), device=device
+    )
     if settings.targets == "Recompute":
-        workplace = replace(workplace, held_target=held_target(target))
+        workplace = replace(workplace, held_target=held_target(target, device))
     if saved is None:
         folder = None if settings.draft is None else store.fetch(settings.draft)
         draft, digest = _initial_draft(folder, settings, target=target, identity=identity)
@@ -134,6 +141,7 @@ def _learner(
         optimizer=cast(OptimizerName, settings.optimizer),
         unroll=Unroll(settings.unroll_steps, settings.unroll_decay),
     )
+    draft = draft.to(workplace.device)
     target, teacher = workplace.held_target, None
     if target is not None:
         draft.attach(target)
@@ -147,7 +155,7 @@ def _learner(
             teacher=teacher,
             target_digest=workplace.target.digest,
         )
-    packed = pack if teacher is None else teacher.pack
+    packed = partial(pack, device=workplace.device) if teacher is None else teacher.pack
     return Learner(draft, learner_settings, gradient, packed=packed)
 
 

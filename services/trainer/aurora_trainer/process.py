@@ -79,6 +79,7 @@ def train(settings: TrainSettings, certificates: CertificateFolder | None) -> in
                 trainer.workplace.record_format,
                 settings.claims,
                 trainer.workplace.held_target,
+                trainer.workplace.device,
             ),
             JudgeMetrics(registry),
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from aurora_common.admission import admit_problem
 from aurora_common.errors import InvalidInputError
-from aurora_common.flag import add_version_flag, address, listen_clash
+from aurora_common.flag import add_device_flag, add_version_flag, address, listen_clash
 from aurora_common.serving_flags import add_serving_flags
 from aurora_common.store.model_store import model_uri
 
@@ -67,6 +67,7 @@ class TrainSettings:
     unroll_decay: float = 0.8
     # Of the wall time, spent in steps; see `control.budget`.
     max_share_percent: int = 100
+    device: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,11 @@ def _training_problems(settings: TrainSettings) -> list[str]:
             f"--ranks is {settings.ranks}, --ranks-listen {settings.ranks_listen}: the second is "
             "for more than one rank, which it takes"
         )
+    if settings.ranks > 1 and settings.device.startswith("cuda"):
+        problems.append(
+            f"--ranks {settings.ranks} with --device {settings.device}: ranks compute on CPUs; "
+            "allowed is one trainer, or --device cpu"
+        )
     return problems
 
 
@@ -225,6 +231,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         metavar="URI",
         help="the initial checkpoint, random weights if absent; a saved state takes precedence",
     )
+    add_device_flag(parser)
     add("--min-new-trajectories", required=True, type=int, metavar="N")
     add("--min-interval-seconds", required=True, type=float, metavar="S")
     add("--objective", required=True, choices=OBJECTIVES)

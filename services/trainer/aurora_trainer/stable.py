@@ -10,6 +10,7 @@ import torch
 from aurora_common.errors import AuroraError, StorageError
 from aurora_common.store.registry import model_store
 from aurora_model.decoder import Decoder
+from aurora_model.device import CPU
 from aurora_model.draft import Draft, load_draft
 from aurora_model.target import TargetIdentity
 from aurora_trainer.verdict import StableDraft
@@ -24,6 +25,7 @@ def loaded_draft(
     target: TargetIdentity,
     claims: Path | None = None,
     held_target: Decoder | None = None,
+    device: torch.device = CPU,
 ) -> Draft:
     """The draft of a checkpoint in float32, verified; `claims`: where those of pvc:// are mounted.
 
@@ -34,7 +36,9 @@ def loaded_draft(
         folder = model_store(claims=claims).fetch(uri)
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot read {uri!r}: {error}") from error
-    draft, _ = load_draft(folder, digest=digest, target=target, dtype=torch.float32)
+    draft, _ = load_draft(
+        folder, digest=digest, target=target, dtype=torch.float32, device=str(device)
+    )
     if held_target is not None:
         draft.attach(held_target)
     return draft
@@ -66,6 +70,8 @@ class StableDrafts:
                     target=self._target,
                     claims=self._claims,
                     held_target=self._held_target,
+                    # Where it is compared.
+                    device=next(like.parameters()).device,
                 )
             except AuroraError as error:
                 fields = {"digest": stable.digest, "reason": str(error)}

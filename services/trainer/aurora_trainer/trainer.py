@@ -15,10 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.checkpoint import CheckpointManifest
 from aurora_model.decoder import Decoder
+from aurora_model.device import CPU
 from aurora_model.draft import publish_draft
 from aurora_model.target import TargetIdentity
 from aurora_trainer import progress as moves
@@ -57,6 +59,7 @@ class Workplace:
     """Where a trainer keeps its files, and what it trains for.
 
     `held_target`: in memory, if its distributions are computed here rather than recorded.
+    `device`: of all that is computed.
     """
 
     models: Path
@@ -67,6 +70,7 @@ class Workplace:
     batch_size: int
     claims: Path | None = None
     held_target: Decoder | None = None
+    device: torch.device = CPU
 
     def drafts(self) -> StableDrafts:
         """Loads drafts of this target."""

@@ -7,7 +7,13 @@ import threading
 
 import pytest
 
-from aurora_common.errors import ConflictError, InvalidInputError, OverloadedError, UnavailableError
+from aurora_common.errors import (
+    ConflictError,
+    DeviceLostError,
+    InvalidInputError,
+    OverloadedError,
+    UnavailableError,
+)
 from aurora_inference.contract import Progress, Request, Sampling
 from aurora_inference.native.worker import EngineWorker
 
@@ -53,6 +59,22 @@ def test_concurrent_requests_all_finish(start) -> None:
     outputs = {name: _finished(sink) for name, sink in heard.items()}
     assert {reason for _, reason in outputs.values()} == {"length"}
     assert len({tuple(tokens) for tokens, _ in outputs.values()}) == 1
+
+
+def test_a_lost_device_ends_the_requests_and_is_told(make_engine, monkeypatch) -> None:
+    harness, told = make_engine(draft="bad"), queue.Queue()
+
+    def lost():
+        raise DeviceLostError("the GPU is lost to this process: ECC error")
+
+    monkeypatch.setattr(harness.engine, "step", lost)
+    worker = EngineWorker(harness.engine, max_inflight=1, on_lost=told.put)
+    worker.start()
+    heard = queue.Queue()
+    worker.submit(_request("r"), heard.put)
+    assert _finished(heard) == ([], "error")
+    assert "ECC error" in str(told.get(timeout=DEADLINE_SECONDS))
+    worker.stop(drain_seconds=0)
 
 
 def test_requests_over_the_limit_are_refused_until_one_finishes(start) -> None:

@@ -7,13 +7,16 @@ and to the tokens before it in the same proposal. The drafted tokens are the rec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aurora_model.decoder import Attend, packed_attend
+from aurora_model.device import on_host
 from aurora_model.draft.kind import PackedTokens, Predictions
 
 
@@ -32,42 +35,57 @@ def unrolled_states(head: Step, batch: PackedTokens, states: Tensor, steps: int)
     beginning of its sequence, and none as its first token.
     """
     tokens, positions = batch.tokens[0], batch.positions[0]
-    number = torch.full_like(tokens, -1)
-    number[batch.rows] = torch.arange(len(batch.rows), device=tokens.device)
+
+    def placed(index: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(index).to(tokens.device)
+
+    # What is computed follows from the rows alone: the host lays it out before the device begins.
+    number = np.full(len(tokens), -1)
+    (batch_rows,) = on_host((batch.rows,))
+    number[batch_rows] = np.arange(len(batch_rows))
     needed = _needed(number >= 0, batch.lengths, steps)
-    begins = needed[0].nonzero()[:, 0]
-    attention = _Attention(batch.lengths, tokens.device)
-    state = states[0, begins]
+    begins = needed[0].nonzero()[0]
+    attention = _Attention(batch.lengths, placed)
+    state = states[0, placed(begins)]
     features, rows, ahead = [], [], []
     for step in range(steps):
         if step > 0:
-            kept = needed[step][begins]
-            begins, state = begins[kept], state[kept]
+            kept = needed[step][begins].nonzero()[0]
+            begins, state = begins[kept], state[placed(kept)]
             attention.keep(kept)
         following = begins + 1 + step
         state = head(
-            tokens[None, following], state[None], positions[None, begins] + step, attention
+            tokens[None, placed(following)],
+            state[None],
+            positions[None, placed(begins)] + step,
+            attention,
         )[0]
-        predicts = number[following] >= 0
-        features.append(state[predicts])
+        predicts = (number[following] >= 0).nonzero()[0]
+        features.append(state[placed(predicts)])
         rows.append(number[following[predicts]])
-        ahead.append(torch.full_like(rows[-1], step))
-    all_rows = torch.cat(rows)
-    order = all_rows.argsort(stable=True)
-    return Predictions(torch.cat(features)[order], all_rows[order], torch.cat(ahead)[order])
+        ahead.append(np.full_like(rows[-1], step))
+    all_rows = np.concatenate(rows)
+    order = all_rows.argsort(kind="stable")
+    return Predictions(
+        torch.cat(features)[placed(order)],
+        placed(all_rows[order]),
+        placed(np.concatenate(ahead)[order]),
+    )
 
 
-def _needed(is_row: Tensor, lengths: Sequence[int], steps: int) -> list[Tensor]:
+def _needed(
+    is_row: NDArray[np.bool_], lengths: Sequence[int], steps: int
+) -> list[NDArray[np.bool_]]:
     """For each step whether the proposal that begins after a position is computed so far, [N].
 
     The first step is computed for all: their keys are what later positions attend to.
     """
     # How many positions of the same sequence follow.
-    left = torch.cat([torch.arange(length - 1, -1, -1) for length in lengths]).to(is_row.device)
-    needed: list[Tensor] = []
-    further = torch.zeros_like(is_row)
+    left = np.concatenate([np.arange(length - 1, -1, -1) for length in lengths])
+    needed: list[NDArray[np.bool_]] = []
+    further = np.zeros_like(is_row)
     for step in range(steps - 1, 0, -1):
-        predicts = is_row.roll(-1 - step)
+        predicts = np.roll(is_row, -1 - step)
         further = (left > step) & (predicts | further)
         needed.append(further)
     return [left > 0, *reversed(needed)]
@@ -79,20 +97,23 @@ class _Attention:
     The first step's proposals begin after every position but the last of each sequence.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self, lengths: Sequence[int], placed: Callable[[NDArray[np.int64]], Tensor]
+    ) -> None:
+        """`placed`: puts an index where the keys are."""
         self._lengths = [length - 1 for length in lengths]
-        self._sequence = torch.repeat_interleave(
-            torch.arange(len(lengths)), torch.tensor(self._lengths)
-        ).to(device)
+        self._placed = placed
+        self._sequence = np.repeat(np.arange(len(lengths)), self._lengths)
         # How many keys of its sequence's first step a proposal sees.
-        self._visible = torch.cat([torch.arange(1, length) for length in lengths]).to(device)
+        self._visible = np.concatenate([np.arange(1, length) for length in lengths])
         self._first: tuple[Tensor, Tensor] | None = None
         self._own: list[tuple[Tensor, Tensor]] = []
 
-    def keep(self, kept: Tensor) -> None:
-        """Goes on with the proposals of the last step that are `kept`, a mask."""
+    def keep(self, kept: NDArray[np.int64]) -> None:
+        """Goes on with the proposals of the last step at these ascending places."""
         self._sequence, self._visible = self._sequence[kept], self._visible[kept]
-        self._own = [(key[:, :, kept], value[:, :, kept]) for key, value in self._own]
+        index = self._placed(kept)
+        self._own = [(key[:, :, index], value[:, :, index]) for key, value in self._own]
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if self._first is None:
@@ -102,7 +123,7 @@ class _Attention:
         first_key, first_value = (
             torch.split(each[0], self._lengths, dim=1) for each in self._first
         )
-        counts = torch.bincount(self._sequence, minlength=len(self._lengths)).tolist()
+        counts = np.bincount(self._sequence, minlength=len(self._lengths)).tolist()
         kv_heads, width = key.shape[1], key.shape[-1]
         grouped = query[0].reshape(kv_heads, -1, *query.shape[2:]) * width**-0.5  # [Hkv, G, n, D]
         own_keys = torch.stack([each[0] for each, _ in self._own], dim=2)  # [Hkv, n, steps, D]
@@ -113,7 +134,7 @@ class _Attention:
             zip(
                 torch.split(grouped, counts, dim=2),
                 torch.split(own_scores, counts, dim=2),
-                torch.split(self._visible, counts),
+                torch.split(self._placed(self._visible), counts),
                 strict=True,
             )
         ):

@@ -159,6 +159,7 @@ class ControlServicer(inference_pb2_grpc.InferenceServicer, Generic[B]):
             rollout_id=status.rollout_id,
             candidate_bps=status.candidate_bps,
             speculation_length=status.speculation_length,
+            device=status.device,
             max_context_tokens=serving.max_context_tokens,
             retained=[
                 inference_pb2.RetainedDraft(draft=_draft(each.draft), share_bps=each.share_bps)

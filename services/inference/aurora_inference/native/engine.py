@@ -144,6 +144,7 @@ class Engine:
                 Retained(draft, round(self.portfolio.share(draft.digest) * 10_000))
                 for draft in self.slots.retained.values()
             ),
+            device=self.runner.device,
         )
 
     def counters(self) -> EngineCounters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 
@@ -13,11 +13,14 @@ from aurora_common.store.model_store import ModelStore
 from aurora_inference.contract import Sampling
 from aurora_inference.native.engine import Engine, EngineSettings
 from aurora_inference.native.runner.cpu import Cpu
+from aurora_inference.native.runner.cuda import Cuda
+from aurora_inference.native.runner.device import Device
 from aurora_inference.native.runner.target import Target
 from aurora_inference.native.runner.torch_runner import TorchRunner
 from aurora_inference.settings import GenerationConfig, Settings
 from aurora_inference.trajectory.completion import Completion
 from aurora_model.config import DecoderConfig
+from aurora_model.device import device_description, memory_for, usable_device
 from aurora_model.folder import ModelFolder, read_folder
 
 logger = logging.getLogger(__name__)
@@ -28,8 +31,18 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_target(settings: Settings, store: ModelStore) -> tuple[Target, ModelFolder]:
+    device = device_named(settings.device)
     model = read_folder(store.fetch(settings.target))
-    return Target.load(model, dtype=_DTYPES[settings.dtype], device=Cpu()), model
+    with memory_for(f"the weights of the target {settings.target}"):
+        return Target.load(model, dtype=_DTYPES[settings.dtype], device=device), model
+
+
+def device_named(name: str) -> Device:
+    """The device that `--device` names; raises AuroraErrors as `usable_device` does."""
+    found = usable_device(name)
+    description = device_description(found)
+    logger.info("device", extra={"fields": {"device": description}})
+    return Cpu() if found.type == "cpu" else Cuda(str(found), description)
 
 
 def request_defaults(
@@ -78,20 +91,32 @@ def load_engine(
     on_completion: Callable[[Completion], None],
 ) -> Engine:
     """The engine of this process, with `--draft` in its stable slot if given."""
-    engine = new_engine(
-        target,
-        EngineSettings(
-            max_batch=settings.max_batch,
-            max_context_tokens=_context_tokens(settings, target.decoder.config),
-            max_speculation_length=settings.max_speculation_length,
-            adaptive_speculation=settings.adaptive_speculation,
-        ),
-        on_completion=on_completion,
+    wanted = EngineSettings(
+        max_batch=settings.max_batch,
+        max_context_tokens=_context_tokens(settings, target.decoder.config),
+        max_speculation_length=settings.max_speculation_length,
+        adaptive_speculation=settings.adaptive_speculation,
     )
+    fitting = _fitting(wanted, target, settings.gpu_memory_percent)
+    with memory_for(f"the caches of {fitting.max_batch} requests"):
+        engine = new_engine(target, fitting, on_completion=on_completion)
     if settings.draft is not None:
         folder = store.fetch(settings.draft)
         engine.stage("stable", engine.runner.load_drafter(folder, settings.draft_digest))
     return engine
+
+
+def _fitting(wanted: EngineSettings, target: Target, memory_percent: int) -> EngineSettings:
+    """With as many requests at once as the device's memory holds; the others wait."""
+    rows = target.rows_within(
+        wanted.max_batch, capacity=wanted.row_tokens, memory_percent=memory_percent
+    )
+    if rows < wanted.max_batch:
+        logger.warning(
+            "fewer requests run at once than --max-batch allows: the GPU's memory holds no more",
+            extra={"fields": {"running": rows, "max_batch": wanted.max_batch}},
+        )
+    return replace(wanted, max_batch=rows)
 
 
 def _context_tokens(settings: Settings, config: DecoderConfig) -> int:

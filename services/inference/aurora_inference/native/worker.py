@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from aurora_common.errors import OverloadedError, UnavailableError
+from aurora_common.errors import DeviceLostError, OverloadedError, UnavailableError
 from aurora_inference.contract import Progress, Request, Sink
 from aurora_inference.native.engine import Engine, ended_early
 from aurora_inference.native.scheduler import check
@@ -30,10 +30,18 @@ class EngineWorker:
     """Runs the engine's steps and passes each request's progress to its sink.
 
     `max_inflight`: requests beyond it, running and waiting together, are rejected at once.
+    `on_lost` is called on the engine's thread once no further step can succeed.
     """
 
-    def __init__(self, engine: Engine, *, max_inflight: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_inflight: int,
+        on_lost: Callable[[DeviceLostError], object] = lambda _: None,
+    ) -> None:
         self._engine = engine
+        self._on_lost = on_lost
         self._max_inflight = max_inflight
         self._inbox: deque[Callable[[], None]] = deque()
         self._sinks: dict[str, Sink] = {}
@@ -126,6 +134,8 @@ class EngineWorker:
                 self._failure = f"decode steps fail: {type(error).__name__}"
                 logger.exception("decode step failed; all requests in flight end with an error")
                 self._fail_all()
+                if isinstance(error, DeviceLostError):
+                    self._on_lost(error)
             else:
                 self._failed_steps = 0
         self._fail_all()

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aurora_model.device import CPU
 from aurora_model.draft import PackedTokens
 from aurora_trainer.data.sample import Sample
 
@@ -33,7 +34,7 @@ class Batch(PackedTokens):
     tail_mass: Tensor
 
 
-def packed_tokens(samples: Sequence[Sample]) -> PackedTokens:
+def packed_tokens(samples: Sequence[Sample], device: torch.device = CPU) -> PackedTokens:
     """One or more samples end to end, without what the target thinks of them."""
     # The last token predicts nothing with a target, so it is not fed.
     lengths = [len(sample.tokens) - 1 for sample in samples]
@@ -42,20 +43,22 @@ def packed_tokens(samples: Sequence[Sample]) -> PackedTokens:
         np.arange(end - sample.output_count, end) for sample, end in zip(samples, ends, strict=True)
     ]
     return PackedTokens(
-        tokens=_row([sample.tokens[:-1] for sample in samples]),
-        positions=sequence_positions(lengths),
+        tokens=_row([sample.tokens[:-1] for sample in samples]).to(device),
+        positions=sequence_positions(lengths).to(device),
         lengths=tuple(lengths),
-        rows=torch.from_numpy(np.concatenate(rows)),
+        rows=torch.from_numpy(np.concatenate(rows)).to(device),
     )
 
 
-def pack(samples: Sequence[Sample], *, entries: int | None = None) -> Batch:
+def pack(
+    samples: Sequence[Sample], *, entries: int | None = None, device: torch.device = CPU
+) -> Batch:
     """Packs one or more samples.
 
     `entries`: the k of every row, by default and at most the smallest among the samples; entries
     beyond it move to the tail.
     """
-    packed = packed_tokens(samples)
+    packed = packed_tokens(samples, device)
     if entries is None:
         entries = smallest_entries(samples)
     top_ids = np.concatenate([sample.top_ids[:, :entries] for sample in samples])
@@ -72,9 +75,9 @@ def pack(samples: Sequence[Sample], *, entries: int | None = None) -> Batch:
         positions=packed.positions,
         lengths=packed.lengths,
         rows=packed.rows,
-        top_ids=torch.from_numpy(top_ids).long(),
-        log_probs=log_probs - total.log().unsqueeze(-1),
-        tail_mass=tail_mass / total,
+        top_ids=torch.from_numpy(top_ids).long().to(device),
+        log_probs=(log_probs - total.log().unsqueeze(-1)).to(device),
+        tail_mass=(tail_mass / total).to(device),
     )
 
 

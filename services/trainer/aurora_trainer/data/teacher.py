@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from aurora_model.decoder import Decoder, causal_attend
+from aurora_model.device import memory_for
 from aurora_model.draft import PackedTokens
 from aurora_model.weights import load_decoder
 from aurora_trainer.data.batch import packed_tokens, row_chunks
@@ -47,10 +48,12 @@ class TaughtBatch(PackedTokens):
         return found if token_ids is None else found[:, token_ids]
 
 
-def held_target(folder: Path) -> Decoder:
+def held_target(folder: Path, device: torch.device) -> Decoder:
     """The target in this process, in float32 as drafts are trained, without gradients."""
     logger.info("loading the target, to compute what it thinks of recorded tokens")
-    return load_decoder(folder, dtype=torch.float32).requires_grad_(requires_grad=False).eval()
+    with memory_for("the weights of the target in float32"):
+        decoder = load_decoder(folder, dtype=torch.float32, device=str(device))
+    return decoder.requires_grad_(requires_grad=False).eval()
 
 
 class Teacher:
@@ -65,6 +68,7 @@ class Teacher:
     ) -> None:
         """`target`: float32, without gradients. `layers`: as `Decoder.states` counts them."""
         self._target = target
+        self._device = target.norm.weight.device
         self._layers = tuple(layers)
         self._limit_bytes = cache_bytes
         self._cached: OrderedDict[str, Tensor] = OrderedDict()
@@ -72,7 +76,7 @@ class Teacher:
 
     def pack(self, samples: Sequence[Sample]) -> TaughtBatch:
         """One or more samples with the target's states."""
-        packed = packed_tokens(samples)
+        packed = packed_tokens(samples, self._device)
         states = torch.cat([self._states(sample) for sample in samples])
         final_size = self._target.config.hidden_size
         return TaughtBatch(
@@ -89,16 +93,17 @@ class Teacher:
         """The sample with the distributions that an engine would have recorded with it."""
         batch = self.pack([sample])
         size = self._target.config.vocab_size
+        index = torch.arange(len(batch.rows), device=self._device)
         ids, log_probs = [], []
         for rows in row_chunks(len(batch.rows), size):
-            found = batch.log_probs(torch.arange(len(batch.rows))[rows], None)
+            found = batch.log_probs(index[rows], None)
             top = found.topk(min(entries, size), dim=-1)
             ids.append(top.indices)
             log_probs.append(top.values)
-        kept = torch.cat(log_probs)
+        kept = torch.cat(log_probs).cpu()
         return replace(
             sample,
-            top_ids=torch.cat(ids).numpy().astype(np.int32),
+            top_ids=torch.cat(ids).cpu().numpy().astype(np.int32),
             log_probs=kept.numpy().astype(np.float16),
             tail_mass=(1 - kept.exp().sum(dim=-1)).clamp_min(0).numpy().astype(np.float16),
         )
@@ -108,8 +113,8 @@ class Teacher:
         """[P + T - 1, (layers + 1) × hidden], the final ones last."""
         found = self._cached.pop(sample.stream_id, None)
         if found is None:
-            tokens = torch.from_numpy(sample.tokens[:-1]).long()[None]
-            positions = torch.arange(tokens.shape[1])[None]
+            tokens = torch.from_numpy(sample.tokens[:-1]).long()[None].to(self._device)
+            positions = torch.arange(tokens.shape[1], device=self._device)[None]
             final, entering = self._target.states(tokens, positions, causal_attend, self._layers)
             found = torch.cat((*entering, final), dim=-1)[0]
             self.cached_bytes += found.nbytes

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aurora_model.device import on_host
 from aurora_model.draft import Draft
 from aurora_trainer.data.batch import packed_tokens, row_chunks
 from aurora_trainer.data.sample import Sample
@@ -71,16 +72,19 @@ class _Proposed(NamedTuple):
 def _proposed(
     draft: Draft, sample: Sample, sampling: Sampling, drafted: int, teacher: Teacher | None
 ) -> _Proposed:
-    batch = packed_tokens([sample]) if teacher is None else teacher.pack([sample])
+    if teacher is None:
+        batch = packed_tokens([sample], next(draft.parameters()).device)
+    else:
+        batch = teacher.pack([sample])
     hidden = batch.hidden if isinstance(batch, TaughtBatch) else None
     made = draft.unrolled(batch, hidden, steps=drafted)
-    columns = _columns(torch.from_numpy(sample.top_ids).long(), draft)
+    columns = _columns(torch.from_numpy(sample.top_ids).long().to(batch.rows.device), draft)
     chunks = [
         _at(columns[made.rows[part]], draft.logits(made.features[part]), sampling)
         for part in row_chunks(len(made.rows), draft.config.vocab_size)
     ]
-    probs = torch.cat(chunks) if chunks else torch.zeros(0, columns.shape[1])
-    return _Proposed(made.rows.numpy(), made.steps.numpy(), probs.double().numpy())
+    probs = torch.cat(chunks) if chunks else columns.new_zeros(0, columns.shape[1])
+    return _Proposed(*on_host((made.rows, made.steps, probs.double())))
 
 
 def _columns(ids: Tensor, draft: Draft) -> Tensor:
@@ -88,8 +92,8 @@ def _columns(ids: Tensor, draft: Draft) -> Tensor:
     if draft.token_ids is None:
         return ids
     lacking = len(draft.token_ids)
-    columns = torch.full((draft.config.vocab_size,), lacking)
-    columns[draft.token_ids] = torch.arange(lacking)
+    columns = torch.full((draft.config.vocab_size,), lacking, device=ids.device)
+    columns[draft.token_ids] = torch.arange(lacking, device=ids.device)
     return columns[ids]
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from aurora.buffer.v1 import buffer_pb2
 from aurora_common.errors import ConflictError
 from aurora_model.decoder import Decoder
+from aurora_model.device import CPU
 from aurora_model.draft import Draft
 from aurora_model.target import TargetIdentity
 from aurora_trainer.data.record import (
@@ -251,6 +253,7 @@ class Comparisons:
     record_format: RecordFormat
     claims: Path | None = None
     held_target: Decoder | None = None
+    device: torch.device = CPU
     # Two comparisons share the draft that they have in common.
     _in_memory: WeakValueDictionary[JudgedDraft, Draft] = field(
         default_factory=WeakValueDictionary, init=False, repr=False, compare=False
@@ -280,6 +283,7 @@ class Comparisons:
             target=self.target,
             claims=self.claims,
             held_target=self.held_target,
+            device=self.device,
         )
         self._in_memory[judged] = draft
         return draft

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from aurora_kernels.distill_loss import bucket_log_probs, log_probs_of_logits, rows_at_once
+from aurora_model.device import on_host
 from aurora_model.draft import Draft, Predictions
 from aurora_trainer.data.batch import Batch, pack, row_chunks, slices
 from aurora_trainer.data.sample import Sample
@@ -60,15 +62,15 @@ def differentiate(
     made = _predictions(draft, batch, unroll)
     # Backward runs chunk by chunk down to here, then once through the rest.
     leaf = made.features.detach().requires_grad_()
-    total = acceptances = 0.0
+    sums = _Sums(2, leaf.device)
     for chunk in _chunks(draft, made._replace(features=leaf), batch, loss, unroll):
         share = chunk.loss / positions
         share.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
-        total += share.item()
-        acceptances += float(chunk.acceptance) / positions
+        sums.add(share.detach(), chunk.acceptance)
     if leaf.grad is not None:  # else there is nothing to predict
         made.features.backward(leaf.grad)  # type: ignore[no-untyped-call]
-    return Measure(total, acceptances)
+    total, acceptances = sums.on_host()
+    return Measure(total, acceptances / positions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,13 @@ def evaluate(
     for start in range(0, len(samples), _EVALUATION_BATCH):
         batch = packed(samples[start : start + _EVALUATION_BATCH])
         made = _predictions(draft, batch, unroll)
+        sums = _Sums(3, made.features.device)
         for chunk in _chunks(draft, made, batch, loss, unroll):
-            total += float(chunk.loss)
-            least += float(chunk.acceptance)
-            most += float(chunk.acceptance_upper)
+            sums.add(chunk.loss, chunk.acceptance, chunk.acceptance_upper)
+        loss_sum, least_sum, most_sum = sums.on_host()
+        total += loss_sum
+        least += least_sum
+        most += most_sum
         count += len(batch.rows)
     return Evaluation(total / count, least / count, most / count) if count else None
 
@@ -109,6 +114,20 @@ class _Chunk(NamedTuple):
     loss: Tensor
     acceptance: Tensor
     acceptance_upper: Tensor
+
+
+class _Sums:
+    """Sums of `count` numbers, which stay on the device until they are asked for."""
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        self._sums = torch.zeros(count, dtype=torch.float64, device=device)
+
+    def add(self, *numbers: Tensor) -> None:
+        self._sums += torch.stack(numbers)
+
+    def on_host(self) -> list[float]:
+        (sums,) = on_host((self._sums,))
+        return [float(each) for each in sums]
 
 
 def _predictions(draft: Draft, batch: AnyBatch, unroll: Unroll) -> Predictions:
@@ -151,7 +170,10 @@ def _buckets(draft: Draft, features: Tensor, batch: AnyBatch, rows: Tensor) -> B
         return joined(log_probs, size, batch.log_probs[rows], batch.tail_mass[rows])
     logits = draft.logits(features)
     # Rows ascend: each distribution is computed once for all its predictions.
-    distinct, index = torch.unique_consecutive(rows, return_inverse=True)
+    distinct, index = (
+        torch.from_numpy(each).to(rows.device)
+        for each in np.unique(on_host((rows,))[0], return_inverse=True)
+    )
     target = batch.log_probs(distinct, draft.token_ids)[index, : logits.shape[-1]]
     return Buckets(target.exp(), target, logits.log_softmax(dim=-1), has_tail=False)
 

@@ -12,6 +12,7 @@ from typing import Protocol, TypedDict
 import torch
 from torch import Tensor
 
+from aurora_model.device import on_host
 from aurora_model.draft import Draft
 from aurora_trainer.data.batch import pack
 from aurora_trainer.data.sample import Sample
@@ -99,7 +100,7 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(
             self.draft.parameters(), self.settings.gradient_norm, foreach=True
         )
-        if not (math.isfinite(measure.loss) and torch.isfinite(norm)):
+        if not (math.isfinite(measure.loss) and math.isfinite(on_host((norm.detach(),))[0])):
             self._skip()
             return replace(measure, applied=False)
         self._failures = 0

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 
+import torch
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -31,7 +32,8 @@ def follow(settings: RankSettings) -> int:
     target = None
     if settings.target is not None:
         folder = model_store(claims=settings.claims).fetch(settings.target)
-        target = HeldTarget(held_target(folder), target_identity(folder).digest)
+        held = held_target(folder, torch.device("cpu"))
+        target = HeldTarget(held, target_identity(folder).digest)
     return asyncio.run(_follow(settings, target))
 
 

@@ -273,7 +273,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("instance", "model", "target_digest", "tokenizer_digest", "stable", "candidate", "rollout_id", "candidate_bps", "speculation_length", "max_context_tokens", "problems", "retained")
+    __slots__ = ("instance", "model", "target_digest", "tokenizer_digest", "stable", "candidate", "rollout_id", "candidate_bps", "speculation_length", "max_context_tokens", "problems", "retained", "device")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TARGET_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -286,6 +286,7 @@ class GetStatusResponse(_message.Message):
     MAX_CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
     RETAINED_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
     instance: str
     model: str
     target_digest: str
@@ -298,7 +299,8 @@ class GetStatusResponse(_message.Message):
     max_context_tokens: int
     problems: _containers.RepeatedCompositeFieldContainer[Problem]
     retained: _containers.RepeatedCompositeFieldContainer[RetainedDraft]
-    def __init__(self, instance: _Optional[str] = ..., model: _Optional[str] = ..., target_digest: _Optional[str] = ..., tokenizer_digest: _Optional[str] = ..., stable: _Optional[_Union[Draft, _Mapping]] = ..., candidate: _Optional[_Union[Draft, _Mapping]] = ..., rollout_id: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., speculation_length: _Optional[int] = ..., max_context_tokens: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ..., retained: _Optional[_Iterable[_Union[RetainedDraft, _Mapping]]] = ...) -> None: ...
+    device: str
+    def __init__(self, instance: _Optional[str] = ..., model: _Optional[str] = ..., target_digest: _Optional[str] = ..., tokenizer_digest: _Optional[str] = ..., stable: _Optional[_Union[Draft, _Mapping]] = ..., candidate: _Optional[_Union[Draft, _Mapping]] = ..., rollout_id: _Optional[str] = ..., candidate_bps: _Optional[int] = ..., speculation_length: _Optional[int] = ..., max_context_tokens: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ..., retained: _Optional[_Iterable[_Union[RetainedDraft, _Mapping]]] = ..., device: _Optional[str] = ...) -> None: ...
 
 class RetainedDraft(_message.Message):
     __slots__ = ("draft", "share_bps")

@@ -28,11 +28,17 @@ class Verified(NamedTuple):
 class Runner(Protocol):
     """Runs the models for the engine, which decides what runs.
 
+    Its passes raise DeviceLostError once no other can succeed.
+
     The engine numbers the rows: running sequences are rows 0 to n-1, the one in prefill is row n.
     """
 
     @property
     def stop_tokens(self) -> frozenset[int]: ...
+
+    @property
+    def device(self) -> str:
+        """What it computes on, for people: cpu, or a GPU with its name."""
 
     @property
     def draft_kinds(self) -> tuple[str, ...]: ...

@@ -26,6 +26,12 @@ class KeyValueCache:
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in _layers(config)]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in _layers(config)]
 
+    @staticmethod
+    def row_bytes(config: DecoderConfig, *, capacity: int, dtype: torch.dtype) -> int:
+        """What a row takes."""
+        values = config.num_layers * config.num_kv_heads * config.head_dim
+        return 2 * values * _whole_blocks(capacity) * dtype.itemsize
+
     def move(self, source: int, destination: int, length: int) -> None:
         """Copies a row's first `length` tokens to another row."""
         for cache in (*self.keys, *self.values):

@@ -29,10 +29,12 @@ class CapturedRows(NamedTuple):
         return CapturedRows(self.ids[start:end], self.log_probs[start:end])
 
 
-def captured_rows(logits: Tensor) -> CapturedRows:
-    """The top 64 of the target's own distribution (temperature 1), for logits [m, V] float32."""
-    found = capture(logits, TOP_TOKENS)
-    return CapturedRows(*(each.cpu().numpy() for each in found))
+def top_tokens(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The top 64 of the target's own distribution (temperature 1), for logits [m, V] float32.
+
+    Ids and log-probabilities, as of `CapturedRows`.
+    """
+    return capture(logits, TOP_TOKENS)
 
 
 def as_distributions(parts: Sequence[CapturedRows], count: int) -> Distributions:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from aurora_kernels.linear import Calibration, decode_threads, pack_linears
 from aurora_model.decoder import Decoder
@@ -22,7 +24,7 @@ _MANY_TOKENS = 64
 class Cpu:
     """Decodes with as many threads as suit the target, prefills with all."""
 
-    name = "cpu"
+    name = description = "cpu"
 
     def __init__(self) -> None:
         self.decode_threads = self._all_threads = torch.get_num_threads()
@@ -45,3 +47,13 @@ class Cpu:
             yield
         finally:
             torch.set_num_threads(self.decode_threads)
+
+    def free_bytes(self, percent: int) -> None:
+        return None
+
+    def on_host(self, tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
+        return [tensor.numpy() for tensor in tensors]
+
+    def draft_dtype(self, target: torch.dtype) -> torch.dtype:
+        # `tune_draft` looks for a faster form.
+        return torch.float32

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
 
     from aurora_model.decoder import Decoder
 
 
 class Device(Protocol):
-    """Tunes models for one kind of processor; `name` is torch's."""
+    """One processor, or a GPU by its index; `name` is torch's.
+
+    A step waits for its device in `on_host` alone: what runs between two calls of it needs nothing
+    from the host but sizes.
+    """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def description(self) -> str:
+        """For people: cpu, or a GPU with its product name."""
 
     def tune_target(self, decoder: Decoder) -> None:
         """Makes a target fast without changing what it computes beyond its dtype's rounding."""
@@ -25,3 +36,13 @@ class Device(Protocol):
 
     def prefilling(self, tokens: int) -> AbstractContextManager[None]:
         """Surrounds the forward pass of a prompt's piece."""
+
+    def free_bytes(self, percent: int) -> int | None:
+        """How much may still be allocated so that `percent` of its memory is in use; None: it does
+        not say."""
+
+    def on_host(self, tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
+        """Waits for these tensors; returns their content, in memory that they may share."""
+
+    def draft_dtype(self, target: torch.dtype) -> torch.dtype:
+        """In what drafts are loaded: it affects how many tokens are accepted, never the output."""

@@ -59,11 +59,11 @@ class Sampler:
         uniforms = self.uniforms[:, start : start + logits.shape[1], Purpose.DRAFT]
         return draw(probs, uniforms), probs
 
-    def first(self, logits: Tensor) -> int:
-        """The first token of a single row, logits [1, 1, V]."""
+    def first(self, logits: Tensor) -> Tensor:
+        """[1, 1] int64: the first token of a single row, logits [1, 1, V]."""
         if self.uniforms is None:
-            return int(self.tokens(logits))
-        return int(draw(self.probs(logits), self.uniforms[..., Purpose.NEXT]))
+            return self.tokens(logits)
+        return draw(self.probs(logits), self.uniforms[..., Purpose.NEXT])
 
     @property
     def draws(self) -> Draws:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from aurora_inference.native.runner.cache import CachedAttention, KeyValueCache
 from aurora_inference.native.runner.device import Device
 from aurora_model.decoder import Decoder
+from aurora_model.device import OutOfMemoryError
 from aurora_model.folder import ModelFolder
 from aurora_model.target import TargetIdentity, target_identity
 from aurora_model.weights import load_decoder
@@ -66,6 +67,25 @@ class Target:
             dtype=self.dtype,
             device=self.device.name,
         )
+
+    def rows_within(self, rows: int, *, capacity: int, memory_percent: int) -> int:
+        """How many of `rows` fit into the device's memory, of which `memory_percent` may be in use.
+
+        Raises OutOfMemoryError if none does, saying how many tokens would.
+        """
+        free = self.device.free_bytes(memory_percent)
+        if free is None:
+            return rows
+        whole = capacity + self._least_width
+        needed = KeyValueCache.row_bytes(self.decoder.config, capacity=whole, dtype=self.dtype)
+        if needed > free:
+            raise OutOfMemoryError(
+                f"a cache for one request of {capacity} tokens takes {needed / 2**30:.2f} GiB, and "
+                f"{memory_percent}% of {self.device.description} leaves "
+                f"{max(free, 0) / 2**30:.2f} GiB beside the weights: allow fewer tokens "
+                "(--max-context-tokens), more memory (--gpu-memory-percent) or a larger GPU"
+            )
+        return min(rows, free // needed)
 
     def decode(
         self,

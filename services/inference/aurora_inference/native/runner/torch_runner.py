@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aurora_inference.native.runner import Verified
 from aurora_inference.native.runner.cache import CachedAttention
-from aurora_inference.native.runner.capture import CapturedRows, as_distributions, captured_rows
+from aurora_inference.native.runner.capture import CapturedRows, as_distributions, top_tokens
 from aurora_inference.native.runner.drafter import Drafter, DrafterRoom, Proposal
 from aurora_inference.native.runner.drafter.ngram import NgramDrafter
 from aurora_inference.native.runner.drafter.registry import DRAFT_KINDS, load_drafter
@@ -24,6 +24,7 @@ from aurora_inference.native.runner.target import Output, Target
 from aurora_inference.native.runner.verify import verified
 from aurora_inference.native.sequence import Sequence
 from aurora_inference.trajectory.completion import Distributions
+from aurora_model.device import device_errors, memory_for
 
 logger = logging.getLogger(__name__)
 
@@ -55,16 +56,22 @@ class TorchRunner:
         return self._target.stop_tokens
 
     @property
+    def device(self) -> str:
+        return self._target.device.description
+
+    @property
     def draft_kinds(self) -> tuple[str, ...]:
         return DRAFT_KINDS
 
     def load_drafter(self, folder: Path, digest: str) -> Drafter:
-        return load_drafter(folder, digest=digest, target=self._target, room=self.drafter_room)
+        with memory_for(f"draft {folder.name} and its cache"):
+            return load_drafter(folder, digest=digest, target=self._target, room=self.drafter_room)
 
     def begin(self, sequence: Sequence, drafter: Drafter | None) -> None:
         random = Randomness(sequence.request.sampling.seed, self._target.identity.vocab_size)
         self._rows[sequence] = _Row(drafter or self._ngram, random, [])
 
+    @device_errors()
     @torch.inference_mode()
     def prefill(self, sequence: Sequence, *, row: int, end: int) -> int | None:
         prompt = sequence.request.prompt_tokens
@@ -86,10 +93,14 @@ class TorchRunner:
 
     def _first_token(self, sequence: Sequence, logits: Tensor) -> int:
         """Draws from the prompt's last position, logits [1, V] float32."""
-        if sequence.request.record:
-            self._rows[sequence].captured.append(captured_rows(logits))
-        return self._sampler([sequence], 1).first(logits.unsqueeze(0))
+        token = self._sampler([sequence], 1).first(logits.unsqueeze(0))
+        if not sequence.request.record:
+            return int(self._target.device.on_host((token,))[0].item())
+        found, ids, log_probs = self._target.device.on_host((token, *top_tokens(logits)))
+        self._rows[sequence].captured.append(CapturedRows(ids, log_probs))
+        return int(found.item())
 
+    @device_errors()
     @torch.inference_mode()
     def decode(self, sequences: Rows[Sequence], lengths: list[int]) -> Verified:
         sampler = self._sampler(sequences, max(lengths) + 1)
@@ -104,7 +115,7 @@ class TorchRunner:
         ]
         # A seed's text must not hang on how a product of this batch's shape rounds.
         output = self._read(sequences, proposal.tokens, batch_invariant=sampler.coupled)
-        step = verified(output.logits, proposal, lengths, sampler)
+        step = verified(output.logits, proposal, lengths, sampler, self._target.device)
         self._capture(sequences, output.logits, step.accepted)
         self._observe(sequences, output, step.accepted, stopwatch)
         return step._replace(drafting=stopwatch.seconds())
@@ -208,7 +219,7 @@ class TorchRunner:
         flat = logits.flatten(0, 1)  # [n * (K+1), V]
         if len(recorded) < len(flat):
             flat = flat.index_select(0, torch.tensor(recorded, device=flat.device))
-        captured = captured_rows(flat)
+        captured = CapturedRows(*self._target.device.on_host(top_tokens(flat)))
         start = 0
         for sequence, count in zip(sequences, accepted, strict=True):
             if sequence.request.record:

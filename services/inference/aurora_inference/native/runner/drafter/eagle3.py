@@ -45,7 +45,7 @@ class Eagle3Drafter(CachedRows):
                 head.config.layer,
                 rows=room.rows,
                 capacity=room.capacity + _RAGGED_TOKENS,
-                dtype=torch.float32,
+                dtype=head.norm.weight.dtype,
                 device=room.device.name,
             )
         )
@@ -64,12 +64,12 @@ class Eagle3Drafter(CachedRows):
 
     @classmethod
     def load(cls, folder: Path, *, digest: str, target: Target, room: DrafterRoom) -> Self:
-        """Verifies and loads a checkpoint, in float32; raises CheckpointError."""
+        """Verifies and loads a checkpoint; raises CheckpointError."""
         head, manifest = load_draft(
             folder,
             digest=digest,
             target=target.identity,
-            dtype=torch.float32,
+            dtype=room.device.draft_dtype(target.dtype),
             device=room.device.name,
         )
         assert isinstance(head, Eagle3Draft)

@@ -43,16 +43,12 @@ class StandaloneDrafter(CachedRows, WithoutStates):
 
     @classmethod
     def load(cls, folder: Path, *, digest: str, target: Target, room: DrafterRoom) -> Self:
-        """Verifies and loads a checkpoint; raises CheckpointError.
-
-        Drafts load in float32 whatever the target's dtype: a draft's precision affects the
-        acceptance rate, never the output.
-        """
+        """Verifies and loads a checkpoint; raises CheckpointError."""
         draft, manifest = load_draft(
             folder,
             digest=digest,
             target=target.identity,
-            dtype=torch.float32,
+            dtype=room.device.draft_dtype(target.dtype),
             device=room.device.name,
         )
         assert isinstance(draft, StandaloneDraft)
