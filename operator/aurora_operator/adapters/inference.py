@@ -71,6 +71,7 @@ class GrpcInference:
             candidate=_draft(status.candidate) if status.HasField("candidate") else None,
             rollout_id=status.rollout_id,
             candidate_bps=status.candidate_bps,
+            device=status.device,
             problems=tuple(Problem(each.reason, each.message) for each in status.problems),
             retained=tuple(
                 Retained(_draft(each.draft), round(each.share_bps / 100))

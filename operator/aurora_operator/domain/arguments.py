@@ -10,6 +10,8 @@ from urllib.parse import quote
 from aurora_operator.domain.certificate import admitted_names, dns_name
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.manifest.spec.engine import Speculative
+from aurora_operator.domain.manifest.spec.inference import Inference
+from aurora_operator.domain.manifest.spec.trainer import Trainer
 
 # Of every component. Idle threads of a parallel loop sleep instead of spinning: others want the
 # cores. PYTHONSAFEPATH: a folder called `operator` in the working directory shadows no module.
@@ -26,6 +28,7 @@ class Places:
 
     `claims` holds a folder for each claim in the manifest. `tls` holds the component's ca.crt,
     tls.crt and tls.key. `redis_socket` is the embedded Redis' Unix domain socket.
+    `limited`: whether components have the resources of the manifest.
     """
 
     claims: str
@@ -36,6 +39,7 @@ class Places:
     tls: str | None = None
     tokens: str | None = None
     redis_ca: str | None = None
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ def inference_arguments(
         "--target": spec.target.uri,
         "--claims": places.claims,
         "--dtype": spec.target.dtype,
+        "--device": _device(places, spec.inference),
         "--model-name": deployment.metadata.name,
         "--http-listen": listening.http,
         "--grpc-listen": listening.grpc,
@@ -116,6 +121,9 @@ def inference_arguments(
         "--tokens": places.tokens,
         "--drain-seconds": drain_seconds,
     }
+    # 90 is the flag's default, which needs no restart of what runs already.
+    if spec.inference.gpu_memory_percent != 90:
+        flags["--gpu-memory-percent"] = spec.inference.gpu_memory_percent
     if spec.inference.generation_config != "auto":
         flags["--generation-config"] = spec.inference.generation_config
     if spec.inference.allowed_origins != ("*",):
@@ -146,6 +154,13 @@ def vllm_arguments(
         "--speculation-per-batch-size": _per_batch_size(spec.engine.speculative),
     }
     return ("-m", "aurora_inference.vllm", verb, *_flags(flags), "--", *spec.engine.args)
+
+
+def _device(places: Places, component: Inference | Trainer) -> str | None:
+    """None, which is auto, unless the manifest says more: limits are those of pods alone."""
+    if component.device is None and places.limited and component.resources.has_gpu:
+        return "cuda"
+    return component.device
 
 
 def _draft_kind(deployment: AuroraDeployment) -> str | None:
@@ -219,6 +234,7 @@ def trainer_arguments(
         "--state": places.trainer_state,
         "--min-new-trajectories": trainer.trigger.min_new_trajectories,
         "--min-interval-seconds": trainer.trigger.min_interval_seconds,
+        "--device": _device(places, trainer),
         "--objective": trainer.objective,
         "--optimizer": trainer.optimizer,
         "--learning-rate": trainer.hyperparameters.learning_rate,

@@ -33,6 +33,7 @@ class InferenceStatus:
     candidate_bps: int
     speculation_length: int
     max_context_tokens: int
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

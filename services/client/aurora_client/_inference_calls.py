@@ -137,6 +137,7 @@ def _status_of(response: pb.GetStatusResponse) -> InferenceStatus:
         candidate_bps=response.candidate_bps,
         speculation_length=response.speculation_length,
         max_context_tokens=response.max_context_tokens,
+        device=response.device,
     )
 
 

@@ -428,6 +428,8 @@ class Status:
     """Candidates that were tried since the last promotion."""
     trainer: Training | None = None
     """What the trainer does, unless it is suspended."""
+    device: str = ""
+    """What the inferences compute on: cpu, or a GPU with its name; absent: unknown."""
     paused: bool = False
     """Paused by command."""
     history: tuple[PastRollout, ...] = ()

@@ -237,6 +237,16 @@ BAD = [
     ("spec.inference.resources.claims", [], "spec.inference.resources.claims", "known fields"),
     ("spec.inference.podTemplate.spec", [], "spec.inference.podTemplate.spec", "not an object"),
     ("spec.inference.podTemplate.status", {}, "spec.inference.podTemplate.status", "known fields"),
+    ("spec.inference.device", "gpu", "spec.inference.device", "use auto, cpu, cuda or cuda:"),
+    ("spec.trainer.device", "cuda:01", "spec.trainer.device", "use auto, cpu, cuda or cuda:"),
+    *(
+        (f"spec.{component}", {"device": "cpu", "resources": {"limits": {gpu: 1}}},
+         f"spec.{component}.device", "leaves the GPU in resources.limits idle")
+        for component, gpu in (
+            ("inference", "nvidia.com/gpu"), ("inference", "nvidia.com/mig-1g.10gb"),
+            ("trainer", "amd.com/gpu"),
+        )
+    ),
     ("spec.inference.autoscaling", {}, "spec.inference.autoscaling.maxReplicas", "is required"),
     ("spec.inference.autoscaling", {"minReplicas": 3, "maxReplicas": 2},
      "spec.inference.autoscaling.maxReplicas", "2 is below minReplicas, which is 3"),

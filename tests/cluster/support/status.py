@@ -64,6 +64,7 @@ def full_status(state):
         ),
         queue=Queue(4, candidate, ("sha256:2",)),
         retained=(Retained(Draft("ckpt-3", "sha256:3", "file:///c"), 15),),
+        device="cuda:0 (NVIDIA H200)",
         paused=True,
         history=(_verdict(evidence),),
         conditions=(Condition("Ready", True, "Serving", "", NOW, 3),),

@@ -76,6 +76,13 @@ def test_a_vllm_that_others_run_is_not_started(layout):
     assert found["inference"].requires == ()
 
 
+def test_on_one_machine_limits_choose_no_device(layout):
+    gpu = {"resources": {"limits": {"nvidia.com/gpu": 1}}}
+    found = commands(layout, inference=gpu, trainer={**gpu, "device": "cuda:1"})
+    assert "--device" not in found["inference"].argv
+    assert "cuda:1" in found["trainer"].argv
+
+
 def test_an_external_redis_is_not_started(layout):
     found = commands(layout, buffer={"external": {"url": "redis://elsewhere:6379/0"}})
     assert "redis" not in found

@@ -275,6 +275,14 @@ EngineUrl = Annotated[
 AbsolutePath = Annotated[
     str, Text(r"^/[^\x00]*$", longest=4096, allowed="use an absolute path such as /etc/key")
 ]
+Device = Annotated[
+    str,
+    Text(
+        r"^(auto|cpu|cuda(:(0|[1-9][0-9]{0,2}))?)$",
+        longest=8,
+        allowed="use auto, cpu, cuda or cuda:<index>",
+    ),
+]
 LABEL_NAME = Text(
     r"^([a-z0-9][-a-z0-9.]{0,251}/)?[a-zA-Z0-9]([-._a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$",
     longest=317,

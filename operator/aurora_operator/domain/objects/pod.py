@@ -54,6 +54,7 @@ def places(deployment: AuroraDeployment) -> Places:
         redis_ca=f"{REDIS_CA_FOLDER}/{REDIS_CA_FILE}"
         if external and external.ca_secret_ref
         else None,
+        limited=True,
     )
 
 

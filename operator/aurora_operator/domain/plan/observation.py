@@ -55,6 +55,7 @@ class InferenceView:
     candidate: Draft | None = None
     rollout_id: str = ""
     candidate_bps: int = 0
+    device: str = ""
     problems: tuple[Problem, ...] = ()
     retained: tuple[Retained, ...] = ()
 

@@ -77,7 +77,7 @@ def plan(
         after = _begun(deployment, after, now)
     after = retained(deployment, status, after, observed)
     after = with_unsent(status, after, observed)
-    after = _with_scale(after, observed)
+    after = _with_device(_with_scale(after, observed), observed)
     after = replace(after, conditions=conditions(after, observed, now=now, deployment=deployment))
     # A pod that ends needs nothing, and none begins.
     held = deployment.spec.suspend or after.decided != status.decided
@@ -116,6 +116,12 @@ def _with_scale(status: Status, observed: Observation) -> Status:
         updated_replicas=scale.updated,
         selector=scale.selector,
     )
+
+
+def _with_device(status: Status, observed: Observation) -> Status:
+    """The status with what the inferences compute on; what it was while none answers."""
+    found = sorted({view.device for view in observed.inferences if view.device})
+    return replace(status, device=", ".join(found)) if found else status
 
 
 def _paused(status: Status, command: Command | None) -> bool:

@@ -262,6 +262,9 @@ class Status:
     queue: Annotated[Queue, "Drafts that wait for a rollout."] = Queue()
     attempts: Annotated[int, "Candidates that were tried since the last promotion."] = 0
     trainer: Annotated[Training | None, "What the trainer does, unless it is suspended."] = None
+    device: Annotated[
+        str | None, "What the inferences compute on: cpu, or a GPU with its name; absent: unknown."
+    ] = None
     # The manifest may pause as well.
     paused: Annotated[bool, "Paused by command."] = False
     history: Annotated[

@@ -101,6 +101,8 @@ def drafts_table(
         if deployment.rollout.evidence is not None:
             for label, line in _evidence(deployment.rollout.evidence):
                 rows.add_row(label, line)
+    if deployment.status.device:
+        rows.add_row("device", deployment.status.device)
     if not trainer and deployment.status.trainer is not None:
         trainer = stored_trainer(deployment.status.trainer)
     if trainer:

@@ -135,6 +135,7 @@ class FakeInference(pb_grpc.InferenceServicer):
             candidate_bps=status.candidate_bps,
             speculation_length=status.speculation_length,
             max_context_tokens=status.max_context_tokens,
+            device=status.device,
         )
 
     def GetCounters(  # noqa: N802

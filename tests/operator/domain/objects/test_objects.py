@@ -370,6 +370,23 @@ def test_a_path_is_no_place_for_a_kubelets_variables():
     assert flag(found, "inference", "--target") == "file:///models/$$(HOME)"
 
 
+@pytest.mark.parametrize("resource", ["nvidia.com/gpu", "amd.com/gpu", "nvidia.com/mig-1g.10gb"])
+def test_a_component_with_a_gpu_computes_on_it(resource):
+    gpu = {"resources": {"limits": {resource: 1}}}
+    found = objects(inference=gpu, trainer=gpu)
+    for component in ("inference", "trainer"):
+        assert flag(found, component, "--device") == "cuda"
+    found = objects(inference={**gpu, "device": "cuda:0"}, trainer={"device": "cpu"})
+    assert flag(found, "inference", "--device") == "cuda:0"
+    assert flag(found, "trainer", "--device") == "cpu"
+
+
+def test_without_a_gpu_the_device_is_left_to_the_component():
+    found = objects(inference={"resources": {"limits": {"cpu": 4, "nvidia.com/gpu": 0}}})
+    for component in ("inference", "trainer"):
+        assert "--device" not in pod_spec(found, component)["containers"][0]["command"]
+
+
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_each_component_understands_its_command(spec):
     inference = pytest.importorskip("aurora_inference.settings")

@@ -80,6 +80,19 @@ def test_the_draft_to_begin_with_is_staged_where_none_is(decide):
     assert (progressing.status, progressing.reason) == (True, "DraftsStaging")
 
 
+def test_what_they_compute_on_is_in_the_status_and_stays_while_none_answers(decide):
+    gpu = "cuda:0 (NVIDIA H200)"
+    views = [
+        InferenceView("a", "i1", STABLE, device=gpu),
+        InferenceView("b", "i1", STABLE, device="cpu"),
+        InferenceView("c", "i1", STABLE, device=gpu),
+        InferenceView("d", "i1", STABLE),
+    ]
+    status = decide(Status(), seen(*views)).status
+    assert status.device == f"cpu, {gpu}"
+    assert decide(status, seen()).status.device == f"cpu, {gpu}"
+
+
 def test_what_they_report_is_adopted_and_given_to_the_rest(decide):
     views = [InferenceView("a", "i1", STABLE), InferenceView("b", "i1")]
     decision = decide(Status(), seen(*views, initial=FIRST))

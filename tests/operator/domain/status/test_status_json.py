@@ -75,7 +75,7 @@ def earlier(status):
     cursors = {name: Cursor(each.instance, each.after) for name, each in rollout.cursors.items()}
     rollout = replace(rollout, state=state, evidence=evidence, cursors=cursors, started_at=None)
     old = Verdict(*(getattr(status.history[0], name) for name in _ONCE_KEPT))
-    return replace(status, rollout=rollout, history=(old,), retained=())
+    return replace(status, rollout=rollout, history=(old,), retained=(), device=None)
 
 
 def test_it_is_written_as_ever(stored):

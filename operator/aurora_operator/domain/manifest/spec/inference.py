@@ -6,9 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from aurora_operator.domain.manifest.field_type import Image, rule
+from aurora_operator.domain.manifest.field_type import Device, Image, rule
 from aurora_operator.domain.manifest.spec.model import Model, with_rules
-from aurora_operator.domain.manifest.spec.pod import PodTemplate, Resources
+from aurora_operator.domain.manifest.spec.pod import (
+    NO_IDLE_GPU,
+    PodTemplate,
+    Resources,
+    without_idle_gpu,
+)
 
 
 class Autoscaling(Model):
@@ -42,10 +47,19 @@ class Autoscaling(Model):
 class Inference(Model):
     """The pods that serve the target and both drafts."""
 
+    model_config = with_rules(NO_IDLE_GPU)
+
     image: Image | None = None
     """In place of the operator's default. On Kubernetes only."""
     resources: Resources = Resources()
     """Of the container inference. On Kubernetes only."""
+    device: Device | None = None
+    """What it computes on: auto, cpu, cuda or cuda:<index>; cuda is AMD's too. Defaults to cuda if
+    resources.limits has nvidia.com/gpu, nvidia.com/mig-… or amd.com/gpu, else to auto, which is a
+    GPU if a usable one is visible. Native engine only."""
+    gpu_memory_percent: int = Field(default=90, ge=1, le=100)
+    """How much of a GPU's memory weights and caches may take. If maxBatch requests need more, fewer
+    run at once. Native engine only."""
     pod_template: PodTemplate = PodTemplate()
     """Merged over the pods. On Kubernetes only."""
     autoscaling: Autoscaling | None = None
@@ -65,3 +79,5 @@ class Inference(Model):
         default=("*",), max_length=64, strict=False
     )
     """Origins that browsers may call from, `*` for any; an empty list for none."""
+
+    _without_idle_gpu = field_validator("device")(without_idle_gpu)

@@ -6,10 +6,23 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from aurora_operator.domain.manifest.field_type import DnsLabel, Duration, Image, LearningRate, rule
+from aurora_operator.domain.manifest.field_type import (
+    Device,
+    DnsLabel,
+    Duration,
+    Image,
+    LearningRate,
+    rule,
+)
 from aurora_operator.domain.manifest.quantity import parse_duration
 from aurora_operator.domain.manifest.spec.model import Model, immutable, with_rules
-from aurora_operator.domain.manifest.spec.pod import PodTemplate, Resources
+from aurora_operator.domain.manifest.spec.pod import (
+    GPU_LIMITED,
+    NO_IDLE_GPU,
+    PodTemplate,
+    Resources,
+    without_idle_gpu,
+)
 
 
 class Trigger(Model):
@@ -43,10 +56,14 @@ class Budget(Model):
     """How much of the wall time may be spent in training steps; thirty seconds may be saved up."""
 
 
+_RANKS_ON_CPUS = "several replicas compute on CPUs: set replicas to 1, or leave the GPU out"
+
+
 class Trainer(Model):
     """What distils the target into the draft."""
 
     model_config = with_rules(
+        NO_IDLE_GPU,
         rule(
             # Rules also run on the defaults as written, before nested defaults are filled in.
             "!has(self.replicas) || !has(self.hyperparameters)"
@@ -54,6 +71,12 @@ class Trainer(Model):
             " || self.replicas <= self.hyperparameters.batchSize",
             "replicas must not be above hyperparameters.batchSize",
             "replicas",
+        ),
+        rule(
+            "!has(self.replicas) || self.replicas == 1 || !("
+            f"(has(self.device) && self.device.startsWith('cuda')) || ({GPU_LIMITED}))",
+            _RANKS_ON_CPUS,
+            "device",
         ),
     )
 
@@ -84,8 +107,21 @@ class Trainer(Model):
     """In place of the operator's default. On Kubernetes only."""
     resources: Resources = Resources()
     """Of the trainer container in each of its pods. On Kubernetes only."""
+    device: Device | None = Field(default=None, validate_default=True)
+    """What it computes on, as inference.device; several replicas on CPUs."""
     pod_template: PodTemplate = PodTemplate()
     """Merged over the pods. On Kubernetes only."""
+
+    _without_idle_gpu = field_validator("device")(without_idle_gpu)
+
+    @field_validator("device")
+    @classmethod
+    def _alone_on_a_gpu(cls, device: str | None, info: ValidationInfo) -> str | None:
+        resources: Resources | None = info.data.get("resources")
+        on_gpu = (device or "").startswith("cuda") or (resources is not None and resources.has_gpu)
+        if on_gpu and info.data.get("replicas", 1) > 1:
+            raise ValueError(_RANKS_ON_CPUS)
+        return device
 
     @field_validator("replicas")
     @classmethod
