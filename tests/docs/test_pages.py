@@ -12,6 +12,7 @@ LINES = {
     "sizing.md": 120,
     "networking.md": 120,
     "learning.md": 150,
+    "gpu.md": 120,
 }
 
 
