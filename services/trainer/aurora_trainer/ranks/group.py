@@ -20,7 +20,7 @@ _LEAVE = "leave"
 
 
 class Group:
-    """torch's default process group: gloo for tensors on the CPU, NCCL for those on a GPU.
+    """torch's default process group, of gloo: ranks compute on CPUs.
 
     Every operation takes part with all ranks in the same order, and raises RuntimeError if one of
     them is gone or does not take part within the timeout; the group is of no use then. A process
@@ -46,7 +46,7 @@ class Group:
         self._abandoned = threading.Event()
         try:
             distributed.init_process_group(
-                "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+                "gloo",
                 store=distributed.PrefixStore("group", store),
                 rank=rank,
                 world_size=size,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,6 +54,15 @@ class Cpu:
 
     def on_host(self, tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
         return [tensor.numpy() for tensor in tensors]
+
+    def timed(self) -> Callable[[], Callable[[], float]]:
+        started = time.perf_counter()
+
+        def end() -> Callable[[], float]:
+            seconds = time.perf_counter() - started
+            return lambda: seconds
+
+        return end
 
     def draft_dtype(self, target: torch.dtype) -> torch.dtype:
         # `tune_draft` looks for a faster form.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -38,5 +38,25 @@ class Cuda:
     def on_host(self, tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
         return on_host(tensors)
 
+    def timed(self) -> Callable[[], Callable[[], float]]:
+        """Between two events of the current stream."""
+        started, ended = _event(), _event()
+        started.record()
+
+        def end() -> Callable[[], float]:
+            ended.record()
+
+            def seconds() -> float:
+                ended.synchronize()
+                return float(started.elapsed_time(ended)) / 1000
+
+            return seconds
+
+        return end
+
     def draft_dtype(self, target: torch.dtype) -> torch.dtype:
         return target
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch gives none

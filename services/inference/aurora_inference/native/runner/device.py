@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,6 +43,10 @@ class Device(Protocol):
 
     def on_host(self, tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
         """Waits for these tensors; returns their content, in memory that they may share."""
+
+    def timed(self) -> Callable[[], Callable[[], float]]:
+        """Begins to time some work; what it returns ends that, and returns what tells the seconds,
+        which waits until the work is done."""
 
     def draft_dtype(self, target: torch.dtype) -> torch.dtype:
         """In what drafts are loaded: it affects how many tokens are accepted, never the output."""

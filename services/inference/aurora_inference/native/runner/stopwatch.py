@@ -1,19 +1,18 @@
-"""How long each draft's work in a step takes, on the device that does it."""
+"""How long each draft's work in a step takes, by the device that does it."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
+from aurora_inference.native.runner.device import Device
 
 
 class Stopwatch:
-    """One step's; on CUDA a part's time is that between two events of the current stream."""
+    """One step's."""
 
-    def __init__(self, device: str) -> None:
-        self._begin = _cuda_part if device.startswith("cuda") else _host_part
+    def __init__(self, device: Device) -> None:
+        self._begin = device.timed
         self._parts: dict[str, list[Callable[[], float]]] = {}
 
     @contextmanager
@@ -26,34 +25,3 @@ class Stopwatch:
     def seconds(self) -> Mapping[str, float]:
         """Of each draft, all its parts; waits for a device that is not done."""
         return {digest: sum(part() for part in parts) for digest, parts in self._parts.items()}
-
-
-def _host_part() -> Callable[[], Callable[[], float]]:
-    """Begins a part; what it returns ends it, and gives what reads its seconds."""
-    started = time.perf_counter()
-
-    def end() -> Callable[[], float]:
-        seconds = time.perf_counter() - started
-        return lambda: seconds
-
-    return end
-
-
-def _cuda_part() -> Callable[[], Callable[[], float]]:
-    started, ended = (_event() for _ in range(2))
-    started.record()
-
-    def end() -> Callable[[], float]:
-        ended.record()
-
-        def seconds() -> float:
-            ended.synchronize()
-            return float(started.elapsed_time(ended)) / 1000
-
-        return seconds
-
-    return end
-
-
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch gives it no types

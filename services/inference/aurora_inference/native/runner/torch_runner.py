@@ -105,7 +105,7 @@ class TorchRunner:
     def decode(self, sequences: Rows[Sequence], lengths: list[int]) -> Verified:
         sampler = self._sampler(sequences, max(lengths) + 1)
         drafters = [self._rows[sequence].drafter for sequence in sequences]
-        stopwatch = Stopwatch(self._device)
+        stopwatch = Stopwatch(self._target.device)
         proposal = self._proposal(
             sequences, lengths, stopwatch, with_probs=sampler.uniforms is not None
         )
