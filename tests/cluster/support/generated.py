@@ -92,6 +92,8 @@ def _with_a_trainer_that_fits(spec):
 
 def _with_traffic_that_is_known(spec):
     is_shared = spec.get("trainer", {}).get("replicas", 1) > 1
+    if is_shared and spec["trainer"].get("device", "").startswith("cuda"):
+        spec = {**spec, "trainer": {**spec["trainer"], "device": "cpu"}}
     is_encrypted = spec.get("security", {}).get("tls", {}).get("mode") != "Disabled"
     if is_shared and is_encrypted:
         spec = {**spec, "security": {**spec.get("security", {}), "trainerTraffic": "Plaintext"}}

@@ -247,6 +247,10 @@ BAD = [
             ("trainer", "amd.com/gpu"),
         )
     ),
+    ("spec.trainer", {"replicas": 2, "device": "cuda:1"},
+     "spec.trainer.device", "several replicas compute on CPUs"),
+    ("spec.trainer", {"replicas": 2, "resources": {"limits": {"nvidia.com/gpu": 1}}},
+     "spec.trainer.device", "several replicas compute on CPUs"),
     ("spec.inference.autoscaling", {}, "spec.inference.autoscaling.maxReplicas", "is required"),
     ("spec.inference.autoscaling", {"minReplicas": 3, "maxReplicas": 2},
      "spec.inference.autoscaling.maxReplicas", "2 is below minReplicas, which is 3"),
