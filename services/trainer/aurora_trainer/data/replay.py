@@ -85,29 +85,9 @@ class Reservoir:
 
 @dataclass(slots=True)
 class Window:
-    """The newest trajectories within a count and a size; the very newest is always kept."""
+    """The newest trajectories within a count and a size; the very newest is always kept.
 
-    limit_count: int
-    limit_bytes: int
-    members: deque[Sample] = field(default_factory=deque)
-    size_bytes: int = 0
-
-    def append(self, sample: Sample) -> None:
-        """Adds a trajectory and drops the oldest beyond the limits."""
-        self.members.append(sample)
-        self.size_bytes += sample.size_bytes
-        while len(self.members) > 1 and (
-            len(self.members) > self.limit_count or self.size_bytes > self.limit_bytes
-        ):
-            self.size_bytes -= self.members.popleft().size_bytes
-
-
-@dataclass(slots=True)
-class Holdout:
-    """Trajectories for evaluation, the newest of each domain; the very newest is always kept.
-
-    What exceeds the limits is the oldest of the domain with the most, so that a domain of which
-    nothing arrives any more keeps its share.
+    What exceeds the limits is the oldest.
     """
 
     limit_count: int
@@ -122,14 +102,27 @@ class Holdout:
         while len(self.members) > 1 and (
             len(self.members) > self.limit_count or self.size_bytes > self.limit_bytes
         ):
-            self._drop()
+            place = self._place_to_drop()
+            self.size_bytes -= self.members[place].size_bytes
+            del self.members[place]
 
-    def _drop(self) -> None:
+    def _place_to_drop(self) -> int:
+        return 0
+
+
+class Holdout(Window):
+    """Trajectories for evaluation, the newest of each domain; the very newest is always kept.
+
+    What exceeds the limits is the oldest of the domain with the most, so that a domain of which
+    nothing arrives any more keeps its share.
+    """
+
+    __slots__ = ()
+
+    def _place_to_drop(self) -> int:
         # Of equals, the one that comes first: that of the oldest trajectory.
         [(domain, _)] = Counter(each.domain for each in self.members).most_common(1)
-        place = next(i for i, each in enumerate(self.members) if each.domain == domain)
-        self.size_bytes -= self.members[place].size_bytes
-        del self.members[place]
+        return next(i for i, each in enumerate(self.members) if each.domain == domain)
 
 
 def is_held_out(request_id: str, percent: int) -> bool:
