@@ -7,7 +7,7 @@ on how many rows and tokens it has, so two drafts are compared at the same numbe
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -80,15 +80,14 @@ class DraftCosts:
         `digests`, `lengths`: each row's draft and how many tokens were drafted; `drafting`: the
         seconds that each draft took; `stable`: the digest to compare with, empty if there is none.
         """
-        rows = Counter(digest for digest, length in zip(digests, lengths, strict=True) if length)
-        longest = dict.fromkeys(rows, 0)
+        drafted = defaultdict[str, list[int]](list)
         for digest, length in zip(digests, lengths, strict=True):
-            if length:
-                longest[digest] = max(longest[digest], length)
+            if digest and length:
+                drafted[digest].append(length)
         shapes = {
-            digest: _Shape(digest, rows[digest], longest[digest])
+            digest: _Shape(digest, len(drafted[digest]), max(drafted[digest]))
             for digest in drafting
-            if digest in rows
+            if digest in drafted
         }
         comparable = {
             digest: shape
