@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,21 +34,6 @@ _TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-
-
-# Roughly what a test with that marker takes.
-_SECONDS = {"slow": 20, "cluster": 8}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest files first.
-
-    A worker takes whole files: a long one that begins late has the other workers wait for it.
-    """
-    seconds = Counter[Path]()
-    for item in items:
-        seconds[item.path] += sum(_SECONDS.get(mark.name, 0) for mark in item.iter_markers())
-    items.sort(key=lambda item: -seconds[item.path])
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,8 +36,9 @@ _NEEDED = {
     "promtool": ("promtool",),
     "gitops_tools": ("gitops",),
 }
-# A file goes to one worker: what takes minutes begins first, so that no other waits for it.
-_LONG_FILES = ("test_kill_sweep.py", "test_quick.py", "test_faulty_api.py", "test_every_cause.py")
+# Roughly what a test with that marker, or with controllers, takes.
+_SLOW_SECONDS = 20
+_CONTROLLERS_SECONDS = 8
 _FOLDER = pytest.StashKey[Path]()
 
 
@@ -45,14 +47,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _needed(item):
             item.add_marker(pytest.mark.cluster)
-    # Running controllers delete objects with a made-up owner, and change others: whole files go
-    # last, since a file is what a worker of a parallel run takes.
+    # A worker takes whole files. Running controllers delete objects with a made-up owner and change
+    # others: files with them go last. Otherwise the longest go first, so that none begins late and
+    # has the other workers wait.
     late = {item.path for item in items if _runs_controllers(item)}
-
-    def place(item: pytest.Item) -> tuple[bool, bool, bool]:
-        return (item.path in late, item.path.name not in _LONG_FILES, _runs_controllers(item))
-
-    items.sort(key=place)
+    seconds = Counter[Path]()
+    for item in items:
+        seconds[item.path] += _SLOW_SECONDS * (item.get_closest_marker("slow") is not None)
+        seconds[item.path] += _CONTROLLERS_SECONDS * _runs_controllers(item)
+    items.sort(key=lambda item: (item.path in late, -seconds[item.path], _runs_controllers(item)))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -130,8 +133,11 @@ def control_plane(api_server: ApiServer) -> ApiServer:
 
 
 @pytest.fixture
-def api_namespace(api_server: ApiServer) -> str:
+def api_namespace(api_server: ApiServer, request: pytest.FixtureRequest) -> str:
     """A fresh namespace for admission; pods cannot be created in it without `control_plane`."""
+    assert _runs_controllers(request.node) or not api_server.has_controllers, (
+        "controllers run already, and would delete or change this test's objects: it must go first"
+    )
     return api_server.create_namespace()
 
 
