@@ -89,10 +89,6 @@ class ApiServer:
         )
         self.await_account("default")
 
-    @property
-    def has_controllers(self) -> bool:
-        return "kube-controller-manager" in self._processes
-
     def stop(self) -> None:
         """Stops every process, in the reverse order of their start."""
         for process in reversed(self._processes.values()):
