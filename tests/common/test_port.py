@@ -42,6 +42,10 @@ def no_ipv6(monkeypatch):
     monkeypatch.setattr(port.socket, "socket", refuse)
 
 
+def test_a_port_is_not_given_twice_before_its_server_can_listen():
+    assert len({free_port() for _ in range(1000)}) == 1000
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [("[::1]", "::1"), ("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "0.0.0.0"), ("name", "name")],
