@@ -47,12 +47,14 @@ demo: $(STAMP)
 # or a process: one worker more than there are processors.
 WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PARALLEL := -n $(WORKERS) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+# Trainers give way to serving; at the lowest priority they do not give way to other workers' tests.
+NICE := nice -n 19
 
 test: $(STAMP)
-	@$(BIN)/pytest $(PARALLEL)
+	@$(NICE) $(BIN)/pytest $(PARALLEL)
 
 test-fast: $(STAMP)
-	@$(BIN)/pytest $(PARALLEL) -m "not (slow or redis or cluster or node)"
+	@$(NICE) $(BIN)/pytest $(PARALLEL) -m "not (slow or redis or cluster or node)"
 
 # Says what is wrong with the GPU before tests that would be skipped.
 test-gpu: $(STAMP)

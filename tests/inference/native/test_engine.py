@@ -79,15 +79,22 @@ def test_a_copy_of_the_target_is_accepted_almost_always(make_engine) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("draft", "sampling"),
+    ("draft", "sampling", "seeded"),
     [
-        ("bad", Sampling(temperature=3.0)),
-        ("random", Sampling(temperature=4.0, top_k=12)),
-        ("bad", Sampling(temperature=5.0, top_p=0.6)),
+        ("bad", Sampling(temperature=3.0), False),
+        ("random", Sampling(temperature=4.0, top_k=12), False),
+        ("bad", Sampling(temperature=5.0, top_p=0.6), False),
+        ("random", Sampling(temperature=3.0), True),
+        ("bad", Sampling(temperature=4.0, top_k=12), True),
     ],
-    ids=["temperature", "top-k", "top-p"],
+    ids=[
+        "optimal-temperature",
+        "optimal-top-k",
+        "optimal-top-p",
+        "coupled-temperature",
+        "coupled-top-k",
+    ],
 )
-@pytest.mark.parametrize("seeded", [False, True], ids=["optimal", "coupled"])
 def test_sampled_output_follows_the_exact_distribution(
     make_engine, p_value, draft, sampling, seeded
 ) -> None:

@@ -200,9 +200,13 @@ def _likely_prompt(pair_probs, sampling: Sampling) -> tuple[tuple[int, ...], flo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeded", [False, True], ids=["optimal", "coupled"])
 @pytest.mark.parametrize(
-    "sampling", [Sampling(temperature=3.0, top_k=12), Sampling(temperature=4.0, top_p=0.6)]
+    ("sampling", "seeded"),
+    [
+        (Sampling(temperature=3.0, top_k=12), False),
+        (Sampling(temperature=4.0, top_p=0.6), True),
+    ],
+    ids=["optimal", "coupled"],
 )
 def test_sampled_output_follows_the_exact_distribution(
     drafting, pair_probs, p_value, sampling, seeded
