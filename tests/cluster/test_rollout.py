@@ -6,11 +6,11 @@ import pytest
 from support.deployments import wait_until
 
 from aurora_operator.adapters.kubernetes import Kind
-from aurora_operator.cluster.kinds import CERTIFICATE, CHILDREN, POD
+from aurora_operator.cluster.kinds import CHILDREN, POD, POLLED
 
 # Every kind of object that a deployment may have.
 MADE = (
-    *(kind for kind in CHILDREN.values() if kind is not CERTIFICATE),
+    *(kind for kind in CHILDREN.values() if kind not in POLLED),
     *(POD, Kind("v1", "Secret", "secrets")),
     Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
 )

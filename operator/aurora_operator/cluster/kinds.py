@@ -14,9 +14,10 @@ CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 EVENT = Kind("v1", "Event", "events")
 AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 CERTIFICATE = Kind("cert-manager.io/v1", "Certificate", "certificates")
+GROUP = Kind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets")
 
 # The watched ones of the kinds that the operator makes: not Secrets, which are read by name only,
-# nor Certificates, whose kind may be missing. Both are polled.
+# nor those that a cluster may lack. Both are polled.
 WATCHED = (
     Kind("apps/v1", "Deployment", "deployments"),
     Kind("apps/v1", "StatefulSet", "statefulsets"),
@@ -26,7 +27,8 @@ WATCHED = (
     AUTOSCALER,
     Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
 )
-CHILDREN = {kind.kind: kind for kind in (*WATCHED, CERTIFICATE)}
+POLLED = (CERTIFICATE, GROUP)
+CHILDREN = {kind.kind: kind for kind in (*WATCHED, *POLLED)}
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 INSTANCE = "app.kubernetes.io/instance"

@@ -18,6 +18,7 @@ from aurora_operator.cluster.fleet import component_pods, is_run_by
 from aurora_operator.cluster.kinds import (
     CERTIFICATE,
     CHILDREN,
+    GROUP,
     POD,
     Key,
     Reference,
@@ -35,7 +36,7 @@ from aurora_operator.domain.plan.observation import Problem
 
 # Owns a Deployment's replicas while they are handed over to an autoscaler.
 _REPLICAS_MANAGER = f"{FIELD_MANAGER}-handover"
-_WORKLOADS = ("Deployment", "StatefulSet")
+_WORKLOADS = ("Deployment", "StatefulSet", GROUP.kind)
 # Problems that a person has to solve are checked again: not all of what they depend on is watched.
 _PROBLEM_SECONDS = 30.0
 # While a suspended deployment's inference pods end: their events do not concern its objects.
@@ -250,6 +251,9 @@ def _not_served(place: Reference) -> Problem:
     if place.kind == CERTIFICATE.kind:
         message = "cert-manager is not installed: install it, or change spec.security.tls.mode"
         return Problem("CertificateNotIssued", message)
+    if place.kind == GROUP.kind:
+        message = "LeaderWorkerSet is not installed: install it, or set spec.engine.nodes to 1"
+        return Problem("ApplyRefused", message)
     kind = CHILDREN[place.kind]
     return Problem(
         "ApplyRefused", f"{place}: the cluster has no kind {kind.api_version} {place.kind}"

@@ -19,9 +19,9 @@ from aurora_operator.cluster.directory import Directory
 from aurora_operator.cluster.engines import Engines
 from aurora_operator.cluster.event_recorder import EventRecorder, Notice
 from aurora_operator.cluster.kinds import (
-    CERTIFICATE,
     DEPLOYMENT,
     POD,
+    POLLED,
     WATCHED,
     Key,
     owner,
@@ -176,8 +176,9 @@ class ClusterOperator:
                 group.create_task(self._rollouts.run())
                 for kind in _REST:
                     await self._prime(kind)
-                if await self._serves(CERTIFICATE):
-                    await self._prime(CERTIFICATE)
+                for kind in POLLED:
+                    if await self._serves(kind):
+                        await self._prime(kind)
                 self.primed = True
                 group.create_task(self._objects.run())
                 self._watches.start()
@@ -185,7 +186,8 @@ class ClusterOperator:
                     self._reflector.ask(kind.kind)
                 group.create_task(self._reflector.run_asked(_ALL))
                 group.create_task(self._reflector.run(_ALL))
-                group.create_task(self._reflector.poll(CERTIFICATE, _POLL_SECONDS))
+                for kind in POLLED:
+                    group.create_task(self._reflector.poll(kind, _POLL_SECONDS))
                 group.create_task(self._secret_poll.run())
                 group.create_task(self._engines.run())
         finally:

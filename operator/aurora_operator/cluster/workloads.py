@@ -18,6 +18,7 @@ from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects.attached import ENGINE, engine_selector
 from aurora_operator.domain.objects.autoscaler import autoscaler_cause
 from aurora_operator.domain.objects.cause import EventsByObject, Surroundings, by_object
+from aurora_operator.domain.objects.inference import inference_kind
 from aurora_operator.domain.objects.metadata import selector
 from aurora_operator.domain.objects.trainer import has_ranks
 from aurora_operator.domain.objects.workload import (
@@ -63,7 +64,7 @@ class PodWorkloads:
         if (attach := deployment.spec.engine.attach) is not None:
             found = self._children.of_kind(key, "Deployment")
             gateways = [body for body in found if ENGINE in body["metadata"].get("labels", {})]
-            workloads["inference"] = together(gateways, selector(deployment, "inference"))
+            workloads["inference"] = together(gateways)
         now = datetime.now(UTC)
         around = await self._surroundings(key, pods, workloads, now)
         seen = [
@@ -79,7 +80,8 @@ class PodWorkloads:
         inference = workloads["inference"]
         counted = None
         if inference is not None:
-            counted = scale(inference, component_pods(pods, "inference"))
+            labels = selector(deployment, "inference")
+            counted = scale(inference, component_pods(pods, "inference"), labels)
             if deployment.spec.inference.autoscaling is not None and not deployment.spec.suspend:
                 counted = _with_ignored(counted, deployment.spec.replicas)
                 if cause := await self._autoscaler_cause(key, now):
@@ -213,7 +215,7 @@ def _workload_kinds(deployment: AuroraDeployment) -> tuple[tuple[str, str], ...]
     """Each component and the kind of its workload."""
     embedded = deployment.spec.buffer.embedded is not None
     kinds = (
-        ("inference", "Deployment"),
+        ("inference", inference_kind(deployment)),
         ("buffer", "StatefulSet" if embedded else "Deployment"),
         ("trainer", "StatefulSet"),
     )

@@ -152,6 +152,7 @@ def vllm_arguments(
         "--draft-kind": _draft_kind(deployment),
         "--executable": spec.engine.executable if verb == "run" else None,
         "--speculation-per-batch-size": _per_batch_size(spec.engine.speculative),
+        "--nodes": spec.engine.nodes if spec.engine.nodes > 1 else None,
     }
     return ("-m", "aurora_inference.vllm", verb, *_flags(flags), "--", *spec.engine.args)
 

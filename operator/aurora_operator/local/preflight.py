@@ -57,11 +57,13 @@ def check_socket(deployment: AuroraDeployment, layout: Layout) -> None:
 
 
 def check_engine(deployment: AuroraDeployment) -> None:
-    """Raises NotFoundError or InvalidInputError if vLLM is wanted and is not on this machine."""
+    """Raises NotFoundError or InvalidInputError if the vLLM that is wanted cannot run here."""
     engine = deployment.spec.engine
     if engine.attach is not None:
         check_attached(engine.attach)
         return
+    if engine.nodes > 1:
+        raise InvalidInputError("spec.engine.nodes: this is one machine: leave it out")
     program = engine.executable or "vllm"
     if engine.type == "vllm" and shutil.which(program) is None:
         where = "" if "/" in program else " on PATH"

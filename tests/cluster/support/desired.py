@@ -130,6 +130,11 @@ SPECS: dict[str, dict[str, Any]] = {
         },
     },
 }  # fmt: skip
+# Apart from these: not every cluster has LeaderWorkerSets.
+NODES: dict[str, Any] = {
+    "draft": {"initialCheckpoint": {"uri": "pvc://drafts/first"}},
+    "engine": {"type": "vllm", "nodes": 2, "args": ["--tensor-parallel-size=2"]},
+}
 # The pods that "attached" finds.
 ENGINES = (EnginePod("vllm-0", "uid-a", "10.0.0.7"), EnginePod("vllm-1", "uid-b", "fd00::7"))
 

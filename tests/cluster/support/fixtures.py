@@ -18,6 +18,7 @@ from support.cert_manager import CertManager
 from support.control_plane import ADMINISTRATORS, ApiServer
 from support.deployments import Deployments
 from support.kubelet import Kubelet
+from support.leader_worker_sets import LeaderWorkerSets
 from support.operator_process import OperatorProcess, install_rights
 from support.proxy import FaultyProxy
 
@@ -35,6 +36,7 @@ _NEEDED = {
     "cert_manager": ("cert-manager",),
     "promtool": ("promtool",),
     "gitops_tools": ("gitops",),
+    "leader_worker_sets": ("lws",),
 }
 # Roughly what a test with that marker, or with controllers, takes.
 _SLOW_SECONDS = 20
@@ -177,6 +179,16 @@ def cert_manager(
 ) -> Iterator[CertManager]:
     """A cert-manager; the cluster has its kinds only for the module's tests."""
     made = CertManager(control_plane, kubernetes_programs, tmp_path_factory.mktemp("cert-manager"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def leader_worker_sets(
+    control_plane: ApiServer, kubernetes_programs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LeaderWorkerSets]:
+    """A LeaderWorkerSet controller; the cluster has its kind only for the module's tests."""
+    made = LeaderWorkerSets(control_plane, kubernetes_programs, tmp_path_factory.mktemp("lws"))
     yield made
     made.close()
 

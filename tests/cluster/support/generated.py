@@ -104,13 +104,13 @@ def _with_what_its_engine_takes(spec):
     spec = json.loads(json.dumps(spec))
     engine, rollout = spec.get("engine", {}), spec.get("rollout", {})
     if engine.get("type") != "vllm":
-        for field in ("image", "executable", "args", "speculative", "attach"):
+        for field in ("image", "executable", "args", "nodes", "speculative", "attach"):
             engine.pop(field, None)
         if rollout.get("assignment") == "Switchback":
             del rollout["assignment"]
         return spec
     if "attach" in engine:
-        for field in ("image", "executable", "args", "resources", "speculative"):
+        for field in ("image", "executable", "args", "resources", "nodes", "speculative"):
             engine.pop(field, None)
         spec.pop("replicas", None)
     draft = spec.setdefault("draft", {})

@@ -181,3 +181,27 @@ def test_without_them_vllm_always_drafts_the_maximum(vllm, tmp_path):
     arguments, _ = started(write_start(vllm, tmp_path / "into"))
 
     assert "num_speculative_tokens_per_batch_size" not in speculation_of(arguments)
+
+
+@pytest.mark.parametrize("index", ["0", "3"])
+def test_on_several_nodes_the_first_serves_and_the_others_compute(vllm, tmp_path, index):
+    script = write_start(replace(vllm, nodes=4), tmp_path)
+    leader = {"LWS_LEADER_ADDRESS": "chat-0.chat-0.serving", "LWS_WORKER_INDEX": index}
+
+    arguments, _ = started(script, **leader)
+
+    alone, _ = started(write_start(vllm, tmp_path / "alone"))
+    own = arguments[len(alone) :]
+    assert arguments[: len(alone)] == alone
+    assert own[:6] == [
+        *("--nnodes", "4", "--node-rank", index),
+        *("--master-addr", "chat-0.chat-0.serving"),
+    ]
+    assert own[6:] == ([] if index == "0" else ["--headless"])
+
+
+def test_without_a_leader_it_does_not_start(vllm, tmp_path):
+    script = write_start(replace(vllm, nodes=2), tmp_path)
+    result = subprocess.run(["/bin/sh", script], capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "LWS_WORKER_INDEX" in result.stderr

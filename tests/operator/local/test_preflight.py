@@ -2,12 +2,14 @@ import json
 from pathlib import Path
 
 import pytest
+from support.desired import NODES
+from support.desired import deployment as desired
 
 from aurora_common.errors import InvalidInputError, NotFoundError
 from aurora_operator.domain.manifest.parser import parse_manifest
 from aurora_operator.domain.manifest.spec.engine import Attach
 from aurora_operator.local.layout import Layout
-from aurora_operator.local.preflight import check_attached, check_socket
+from aurora_operator.local.preflight import check_attached, check_engine, check_socket
 
 
 def deployment(buffer):
@@ -48,3 +50,8 @@ def test_an_attached_vllm_is_on_this_machine_and_its_key_can_be_read(tmp_path):
     in_cluster = attach(selector={"app": "vllm"}, keySecretRef={"name": "vllm", "key": "key"})
     with pytest.raises(InvalidInputError, match="there are none on one machine: use url"):
         check_attached(in_cluster)
+
+
+def test_one_machine_is_one_node():
+    with pytest.raises(InvalidInputError, match=r"spec\.engine\.nodes: this is one machine"):
+        check_engine(desired(**NODES))

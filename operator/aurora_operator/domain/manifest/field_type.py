@@ -244,14 +244,15 @@ Quantity = Annotated[
     ),
     BeforeValidator(_number_as_text),
 ]
-# vLLM takes them with '_' for '-' too; its short forms are -sc and -dp.
+# vLLM takes them with '_' for '-' too; its short forms are -sc, -dp, -n and -r.
 _AURORA_SETS = (
     "model", "served-model-name", "tokenizer", "dtype", "host", "port", "uds", "api-key",
     "speculative-config", "data-parallel-.*", "worker-extension-cls",
     "per-request-spec-decode-metrics", "config", "root-path", "ssl-.*", "max-model-len",
+    "nnodes", "node-rank", "master-addr", "master-port", "headless",
 )  # fmt: skip
 _OWN_FLAG = re.compile(
-    f"^(-sc|-dp|--({'|'.join(_AURORA_SETS).replace('-', '[-_]')}))(=|$)",
+    f"^(-sc|-dp|-n|-r|--({'|'.join(_AURORA_SETS).replace('-', '[-_]')}))(=|$)",
 )
 VllmArgument = Annotated[
     str,

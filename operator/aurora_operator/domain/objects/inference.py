@@ -1,4 +1,8 @@
-"""Inference: Deployments behind two Services, with a disruption budget and optional autoscaler."""
+"""Inference: its workload behind two Services, with a disruption budget and optional autoscaler.
+
+The workload is a Deployment; one for each engine in front of attached ones; a LeaderWorkerSet if an
+engine spans several nodes.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from aurora_operator.domain.objects.attached import (
 from aurora_operator.domain.objects.metadata import Json, component_name, metadata, selector
 from aurora_operator.domain.objects.service import service
 from aurora_operator.domain.objects.setting import Setting
-from aurora_operator.domain.objects.vllm import vllm_spec
+from aurora_operator.domain.objects.vllm import node_override, node_spec, vllm_spec
 
 WAITING_METRIC = "aurora_waiting_requests"
 
@@ -25,6 +29,7 @@ WAITING_METRIC = "aurora_waiting_requests"
 _ENDPOINTS_SECONDS = 5
 _DRAIN_SECONDS = 40
 _GRACE_SECONDS = 60
+_ONE_MORE = {"maxUnavailable": 0, "maxSurge": 1}
 _CLIENT_PORTS = {"http": pod.HTTP, "grpc": pod.GRPC}
 # A gateway has nothing to generate with.
 _GATEWAY_PORTS = {"http": pod.HTTP}
@@ -36,7 +41,7 @@ def inference_objects(
     """`engines`: of an attached vLLM."""
     ports = _CLIENT_PORTS if deployment.spec.engine.type == "native" else _GATEWAY_PORTS
     objects = [
-        *_deployments(deployment, setting, engines),
+        *_workloads(deployment, setting, engines),
         service(deployment, setting, "inference", ports=ports),
         service(
             deployment,
@@ -52,7 +57,17 @@ def inference_objects(
     return tuple(objects)
 
 
-def _deployments(
+def has_nodes(deployment: AuroraDeployment) -> bool:
+    """Whether an engine has pods beside the one with the gateway."""
+    return deployment.spec.engine.nodes > 1
+
+
+def inference_kind(deployment: AuroraDeployment) -> str:
+    """The kind of its workload."""
+    return "LeaderWorkerSet" if has_nodes(deployment) else "Deployment"
+
+
+def _workloads(
     deployment: AuroraDeployment, setting: Setting, engines: Sequence[EnginePod]
 ) -> list[Json]:
     seconds = {"endpoints_seconds": _ENDPOINTS_SECONDS, "drain_seconds": _DRAIN_SECONDS}
@@ -66,6 +81,8 @@ def _deployments(
             )
             for engine in engines
         ]
+    if has_nodes(deployment):
+        return [_group(deployment, setting, vllm_spec(deployment, setting, **seconds))]
     if deployment.spec.engine.type == "vllm":
         return [_deployment(deployment, setting, vllm_spec(deployment, setting, **seconds))]
     own = {"containers": [_container(deployment, setting)], "volumes": []}
@@ -84,45 +101,85 @@ def _of_engine(made: Json, engine: EnginePod) -> Json:
 
 def _deployment(deployment: AuroraDeployment, setting: Setting, own: Json) -> Json:
     """`own`: containers and volumes."""
-    inference = deployment.spec.inference
-    spec: Json = {
-        "selector": {"matchLabels": selector(deployment, "inference")},
-        # Pods are replaced one by one, each only once its successor serves.
-        "strategy": {
-            "type": "RollingUpdate",
-            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
-        },
-        "progressDeadlineSeconds": 600,
-        "revisionHistoryLimit": 3,
-        "template": pod.pod_template(
-            deployment,
-            setting,
-            "inference",
-            spec={
-                "terminationGracePeriodSeconds": _GRACE_SECONDS,
-                "topologySpreadConstraints": [_spread(deployment)],
-                **own,
-                "volumes": [
-                    *own["volumes"],
-                    *pod.claim_volumes(deployment, writes_models=False),
-                    *pod.tls_volumes(deployment, "inference"),
-                    *pod.token_volumes(deployment),
-                ],
-            },
-            override=inference.pod_template,
-        ),
-    }
-    if deployment.spec.suspend:
-        # An autoscaler leaves a workload of 0 replicas alone.
-        spec["replicas"] = 0
-    elif inference.autoscaling is None:
-        spec["replicas"] = deployment.spec.replicas
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": metadata(deployment, setting, "inference"),
-        "spec": spec,
+        "spec": {
+            "selector": {"matchLabels": selector(deployment, "inference")},
+            # Pods are replaced one by one, each only once its successor serves.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": _ONE_MORE},
+            "progressDeadlineSeconds": 600,
+            "revisionHistoryLimit": 3,
+            "template": _template(deployment, setting, own),
+            **_replicas(deployment),
+        },
     }
+
+
+def _group(deployment: AuroraDeployment, setting: Setting, own: Json) -> Json:
+    """Each replica is a group of pods: one with the gateway, which leads, and one for each further
+    node. If a container of one restarts, the whole group is made again: vLLM cannot go on.
+    """
+    rest = node_spec(deployment, setting)
+    volumes = [*rest["volumes"], *pod.claim_volumes(deployment, writes_models=False)]
+    return {
+        "apiVersion": "leaderworkerset.x-k8s.io/v1",
+        "kind": "LeaderWorkerSet",
+        "metadata": metadata(deployment, setting, "inference"),
+        "spec": {
+            # A headless Service for each group: one for all would have the name of Aurora's own.
+            "networkConfig": {"subdomainPolicy": "UniquePerReplica"},
+            "rolloutStrategy": {"type": "RollingUpdate", "rollingUpdateConfiguration": _ONE_MORE},
+            "leaderWorkerTemplate": {
+                "size": deployment.spec.engine.nodes,
+                "restartPolicy": "RecreateGroupOnPodRestart",
+                "leaderTemplate": _template(deployment, setting, own),
+                "workerTemplate": pod.pod_template(
+                    deployment,
+                    setting,
+                    "node",
+                    spec={
+                        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+                        **rest,
+                        "volumes": volumes,
+                    },
+                    override=node_override(deployment.spec.inference.pod_template),
+                ),
+            },
+            **_replicas(deployment),
+        },
+    }
+
+
+def _template(deployment: AuroraDeployment, setting: Setting, own: Json) -> Json:
+    return pod.pod_template(
+        deployment,
+        setting,
+        "inference",
+        spec={
+            "terminationGracePeriodSeconds": _GRACE_SECONDS,
+            "topologySpreadConstraints": [_spread(deployment)],
+            **own,
+            "volumes": [
+                *own["volumes"],
+                *pod.claim_volumes(deployment, writes_models=False),
+                *pod.tls_volumes(deployment, "inference"),
+                *pod.token_volumes(deployment),
+            ],
+        },
+        override=deployment.spec.inference.pod_template,
+    )
+
+
+def _replicas(deployment: AuroraDeployment) -> Json:
+    """None if an autoscaler decides them."""
+    if deployment.spec.suspend:
+        # An autoscaler leaves a workload of 0 replicas alone.
+        return {"replicas": 0}
+    if deployment.spec.inference.autoscaling is None:
+        return {"replicas": deployment.spec.replicas}
+    return {}
 
 
 def _container(deployment: AuroraDeployment, setting: Setting) -> Json:

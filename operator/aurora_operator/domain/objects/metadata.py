@@ -7,7 +7,7 @@ from typing import Any, Literal
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects.setting import Setting
 
-Component = Literal["inference", "buffer", "trainer", "rank"]
+Component = Literal["inference", "buffer", "trainer", "rank", "node"]
 Json = dict[str, Any]
 
 # The operator's name in labels, as field manager, and of its Lease.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from aurora_operator.domain.manifest.spec import AuroraDeployment
 from aurora_operator.domain.objects import pod
+from aurora_operator.domain.objects.inference import has_nodes
 from aurora_operator.domain.objects.metadata import Component, Json, metadata, selector
 from aurora_operator.domain.objects.setting import Setting
 from aurora_operator.domain.objects.trainer import has_ranks
@@ -24,21 +25,30 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
         },
         "podSelector": {"matchLabels": dict(setting.operator_labels)},
     }
-    inference, buffer, trainer, rank = (
+    inference, node, buffer, trainer, rank = (
         {"podSelector": {"matchLabels": selector(deployment, component)}}
-        for component in ("inference", "buffer", "trainer", "rank")
+        for component in ("inference", "node", "buffer", "trainer", "rank")
     )
     to_buffer = _to(buffer, pod.GRPC)
-    shares = has_ranks(deployment)
+    shares, spans = has_ranks(deployment), has_nodes(deployment)
     # No policy can know where an external Redis is.
     beyond: list[Json] = [{}] if deployment.spec.buffer.external is not None else [_DNS]
-    policies = (
+    policies = [
         _policy(
             deployment,
             setting,
             "inference",
-            ingress=[_from_clients(deployment), _from([operator], pod.CONTROL)],
-            egress=[to_buffer, *_to_engines(deployment), _DNS],
+            ingress=[
+                _from_clients(deployment),
+                _from([operator], pod.CONTROL),
+                *([{"from": [node]}] if spans else []),
+            ],
+            egress=[
+                to_buffer,
+                *_to_engines(deployment),
+                *([{"to": [node]}] if spans else []),
+                _DNS,
+            ],
         ),
         _policy(
             deployment,
@@ -61,14 +71,19 @@ def network_policies(deployment: AuroraDeployment, setting: Setting) -> tuple[Js
             ],
             egress=[to_buffer, *([{"to": [rank]}] if shares else []), _DNS],
         ),
-    )
-    if not shares:
-        return policies
+    ]
     # torch encrypts nothing and knows nobody, and its ranks connect on ports that it picks.
-    ranks = [trainer, rank]
-    called = [{"from": ranks}, _from([_ANY_POD], pod.METRICS)]
-    calls: list[Json] = [{"to": ranks}, _DNS]
-    return (*policies, _policy(deployment, setting, "rank", ingress=called, egress=calls))
+    if shares:
+        ranks = [trainer, rank]
+        called = [{"from": ranks}, _from([_ANY_POD], pod.METRICS)]
+        calls: list[Json] = [{"to": ranks}, _DNS]
+        policies.append(_policy(deployment, setting, "rank", ingress=called, egress=calls))
+    if spans:
+        group = [inference, node]
+        calls = [{"to": group}, _DNS]
+        called = [{"from": group}]
+        policies.append(_policy(deployment, setting, "node", ingress=called, egress=calls))
+    return tuple(policies)
 
 
 def _to_engines(deployment: AuroraDeployment) -> list[Json]:

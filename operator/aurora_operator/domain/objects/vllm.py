@@ -4,6 +4,8 @@
                     inference   the gateway, a sidecar: it starts before vLLM and ends after it
     containers      vllm        the user's image, on loopback; it becomes what the script starts
 
+A pod of a further node has no gateway: its vLLM computes for the one that leads.
+
 Nothing probes vLLM itself: the gateway is ready while vLLM decodes and serves the stable draft, and
 a vLLM that breaks exits.
 """
@@ -11,7 +13,7 @@ a vLLM that breaks exits.
 from __future__ import annotations
 
 from aurora_operator.domain.arguments import vllm_arguments
-from aurora_operator.domain.manifest.spec import AuroraDeployment
+from aurora_operator.domain.manifest.spec import AuroraDeployment, PodTemplate
 from aurora_operator.domain.objects import pod
 from aurora_operator.domain.objects.gateway import gateway_container
 from aurora_operator.domain.objects.metadata import Json
@@ -51,12 +53,41 @@ def vllm_spec(
                 ),
             )
         ],
-        "volumes": [
-            {"name": "vllm", "emptyDir": {}},
-            # Workers of one model share tensors there.
-            {"name": "shm", "emptyDir": {"medium": "Memory"}},
-        ],
+        "volumes": _volumes(),
     }
+
+
+def node_spec(deployment: AuroraDeployment, setting: Setting) -> Json:
+    """Containers and volumes of the pod of a further node."""
+    mounts = {"vllm": _FOLDER, **pod.claim_mounts(deployment)}
+    return {
+        "initContainers": [_prepare(deployment, setting, mounts)],
+        "containers": [_vllm(deployment, setting, mounts)],
+        "volumes": _volumes(),
+    }
+
+
+def node_override(template: PodTemplate) -> PodTemplate:
+    """The user's patch without what it says of the gateway, which such a pod does not have."""
+    spec = {
+        key: [each for each in value if not _is_gateway(each)]
+        if key in ("containers", "initContainers") and isinstance(value, list)
+        else value
+        for key, value in template.spec.items()
+    }
+    return template.model_copy(update={"spec": spec})
+
+
+def _is_gateway(container: object) -> bool:
+    return isinstance(container, dict) and container.get("name") == "inference"
+
+
+def _volumes() -> list[Json]:
+    return [
+        {"name": "vllm", "emptyDir": {}},
+        # Workers of one model share tensors there.
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+    ]
 
 
 def _prepare(deployment: AuroraDeployment, setting: Setting, mounts: dict[str, str]) -> Json:
@@ -82,7 +113,11 @@ def _gateway(deployment: AuroraDeployment, setting: Setting, *, drain_seconds: i
 
 
 def _vllm(
-    deployment: AuroraDeployment, setting: Setting, mounts: dict[str, str], *, pre_stop: str
+    deployment: AuroraDeployment,
+    setting: Setting,
+    mounts: dict[str, str],
+    *,
+    pre_stop: str | None = None,
 ) -> Json:
     engine = deployment.spec.engine
     made = pod.container(
@@ -93,11 +128,13 @@ def _vllm(
         ports={},
         mounts={**mounts, "shm": "/dev/shm"},
     )
-    return {
+    made = {
         **made,
         "command": ["/bin/sh", f"{_FOLDER}/start"],
         # PyTorch asks for the user's name, and this user has none.
         "env": [{"name": "HOME", "value": "/tmp"}, {"name": "USER", "value": "vllm"}],
         "imagePullPolicy": setting.image_pull_policy,
-        "lifecycle": {"preStop": {"exec": {"command": ["python3", "-c", pre_stop]}}},
     }
+    if pre_stop is not None:
+        made["lifecycle"] = {"preStop": {"exec": {"command": ["python3", "-c", pre_stop]}}}
+    return made

@@ -21,7 +21,7 @@ _FAILED_CREATE = ("FailedCreate",)
 def component_view(
     component: str, workload: Json | None, pods: Sequence[Json], around: Surroundings
 ) -> ComponentView | None:
-    """The component that a Deployment or StatefulSet runs in `pods`; None if scaled to zero.
+    """The component that a workload, of any kind, runs in `pods`; None if scaled to zero.
 
     A component is ready while as many pods are ready as are wanted, of any template; if its newest
     template cannot be rolled out, it is `failing` all the same.
@@ -62,15 +62,16 @@ def ending_view(component: str, pods: Sequence[Json], around: Surroundings) -> C
     )
 
 
-def scale(deployment: Json, pods: Sequence[Json]) -> Scale:
-    """The inference pods as the scale subresource counts them."""
-    status = deployment.get("status", {})
+def scale(workload: Json, pods: Sequence[Json], labels: Mapping[str, str]) -> Scale:
+    """The inference pods, which `labels` select, as the scale subresource counts them."""
+    status = workload.get("status", {})
     staying = _staying(pods)
-    # Until its controller has observed the newest template, no pod has it.
-    is_current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-    labels: Mapping[str, str] = deployment["spec"]["selector"].get("matchLabels", {})
+    # Until its controller has observed the newest template, no pod has it. A LeaderWorkerSet does
+    # not say what it has observed.
+    generation = workload["metadata"].get("generation", 0)
+    is_current = status.get("observedGeneration", generation) >= generation
     return Scale(
-        wanted=_wanted(deployment),
+        wanted=_wanted(workload),
         replicas=len(staying),
         ready=sum(1 for pod in staying if _is_ready(pod)),
         updated=status.get("updatedReplicas", 0) if is_current else 0,
@@ -78,8 +79,8 @@ def scale(deployment: Json, pods: Sequence[Json]) -> Scale:
     )
 
 
-def together(deployments: Sequence[Json], labels: Mapping[str, str]) -> dict[str, Any]:
-    """Many Deployments, as of gateways, as if they were one whose selector is `labels`."""
+def together(deployments: Sequence[Json]) -> dict[str, Any]:
+    """Many Deployments, as of gateways, as if they were one."""
     bodies = [(each["metadata"], each["spec"], each.get("status", {})) for each in deployments]
     current = [
         status
@@ -90,10 +91,7 @@ def together(deployments: Sequence[Json], labels: Mapping[str, str]) -> dict[str
     return {
         "kind": "Deployment",
         "metadata": {"creationTimestamp": max(times)} if times else {},
-        "spec": {
-            "replicas": sum(spec.get("replicas", 1) for _, spec, _ in bodies),
-            "selector": {"matchLabels": dict(labels)},
-        },
+        "spec": {"replicas": sum(spec.get("replicas", 1) for _, spec, _ in bodies)},
         "status": {
             "replicas": sum(status.get("replicas", 0) for _, _, status in bodies),
             "updatedReplicas": sum(status.get("updatedReplicas", 0) for status in current),
@@ -157,7 +155,7 @@ def _refused(workload: Json, count: int, around: Surroundings) -> str:
     for condition in workload.get("status", {}).get("conditions", ()):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return str(condition.get("message", ""))
-    # A StatefulSet has no such condition, only an event.
-    if workload.get("kind") == "StatefulSet" and count < _wanted(workload):
+    # A StatefulSet has no such condition, only an event; that of a LeaderWorkerSet has its name.
+    if workload.get("kind") != "Deployment" and count < _wanted(workload):
         return around.event("StatefulSet", workload["metadata"]["name"], _FAILED_CREATE)
     return ""

@@ -68,6 +68,7 @@ def _vllm(options: argparse.Namespace) -> Vllm:
         max_context_tokens=options.max_context_tokens,
         per_batch_size=tuple(options.speculation_per_batch_size),
         draft_kind=options.draft_kind,
+        nodes=options.nodes,
         arguments=options.arguments,
     )
 
@@ -110,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
         help="draft that many tokens from that many requests on; repeatable, the first from 1",
     )
     add("--draft-kind", choices=sorted(METHODS), default="standalone")
+    add(
+        "--nodes",
+        type=whole(1),
+        default=1,
+        help="of one vLLM; above 1 the script reads what LeaderWorkerSet sets in each pod",
+    )
     add("--max-context-tokens", type=whole(2), metavar="TOKENS")
     add("--executable", default="vllm", metavar="PATH", help="by default vllm on PATH")
     return parser

@@ -23,6 +23,11 @@ from aurora_vllm.distribution import write_folder
 
 KEY, PLUGIN, START = "key", "plugin", "start"
 _SHUTDOWN_SECONDS = 20
+# Of a vLLM on several nodes; LeaderWorkerSet sets the variables. Node 0 serves.
+_ON_NODES = """\
+set -- "$@" --nnodes {nodes} --node-rank "$LWS_WORKER_INDEX" --master-addr "$LWS_LEADER_ADDRESS"
+[ "$LWS_WORKER_INDEX" = 0 ] || set -- "$@" --headless
+"""
 # What vLLM calls each draft kind.
 METHODS: Mapping[str, str] = MappingProxyType({"standalone": "draft_model", "eagle3": "eagle3"})
 
@@ -33,6 +38,7 @@ class Vllm:
 
     `store`: checkpoints are taken from inside this folder only. `max_context_tokens` None: the
     target's own. `per_batch_size`: from how many requests on how many tokens are drafted.
+    `nodes`: on how many it runs; the script is the same on each.
     """
 
     executable: str
@@ -46,6 +52,7 @@ class Vllm:
     max_context_tokens: int | None
     per_batch_size: Sequence[tuple[int, int]] = ()
     draft_kind: str = "standalone"
+    nodes: int = 1
     arguments: Sequence[str] = ()
 
     @property
@@ -101,7 +108,8 @@ export VLLM_USE_V2_MODEL_RUNNER=0
 export AURORA_VLLM_STORE={store}
 VLLM_API_KEY=$(cat {key})
 export VLLM_API_KEY
-exec {shlex.join(vllm.command)}
+set -- {shlex.join(vllm.command)}
+{_ON_NODES.format(nodes=vllm.nodes) if vllm.nodes > 1 else ""}exec "$@"
 """
 
 

@@ -311,9 +311,16 @@ def test_the_scale():
     leaving["metadata"]["deletionTimestamp"] = time(0)
     pods = [ready_pod("a"), unscheduled(FULL), leaving]
     body = workload(replicas=2, updatedReplicas=1)
-    assert scale(body, pods) == Scale(2, 2, 1, 1, "a=1,b=2")
+    assert scale(body, pods, {"b": "2", "a": "1"}) == Scale(2, 2, 1, 1, "a=1,b=2")
     body["metadata"]["generation"] = 3
-    assert scale(body, pods).updated == 0
+    assert scale(body, pods, {}).updated == 0
+
+
+def test_a_workload_that_does_not_say_what_it_observed_counts_as_it_is():
+    body = workload(replicas=2, updatedReplicas=1)
+    body["metadata"]["generation"] = 3
+    del body["status"]["observedGeneration"]
+    assert scale(body, [], {}).updated == 1
 
 
 def leaving(*, seconds, **metadata):
@@ -380,15 +387,15 @@ def gateway(generation=1, observed=1, **status):
 
 def test_gateways_count_as_one_workload():
     one, other = gateway(updatedReplicas=1), gateway(generation=2, updatedReplicas=1)
-    merged = together([one, other], {"app": "gateway"})
+    merged = together([one, other])
 
-    assert scale(merged, [ready_pod("a"), ready_pod("b")]) == Scale(
+    assert scale(merged, [ready_pod("a"), ready_pod("b")], {"app": "gateway"}) == Scale(
         wanted=2, replicas=2, ready=2, updated=1, selector="app=gateway"
     )
 
 
 def test_no_gateways_are_no_pods_wanted():
-    merged = together([], {"app": "gateway"})
+    merged = together([])
 
     assert component_view("inference", merged, [], NOWHERE) is None
-    assert scale(merged, []).wanted == 0
+    assert scale(merged, [], {}).wanted == 0

@@ -25,6 +25,9 @@ _OF_ITS_OWNER = (
     "the owner of an attached vLLM decides how it runs: leave out image, executable, args, "
     "resources and speculative"
 )
+_NODES = (
+    "only a vLLM of Aurora's own spans nodes: set type: vllm without attach, or leave nodes out"
+)
 _IN_ORDER = "the first must be of batchSize 1, and batchSize must increase"
 _ON_KUBERNETES = "set selector and keySecretRef; url and keyFile are for one machine"
 _EITHER = "set selector and keySecretRef on Kubernetes, url and keyFile on one machine"
@@ -137,6 +140,11 @@ class Engine(Model):
             "has(self.speculative))",
             _OF_ITS_OWNER,
         ),
+        rule(
+            "!has(self.nodes) || self.nodes == 1 || (has(self.type) && self.type == 'vllm' "
+            "&& !has(self.attach))",
+            _NODES,
+        ),
     )
 
     type: Literal["native", "vllm"] = "native"
@@ -150,6 +158,10 @@ class Engine(Model):
     """vLLM's own flags, such as --tensor-parallel-size=2, but those that Aurora sets."""
     resources: Resources = Resources()
     """Of the container vllm, such as nvidia.com/gpu. On Kubernetes only."""
+    nodes: int = Field(default=1, ge=1, le=16)
+    """In how many pods, one for each node, a vLLM runs. Above 1 they are a LeaderWorkerSet's, whose
+    controller must be installed, and args say how the model is divided, such as
+    --tensor-parallel-size. On Kubernetes only."""
     speculative: Speculative | None = None
     """How vLLM speculates."""
     attach: Attach | None = None
@@ -174,4 +186,6 @@ class Engine(Model):
             raise ValueError(_OF_VLLM)
         if self.attach is not None and (is_set or self.resources != Resources()):
             raise ValueError(_OF_ITS_OWNER)
+        if self.nodes > 1 and (self.type == "native" or self.attach is not None):
+            raise ValueError(_NODES)
         return self
