@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from stock.counters import generates
 from stock.server import gathered
 
 
@@ -74,12 +75,12 @@ async def test_receipts_attribute_each_verify_step_to_the_draft_that_proposed(vl
     """The twin's tokens are all accepted and hardly any of the stranger's: the steps tell."""
 
     async def switch(client):
-        await asyncio.sleep(0.25)
+        await generates(client.metrics, 8 * 40)
         return await client.ok("activate", digest=models.stranger.digest)
 
     async def follow(client, number: int):
         key = {"aurora_key": f"follow-{number}"}
-        return await client.complete(plain.prompts[number], 160, vllm_xargs=key)
+        return await client.complete(plain.prompts[number], 400, vllm_xargs=key)
 
     async with vllm.client() as client:
         await client.only(models.twin)

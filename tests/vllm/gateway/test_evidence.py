@@ -7,7 +7,7 @@ import asyncio
 import httpx2
 import numpy as np
 import pytest
-from stock.counters import by_position, totals
+from stock.counters import by_position, generates, totals
 from stock.server import gathered
 
 from aurora.inference.v1 import inference_pb2 as pb
@@ -96,10 +96,14 @@ async def test_steps_are_counted_for_the_draft_that_proposed(
 
     async def one(number: int) -> None:
         salt = f"{number}-{np.random.default_rng().integers(1 << 60)}"
-        await complete(http, plain.prompts[number], stream=number % 2 == 0, cache_salt=salt)
+        more = {"stream": number % 2 == 0, "cache_salt": salt, "max_tokens": 200}
+        await complete(http, plain.prompts[number], **more)
+
+    async def page() -> str:
+        return (await http.get("/metrics")).text
 
     async def switch() -> None:
-        await asyncio.sleep(0.2)
+        await generates(page, 8 * 20)
         await asyncio.to_thread(split, stub, "r", 10_000)
 
     for _ in range(4):

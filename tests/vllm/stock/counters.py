@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Awaitable, Callable
 
 COUNTERS = {
     "aurora_spec_drafts_total": "vllm:spec_decode_num_drafts_total",
@@ -28,3 +30,21 @@ def totals(page: str) -> dict[str, tuple[float, float]]:
         own: (sum(by_position(page, own).values()), sum(by_position(page, engines).values()))
         for own, engines in COUNTERS.items()
     }
+
+
+def generated(page: str) -> float:
+    """The tokens that vLLM has generated."""
+    name = "vllm:generation_tokens_total{"
+    return sum(
+        float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(name)
+    )
+
+
+async def generates(page: Callable[[], Awaitable[str]], tokens: int) -> None:
+    """Returns once vLLM has generated that many more: how fast it is differs between machines."""
+    goal = generated(await page()) + tokens
+    async with asyncio.timeout(60):
+        while True:
+            if generated(await page()) >= goal:
+                return
+            await asyncio.sleep(0.005)

@@ -72,6 +72,10 @@ class Client:
         assert status == 200, answer
         return answer
 
+    async def metrics(self) -> str:
+        async with self.session.get("/metrics") as answer:
+            return await answer.text()
+
     async def stage(self, draft: CheckpointManifest) -> Any:
         return await self.ok("stage", digest=draft.digest, name=draft.name, path=draft.name)
 
