@@ -50,10 +50,14 @@ class Contestant:
 
 
 def ours(work: Workload, target: Target, *, speculative: bool, max_tokens: int) -> Decode:
-    """Our engine, with the adapted draft or without any."""
+    """Our engine, with the adapted draft or without speculation."""
     engine = new_engine(
         target,
-        EngineSettings(max_context_tokens=512, max_speculation_length=MAX_SPECULATION_LENGTH),
+        # Without a draft it would draft by n-grams.
+        EngineSettings(
+            max_context_tokens=512,
+            max_speculation_length=MAX_SPECULATION_LENGTH if speculative else 0,
+        ),
         on_completion=lambda completion: None,
     )
     if speculative:
