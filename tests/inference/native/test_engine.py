@@ -302,8 +302,8 @@ def test_a_draft_that_raises_costs_no_request_anything_but_its_draft(
     assert len(outcomes) == len(requests)
     assert {each.ending for each in outcomes if each.arm == "stable"} == {"completed"}
     raised = [each for each in outcomes if each.ending == "draft_failed"]
-    # A request too short to draft for does not notice.
-    assert len(raised) > 4
+    # Not all of the candidate's: a request too short to draft for does not notice.
+    assert raised
     assert engine.counters().arms["candidate"].failed_requests == 0
     assert engine.runner._rows == {}
 

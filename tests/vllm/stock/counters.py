@@ -11,6 +11,7 @@ COUNTERS = {
     "aurora_spec_draft_tokens_total": "vllm:spec_decode_num_draft_tokens_total",
     "aurora_spec_accepted_tokens_total": "vllm:spec_decode_num_accepted_tokens_total",
 }
+GENERATED = "vllm:generation_tokens_total"
 POSITION = re.compile(r'position="(\d+)"')
 
 
@@ -24,27 +25,21 @@ def by_position(page: str, name: str) -> dict[str, float]:
     return found
 
 
+def total(page: str, name: str) -> float:
+    """A metric, whatever its labels."""
+    return sum(by_position(page, name).values())
+
+
 def totals(page: str) -> dict[str, tuple[float, float]]:
     """Of each counter the gateway's and vLLM's."""
-    return {
-        own: (sum(by_position(page, own).values()), sum(by_position(page, engines).values()))
-        for own, engines in COUNTERS.items()
-    }
-
-
-def generated(page: str) -> float:
-    """The tokens that vLLM has generated."""
-    name = "vllm:generation_tokens_total{"
-    return sum(
-        float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(name)
-    )
+    return {own: (total(page, own), total(page, engines)) for own, engines in COUNTERS.items()}
 
 
 async def generates(page: Callable[[], Awaitable[str]], tokens: int) -> None:
     """Returns once vLLM has generated that many more: how fast it is differs between machines."""
-    goal = generated(await page()) + tokens
+    goal = total(await page(), GENERATED) + tokens
     async with asyncio.timeout(60):
         while True:
-            if generated(await page()) >= goal:
+            if total(await page(), GENERATED) >= goal:
                 return
             await asyncio.sleep(0.005)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import aiohttp
+import psutil
 
 from aurora_common.checkpoint import CheckpointManifest
 from aurora_common.port import free_port
@@ -33,6 +34,19 @@ _START_SECONDS = 600
 class Server:
     port: int
     log: Path
+    pid: int
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Its engine computes nothing meanwhile; its front answers."""
+        engine = psutil.Process(self.pid).children(recursive=True)
+        for process in engine:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in engine:
+                process.resume()
 
     @asynccontextmanager
     async def client(self, key: str | None = KEY) -> AsyncIterator[Client]:
@@ -166,6 +180,7 @@ def serving(
         *("--speculative-config", json.dumps(speculation)),
         *("--worker-extension-cls", "aurora_vllm.worker.AuroraWorker"),
         *("--per-request-spec-decode-metrics", "detailed", "--enable-force-include-usage"),
+        "--enable-server-load-tracking",
     ]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(map(str, python_path)),
@@ -191,7 +206,7 @@ def serving(
             ended.enter_context(_running(rest, environment, output))
         process = ended.enter_context(_running(front, environment, output))
         _wait(process, port, log)
-        yield Server(port, log)
+        yield Server(port, log, process.pid)
 
 
 @contextmanager
