@@ -13,7 +13,6 @@ from support.tethered import end, tethered
 
 VERSION = "cert-manager.io/v1"
 _ROOT = f"/apis/{VERSION}"
-_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 class CertManager:
@@ -64,7 +63,7 @@ class CertManager:
     def close(self) -> None:
         end(self._process)
         for definition in self._definitions:
-            self._server.request("DELETE", f"{_DEFINITIONS}/{definition['metadata']['name']}")
+            self._server.uninstall(definition)
 
     def _issuer(self, name: str, spec: dict[str, Any]) -> None:
         body = {"kind": "ClusterIssuer", "metadata": {"name": name}, "spec": spec}

@@ -26,6 +26,7 @@ LOOPBACK = "127.0.0.1"
 # The Service `kubernetes` has the first address of the range.
 SERVICE_ADDRESS = "10.96.0.1"
 DEFINITION = Path(__file__).parents[3] / "deploy/crds/auroradeployments.yaml"
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 # The Pod Security level of a careful cluster.
@@ -118,9 +119,8 @@ class ApiServer:
 
     def install(self, definition: dict[str, Any]) -> None:
         """Installs a CustomResourceDefinition; returns once its objects are served."""
-        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         name = definition["metadata"]["name"]
-        self.request("PATCH", f"{path}/{name}?fieldManager=test&force=true", definition)
+        self.request("PATCH", f"{_DEFINITIONS}/{name}?fieldManager=test&force=true", definition)
         spec = definition["spec"]
         version = spec["versions"][0]["name"]
         objects = f"/apis/{spec['group']}/{version}/{spec['names']['plural']}"
@@ -136,6 +136,10 @@ class ApiServer:
             return True
 
         self.await_that(is_served, f"{name} is served")
+
+    def uninstall(self, definition: dict[str, Any]) -> None:
+        """Removes a CustomResourceDefinition, and its objects with it."""
+        self.request("DELETE", f"{_DEFINITIONS}/{definition['metadata']['name']}")
 
     def request(self, verb: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """One request as administrator; a PATCH applies. ApiException if it is refused."""

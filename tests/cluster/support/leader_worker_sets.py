@@ -17,9 +17,15 @@ from aurora_common.port import free_port
 
 VERSION = "leaderworkerset.x-k8s.io/v1"
 _HOOKS = "/apis/admissionregistration.k8s.io/v1"
-_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-_SETS = {"apiGroups": [VERSION.split("/")[0]], "resources": ["leaderworkersets"]}
-_PODS = {"apiGroups": [""], "resources": ["pods"]}
+_SETS = {
+    "apiGroups": [VERSION.split("/")[0]],
+    "resources": ["leaderworkersets"],
+    "operations": ["CREATE", "UPDATE"],
+}
+_PODS = {"apiGroups": [""], "resources": ["pods"], "operations": ["CREATE"]}
+_OF_A_SET = {
+    "matchExpressions": [{"key": "leaderworkerset.sigs.k8s.io/name", "operator": "Exists"}]
+}
 _NAME = "leader-worker-sets"
 
 
@@ -42,16 +48,13 @@ class LeaderWorkerSets:
             environment={"KUBECONFIG": str(server.kubeconfig_of(_NAME, *ADMINISTRATORS))},
         )
         wait_until(self._answers, why=self.log)
-        authority = base64.b64encode(Path(server.authority).read_bytes()).decode()
-        for kind, verb in (("Mutating", "mutate"), ("Validating", "validate")):
+        for kind, verb in (("mutating", "mutate"), ("validating", "validate")):
             hooks = [
-                self._hook(f"sets.{verb}", f"{verb}-leaderworkerset-x-k8s-io-v1-leaderworkerset"),
-                self._hook(f"pods.{verb}", f"{verb}--v1-pod"),
+                self._hook(f"{verb}-leaderworkerset-x-k8s-io-v1-leaderworkerset", _SETS),
+                self._hook(f"{verb}--v1-pod", _PODS) | {"objectSelector": _OF_A_SET},
             ]
-            for hook in hooks:
-                hook["clientConfig"]["caBundle"] = authority
             body = {"metadata": {"name": _NAME}, "webhooks": hooks}
-            server.request("POST", f"{_HOOKS}/{kind.lower()}webhookconfigurations", body)
+            server.request("POST", f"{_HOOKS}/{kind}webhookconfigurations", body)
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")[-6000:]
@@ -60,24 +63,22 @@ class LeaderWorkerSets:
         for kind in ("mutating", "validating"):
             self._server.request("DELETE", f"{_HOOKS}/{kind}webhookconfigurations/{_NAME}")
         end(self._process)
-        self._server.request("DELETE", f"{_DEFINITIONS}/{self._definition['metadata']['name']}")
+        self._server.uninstall(self._definition)
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, f"lws ended:\n{self.log()}"
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self._port)) == 0
 
-    def _hook(self, name: str, path: str) -> dict[str, Any]:
-        rules = _PODS if name.startswith("pods") else _SETS
-        hook: dict[str, Any] = {
-            "name": f"{name}.example.com",
+    def _hook(self, path: str, rule: dict[str, Any]) -> dict[str, Any]:
+        authority = Path(self._server.authority).read_bytes()
+        return {
+            "name": f"{path}.example.com",
             "admissionReviewVersions": ["v1"],
             "sideEffects": "None",
-            "clientConfig": {"url": f"https://127.0.0.1:{self._port}/{path}"},
-            "rules": [{**rules, "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"]}],
+            "clientConfig": {
+                "url": f"https://127.0.0.1:{self._port}/{path}",
+                "caBundle": base64.b64encode(authority).decode(),
+            },
+            "rules": [{"apiVersions": ["v1"], **rule}],
         }
-        if rules is _PODS:
-            hook["rules"][0]["operations"] = ["CREATE"]
-            named = {"key": "leaderworkerset.sigs.k8s.io/name", "operator": "Exists"}
-            hook["objectSelector"] = {"matchExpressions": [named]}
-        return hook

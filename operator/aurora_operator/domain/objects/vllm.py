@@ -37,7 +37,7 @@ def vllm_spec(
     deployment: AuroraDeployment, setting: Setting, *, endpoints_seconds: int, drain_seconds: int
 ) -> Json:
     """Containers and volumes of the pod."""
-    mounts = {"vllm": _FOLDER, **pod.claim_mounts(deployment)}
+    mounts = _mounts(deployment)
     return {
         "initContainers": [
             _prepare(deployment, setting, mounts),
@@ -59,7 +59,7 @@ def vllm_spec(
 
 def node_spec(deployment: AuroraDeployment, setting: Setting) -> Json:
     """Containers and volumes of the pod of a further node."""
-    mounts = {"vllm": _FOLDER, **pod.claim_mounts(deployment)}
+    mounts = _mounts(deployment)
     return {
         "initContainers": [_prepare(deployment, setting, mounts)],
         "containers": [_vllm(deployment, setting, mounts)],
@@ -80,6 +80,10 @@ def node_override(template: PodTemplate) -> PodTemplate:
 
 def _is_gateway(container: object) -> bool:
     return isinstance(container, dict) and container.get("name") == "inference"
+
+
+def _mounts(deployment: AuroraDeployment) -> dict[str, str]:
+    return {"vllm": _FOLDER, **pod.claim_mounts(deployment)}
 
 
 def _volumes() -> list[Json]:
