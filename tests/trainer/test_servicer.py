@@ -135,6 +135,19 @@ async def test_keeps_at_least_one(tmp_path):
         await prune(tmp_path, keep=0)
 
 
+async def test_a_watch_notices_a_checkpoint_that_somebody_else_placed(tmp_path, published):
+    newest = next(tmp_path.glob("ckpt-5-*"))
+    hidden = newest.rename(tmp_path / "elsewhere")
+    request = trainer_pb2.WatchCheckpointsRequest(after_sequence=4)
+    watch = serving(tmp_path).WatchCheckpoints(request, None)
+    async with asyncio.timeout(30):
+        waiting = asyncio.ensure_future(anext(watch))
+        await asyncio.sleep(0)
+        hidden.rename(newest)
+        assert (await waiting).digest == published[4]
+    await watch.aclose()
+
+
 async def test_the_status_says_how_far_a_round_is(tmp_path, identity, target_folder):
     content = json.loads((target_folder / "config.json").read_text())
     publish_draft(

@@ -24,6 +24,8 @@ SERVICE = "aurora.trainer.v1.Trainer"
 
 # How soon a watch of the status notices another phase.
 _WATCH_SECONDS = 0.5
+# How soon a watch notices a checkpoint that another process placed in the models folder.
+_LOOK_SECONDS = 2.0
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -78,7 +80,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
                     raise UnavailableError("the trainer is stopping; watch again")
                 found = await asyncio.to_thread(published_after, self._models, sequence)
                 if not found:
-                    await self._news.wait()
+                    await self._wait(_LOOK_SECONDS)
             for checkpoint in found:
                 yield _message(checkpoint)
                 sequence = checkpoint.sequence
@@ -135,9 +137,13 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServicer):
             async with self._news:
                 if self._closing:
                     raise UnavailableError("the trainer is stopping; watch again")
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_WATCH_SECONDS):
-                        await self._news.wait()
+                await self._wait(_WATCH_SECONDS)
+
+    async def _wait(self, seconds: float) -> None:
+        """For news, which must be held, or for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
 
     async def _status(self, standing: Standing) -> trainer_pb2.GetStatusResponse:
         progress = standing.progress
