@@ -228,4 +228,5 @@ def _candidate(checkpoint: trainer_pb2.Checkpoint) -> Candidate:
         draft=Draft(checkpoint.name, checkpoint.digest, checkpoint.uri),
         sequence=checkpoint.sequence,
         trained_through=checkpoint.trained_through,
+        held_out_bps=round(checkpoint.acceptance * 10_000) or None,
     )

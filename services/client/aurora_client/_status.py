@@ -22,6 +22,8 @@ class ServedDraft:
     """The number of its publication, from 1."""
     trained_through: str = ""
     """The newest trajectory that it was trained on."""
+    held_out_bps: int | None = None
+    """Its acceptance on held-out trajectories, by the trainer; basis points."""
     share_percent: int = 0
     """Of the last output tokens, the share that it served; in steps of 5 percent."""
     acceptance_bps: int | None = None

@@ -47,7 +47,7 @@ def full_status(state):
         )
         evidence = observe(evidence, Outcome("stable", 3333, 7, 2))
     draft = Draft("ckpt-1", "sha256:1", "file:///a")
-    candidate = Candidate(draft, 1, "5-0")
+    candidate = Candidate(draft, 1, "5-0", 8125)
     return Status(
         observed_generation=3,
         stable=Draft("ckpt-0", "sha256:0", "file:///b"),

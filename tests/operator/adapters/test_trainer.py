@@ -42,7 +42,12 @@ class Trainer(trainer_pb2_grpc.TrainerServicer):
 
 
 PUBLISHED = trainer_pb2.Checkpoint(
-    sequence=3, name="ckpt-3", digest="sha256:3", uri="file:///3", trained_through="8-0"
+    sequence=3,
+    name="ckpt-3",
+    digest="sha256:3",
+    uri="file:///3",
+    trained_through="8-0",
+    acceptance=0.8125,
 )
 
 
@@ -216,7 +221,7 @@ async def test_what_can_be_restored_comes_before_what_can_be_tried(followed):
     async with asyncio.timeout(20):
         await checkpoint
     following.cancel()
-    candidate = Candidate(Draft("ckpt-3", "sha256:3", "file:///3"), 3, "8-0")
+    candidate = Candidate(Draft("ckpt-3", "sha256:3", "file:///3"), 3, "8-0", 8125)
     assert told == [Restorable(candidate, seen_sequence=4, attempts=2), candidate]
 
 

@@ -40,12 +40,16 @@ from aurora_operator.domain.rollout.state import (
     advance,
 )
 from aurora_operator.domain.status.deployment import (
+    Candidate,
     Draft,
     LastCommand,
     Rollout,
     Status,
     Training,
 )
+
+# By how much held-out acceptance must prefer the candidate that waits.
+_OUTDONE_BPS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +241,8 @@ def _judged(
     """The status with the new outcomes counted and the rollout advanced."""
     rollout = tallied(rollout, status.stable, observed)
     seen = _of_rollout(rollout, status.stable, observed, is_paused=is_paused)
-    seen = replace(seen, suspended=deployment.spec.suspend)
+    outdone = _is_outdone(rollout.candidate, status.queue.waiting)
+    seen = replace(seen, suspended=deployment.spec.suspend, outdone=outdone)
     state = _advanced(rollout, seen, now)
     rollout = replace(rollout, state=state)
     if deployment.spec.suspend and observed.is_stopped:
@@ -318,6 +323,12 @@ def _of_rollout(
         paused=is_paused,
         command=ordered,
     )
+
+
+def _is_outdone(candidate: Candidate, waiting: Candidate | None) -> bool:
+    if waiting is None or waiting.held_out_bps is None or candidate.held_out_bps is None:
+        return False
+    return waiting.held_out_bps - candidate.held_out_bps >= _OUTDONE_BPS
 
 
 def _not_comparable(rollout: Rollout, observed: Observation) -> str | None:

@@ -19,6 +19,8 @@ MAX_STEPS = 20
 STAGING_SECONDS = 600.0
 # Restarts of inferences that have the candidate, all together, after which it is rolled back.
 MAX_CRASHES = 3
+# How many requests a candidate is replayed on before a better one may take its turn.
+FAIR_REQUESTS = 100
 _NAMED = 3
 
 
@@ -199,6 +201,8 @@ class Observed:
     paused: bool = False
     # Nothing serves, by choice.
     suspended: bool = False
+    # A newer candidate waits that held-out trajectories prefer by far.
+    outdone: bool = False
     command: Literal["abort", "promote"] | None = None
 
 
@@ -211,8 +215,8 @@ def advance(
     reaches log(1/α), of live requests, of replayed ones, of a class of them or of a guardrail, once
     its steps cost more than it saves of them, or once inferences die of it. A step ends once it has
     its requests and nothing speaks for harm. Missing evidence never promotes: at the deadline the
-    stable draft stays. Every state has a deadline. A pause holds all but harm and commands, a
-    suspension all but commands.
+    stable draft stays, and one that lags gives way to a better one. Every state has a deadline. A
+    pause holds all but harm and commands, a suspension all but commands.
     """
     replay = evidence.replay
     match state:
@@ -274,6 +278,8 @@ def advance(
             return Promoting("AcceptanceBetter", now)
         case Analyzing() if is_better(evidence, plan):
             return Promoting("ReplayBetter", now)
+        case Analyzing() if observed.outdone and _lags(evidence, plan):
+            return Inconclusive("Superseded")
         case WaitingForTraffic(clock=Clock() as clock) if plan.is_over(clock, now):
             return Inconclusive("NothingJudged")
         case Analyzing(clock=clock) if plan.is_over(clock, now):
@@ -328,6 +334,14 @@ def _contradicts(evidence: Evidence) -> bool:
     """Whether live acceptance is lower with the candidate, as far as so few requests can say."""
     interval = effect_interval(evidence)
     return interval is None or interval[1] <= 0
+
+
+def _lags(evidence: Evidence, plan: RolloutPlan) -> bool:
+    """Whether replay had a fair try and has less than half of the evidence that promotes."""
+    replay = evidence.replay
+    if replay is None or replay.requests < FAIR_REQUESTS:
+        return False
+    return replay.log_e < plan.promotion_threshold / 2
 
 
 def weight_percent(state: State, plan: RolloutPlan) -> int | None:

@@ -54,6 +54,9 @@ class Candidate:
     draft: Annotated[Draft, Wire(inline=True)]
     sequence: Annotated[int, "The number of its publication, from 1."]
     trained_through: Annotated[str, "The newest trajectory that it was trained on."] = ""
+    held_out_bps: Annotated[
+        int | None, "Its acceptance on held-out trajectories, by the trainer; basis points."
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ _WHY: Mapping[str, str] = {
     "CheckpointRefused": "inference refused to load it",
     "NotComparable": "it cannot be compared with the stable draft",
     "GainTooSmall": "with 95% confidence it saves less than minEffectBps asks for",
+    "Superseded": "a newer draft that held-out requests prefer took its turn",
     "StableReverted": "the draft that it was compared with is no longer stable",
     "NotStaged": "no inference had loaded it within ten minutes",
     "NothingJudged": "no request was judged within maxDuration: no traffic, or nothing drafted",

@@ -127,6 +127,27 @@ def test_replay_proves_and_live_requests_confirm(fleet):
     assert fleet.rollout.state.reason == "ReplayBetter"
 
 
+@pytest.mark.parametrize(("held_out", "outdone"), [(6200, True), (6199, False), (None, False)])
+def test_a_better_one_takes_the_turn_of_one_that_lags(fleet, held_out, outdone):
+    tried = Candidate(CANDIDATE, 1, "5-0", 6000)
+    fleet.status = replace(fleet.status, queue=Queue(1, tried))
+    fleet.record(150, saved=0.0)
+    fleet.serve(20)
+    fleet.reconcile()
+    assert fleet.state == "Analyzing"
+
+    other = Candidate(Draft("other", "sha256:c", "file:///c"), 2, "5-0", held_out)
+    fleet.status = replace(fleet.status, queue=Queue(2, other))
+    fleet.reconcile(1)
+    if not outdone:
+        assert fleet.state == "Analyzing"
+        return
+    assert fleet.rollout.state.reason == "Superseded"
+    assert fleet.status.history[0].outcome == "Inconclusive"
+    fleet.reconcile(1)
+    assert (fleet.rollout.candidate, fleet.rollout.plan.attempt) == (other, 2)
+
+
 def test_live_requests_alone_promote_nothing(fleet):
     fleet.serve(600, gain=0.3)
     fleet.reconcile()

@@ -100,6 +100,7 @@ SURE = math.log(100) + 1e-9
 ALMOST = math.log(100) - 1e-6
 NOTHING = Observed()
 STAGED = Observed(staged=True, staged_somewhere=True)
+OUTDONE = Observed(outdone=True)
 
 # With Replay: recorded requests decide, live ones confirm.
 REPLAY_ROWS = {
@@ -189,6 +190,31 @@ REPLAY_ROWS = {
     ),
     "gains too little": (analyzing(2), judged(saved=-0.1), NOTHING, Inconclusive("GainTooSmall")),
     "gains too little, so far": (analyzing(2), judged(requests=199, saved=-0.1), NOTHING, None),
+    "a better one waits": (
+        analyzing(2),
+        judged(requests=100, log_e=SURE / 2 - 1e-6),
+        OUTDONE,
+        Inconclusive("Superseded"),
+    ),
+    "a better one waits for a fair try": (analyzing(2), judged(requests=99), OUTDONE, None),
+    "a better one waits for one that may prove it": (
+        analyzing(2),
+        judged(requests=100, log_e=SURE / 2),
+        OUTDONE,
+        None,
+    ),
+    "a better one waits for one that did": (
+        analyzing(2),
+        judged(log_e=SURE),
+        OUTDONE,
+        Promoting("ReplayBetter", NOW),
+    ),
+    "a better one waits while paused": (
+        analyzing(2, paused_at=START),
+        judged(),
+        replace(OUTDONE, paused=True),
+        None,
+    ),
     "replay undoes no promotion": (
         Promoting("x", NOW),
         judged(log_harm=SURE),
@@ -245,6 +271,12 @@ ROWS = {
         RolledBack("CheckpointRefused: NaN in lm_head"),
     ),
     "no traffic yet": (waiting(minutes=59), evidence(), STAGED, waiting(minutes=59)),
+    "a better one waits, without replay": (
+        analyzing(2),
+        evidence(300),
+        OUTDONE,
+        analyzing(2),
+    ),
     "nothing judged for long": (
         waiting(hours=1),
         evidence(),

@@ -73,7 +73,11 @@ def earlier(status):
         state = replace(state, since=None)
     evidence = replace(rollout.evidence, guardrails=(), crashes=0, path=None)
     cursors = {name: Cursor(each.instance, each.after) for name, each in rollout.cursors.items()}
-    rollout = replace(rollout, state=state, evidence=evidence, cursors=cursors, started_at=None)
+    candidate = replace(rollout.candidate, held_out_bps=None)
+    rollout = replace(rollout, candidate=candidate, state=state, evidence=evidence)
+    rollout = replace(rollout, cursors=cursors, started_at=None)
+    queue = replace(status.queue, waiting=candidate)
+    status = replace(status, queue=queue)
     old = Verdict(*(getattr(status.history[0], name) for name in _ONCE_KEPT))
     return replace(status, rollout=rollout, history=(old,), retained=(), device=None)
 
