@@ -3,48 +3,20 @@
 import io
 from dataclasses import replace
 
-import pytest
 import torch
 from rich.console import Console
 
 from aurora_demo import head
 from aurora_demo.deployment import manifest
 from aurora_demo.head import HEAD_TRAINING, with_head
-from aurora_demo.models import DemoModels, parameter_count
+from aurora_demo.models import parameter_count
 from aurora_demo.progress import TrainingProgress
-from aurora_demo.vocabulary import trained_vocabulary
-from aurora_model.config import DecoderConfig
-from aurora_model.draft import Eagle3Draft, load_draft, random_draft
-from aurora_model.rope import DefaultRope
+from aurora_model.draft import Eagle3Draft, load_draft
 from aurora_model.target import target_identity
-from aurora_model.weights import save_decoder
 from aurora_operator.domain.manifest.parser import deployment_from_object
 
 TEXT = ["def walk(top):\n    yield from sorted(top)\n" * 9]
 TRAINING = replace(HEAD_TRAINING, steps=2, windows=2, window_tokens=8)
-
-
-@pytest.fixture
-def models(tmp_path) -> DemoModels:
-    vocabulary = trained_vocabulary(TEXT, 300)
-    target = tmp_path / "target"
-    target.mkdir()
-    config = DecoderConfig(
-        family="llama",
-        vocab_size=vocabulary.size,
-        hidden_size=16,
-        intermediate_size=24,
-        num_layers=3,
-        num_heads=2,
-        num_kv_heads=1,
-        head_dim=8,
-        max_position_embeddings=64,
-        rope=DefaultRope(10_000.0),
-        tie_word_embeddings=True,
-    )
-    save_decoder(random_draft(config, seed=3), target)
-    vocabulary.save(target)
-    return DemoModels(target, tmp_path, "sha256:" + "0" * 64, "float32", {})
 
 
 def prepared(models, *, text=TEXT):

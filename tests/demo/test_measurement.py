@@ -78,9 +78,13 @@ def test_acceptance_is_of_the_window_up_to_each_request() -> None:
 
 
 def test_sides_take_turns_at_going_first() -> None:
-    blocks = planned_blocks((Phase("A", "python", 2), Phase("B", "logs", 1)))
-    assert [block.order[0] for block in blocks] == ["static", "adapted", "static"]
-    assert [block.phase for block in blocks] == [0, 0, 1]
+    alone = Phase("C", "logs", 1, sides=("adapted",))
+    phases = (Phase("A", "python", 2), Phase("B", "logs", 1), alone)
+    blocks = planned_blocks(phases)
+    assert [block.order[0] for block in blocks] == ["static", "adapted", "static", "adapted"]
+    assert [len(block.order) for block in blocks] == [2, 2, 2, 1]
+    assert [block.phase for block in blocks] == [0, 0, 1, 2]
+    assert Scenario(phases, requests_per_block=SIZE).requests == 7 * SIZE
 
 
 def test_the_report_needs_nothing_else_and_escapes_what_it_shows() -> None:

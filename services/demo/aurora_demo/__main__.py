@@ -1,7 +1,8 @@
 """`aurora demo`: trains tiny models, runs a scenario of shifting traffic, and writes a report.
 
 Two deployments get the same traffic, one with a frozen draft and one whose draft learns from it:
-real text first, then a shift to generated logs, then back.
+real text first, then a shift to generated logs, then back. At last a worse and a slower draft are
+published on purpose.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from aurora_demo.models import (
     prepared_models,
     training_documents,
 )
+from aurora_demo.offer import OFFERS, Offering
 from aurora_demo.progress import TrainingProgress
 from aurora_demo.recipe import RECIPE
 from aurora_demo.report import page, picture
@@ -106,7 +108,9 @@ def _run(out: Path, kind: HeadKind | Literal["Standalone"], console: Console) ->
             deployment.wait_until_ready()
         screen = LiveScreen(SCENARIO, console)
         with screen.shown():
-            measured = asyncio.run(Story(SCENARIO, deployments, prompts, screen).run())
+            offering = Offering(deployments["adapted"].published, models.target)
+            story = Story(SCENARIO, deployments, prompts, screen, offering)
+            measured = asyncio.run(story.run())
     _write(out, measured, models)
     _conclude(out, measured, console)
 
@@ -197,7 +201,9 @@ def _conclude(out: Path, measured: Measurement, console: Console) -> None:
         console.print(f"{label}: {value}", highlight=False, soft_wrap=True)
     console.print(
         f"drafts promoted: {found['promotions'].value:.0f}, refused: "
-        f"{found['refusals'].value:.0f}; failed requests: {found['failed_requests'].value:.0f}",
+        f"{found['refusals'].value:.0f}; bad drafts offered and refused: "
+        f"{found['bad_drafts_refused'].value:.0f} of {len(OFFERS)}; failed requests: "
+        f"{found['failed_requests'].value:.0f}",
         highlight=False,
     )
     console.print(f"report: {out / 'report.html'}", soft_wrap=True, highlight=False)

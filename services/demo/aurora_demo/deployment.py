@@ -22,6 +22,7 @@ from aurora_demo.scenario import Side
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.25
+_CLAIM = "models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def manifest(side: Side, models: DemoModels) -> dict[str, object]:
                 "hyperparameters": models.hyperparameters,
                 "holdoutPercent": 5,
             },
-            "modelStore": {"pvc": {"claimName": "models"}, "keep": 5},
+            "modelStore": {"pvc": {"claimName": _CLAIM}, "keep": 5},
             "rollout": {
                 "steps": [{"weightPercent": 20}, {"weightPercent": 50}],
                 "analysis": {
@@ -123,6 +124,11 @@ class Deployment:
                 raise NotReadyError(f"the operator of {self.side} is not up yet") from error
             self._operator = OperatorClient(content["address"])
         return self._operator
+
+    @property
+    def published(self) -> Path:
+        """The folder of the drafts that were published."""
+        return self.folder / "data" / "pvc" / _CLAIM / self.side
 
     def component_address(self, name: str) -> str | None:
         """host:port of a component; None if this deployment has none of that name."""

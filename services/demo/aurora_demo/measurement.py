@@ -53,10 +53,19 @@ class ServedBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """What protects live requests, and whether it held at the end; None: nothing was measured."""
+
+    name: str
+    held: bool | None
+
+
+@dataclass(frozen=True, slots=True)
 class Canary:
     """A finished rollout, located between two of the adapted side's requests.
 
-    `evidence` has log E as it grew towards `threshold`; empty if it was not seen.
+    `evidence` has log E as it grew towards `threshold`; empty if it was not seen. `offered` says
+    what it is, if it was published on purpose.
     """
 
     id: str
@@ -72,6 +81,8 @@ class Canary:
     saved_ci_bps: tuple[int, int] | None = None
     evidence: tuple[float, ...] = ()
     threshold: float = 0.0
+    guards: tuple[Guard, ...] = ()
+    offered: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +110,15 @@ class Figure:
 
 def figures(measurement: Measurement) -> dict[str, Figure]:
     """The figures of summary.json; those that this run cannot give are left out."""
+    learned = [canary for canary in measurement.canaries if not canary.offered]
+    offered = [canary for canary in measurement.canaries if canary.offered]
     found = {
         "failed_requests": Figure(sum(r.failed for r in measurement.requests), "requests"),
-        "promotions": Figure(_count(measurement.canaries, "Promoted"), "rollouts"),
-        "refusals": Figure(
-            len(measurement.canaries) - _count(measurement.canaries, "Promoted"), "rollouts"
-        ),
+        "promotions": Figure(_count(learned, "Promoted"), "rollouts"),
+        "refusals": Figure(len(learned) - _count(learned, "Promoted"), "rollouts"),
+        "inconclusive": Figure(_count(learned, "Inconclusive"), "rollouts"),
+        "bad_drafts_promoted": Figure(_count(offered, "Promoted"), "rollouts"),
+        "bad_drafts_refused": Figure(_count(offered, "RolledBack"), "rollouts"),
     }
     shifted = [b for b in measurement.blocks if b.phase == measurement.shift_phase]
     static = [b.tokens_per_second for b in shifted if b.side == "static" and b.is_quiet]

@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 
-from aurora_demo.measurement import Canary, Figure, Measurement, rolling_acceptance
+from aurora_demo.measurement import Canary, Figure, Guard, Measurement, rolling_acceptance
 from aurora_demo.scenario import Scenario, Side
 
 _COLOURS: dict[Side, str] = {"static": "#8a8f98", "adapted": "#1a7f5a"}
@@ -32,8 +32,9 @@ def picture(scenario: Scenario, measurement: Measurement, *, kind: str) -> bytes
     with rc_context(_STYLE):
         figure = Picture(figsize=(10, 6), layout="constrained")
         acceptance, speed = figure.subplots(2, 1, sharex=True)
-        _draw_phases(acceptance, scenario, labelled=True)
-        _draw_phases(speed, scenario, labelled=False)
+        served = scenario.requests_per_block * (1 + max(b.number for b in measurement.blocks))
+        _draw_phases(acceptance, scenario, served, labelled=True)
+        _draw_phases(speed, scenario, served, labelled=False)
         _draw_acceptance(acceptance, measurement)
         _draw_speed(speed, measurement)
         _draw_canaries(acceptance, measurement.canaries)
@@ -59,10 +60,11 @@ def page(
     return _PAGE.format(cards=cards, picture=svg, rows=rows, notes=listed, window=_WINDOW)
 
 
-def _draw_phases(axes: Axes, scenario: Scenario, *, labelled: bool) -> None:
+def _draw_phases(axes: Axes, scenario: Scenario, served: int, *, labelled: bool) -> None:
+    """`served`: how many requests, since the last phase may end early."""
     start = 0
     for index, phase in enumerate(scenario.phases):
-        end = start + phase.blocks * scenario.requests_per_block
+        end = min(start + phase.blocks * scenario.requests_per_block, served)
         if index % 2:
             axes.axvspan(start, end, color="#f1f4f8", zorder=0)
         if labelled:
@@ -118,6 +120,7 @@ _HEADLINES = (
     "adapted_over_static_net",
     "promotions",
     "refusals",
+    "bad_drafts_refused",
     "failed_requests",
 )
 _LABELS = {
@@ -125,6 +128,7 @@ _LABELS = {
     "adapted_over_static_net": "the same over the whole phase, all training charged to it",
     "promotions": "drafts promoted",
     "refusals": "drafts refused",
+    "bad_drafts_refused": "bad drafts published on purpose, refused",
     "failed_requests": "failed requests",
 }
 
@@ -142,13 +146,20 @@ def _canary_row(canary: Canary) -> str:
         saved += f" ({low / 100:+.1f} to {high / 100:+.1f})"
     replayed = "" if canary.replayed is None else str(canary.replayed)
     colour = _OUTCOMES.get(canary.outcome, "#555555")
-    cells = (canary.id, canary.checkpoint, replayed, saved, str(canary.requests), effect)
+    named = f"{canary.checkpoint}, {canary.offered}" if canary.offered else canary.checkpoint
+    guards = ", ".join(map(_guard, canary.guards))
+    cells = (canary.id, named, replayed, saved, str(canary.requests), effect, guards)
     columns = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
     verdict = html.escape(
         f"{canary.outcome} ({canary.reason})" if canary.reason else canary.outcome
     )
     drawn = _evidence_line(canary.evidence, canary.threshold, colour)
     return f'<tr>{columns}<td>{drawn}</td><td style="color:{colour}">{verdict}</td></tr>'
+
+
+def _guard(guard: Guard) -> str:
+    sign = "–" if guard.held is None else "✓" if guard.held else "✗"
+    return f"{sign} {guard.name}"
 
 
 def _evidence_line(log_e: Sequence[float], threshold: float, colour: str) -> str:
@@ -201,9 +212,10 @@ verdict: green promoted, red rolled back, yellow inconclusive.</p>
 <h2>Canaries</h2>
 <p>Both drafts are replayed on the same recorded requests: the verify steps that a candidate saves
 decide, with their 95% interval. Their evidence grows with the requests, and promotes at the dotted
-line. The requests that a candidate serves live guard the promotion.</p>
+line. The requests that a candidate serves live guard the promotion: each guard held (✓), did not
+(✗), or had nothing to measure (–).</p>
 <table><tr><th>rollout</th><th>checkpoint</th><th>requests replayed</th><th>steps saved</th>
-<th>live requests</th><th>acceptance, live</th><th>evidence</th><th>verdict</th></tr>
+<th>live requests</th><th>acceptance, live</th><th>guards</th><th>evidence</th><th>verdict</th></tr>
 {rows}</table>
 <h2>What was run</h2><ul>{notes}</ul>
 </body></html>

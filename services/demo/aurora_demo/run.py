@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -12,15 +12,26 @@ import grpc
 
 from aurora.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 from aurora_client import AuroraClientError, Evidence, PastRollout
+from aurora_client import Deployment as DeploymentStatus
 from aurora_common.errors import UnavailableError
 from aurora_common.tls import NO_PROXY
 from aurora_demo.deployment import Deployment
 from aurora_demo.load import Endpoint
-from aurora_demo.measurement import Canary, Measurement, ServedBlock, ServedRequest
+from aurora_demo.measurement import Canary, Guard, Measurement, ServedBlock, ServedRequest
+from aurora_demo.offer import Offering
 from aurora_demo.scenario import PlannedBlock, Scenario, Side, planned_blocks
 
 _POLL_SECONDS = 0.5
 _RPC_SECONDS = 5.0
+# The clauses that protect live requests, as the report calls them; empty: by their subject.
+_GUARDS = {
+    "LiveNotWorse": "acceptance",
+    "WithinMargin": "",
+    "NoStepCostHarm": "cost of a step",
+    "NoAcceptanceHarm": "harm to acceptance",
+    "NoGuardrailHarm": "",
+    "FewCrashes": "crashes",
+}
 
 
 class Screen(Protocol):
@@ -34,6 +45,8 @@ class Screen(Protocol):
 
     def rollout(self, line: str) -> None: ...
 
+    def offered(self, title: str) -> None: ...
+
 
 class Story:
     """One run: the traffic of every block, with the rollouts and training during it."""
@@ -44,11 +57,14 @@ class Story:
         deployments: dict[Side, Deployment],
         prompts: Sequence[Sequence[str]],
         screen: Screen,
+        offering: Offering,
     ) -> None:
         self._scenario = scenario
         self._deployments = deployments
         self._prompts = prompts
         self._screen = screen
+        self._offering = offering
+        self._phase = 0
         self._requests: list[ServedRequest] = []
         self._blocks: list[ServedBlock] = []
         self._canaries: dict[str, Canary] = {}
@@ -58,7 +74,7 @@ class Story:
         self._trainer: Trainer | None = None
 
     async def run(self) -> Measurement:
-        """Sends every block to both sides; the prompts of block i are `prompts[i]`."""
+        """Sends every block to its sides; the prompts of block i are `prompts[i]`."""
         endpoints = {
             side: Endpoint(side, deployment.base_url, self._scenario)
             for side, deployment in self._deployments.items()
@@ -67,8 +83,12 @@ class Story:
         watching = asyncio.create_task(self._watch_rollouts())
         try:
             for block in planned_blocks(self._scenario.phases):
+                if self._offering.is_over:
+                    break
                 for side in block.order:
                     await self._serve(block, endpoints[side])
+            if watching.done():
+                watching.result()
             await asyncio.to_thread(self._note_rollouts)
         finally:
             watching.cancel()
@@ -86,6 +106,7 @@ class Story:
 
     async def _serve(self, block: PlannedBlock, endpoint: Endpoint) -> None:
         assert self._trainer is not None
+        self._phase = block.phase
         self._screen.begin_block(block, endpoint.side)
         busy = await self._trainer.busy_seconds()
         started = time.perf_counter()
@@ -108,15 +129,17 @@ class Story:
 
     async def _watch_rollouts(self) -> None:
         while True:
-            await asyncio.to_thread(self._note_rollouts)
+            status = await asyncio.to_thread(self._note_rollouts)
+            if status is not None and self._phase >= self._scenario.offering_phase:
+                await asyncio.to_thread(self._offer, status)
             await asyncio.sleep(_POLL_SECONDS)
 
-    def _note_rollouts(self) -> None:
-        """Polls the operator for the current rollout and finished ones."""
+    def _note_rollouts(self) -> DeploymentStatus | None:
+        """Polls the operator for the current rollout and finished ones; None: it was away."""
         try:
             status = self._deployments["adapted"].operator.status()
         except (AuroraClientError, UnavailableError):  # it is restarting; the next poll will do
-            return
+            return None
         now = sum(request.side == "adapted" for request in self._requests)
         rollout = status.rollout
         if rollout is not None:
@@ -134,7 +157,14 @@ class Story:
         for past in reversed(status.history):
             if past.id not in self._canaries:
                 canary = _canary(past, self._begun.get(past.id, now), now)
+                canary = replace(canary, offered=self._offering.titles.get(past.digest, ""))
                 self._canaries[past.id] = _with_evidence(canary, self._evidence.get(past.id))
+        return status
+
+    def _offer(self, status: DeploymentStatus) -> None:
+        title = self._offering.publish_due(status)
+        if title is not None:
+            self._screen.offered(title)
 
 
 def _with_evidence(canary: Canary, evidence: Evidence | None) -> Canary:
@@ -159,7 +189,17 @@ def _canary(past: PastRollout, first_request: int, last_request: int) -> Canary:
         first_request=first_request,
         last_request=last_request,
         saved_ci_bps=past.saved_ci_bps,
+        guards=tuple(_guards(past)),
     )
+
+
+def _guards(past: PastRollout) -> Iterator[Guard]:
+    """In the history is what a promotion asks for, and the harm that was found."""
+    for clause in past.clauses:
+        if clause.name in _GUARDS:
+            is_measured = clause.found is not None
+            name = _GUARDS[clause.name] or clause.subject
+            yield Guard(name, clause.holds if is_measured else None)
 
 
 class Trainer:

@@ -41,7 +41,7 @@ class LiveScreen:
             TimeRemainingColumn(),
             console=console,
         )
-        self._task = self._progress.add_task("requests", total=2 * scenario.requests)
+        self._task = self._progress.add_task("requests", total=scenario.requests)
         self._live: Live | None = None
 
     @contextmanager
@@ -80,6 +80,9 @@ class LiveScreen:
         if line.split(",")[0] != self._rollout.split(",")[0]:
             self._say(f"rollout {line}")
         self._rollout = line
+
+    def offered(self, title: str) -> None:
+        self._say(f"published a draft that is {title}")
 
     def _acceptance(self, side: Side) -> float | None:
         drafted = sum(request.drafted_tokens for request in self._recent[side])
