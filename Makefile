@@ -27,7 +27,7 @@ help:
 	@echo "make bench-distributed  two ranks of the trainer over one, 4 minutes"
 	@echo "make bench-drafts  draft kinds after the same requests, 15 minutes"
 	@echo "make bench-operator  the operator's latency and footprint, against a real Kubernetes API server"
-	@echo "make bench-judgement  promotions and rollbacks over simulated fleets, 15 minutes"
+	@echo "make bench-judgement  promotions and rollbacks over simulated fleets, and what judging costs, 20 minutes"
 	@echo "make bench-learning  how fast the draft learns, what it forgets and what that costs, half an hour"
 	@echo "make figures  the README's table, from what these measured last"
 	@echo "make protos  generate protos/gen"
@@ -119,6 +119,7 @@ bench-operator: $(STAMP)
 bench-judgement: $(STAMP)
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.judgement
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.switchback
+	@PYTHONPATH=. $(BIN)/python -m benchmarks.judging
 
 bench-learning: $(STAMP)
 	@PYTHONPATH=. $(BIN)/python -m benchmarks.learning

@@ -8,6 +8,8 @@ traffic alone begin with `canary_`.
 - `false_promotion_upper_05`, `false_promotion_upper_01`: in the worst of the null worlds, in which
   the candidate is not faster, the exact (Clopper-Pearson) 95% upper bound of the share of rollouts
   that ever promote it. Guardrails are off: they can only promote less.
+- `copies_promoted_share`: of rows of 30 copies of the stable draft, one tried after the other,
+  those of which any is promoted at 0.01; `copies_promoted_upper_01`, `…_05`: the exact bound.
 - `mixed_effects_…`, `mixed_effects_in_flight_…`, `collapse_promoted_share`: a candidate that is
   faster on most requests and slower in all; guardrails are off.
 - `slower_promoted_share`, `median_requests_slower`: a candidate of equal acceptance whose steps
@@ -67,6 +69,9 @@ from benchmarks.simulated_fleet import Setting
 from aurora_operator.domain.rollout.state import Inconclusive, Promoted, Promoting, RolledBack
 
 Found = Iterable[tuple[str, Sequence[Result]]]
+# Tried one after the other, as in a month without a promotion.
+COPIES = 30
+_NOISE = "noise"
 
 
 def upper_bound(count: int, total: int) -> float:
@@ -137,6 +142,19 @@ def null_figures(found: Found, *, prefix: str = "") -> dict[str, Figure]:
     return {
         f"{prefix}false_promotion_upper_05": exact_figure(lax, "share"),
         f"{prefix}false_promotion_upper_01": exact_figure(strict, "share"),
+    }
+
+
+def copies_figures(results: Sequence[Result]) -> dict[str, Figure]:
+    """Of rows of copies, those of which any was promoted."""
+    rows = [results[start : start + COPIES] for start in range(0, len(results), COPIES)]
+    strict = sum(any(map(is_promoted, row)) for row in rows)
+    lax = sum(any(isinstance(each.lax, Promoting | Promoted) for each in row) for row in rows)
+    print(f"copies: promoted {lax} at .05, {strict} at .01 of {len(rows)} rows", flush=True)
+    return {
+        "copies_promoted_share": exact_figure(strict / len(rows), "share"),
+        "copies_promoted_upper_01": exact_figure(upper_bound(strict, len(rows)), "share"),
+        "copies_promoted_upper_05": exact_figure(upper_bound(lax, len(rows)), "share"),
     }
 
 
@@ -248,11 +266,15 @@ def effects(world: Callable[[int], Setting]) -> dict[str, Setting]:
 
 
 def by_replay(
-    pool: ProcessPoolExecutor, *, nulls: tuple[int, int], few: tuple[int, int]
+    pool: ProcessPoolExecutor, *, nulls: tuple[int, int], few: tuple[int, int], rows: int
 ) -> dict[str, Figure]:
     """The figures of replay; `nulls`, `few`: rollouts of each world, and requests of each."""
     runs, requests = Runs(pool, "Replay", nulls[0]), nulls[1]
     figures = null_figures(runs.of(REPLAY_NULL_WORLDS, requests=requests, guardrails=False))
+    copies = Runs(pool, "Replay", rows * COPIES)
+    world = {_NOISE: REPLAY_NULL_WORLDS[_NOISE]}
+    tried = copies.of(world, requests=requests, guardrails=False, in_a_row=COPIES)
+    figures |= copies_figures(dict(tried)[_NOISE])
     figures |= promoted_figures(runs.of(HARMFUL, requests=requests, guardrails=False))
     figures |= slower_figures(runs.of(SLOWER, requests=requests, guardrails=True), requests)
     runs, most = Runs(pool, "Replay", few[0]), few[1]
@@ -282,6 +304,7 @@ def main() -> None:
         {
             "rollouts": Count(2000, 2, "of each null world"),
             "requests": Count(500, 320, "of each null rollout"),
+            "rows": Count(300, 1, "of copies of the stable draft"),
             "effect_rollouts": Count(100, 2, "of each effect"),
             "effect_requests": Count(4000, 600, "of each rollout with an effect"),
             "canary_rollouts": Count(100, 1, "of each world, by live traffic alone"),
@@ -292,6 +315,7 @@ def main() -> None:
             pool,
             nulls=(options.rollouts, options.requests),
             few=(options.effect_rollouts, options.effect_requests),
+            rows=options.rows,
         )
         figures |= by_canary(pool, options.canary_rollouts, most=options.effect_requests)
     write_report("judgement", figures)

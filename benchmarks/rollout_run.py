@@ -71,13 +71,16 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Some rollouts of one world."""
+    """Some rollouts of one world; with `in_a_row`, every so many are of one candidate after the
+    other.
+    """
 
     setting: Setting
     requests: int
     seeds: range
     method: Method
     guardrails: bool
+    in_a_row: int = 1
 
 
 def run(task: Task) -> list[Result]:
@@ -87,7 +90,7 @@ def run(task: Task) -> list[Result]:
 
 
 def _result(terms: AuroraDeployment, task: Task, seed: int) -> Result:
-    fleet = SimulatedFleet(terms, task.setting, seed)
+    fleet = SimulatedFleet(terms, task.setting, seed, attempts=seed % task.in_a_row)
     decided: Rollout | None = None
     lax: State | None = None
     faster_after: int | None = None
@@ -161,13 +164,18 @@ class Runs:
         self._rollouts = rollouts
 
     def of(
-        self, settings: Mapping[str, Setting], *, requests: int, guardrails: bool
+        self,
+        settings: Mapping[str, Setting],
+        *,
+        requests: int,
+        guardrails: bool,
+        in_a_row: int = 1,
     ) -> Iterator[tuple[str, list[Result]]]:
         """Each world's name and results, in order, as soon as they are there."""
         starts = range(0, self._rollouts, _CHUNK)
         chunks = [range(start, min(start + _CHUNK, self._rollouts)) for start in starts]
         tasks = [
-            Task(setting, requests, seeds, self._method, guardrails)
+            Task(setting, requests, seeds, self._method, guardrails, in_a_row)
             for setting in settings.values()
             for seeds in chunks
         ]

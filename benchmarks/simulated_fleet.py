@@ -93,7 +93,10 @@ class Setting:
 class SimulatedFleet:
     """One rollout of CANDIDATE against STABLE, from its staging on."""
 
-    def __init__(self, deployment: AuroraDeployment, setting: Setting, seed: int) -> None:
+    def __init__(
+        self, deployment: AuroraDeployment, setting: Setting, seed: int, *, attempts: int = 0
+    ) -> None:
+        """`attempts`: how many candidates were tried before, since the last promotion."""
         self.failed_requests = 0
         self.largest_share_bps = 0
         self.judge = SimulatedJudge()
@@ -104,7 +107,7 @@ class SimulatedFleet:
         self._now = 0.0
         self._names = (f"inference-{number}" for number in itertools.count())
         self._inferences = [self._new() for _ in range(setting.inferences)]
-        self._status = Status(stable=STABLE, queue=Queue(1, CANDIDATE))
+        self._status = Status(stable=STABLE, queue=Queue(1, CANDIDATE), attempts=attempts)
         # Ends of requests: when, a tie-breaker, where, in which life, what.
         self._ends: list[tuple[float, int, SimulatedInference, int, Assignment, Service]] = []
         self._next_poll = 0.0

@@ -19,6 +19,10 @@ from aurora_demo.report import page, picture
 from aurora_demo.scenario import Phase, Scenario, planned_blocks
 
 SIZE = 4
+SCENARIO = Scenario(
+    (Phase("A", "python", 1), Phase("B", "logs", 4), Phase("C", "logs", 9, sides=("adapted",))),
+    requests_per_block=SIZE,
+)
 
 
 def _block(side: str, number: int, rate: float, *, training: float = 0.0) -> ServedBlock:
@@ -88,22 +92,20 @@ def test_sides_take_turns_at_going_first() -> None:
 
 
 def test_the_report_needs_nothing_else_and_escapes_what_it_shows() -> None:
-    scenario = Scenario((Phase("A", "python", 1), Phase("B", "logs", 4)), requests_per_block=SIZE)
     measured = _measurement()
-    text = page(scenario, measured, figures(measured), ["a <note>"])
+    text = page(SCENARIO, measured, figures(measured), ["a <note>"])
     assert "3.00×" in text
     assert "a &lt;note&gt;" in text
     assert "src=" not in text
     assert "<script" not in text
-    assert picture(scenario, measured, kind="png").startswith(b"\x89PNG")
+    assert picture(SCENARIO, measured, kind="png").startswith(b"\x89PNG")
 
 
 def test_each_candidates_evidence_is_drawn_to_its_threshold() -> None:
-    scenario = Scenario((Phase("A", "python", 1), Phase("B", "logs", 4)), requests_per_block=SIZE)
     seen = Canary("a-1", "ckpt-1", "Promoted", "ReplayBetter", 24, 900, 310, 60, 2, 5)
     drawn = replace(seen, saved_ci_bps=(40, 580), evidence=(-0.5, 2.0, 5.0), threshold=4.6)
     measured = replace(_measurement(), canaries=(drawn, replace(seen, id="a-2")))
-    text = page(scenario, measured, figures(measured), [])
+    text = page(SCENARIO, measured, figures(measured), [])
     assert "+3.1% (+0.4 to +5.8)" in text
     (line,) = re.findall(r'<svg class="line".*?</svg>', text)
     assert "<title>log E 5.00, promoted at 4.60</title>" in line

@@ -22,7 +22,7 @@ from aurora_model.target import target_identity
 from aurora_trainer.published import checkpoint_name, newest_sequence
 
 # Of a weight's own deviation: acceptance falls by a good part.
-_NOISE = 0.25
+_NOISE = 0.1
 # How many times as wide the MLP of the slower draft is.
 _WIDER = 8
 

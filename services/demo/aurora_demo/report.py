@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -29,12 +30,12 @@ _STYLE = {
 
 def picture(scenario: Scenario, measurement: Measurement, *, kind: str) -> bytes:
     """Acceptance and tokens per second over requests, both sides; `kind` is svg or png."""
+    measurement = _told(scenario, measurement)
     with rc_context(_STYLE):
         figure = Picture(figsize=(10, 6), layout="constrained")
         acceptance, speed = figure.subplots(2, 1, sharex=True)
-        served = scenario.requests_per_block * (1 + max(b.number for b in measurement.blocks))
-        _draw_phases(acceptance, scenario, served, labelled=True)
-        _draw_phases(speed, scenario, served, labelled=False)
+        _draw_phases(acceptance, scenario, labelled=True)
+        _draw_phases(speed, scenario, labelled=False)
         _draw_acceptance(acceptance, measurement)
         _draw_speed(speed, measurement)
         _draw_canaries(acceptance, measurement.canaries)
@@ -60,11 +61,22 @@ def page(
     return _PAGE.format(cards=cards, picture=svg, rows=rows, notes=listed, window=_WINDOW)
 
 
-def _draw_phases(axes: Axes, scenario: Scenario, served: int, *, labelled: bool) -> None:
-    """`served`: how many requests, since the last phase may end early."""
+def _told(scenario: Scenario, measurement: Measurement) -> Measurement:
+    """What the picture tells: all but the last phase, which is as long as its verdicts take."""
+    blocks = tuple(b for b in measurement.blocks if b.phase < scenario.offering_phase)
+    end = scenario.requests_per_block * (1 + max(block.number for block in blocks))
+    return replace(
+        measurement,
+        blocks=blocks,
+        requests=tuple(each for each in measurement.requests if each.number < end),
+        canaries=tuple(each for each in measurement.canaries if each.last_request < end),
+    )
+
+
+def _draw_phases(axes: Axes, scenario: Scenario, *, labelled: bool) -> None:
     start = 0
-    for index, phase in enumerate(scenario.phases):
-        end = min(start + phase.blocks * scenario.requests_per_block, served)
+    for index, phase in enumerate(scenario.phases[: scenario.offering_phase]):
+        end = start + phase.blocks * scenario.requests_per_block
         if index % 2:
             axes.axvspan(start, end, color="#f1f4f8", zorder=0)
         if labelled:
@@ -213,7 +225,8 @@ verdict: green promoted, red rolled back, yellow inconclusive.</p>
 <p>Both drafts are replayed on the same recorded requests: the verify steps that a candidate saves
 decide, with their 95% interval. Their evidence grows with the requests, and promotes at the dotted
 line. The requests that a candidate serves live guard the promotion: each guard held (✓), did not
-(✗), or had nothing to measure (–).</p>
+(✗), or had nothing to measure (–). After what the picture shows, a worse and a slower draft are
+published on purpose.</p>
 <table><tr><th>rollout</th><th>checkpoint</th><th>requests replayed</th><th>steps saved</th>
 <th>live requests</th><th>acceptance, live</th><th>guards</th><th>evidence</th><th>verdict</th></tr>
 {rows}</table>

@@ -54,7 +54,7 @@ SCENARIO = Scenario(
         Phase("Python source", "python", 3),
         Phase("JSON logs", "logs", 20),
         Phase("Python source again", "python", 5),
-        Phase("bad drafts", "logs", 112, sides=("adapted",)),
+        Phase("bad drafts", "logs", 160, sides=("adapted",)),
     )
 )
 
