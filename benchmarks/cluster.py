@@ -136,21 +136,26 @@ class Restoring:
         self._user = user
         self._count = count
         self._deleted: dict[tuple[str, str], float] = {}
-        self._restored: dict[tuple[str, str], float] = {}
+        # A deletion is heard of before it is answered: the log may have this first.
+        self._created: dict[tuple[str, str], float] = {}
 
     def take(self, write: Write) -> None:
         place = (write.resource, write.name)
         if write.verb == "delete" and write.user != self._user:
             self._deleted.setdefault(place, write.answered_at)
-        elif write.created and write.user == self._user and place in self._deleted:
-            self._restored.setdefault(place, write.answered_at)
+        elif write.created and write.user == self._user:
+            self._created.setdefault(place, write.answered_at)
+
+    @property
+    def _restored(self) -> set[tuple[str, str]]:
+        return self._deleted.keys() & self._created.keys()
 
     @property
     def is_over(self) -> bool:
         return len(self._restored) >= self._count
 
     def seconds(self) -> list[float]:
-        return [self._restored[place] - self._deleted[place] for place in self._restored]
+        return [max(0.0, self._created[one] - self._deleted[one]) for one in self._restored]
 
 
 class Cluster:
