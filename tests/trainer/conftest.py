@@ -153,6 +153,7 @@ def record(
         domain=domain,
         target_digest=target.identity.digest,
         tokenizer_digest=target.identity.tokenizer_digest,
+        sampling=buffer_pb2.Sampling(temperature=1.0, top_p=1.0),
         prompt_tokens=tokens[:PROMPT].tolist(),
         output_tokens=tokens[PROMPT:].tolist(),
         target=buffer_pb2.TargetDistributions(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aurora.buffer.v1 import buffer_pb2
+from aurora_trainer.data.packed import packed_samples, unpacked_samples
 from aurora_trainer.data.record import (
     BareRecordError,
     ForeignRecordError,
@@ -59,6 +60,19 @@ def test_a_long_record_keeps_its_end(max_tokens, tokens, rows):
     assert sample.tokens.tolist() == tokens
     assert sample.top_ids.tolist() == [[4, 6], [5, 9]][-rows:]
     assert sample.output_count == rows
+
+
+@pytest.mark.parametrize(("temperature", "is_greedy"), [(0.0, True), (0.7, False)])
+def test_a_sample_knows_whether_it_was_served_greedily(temperature, is_greedy):
+    record = sound_record()
+    record.sampling.temperature = temperature
+    sample = sample_from("1-1", record, FORMAT)
+    assert sample.is_greedy is is_greedy
+    packed = packed_samples([sample, dataclasses.replace(sample, is_greedy=False)])
+    assert [each.is_greedy for each in unpacked_samples(packed)] == [is_greedy, False]
+    # As an earlier version packed it.
+    del packed["greedy"]
+    assert [each.is_greedy for each in unpacked_samples(packed)] == [False, False]
 
 
 def test_a_target_without_a_token_outside_its_top_is_sound():

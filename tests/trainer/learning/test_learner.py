@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from aurora_model.decoder import causal_attend
 from aurora_model.draft import Eagle3Draft, random_draft, small_draft_config
 from aurora_trainer.learning.learner import Learner, LearnerSettings
 from aurora_trainer.learning.optimizer import layer_matrices
@@ -46,6 +47,31 @@ def test_averaged_weights_follow_even_a_short_run(target, make_samples):
     before = learner.evaluate(samples).loss
     train(learner, samples, 20)
     assert learner.evaluate(samples).loss < before - 0.3
+
+
+def test_of_a_greedy_request_the_most_probable_token_is_accepted_or_not(target, make_samples):
+    sampled, greedy = make_samples(20), make_samples(20, seed=1)
+    greedy = [dataclasses.replace(each, is_greedy=True) for each in greedy]
+    learner = learner_for(target)
+    train(learner, sampled, 100)
+    draft, agreed = learner.average, []
+    for sample in greedy:
+        tokens = torch.from_numpy(sample.tokens).long()[None]
+        positions = torch.arange(tokens.shape[1])[None]
+        with torch.no_grad():
+            best = draft.logits(draft(tokens, positions, causal_attend)).argmax(dim=-1)
+        count = sample.output_count
+        agreed += (best[0, -count - 1 : -1] == tokens[0, -count:]).tolist()
+
+    found = learner.evaluate(greedy)
+    assert found.acceptance == pytest.approx(np.mean(agreed))
+    assert found.acceptance_upper == found.acceptance
+    # Each request by its own.
+    alone = learner.evaluate(sampled)
+    assert learner.evaluate(sampled + greedy).acceptance == pytest.approx(
+        (alone.acceptance + found.acceptance) / 2
+    )
+    assert learner.acceptance(draft, greedy) == found.acceptance
 
 
 def test_evaluation_of_nothing_is_none(target):

@@ -22,6 +22,7 @@ def packed_samples(samples: Sequence[Sample]) -> dict[str, object]:
         "domains": [sample.domain for sample in samples],
         "token_counts": [len(sample.tokens) for sample in samples],
         "shapes": [tuple(sample.top_ids.shape) for sample in samples],
+        "greedy": [sample.is_greedy for sample in samples],
         **{name: _joined([getattr(sample, name) for sample in samples]) for name in _ARRAYS},
     }
 
@@ -37,6 +38,8 @@ def unpacked_samples(packed: Mapping[str, Any]) -> list[Sample]:
     top_ids = _split(packed["top_ids"], entries)
     log_probs = _split(packed["log_probs"], entries)
     tail_mass = _split(packed["tail_mass"], rows)
+    # Absent in states of earlier versions.
+    greedy = packed.get("greedy", [False] * len(shapes))
     return [
         Sample(
             stream_id=packed["stream_ids"][number],
@@ -46,6 +49,7 @@ def unpacked_samples(packed: Mapping[str, Any]) -> list[Sample]:
             top_ids=top_ids[number].reshape(shape),
             log_probs=log_probs[number].reshape(shape),
             tail_mass=tail_mass[number],
+            is_greedy=greedy[number],
         )
         for number, shape in enumerate(shapes)
     ]

@@ -96,6 +96,7 @@ def sample_from(stream_id: str, record: buffer_pb2.Trajectory, accepted: RecordF
         top_ids=top_ids[-kept:].astype(np.int32),
         log_probs=log_probs[-kept:].copy(),
         tail_mass=tail_mass[-kept:].copy(),
+        is_greedy=record.sampling.temperature == 0,
     )
 
 

@@ -16,7 +16,8 @@ class Sample:
     """One request's tokens and the target's distribution at its last T of them.
 
     tokens: int32 [P + T], prompt first, P ≥ 1. Row i of the distributions decided tokens[P + i]:
-    top_ids int32 [T, k], log_probs float16 [T, k], tail_mass float16 [T].
+    top_ids int32 [T, k], log_probs float16 [T, k], tail_mass float16 [T]. `is_greedy`: whether the
+    target's most probable token was served everywhere.
     """
 
     stream_id: str
@@ -26,6 +27,7 @@ class Sample:
     top_ids: NDArray[np.int32]
     log_probs: NDArray[np.float16]
     tail_mass: NDArray[np.float16]
+    is_greedy: bool = False
 
     @property
     def output_count(self) -> int:

@@ -75,7 +75,9 @@ def differentiate(
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Means as a Measure's; `acceptance_upper`: at most so much is accepted."""
+    """Means as a Measure's, but that of a greedy request a token is accepted if it is the draft's
+    most probable one. `acceptance_upper`: at most so much is accepted.
+    """
 
     loss: float
     acceptance: float
@@ -95,10 +97,11 @@ def evaluate(
     total = least = most = 0.0
     count = 0
     for start in range(0, len(samples), _EVALUATION_BATCH):
-        batch = packed(samples[start : start + _EVALUATION_BATCH])
+        part = samples[start : start + _EVALUATION_BATCH]
+        batch = packed(part)
         made = _predictions(draft, batch, unroll)
         sums = _Sums(3, made.features.device)
-        for chunk in _chunks(draft, made, batch, loss, unroll):
+        for chunk in _chunks(draft, made, batch, loss, unroll, _served(part, batch.rows.device)):
             sums.add(chunk.loss, chunk.acceptance, chunk.acceptance_upper)
         loss_sum, least_sum, most_sum = sums.on_host()
         total += loss_sum
@@ -106,6 +109,15 @@ def evaluate(
         most += most_sum
         count += len(batch.rows)
     return Evaluation(total / count, least / count, most / count) if count else None
+
+
+class _Served(NamedTuple):
+    """Of the M predicting positions: the token that was served, int64 [M], and whether greedily,
+    bool [M].
+    """
+
+    tokens: Tensor
+    greedy: Tensor
 
 
 class _Chunk(NamedTuple):
@@ -130,13 +142,29 @@ class _Sums:
         return [float(each) for each in sums]
 
 
+def _served(samples: Sequence[Sample], device: torch.device) -> _Served | None:
+    """None if no request is greedy."""
+    if not any(sample.is_greedy for sample in samples):
+        return None
+    tokens = np.concatenate([sample.tokens[-sample.output_count :] for sample in samples])
+    greedy = np.repeat(
+        [sample.is_greedy for sample in samples], [sample.output_count for sample in samples]
+    )
+    return _Served(torch.from_numpy(tokens).long().to(device), torch.from_numpy(greedy).to(device))
+
+
 def _predictions(draft: Draft, batch: AnyBatch, unroll: Unroll) -> Predictions:
     hidden = batch.hidden if isinstance(batch, TaughtBatch) else None
     return draft.unrolled(batch, hidden, steps=unroll.steps)
 
 
 def _chunks(
-    draft: Draft, made: Predictions, batch: AnyBatch, loss: Loss, unroll: Unroll
+    draft: Draft,
+    made: Predictions,
+    batch: AnyBatch,
+    loss: Loss,
+    unroll: Unroll,
+    served: _Served | None = None,
 ) -> Iterator[_Chunk]:
     weights = unroll.decay ** made.steps.float()
     of_row = weights.new_zeros(len(batch.rows)).index_add(0, made.rows, weights)
@@ -144,11 +172,23 @@ def _chunks(
     for part in _parts(draft, made, batch):
         both = _buckets(draft, made.features[part], batch, made.rows[part])
         least, most = acceptance_interval(both)
+        if served is not None:
+            rows = made.rows[part]
+            agrees = _most_probable(draft, made.features[part]) == served.tokens[rows]
+            greedy = served.greedy[rows]
+            least = torch.where(greedy, agrees.to(least.dtype), least)
+            most = torch.where(greedy, agrees.to(most.dtype), most)
         yield _Chunk(
             (loss(both) * weights[part]).sum(),
             (least * weights[part]).detach().sum(),
             (most * weights[part]).detach().sum(),
         )
+
+
+def _most_probable(draft: Draft, features: Tensor) -> Tensor:
+    """The token that a greedy draft proposes, int64 [R], by the target's ids."""
+    found = draft.logits(features).argmax(dim=-1)
+    return found if draft.token_ids is None else draft.token_ids[found]
 
 
 def _parts(draft: Draft, made: Predictions, batch: AnyBatch) -> Iterator[slice]:
