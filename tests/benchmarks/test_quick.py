@@ -40,6 +40,7 @@ def cache(tmp_path_factory) -> Path:
         ("distributed", "two_ranks_over_one"),
         ("drafts", "eagle3_over_standalone"),
         ("switchback", "median_pairs_plus3"),
+        ("judging", "judging_cost_share"),
         ("learning", "adapted_over_static"),
         ("operator", "soak_diverged"),
     ],
@@ -57,6 +58,7 @@ def test_a_quick_judgement_promotes_what_is_faster_and_nothing_else(cache, tmp_p
     value = {key: figure["value"] for key, figure in figures.items()}
     # The bound where none of two rollouts was promoted, in any world.
     assert value["false_promotion_upper_05"] < 0.78
+    assert value["copies_promoted_share"] == 0
     assert value["mixed_effects_promoted_share"] == value["collapse_promoted_share"] == 0
     for points in (1, 2, 5, 10, 20):
         assert value[f"plus{points}_promoted_share"] == 1

@@ -56,7 +56,7 @@ def manifest(side: Side, models: DemoModels) -> dict[str, object]:
                 "targets": "Recorded" if models.kind == "Standalone" else "Recompute",
                 "objective": "ForwardKL" if models.kind == "Standalone" else "LK",
                 "hyperparameters": models.hyperparameters,
-                "holdoutPercent": 5,
+                "holdoutPercent": 15,
             },
             "modelStore": {"pvc": {"claimName": _CLAIM}, "keep": 5},
             "rollout": {
