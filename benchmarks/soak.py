@@ -35,13 +35,13 @@ _OF_SUCCESSION = frozenset({"next.crt", "next.key", "previous.crt", "since"})
 # Of a deployment without an embedded Redis, TLS and a trainer that runs.
 _FEWEST_OBJECTS = 10
 # Of a deployment's spec, one of which each has in the end.
-_VARIANTS: tuple[Json, ...] = (
+VARIANTS: tuple[Json, ...] = (
     {},
     {"replicas": 3},
     {"inference": {"autoscaling": {"maxReplicas": 3}}},
     {"inference": {"maxBatch": 2, "podTemplate": {"metadata": {"labels": {"team": "a"}}}}},
     {"trainer": {"suspend": True}},
-    {"trainer": {"replicas": 2}},
+    {"trainer": {"replicas": 2}, "security": {"trainerTraffic": "Plaintext"}},
     {"buffer": {"external": {"url": "redis://redis/0"}}},
     {"security": {"tls": {"mode": "Disabled"}}},
 )
@@ -114,7 +114,7 @@ class Soak:
         return sorted(waiting)
 
     def _apply(self, name: str, variant: int) -> None:
-        spec = {**body(name)["spec"], **_VARIANTS[variant]}
+        spec = {**body(name)["spec"], **VARIANTS[variant]}
         self._deployments.apply(name, **spec)
         if name != _twin(variant):
             self._variants[name] = variant
@@ -140,7 +140,7 @@ class Soak:
 
     def _change(self) -> None:
         name = self._draw.choice(sorted(self._variants))
-        self._apply(name, self._draw.randrange(len(_VARIANTS)))
+        self._apply(name, self._draw.randrange(len(VARIANTS)))
 
     def _jump(self) -> None:
         self._clock.jump(self._draw.randint(-_MOST_JUMP_SECONDS, _MOST_JUMP_SECONDS))
