@@ -36,6 +36,15 @@ def test_a_report_writes_its_rows_and_says_what_is_not_reached(tmp_path):
     assert len(changed) <= 2
 
 
+def test_a_report_that_ended_early_leaves_the_other_rows(tmp_path):
+    present = figures._TABLE.search(README)[0]
+    _report(tmp_path, "swap", "python -m benchmarks.swap", dropped_requests=3)
+    written = figures.table(tmp_path, present)
+    assert "| 3 (not reached) | 0 | `python -m benchmarks.swap` |" in written
+    changed = set(written.splitlines()) - set(present.splitlines())
+    assert len(changed) == 1
+
+
 def test_a_quick_run_counts_for_nothing(tmp_path):
     present = figures._TABLE.search(README)[0]
     _report(tmp_path, "swap", "python -m benchmarks.swap --quick", dropped_requests=3)
