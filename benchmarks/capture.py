@@ -45,9 +45,13 @@ def buffering() -> Iterator[str]:
 
 
 def tokens_per_second(
-    client: AuroraClient, prompts: tuple[tuple[int, ...], ...], *, record: bool
+    client: AuroraClient,
+    prompts: tuple[tuple[int, ...], ...],
+    *,
+    record: bool,
+    streams: int = STREAMS,
 ) -> float:
-    """Decodes every prompt, a few at a time."""
+    """Decodes every prompt, so many at a time."""
 
     def complete(prompt: tuple[int, ...]) -> int:
         completion = client.generate(
@@ -56,7 +60,7 @@ def tokens_per_second(
         return completion.usage.completion_tokens
 
     started = time.perf_counter()
-    with ThreadPoolExecutor(STREAMS) as pool:
+    with ThreadPoolExecutor(streams) as pool:
         tokens = sum(pool.map(complete, prompts))
     return tokens / (time.perf_counter() - started)
 

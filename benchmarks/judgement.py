@@ -107,6 +107,10 @@ def is_promoted(result: Result) -> bool:
     return isinstance(result.strict, Promoting | Promoted)
 
 
+def is_promoted_laxly(result: Result) -> bool:
+    return isinstance(result.lax, Promoting | Promoted)
+
+
 def is_gain_too_small(result: Result) -> bool:
     return isinstance(result.strict, Inconclusive) and result.strict.reason == "GainTooSmall"
 
@@ -122,7 +126,7 @@ def share(results: Sequence[Result], holds: Callable[[Result], bool]) -> Figure:
 def told(found: Found) -> Iterator[tuple[str, Sequence[Result], tuple[float, float]]]:
     """Each world with its upper bounds at 0.05 and 0.01, printed as soon as they are known."""
     for name, results in found:
-        lax = sum(isinstance(each.lax, Promoting | Promoted) for each in results)
+        lax = sum(map(is_promoted_laxly, results))
         strict = sum(map(is_promoted, results))
         bounds = (upper_bound(lax, len(results)), upper_bound(strict, len(results)))
         refused = sum(map(is_refused, results))
@@ -149,7 +153,7 @@ def copies_figures(results: Sequence[Result]) -> dict[str, Figure]:
     """Of rows of copies, those of which any was promoted."""
     rows = [results[start : start + COPIES] for start in range(0, len(results), COPIES)]
     strict = sum(any(map(is_promoted, row)) for row in rows)
-    lax = sum(any(isinstance(each.lax, Promoting | Promoted) for each in row) for row in rows)
+    lax = sum(any(map(is_promoted_laxly, row)) for row in rows)
     print(f"copies: promoted {lax} at .05, {strict} at .01 of {len(rows)} rows", flush=True)
     return {
         "copies_promoted_share": exact_figure(strict / len(rows), "share"),

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-import psutil
 import torch
-from benchmarks.capture import MAX_TOKENS, buffering
+from benchmarks.capture import buffering, tokens_per_second
 from benchmarks.learning_side import record_format
 from benchmarks.option import Count, parse
 from benchmarks.report import median_figure, write_report
 from benchmarks.server import serving
+from benchmarks.sizing import processor_seconds
 from benchmarks.workload import Workload, workload
 
 from aurora.buffer.v1 import buffer_pb2, buffer_pb2_grpc
@@ -31,22 +30,6 @@ from aurora_trainer.judge.comparison import Comparison, JudgedDraft, Pair, Score
 STREAMS = 8
 _SECONDS = 60.0
 _PAGE = 32
-
-
-def serve(client: AuroraClient, prompts: Sequence[tuple[int, ...]]) -> None:
-    """Has every prompt completed, eight at a time."""
-
-    def complete(prompt: tuple[int, ...]) -> None:
-        client.generate(prompt, max_tokens=MAX_TOKENS, temperature=0.0, ignore_eos=True)
-
-    with ThreadPoolExecutor(STREAMS) as pool:
-        list(pool.map(complete, prompts))
-
-
-def processor_seconds(pid: int) -> float:
-    """Of a process so far."""
-    spent = psutil.Process(pid).cpu_times()
-    return spent.user + spent.system
 
 
 class Recorded:
@@ -119,7 +102,7 @@ def main() -> None:
         # The first round warms everything up and is not counted.
         for _ in range(options.rounds + 1):
             before = processor_seconds(server.pid)
-            serve(client, prompts)
+            tokens_per_second(client, prompts, record=True, streams=STREAMS)
             entries = recorded.next(len(prompts))
             served.append(processor_seconds(server.pid) - before)
             judged.append(judge(judging, entries))

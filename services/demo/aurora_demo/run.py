@@ -156,8 +156,8 @@ class Story:
             self._screen.rollout(line)
         for past in reversed(status.history):
             if past.id not in self._canaries:
-                canary = _canary(past, self._begun.get(past.id, now), now)
-                canary = replace(canary, offered=self._offering.titles.get(past.digest, ""))
+                offered = self._offering.titles.get(past.digest, "")
+                canary = _canary(past, self._begun.get(past.id, now), now, offered=offered)
                 self._canaries[past.id] = _with_evidence(canary, self._evidence.get(past.id))
         return status
 
@@ -176,7 +176,7 @@ def _with_evidence(canary: Canary, evidence: Evidence | None) -> Canary:
     return replace(canary, evidence=path.log_e, threshold=evidence.promotion_threshold)
 
 
-def _canary(past: PastRollout, first_request: int, last_request: int) -> Canary:
+def _canary(past: PastRollout, first_request: int, last_request: int, *, offered: str) -> Canary:
     return Canary(
         id=past.id,
         checkpoint=past.checkpoint,
@@ -190,6 +190,7 @@ def _canary(past: PastRollout, first_request: int, last_request: int) -> Canary:
         last_request=last_request,
         saved_ci_bps=past.saved_ci_bps,
         guards=tuple(_guards(past)),
+        offered=offered,
     )
 
 
